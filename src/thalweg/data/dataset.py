@@ -1,0 +1,65 @@
+"""The two values that every reader gives back: a split, and the whole of a data set with what was found while reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A source that could not be used, and why, in words for the user."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples in memory. images (N, H, W, C) uint8, C is 1 (grey) or 3 (RGB); labels (N,) int64; sources name each example."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    sources: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> Split:
+        """The examples at `rows` (N,) int64, in that order."""
+        return Split(self.images[rows], self.labels[rows], [self.sources[r] for r in rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """A classified data set, read and divided.
+
+    `fingerprint` is the SHA-256 of everything that training will see; a resumed run compares it. `ink` says that the
+    pictures are strokes, white on black, centred by mass, as in MNIST: `predict` then brings any drawing to that form.
+    """
+
+    name: str
+    format: str
+    where: str
+    classes: tuple[str, ...]
+    train: Split
+    valid: Split
+    test: Split
+    bad: tuple[Bad, ...] = ()
+    notes: tuple[str, ...] = ()
+    ink: bool = False
+    fingerprint: str = ""
+    #: sizes (width, height) of the files before resizing, with counts; empty for array formats
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """train, valid and test by name."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every picture."""
+        return tuple(self.train.images.shape[1:])

@@ -1,0 +1,1 @@
+"""Blocks that three or more models use, each citing its paper."""

@@ -1,0 +1,1 @@
+"""Loss functions: pure functions of tensors, the source in each docstring."""

@@ -1,0 +1,1 @@
+"""Small accumulators of numbers that judge a model, one idea per file."""

@@ -1,0 +1,174 @@
+"""What can be said of a training: one dataclass that is the flags, the help, the JSON schema and the file of a recipe.
+
+Imports no torch, so that `thalweg --help` is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from .errors import OptionError, did_you_mean
+
+Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "muon"]
+Schedule = Literal["constant", "step", "linear", "cosine", "one-cycle"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every setting of `thalweg train`. A value of None means: chosen for you, and printed in the plan."""
+
+    data: Annotated[str | None, "a folder, a file or the name of a data set; see `thalweg data list`"] = None
+    model: Annotated[str | None, "name of the network; see `thalweg models`"] = None
+    arguments: Annotated[dict[str, Any], "arguments of the model, as --set activation=tanh"] = dataclasses.field(
+        default_factory=dict
+    )
+    epochs: Annotated[float | None, "passes over the training set in all"] = None
+    steps: Annotated[int | None, "updates in all, instead of epochs"] = None
+    time: Annotated[str | None, "time to train for, as 90s, 2m or 1h, instead of epochs"] = None
+    batch: Annotated[int | Literal["auto"] | None, "examples per update, or auto to measure the quickest"] = None
+    optimizer: Annotated[Optimizer | None, "how gradients become updates"] = None
+    lr: Annotated[float | Literal["auto"] | None, "highest learning rate, or auto for a range test"] = None
+    momentum: Annotated[float | None, "momentum, or Adam's first beta"] = None
+    weight_decay: Annotated[float, "decay of the weights per update, times the learning rate"] = 0.0
+    schedule: Annotated[Schedule | None, "how the learning rate goes over the run"] = None
+    warmup: Annotated[float | None, "share of the run over which the learning rate rises, 0 to 1"] = None
+    clip: Annotated[float | None, "largest norm of the gradient"] = None
+    ema: Annotated[float, "decay of the averaged weights that are tested and saved; 0 for none"] = 0.0
+    accumulate: Annotated[int, "micro-batches that a batch is divided into, to save memory"] = 1
+    loss: Annotated[Literal["cross-entropy", "squared-error"], "what is minimised"] = "cross-entropy"
+    smoothing: Annotated[float, "label smoothing, 0 to 1"] = 0.0
+    augment: Annotated[str, "comma-separated: shift, rotate, scale, shear, thickness, flip, cutout; or none"] = "none"
+    patience: Annotated[int | None, "stop after this many epochs without a better validation score; keeps the best"] = (
+        None
+    )
+    valid: Annotated[float, "share of the training set held out for validation, where none is given"] = 0.1
+    size: Annotated[int | None, "height and width that pictures are brought to, in pixels"] = None
+    strict: Annotated[bool, "refuse data with unreadable files instead of leaving them out"] = False
+    seed: Annotated[int, "seed of everything random"] = 0
+    device: Annotated[str, "auto, cpu, cuda, cuda:1 or mps"] = "auto"
+    precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], "number format of the matrix products"] = (
+        "auto"
+    )
+    threads: Annotated[int | None, "threads of the processor"] = None
+    compile: Annotated[bool, "torch.compile; pays only on long runs"] = False
+    save_every: Annotated[float, "seconds between checkpoints inside an epoch"] = 60.0
+    tensorboard: Annotated[bool, "also write TensorBoard's files into the run"] = False
+    report: Annotated[bool, "draw the pictures and write report.html at the end"] = True
+    offline: Annotated[bool, "never use the network"] = False
+
+
+# --- machinery: from values of any origin to a checked Options -------------------------------------------------------
+
+
+def fields_of(cls: type = Options) -> dict[str, tuple[Any, str, Any]]:
+    """name -> (type, help, default) for every field of a dataclass whose fields are `Annotated[type, help]`."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found = {}
+    for field in dataclasses.fields(cls):
+        kind, about = typing.get_args(hints[field.name])[:2]
+        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        found[field.name] = (kind, about, default)
+    return found
+
+
+def make(values: Mapping[str, Any], cls: type = Options) -> Any:
+    """Options from a mapping (a recipe's YAML, a form's JSON, keyword arguments); texts are converted.
+
+    Raises OptionError naming the key, with the nearest known key, or the value and what is allowed.
+    """
+    known = fields_of(cls)
+    checked = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise OptionError(f"There is no option '{key}'.", cure=did_you_mean(name, known))
+        checked[name] = convert(name, value, known[name][0])
+    return cls(**checked)
+
+
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the type `kind`. Raises OptionError naming the option, the value and what is allowed."""
+    for member in members(kind):
+        done, result = _as(value, member)
+        if done:
+            return result
+    raise OptionError(f"--{name.replace('_', '-')}: {value!r} is not {describe(kind)}.", cure="Give " + describe(kind) + ".")
+
+
+def members(kind: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, narrowest first; a plain type is its own only member."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return tuple(m for one in typing.get_args(kind) for m in members(one))
+    return (kind,)
+
+
+def _as(value: Any, member: Any) -> tuple[bool, Any]:
+    """(True, converted) if `value` can be a `member`, else (False, None)."""
+    if member is types.NoneType:
+        return value is None or value == "none", None
+    if typing.get_origin(member) is Literal:
+        return isinstance(value, str) and value in typing.get_args(member), value
+    if member is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        return (True, value) if isinstance(value, bool) else (str(value).lower() in words, words.get(str(value).lower()))
+    if member in (int, float):
+        if isinstance(value, bool):
+            return False, None
+        try:
+            number = member(value)
+        except (TypeError, ValueError):
+            return False, None
+        return math.isfinite(number) and (member is float or float(value) == number), number
+    if typing.get_origin(member) is dict or member is dict:
+        return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
+    return isinstance(value, member), value
+
+
+def describe(kind: Any) -> str:
+    """A type in words: 'a whole number or auto'."""
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "none"}
+    told = []
+    for member in members(kind):
+        if typing.get_origin(member) is Literal:
+            told.append(", ".join(typing.get_args(member)))
+        else:
+            told.append(words.get(member, "a mapping"))
+    return " or ".join(dict.fromkeys(told))
+
+
+def schema(cls: type = Options) -> dict[str, Any]:
+    """JSON schema of the options, for forms and editors."""
+    names = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
+    properties = {}
+    for name, (kind, about, default) in fields_of(cls).items():
+        kinds, choices = [], []
+        for member in members(kind):
+            if typing.get_origin(member) is Literal:
+                choices += typing.get_args(member)
+            else:
+                kinds.append(names.get(member, "object"))
+        either = [{"type": k} for k in kinds] + ([{"enum": choices}] if choices else [])
+        properties[name] = {"description": about, "default": default, **(either[0] if len(either) == 1 else {"anyOf": either})}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": cls.__name__,
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def changed(options: Any) -> dict[str, Any]:
+    """The fields that differ from their defaults: the shortest mapping that `make` turns into the same options."""
+    defaults = type(options)()
+    return {
+        f.name: getattr(options, f.name)
+        for f in dataclasses.fields(options)
+        if getattr(options, f.name) != getattr(defaults, f.name)
+    }

@@ -1,0 +1,124 @@
+"""What there is: models and tasks, found by scanning two folders of this package.
+
+A model is a function that builds a plain `nn.Module`; a task is a class. The decorators only attach facts and enter the
+name; importing the file is what registers it, so a new file is all that a new model needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .errors import NotFound, OptionError, did_you_mean
+
+_models: dict[str, ModelEntry] = {}
+_tasks: dict[str, type] = {}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that can be built by name: `registry.models()["lenet"](channels=1, classes=10)`."""
+
+    name: str
+    task: str
+    paper: str
+    build: Callable[..., Any]
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Builds the network. Raises OptionError for an argument that the model does not have."""
+        for key in arguments:
+            if key not in self.arguments:
+                raise OptionError(
+                    f"The model '{self.name}' has no argument '{key}'.", cure=did_you_mean(key, self.arguments)
+                )
+        return self.build(**arguments)
+
+    @property
+    def arguments(self) -> dict[str, inspect.Parameter]:
+        """The parameters of the builder, by name."""
+        return dict(inspect.signature(self.build).parameters)
+
+    @property
+    def about(self) -> str:
+        """The first line of the builder's docstring."""
+        return (inspect.getdoc(self.build) or "").split("\n")[0]
+
+
+def model(task: str, paper: str) -> Callable[[Callable], Callable]:
+    """Enters the decorated builder as a model of `task`; `paper` is its source."""
+
+    def enter(build: Callable) -> Callable:
+        _models[build.__name__] = ModelEntry(build.__name__, task, paper, build)
+        return build
+
+    return enter
+
+
+def task(cls: type) -> type:
+    """Enters the decorated class under its `name`."""
+    _tasks[cls.name] = cls
+    return cls
+
+
+def _scan(folder: str) -> None:
+    package = importlib.import_module(f"thalweg.{folder}")
+    for found in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"thalweg.{folder}.{found.name}")
+
+
+def models(task: str | None = None) -> dict[str, ModelEntry]:
+    """Every model (of one task, if named), by name."""
+    _scan("models")
+    return {k: e for k, e in sorted(_models.items()) if task in (None, e.task)}
+
+
+def tasks() -> dict[str, type]:
+    """Every task class, by name."""
+    _scan("tasks")
+    return dict(sorted(_tasks.items()))
+
+
+def find_model(name: str, task: str | None = None) -> ModelEntry:
+    """The model of that name. Raises NotFound, with the nearest names."""
+    found = models(task)
+    if name not in found:
+        raise NotFound.among("model", name, found)
+    return found[name]
+
+
+def find_task(name: str) -> type:
+    """The task of that name. Raises NotFound, with the nearest names."""
+    found = tasks()
+    if name not in found:
+        raise NotFound.among("task", name, found)
+    return found[name]
+
+
+class Listing(ModuleType):
+    """A package that lists what is in it: `list(thalweg.models)`, `"lenet" in thalweg.models`, `thalweg.models()`.
+
+    `thalweg.models` has to be both the folder of models and the list of them; a module of this class is both.
+    """
+
+    def names(self) -> list[str]:
+        """The names, sorted."""
+        return list(self.contents())
+
+    __call__ = names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.contents()[name]

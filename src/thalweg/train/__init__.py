@@ -1,0 +1,1 @@
+"""How it is minimised. Nothing here knows a task."""
