@@ -52,7 +52,7 @@ class Options:
     strict: Annotated[bool, "refuse data with unreadable files instead of leaving them out"] = False
     seed: Annotated[int, "seed of everything random"] = 0
     device: Annotated[str, "auto, cpu, cuda, cuda:1 or mps"] = "auto"
-    precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], "number format of the matrix products"] = (
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], "number format of the matrix products"] = (
         "auto"
     )
     threads: Annotated[int | None, "threads of the processor"] = None

@@ -1,0 +1,51 @@
+"""Three values: a loss that knows what it is a mean of, a phase of a step, and the objective that lists its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+#: Tensors by name, with static shapes; targets of varying number are padded and carry `real`.
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A scalar mean over `items` things (pictures, boxes, letters), so that it adds up over micro-batches and ranks.
+
+    `parts` are further means over the same items, for the curves; they are detached.
+    """
+
+    mean: Tensor
+    items: Tensor | int
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update inside a step: `loss` is differentiated with respect to the trainable weights of `module` only.
+
+    `every`: run on every n-th step only (lazy regularisation). `compile`: False where the loss itself differentiates,
+    because torch.compile has no double backward.
+    """
+
+    name: str
+    module: nn.Module
+    loss: Callable[[Batch], Loss]
+    every: int = 1
+    compile: bool = True
+
+
+class Objective(nn.Module):
+    """What is minimised. Its parameters and buffers are all that a checkpoint must know of it.
+
+    `network` is what is averaged, scored and exported.
+    """
+
+    network: nn.Module
+
+    def phases(self) -> list[Phase]:
+        """The updates of one step, in order."""
+        raise TypeError(f"{type(self).__name__} lists no phases")

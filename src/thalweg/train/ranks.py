@@ -1,0 +1,61 @@
+"""Several processes as one: who am I, and sums over all. Alone, every function does nothing.
+
+Started by `torchrun -m thalweg train ...`; gloo on processors, NCCL on CUDA.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def joined(device: torch.device):
+    """Joins the group that torchrun describes in the environment, and leaves it at the end. Nothing without torchrun."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_together(tensors: list[Tensor]) -> None:
+    """Replaces each tensor by its sum over all processes, in one exchange."""
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    parts = flat.split([t.numel() for t in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """(ranks, ...): the tensor of every process."""
+    parts = [torch.empty_like(tensor) for _ in range(count())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.stack(parts)
+
+
+def agree(flag: bool) -> bool:
+    """True in every process if it is true in any."""
+    if count() == 1:
+        return flag
+    votes = torch.tensor(float(flag))
+    votes = votes.cuda() if dist.get_backend() == "nccl" else votes
+    dist.all_reduce(votes)
+    return bool(votes.item())

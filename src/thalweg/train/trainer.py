@@ -1,0 +1,220 @@
+"""The one training loop. It knows phases, and nothing of tasks, networks or pictures.
+
+    for report in Trainer(objective, stream, recipe):
+        print(report.step, report.losses)
+
+No callbacks: the loop yields and the caller decides. It may stop at any report, save, score, and iterate again.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..data.stream import Stream
+from ..errors import NonFinite
+from ..objectives.base import Batch, Loss, Objective, Phase
+from . import optimizers, ranks
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened since the last report: `step` updates are done; losses are means over all items since then."""
+
+    step: int
+    losses: dict[str, float]
+    lr: float
+
+
+class Trainer:
+    """Runs an objective over a stream, as a recipe says.
+
+    `augment` turns a batch of the stream into one that the objective reads; it may be random. Which weights are trained
+    is recorded once, here: freeze before. `average` is the running mean of the network, if the recipe asks for one.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        stream: Stream,
+        recipe: Recipe,
+        augment: Callable[[Batch], Batch] = lambda batch: batch,
+    ):
+        self.objective, self.stream, self.recipe, self.augment = objective, stream, recipe, augment
+        self.step = 0
+        self.phases = objective.phases()
+        self.device = next(objective.parameters()).device
+        self.trainable = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
+        self.optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
+        for phase in self.phases:  # phases that share a module share its optimiser
+            if phase.module not in self.optimizers:
+                weights = self.trainable[phase.name]
+                self.optimizers[phase.module] = optimizers.build(phase.module, weights, recipe)
+        self.losses = {p.name: torch.compile(p.loss) if recipe.compile and p.compile else p.loss for p in self.phases}
+        self.average = copy.deepcopy(objective.network).requires_grad_(False) if recipe.ema else None
+        self.alone = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
+        if not self.alone:
+            objective.requires_grad_(False)
+        self.sums: dict[str, Tensor] = {}
+        self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to score and to save: the average where there is one."""
+        return self.objective.network if self.average is None else self.average
+
+    def __iter__(self) -> Iterator[Report]:
+        self.objective.train()
+        generator = torch.default_generator if self.device.type == "cpu" else None
+        batches = iter(self.stream)
+        while self.step < self.recipe.steps:
+            seed = self.seed()
+            generator.manual_seed(seed) if generator else torch.manual_seed(seed)
+            batch = self.augment(next(batches))
+            micro = [batch] if self.recipe.accumulate == 1 else divide(batch, self.recipe.accumulate)
+            for phase in self.phases:
+                if self.step % phase.every == 0:
+                    self._collect(phase, *self.update(phase, micro))
+            if self.average is not None:
+                self._average()
+            self.step += 1
+            if self.step % self.recipe.report == 0 or self.step == self.recipe.steps:
+                yield self.report()
+
+    def seed(self) -> int:
+        """Randomness is a function of (seed, step, rank): nothing to save, and any step can be replayed alone.
+
+        32 bits, because the generator of a processor ignores the rest.
+        """
+        return zlib.crc32(f"{self.recipe.seed}/{self.step}/{ranks.rank()}".encode())
+
+    def report(self) -> Report:
+        """The means since the last report; begins a new one. The only place where the host waits for the device."""
+        means = {}
+        for phase in self.phases:
+            items = float(self.sums.get(f"{phase.name}/items", 0.0))
+            for key in [k for k in self.sums if k.startswith(phase.name + "/")]:
+                if items and not key.endswith("/items"):
+                    means[key.removesuffix("/loss").removeprefix("fit/")] = float(self.sums[key]) / items
+        if "fit" in means:
+            means = {"loss": means.pop("fit"), **means}
+        self.sums = {}
+        return Report(self.step, means, self.recipe.rate(self.step - 1))
+
+    def update(self, phase: Phase, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor | int]:
+        """One optimiser step on `phase.module`: sums of the loss and its parts, and the items they are over.
+
+        Raises NonFinite before the weights change, if the loss is infinite or not a number.
+        """
+        weights, optimizer = self.trainable[phase.name], self.optimizers[phase.module]
+        if not self.alone:
+            for weight in weights:
+                weight.requires_grad_(True)
+        optimizer.zero_grad(set_to_none=True)
+        sums, items, plain = self._gradients(phase, batches, weights)
+        if not self.alone:
+            for weight in weights:
+                weight.requires_grad_(False)
+        if self.device.type == "cpu" and not math.isfinite(sums["loss"].item()):
+            raise self._non_finite(phase)
+        if not plain:
+            gradients = [w.grad for w in weights if w.grad is not None]
+            torch._foreach_div_(gradients, items)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(weights, self.recipe.clip)
+        rate = self.recipe.rate(self.step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        return sums, items
+
+    def _gradients(self, phase: Phase, batches: list[Batch], weights: list[Tensor]):
+        """Fills `.grad`; returns (sums, items, whether the gradients already are those of the mean)."""
+        plain = len(batches) == 1 and ranks.count() == 1
+        sums: dict[str, Tensor] = {}
+        items: Tensor | int = 0
+        for batch in batches:
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+                loss = self.losses[phase.name](batch)
+            # A sum adds up correctly over micro-batches and ranks; a mean of means would not.
+            (loss.mean if plain else loss.mean * loss.items).backward()
+            for name, value in (("loss", loss.mean.detach()), *loss.parts.items()):
+                part = value * loss.items
+                sums[name] = sums[name] + part if name in sums else part
+            items = items + loss.items
+        if ranks.count() > 1:
+            for weight in weights:  # every rank must send the same weights
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            items = torch.as_tensor(items, dtype=torch.float32, device=self.device).reshape(())
+            ranks.sum_together([w.grad for w in weights] + [*sums.values(), items])
+        return sums, items, plain
+
+    def _collect(self, phase: Phase, sums: dict[str, Tensor], items: Tensor | int) -> None:
+        for name, value in (*sums.items(), ("items", items)):
+            key = f"{phase.name}/{name}"
+            self.sums[key] = self.sums[key] + value if key in self.sums else torch.as_tensor(value, dtype=torch.float32)
+
+    def _average(self) -> None:
+        decay = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.objective.network.parameters()), 1 - decay
+            )
+            # Batch statistics belong to the weights that were run; they are averages themselves.
+            for mean, latest in zip(self.average.buffers(), self.objective.network.buffers(), strict=True):
+                mean.copy_(latest)
+
+    def _non_finite(self, phase: Phase) -> NonFinite:
+        rows = tuple(self.stream.rows(self.step))
+        return NonFinite(
+            f"The loss of phase '{phase.name}' became infinite or not a number at step {self.step}; the weights before it are kept.",
+            cure="Give a smaller --lr, or --clip 1; if it stays, look at the pictures of that batch.",
+            step=self.step,
+            rows=rows,
+        )
+
+    def state_dict(self) -> dict:
+        """All that must survive: counters, weights, buffers, optimisers, the sums of the open report.
+
+        With several ranks every rank must call this: buffers that differ between ranks are gathered.
+        """
+        buffers = dict(self.objective.named_buffers()) if ranks.count() > 1 else {}
+        return {
+            "step": self.step,
+            "objective": self.objective.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizers": [o.state_dict() for o in self.optimizers.values()],
+            "stream": self.stream.state_dict(),
+            "sums": dict(self.sums),
+            "ranks": {name: ranks.gather(value) for name, value in buffers.items()},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues exactly where `state_dict` was taken."""
+        self.step = state["step"]
+        self.objective.load_state_dict(state["objective"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.stream.load_state_dict(state["stream"])
+        self.sums = dict(state["sums"])
+        for name, buffer in self.objective.named_buffers():
+            if name in state["ranks"] and ranks.count() == len(state["ranks"][name]):
+                buffer.copy_(state["ranks"][name][ranks.rank()])
+
+
+def divide(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in `parts` pieces, as equal as can be."""
+    pieces = {name: values.tensor_split(parts) for name, values in batch.items()}
+    return [{name: pieces[name][part] for name in batch} for part in range(parts) if len(next(iter(pieces.values()))[part])]
+
+
+__all__ = ["Loss", "Report", "Trainer", "divide"]
