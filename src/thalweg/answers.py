@@ -1,0 +1,143 @@
+"""Predictions as a table, as CSV and as JSON; rows of any listing as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+from .console import as_json, csv_line, out, say, table, visible, width
+from .errors import DataError
+
+#: with so many classes or fewer, every class is shown in a column of its own
+FEW = 10
+
+
+def from_stdin(sources: Sequence[str], stdin: BinaryIO) -> list[Any]:
+    """The sources, with '-' replaced by what standard input holds: a picture as bytes, or one path per line.
+
+    Raises DataError where standard input is empty.
+    """
+    found: list[Any] = []
+    for source in sources:
+        found += _read(stdin) if source == "-" else [source]
+    return found
+
+
+def _read(stdin: BinaryIO) -> list[Any]:
+    content = stdin.read()
+    if not content.strip():
+        raise DataError("-: standard input is empty.", cure="Send it a picture, or one path per line.")
+    if b"\0" in content:
+        return [content]
+    try:
+        return [line for line in content.decode("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        return [content]
+
+
+def show(found: Iterable[Any], form: str, top: int | None) -> int:
+    """Prints every prediction as it comes, in `form` (table, csv, json); names what was unreadable; the exit code.
+
+    `top` is the number of classes shown; None: all of them where they are few, else five.
+    """
+    printer = {"table": Table, "csv": Csv, "json": Json}[form](top)
+    unreadable = 0
+    for one in found:
+        if hasattr(one, "reason"):
+            unreadable += 1
+            say(f"unreadable: {visible(one.source)}: {visible(one.reason)}")
+        else:
+            printer.show(one)
+    if unreadable:
+        say(f"{unreadable} of the sources could not be read.")
+    return DataError.exit_code if unreadable else 0
+
+
+class Json:
+    """One JSON object per line."""
+
+    def __init__(self, top: int | None):
+        pass
+
+    def show(self, prediction: Any) -> None:
+        """Prints one prediction."""
+        out(as_json(prediction.json()))
+
+
+class Columns:
+    """What table and CSV share: the first prediction decides whether every class has a column of its own."""
+
+    def __init__(self, top: int | None):
+        self.top = top
+        self.classes: list[str] | None = None
+
+    def show(self, prediction: Any) -> None:
+        """Prints one prediction, and the headings before the first one."""
+        if self.classes is None:
+            ranked = prediction.top(FEW + 1)
+            self.classes = sorted(label for label, _ in ranked) if self.top is None and len(ranked) <= FEW else []
+            self.headings()
+        if self.classes:
+            probability = dict(prediction.top(FEW))
+            self.every(prediction, [probability[label] for label in self.classes])
+        else:
+            self.best(prediction, prediction.top(self.top or 5))
+
+
+class Table(Columns):
+    """The table of the talk: a row per source, a column per class. With many classes, the best of them in lines."""
+
+    def headings(self) -> None:
+        """The names of the classes, over their columns."""
+        if self.classes:
+            self.widths = [max(5, width(visible(label))) for label in self.classes]
+            named = (" " * (w - width(visible(c))) + visible(c) for c, w in zip(self.classes, self.widths, strict=True))
+            out("  ".join([*named, "answer", "source"]))
+
+    def every(self, prediction: Any, probabilities: list[float]) -> None:
+        """The probability of every class."""
+        cells = [f"{p:{w}.3f}" for p, w in zip(probabilities, self.widths, strict=True)]
+        longest = max(len("answer"), *(width(visible(c)) for c in self.classes))
+        label = visible(prediction.label)
+        out("  ".join([*cells, label + " " * (longest - width(label)), visible(prediction.source)]))
+
+    def best(self, prediction: Any, ranked: list[tuple[str, float]]) -> None:
+        """The likeliest classes."""
+        out(visible(prediction.source))
+        for label, probability in ranked:
+            out(f"  {probability:.3f}  {visible(label)}")
+
+
+class Csv(Columns):
+    """Comma-separated values with one line of headings."""
+
+    def headings(self) -> None:
+        """Columns per class, or the best classes by rank."""
+        ranks = range(1, (self.top or 5) + 1)
+        last = self.classes or [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
+        out(csv_line(["source", "label", *last]))
+
+    def every(self, prediction: Any, probabilities: list[float]) -> None:
+        """The probability of every class."""
+        out(csv_line([str(prediction.source), prediction.label, *probabilities]))
+
+    def best(self, prediction: Any, ranked: list[tuple[str, float]]) -> None:
+        """The likeliest classes."""
+        out(csv_line([str(prediction.source), prediction.label, *(cell for pair in ranked for cell in pair)]))
+
+
+def listing(rows: Iterable[Any], json: bool) -> list[str]:
+    """Rows as lines of a table, or as one JSON list. A row is a mapping, a dataclass or a named tuple."""
+    plain = [_mapping(row) for row in rows]
+    if json:
+        return [as_json(plain, indent=2)]
+    if not plain:
+        return ["none"]
+    return table(list(plain[0]), [list(row.values()) for row in plain])
+
+
+def _mapping(row: Any) -> dict[str, Any]:
+    if isinstance(row, Mapping):
+        return dict(row)
+    return dataclasses.asdict(row) if dataclasses.is_dataclass(row) else row._asdict()

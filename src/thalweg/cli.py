@@ -1,0 +1,332 @@
+"""The verbs of the command line. Everything is done by `thalweg.api`, which is imported only by the verb that needs it.
+
+What scripts may rely on: results on standard output, notices and progress on standard error, and the codes of exits.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from . import exits, flags, options
+from .console import as_json, figure, out, prepare_streams, progress, say, table, visible
+from .errors import NotFound, OptionError
+from .version import __version__
+
+#: what several verbs take
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or the name of a shipped model")]
+DataName = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
+data = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+app.add_typer(data, name="data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out(f"thalweg {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def top(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """From a path to a trained, tested, understood model.
+
+    \b
+    thalweg train classify                         handwritten digits, in a minute
+    thalweg train classify photos/ --time 10m      your own: one folder per class
+    thalweg predict digits-lenet my_digit.png      a model that comes with the package
+    thalweg VERB --help                            more about a verb
+    """
+    if context.invoked_subcommand is None:
+        out(context.get_help())
+
+
+@app.command()
+@flags.with_option_flags
+def train(
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="what to learn: classify")] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="a folder, a file or the name of a data set")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="start from a recipe; see `thalweg recipes`")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="the run's folder  [default: a new one in runs/]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the run in --out exactly where it stopped")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any option, or an argument of the model")
+    ] = None,
+    **given: Any,
+) -> None:
+    """Train a model. The last line on standard output is the run's folder.
+
+    \b
+    thalweg train classify                                   the default data set and model
+    thalweg train classify photos/ --time 10m --out runs/a   for ten minutes
+    thalweg train classify mnist --model lenet --set activation=tanh
+    thalweg train --recipe mnist-lenet                       as published
+    thalweg train --resume --out runs/a --epochs +5          go on, for five epochs more
+    """
+    flags.check_more(given["epochs"], resume)
+    chosen = flags.chosen(given, settings or ()) | ({"task": task} if task else {})
+    from . import api
+
+    try:
+        training = api.training(data=data, recipe=recipe, out=out, resume=resume, **chosen)
+    except NotFound as error:
+        if task and os.path.exists(task):
+            error.cure = f"Did you mean: thalweg train classify {task}"
+        raise
+    _follow(training)
+
+
+def _follow(training: Any) -> None:
+    """Shows the plan, the progress and the summary of a training, and its folder last."""
+    for line in training.lines():
+        say(visible(line))
+    with progress() as shown:
+        for report in training:
+            shown.show(report)
+    for line in training.summary():
+        out(visible(line))
+    out(str(training.path))
+
+
+@app.command()
+def evaluate(
+    run: RunName,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="other data than the run's own")] = None,
+    split: Annotated[str, typer.Option(metavar="train|valid|test", help="which part of the data")] = "test",
+    json: Json = False,
+) -> None:
+    """Measure a run on its test set, or on other data.
+
+    \b
+    thalweg evaluate runs/a
+    thalweg evaluate runs/a other_photos/ --json
+    """
+    from . import api
+
+    found = api.load(run).evaluate(data=data, split=split)
+    if json:
+        return out(as_json({"split": found["split"], "metrics": found["metrics"]}))
+    out(f"{figure(found['data'])}, {found['split']}")
+    for line in _measured(found["metrics"]):
+        out(line)
+
+
+def _measured(metrics: dict[str, Any]) -> list[str]:
+    """Metrics as lines: single figures first, then what is counted per class."""
+    single = [(name, value) for name, value in metrics.items() if isinstance(value, int | float | str)]
+    return table(("metric", "value"), single)
+
+
+@app.command()
+def predict(
+    run: RunName,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="files, folders, patterns, URLs; - is standard input")
+    ],
+    top: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="how many classes to show  [default: 5; all of up to 10]")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="pictures at a time")] = 64,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="do not bring drawings to the form that the model saw")
+    ] = False,
+    save: Annotated[
+        str | None, typer.Option(metavar="DIR", help="write a picture of every answer, and what the model saw")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per source")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="one line of CSV per source")] = False,
+) -> int:
+    """Ask a model about pictures. Unreadable ones are named, the others answered; then the exit code is 3.
+
+    \b
+    thalweg predict digits-lenet my_digit.png
+    thalweg predict runs/a photos/ --json
+    thalweg predict runs/a 'new/*.jpg' --save answers/
+    """
+    from . import answers, api
+
+    if json and csv:
+        raise OptionError("--json and --csv cannot both be given.", cure="Choose one.")
+    asked = answers.from_stdin(sources, sys.stdin.buffer)
+    found = api.load(run).predict(asked, top=top or 5, batch=batch, as_is=as_is, save=save)
+    form = "json" if json else "csv" if csv else "table"
+    return answers.show(found, form, top)
+
+
+@app.command()
+def export(
+    run: RunName,
+    format: Annotated[str, typer.Option(metavar="onnx", help="file format")] = "onnx",
+    out_path: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="where to write  [default: in the run]")
+    ] = None,
+) -> None:
+    """Write a model for other programs, and prove that it agrees.
+
+    \b
+    thalweg export runs/a --format onnx
+    """
+    from . import api
+
+    written = api.load(run).export(format=format, out=out_path)
+    say(f"largest difference {written.difference:.2g}, same label in {written.agreement:.2%} of the answers")
+    out(str(written.path))
+
+
+def _show_rows(rows: Any, json: bool) -> None:
+    """Rows (mappings, or values with fields) as a table, or as a JSON list."""
+    from . import answers
+
+    for line in answers.listing(rows, json):
+        out(line)
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the models that can be trained, with their papers."""
+    from . import api
+
+    _show_rows(api.models(), json)
+
+
+@app.command()
+def recipes(json: Json = False) -> None:
+    """List the recipes: published results, and ours."""
+    from . import api
+
+    _show_rows(api.recipes(), json)
+
+
+@app.command("options")
+def show_options(json: Annotated[bool, typer.Option("--json", help="print the JSON schema")] = False) -> None:
+    """List every option of a training."""
+    if json:
+        return out(as_json(options.schema(), indent=2))
+    rows = [
+        (name, options.describe(kind), default, about) for name, (kind, about, default) in options.fields_of().items()
+    ]
+    for line in table(("option", "takes", "default", "what it is"), rows):
+        out(line)
+
+
+@app.command()
+def doctor(json: Json = False) -> int:
+    """Check this machine for what Thalweg needs.
+
+    \b
+    thalweg doctor
+    """
+    from . import doctor as checks
+
+    def named_data() -> Any:
+        from . import api
+
+        return api.data_list()
+
+    found = checks.examine(named_data)
+    if json:
+        out(as_json({"fine": checks.fine(found), "checks": [vars(check) for check in found]}))
+    else:
+        for line in checks.lines(found):
+            out(line)
+    return 0 if checks.fine(found) else checks.EXIT_CODE
+
+
+@data.callback()
+def data_top(context: typer.Context) -> None:
+    """Look at data, and fetch data sets by name."""
+    if context.invoked_subcommand is None:
+        out(context.get_help())
+
+
+@data.command("check")
+def data_check(
+    source: Annotated[str, typer.Argument(metavar="DATA", help="a folder, a file or the name of a data set")],
+    size: Annotated[int | None, typer.Option(metavar="N", help="height and width that pictures are brought to")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse data with unreadable files")] = False,
+    save: Annotated[str | None, typer.Option(metavar="FILE", help="draw one batch into this picture")] = None,
+    json: Json = False,
+) -> None:
+    """Say what is in a data set, and what is wrong with it.
+
+    Format, counts per class, sizes, unreadable files, duplicates across the splits.
+
+    \b
+    thalweg data check photos/
+    thalweg data check photos/ --save batch.png
+    """
+    from . import api
+
+    wanted = {"size": size} if size else {}
+    found = api.data_check(source, strict=strict, **wanted)
+    if save:
+        found.picture().save(save)
+        say(f"one batch is drawn in {visible(save)}")
+    if json:
+        return out(as_json(found.json()))
+    for line in found.lines():
+        out(visible(line))
+
+
+@data.command("list")
+def data_list(json: Json = False) -> None:
+    """List the data sets that have a name, and where they are found."""
+    from . import api
+
+    _show_rows(api.data_list(), json)
+
+
+@data.command("get")
+def data_get(
+    name: DataName, offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False
+) -> None:
+    """Fetch a data set by name, and print where it is.
+
+    \b
+    thalweg data get mnist
+    """
+    from . import api
+
+    out(str(api.data_get(name, offline=offline)))
+
+
+@data.command("sample")
+def data_sample(
+    name: DataName,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="how many pictures")] = 5,
+    folder: Annotated[str, typer.Option("--out", metavar="DIR", help="where to write them")] = "samples",
+) -> None:
+    """Write a few pictures of a test split as PNG files.
+
+    \b
+    thalweg data sample digits --count 5 --out digits/
+    """
+    from . import api
+
+    for path in api.data_sample(name, count, folder):
+        out(str(path))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    prepare_streams()
+    return exits.exit_code_of(lambda: app(args=arguments, prog_name="thalweg", standalone_mode=False))

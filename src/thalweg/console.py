@@ -1,0 +1,244 @@
+"""What the terminal shows: results on standard output, progress and notices on standard error.
+
+Nothing here is imported by the parts that compute. rich is imported only where a live bar is drawn.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+#: Unicode's control characters, lone surrogates, line and paragraph separators
+OBEYED = {"Cc", "Cs", "Zl", "Zp"}
+#: marks that change the reading direction: they can make "gpj.exe" out of "exe.jpg"
+TURNING = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def prepare_streams() -> None:
+    """Makes every text printable: what a file or pipe gets is UTF-8, what a terminal cannot show is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
+def leads() -> bool:
+    """False in all but the first of the processes that torchrun starts; only the first one speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def visible(text: object) -> str:
+    """The text with every character that a terminal would obey written as an escape, so that a file name cannot act."""
+    return "".join(_escape(c) if unicodedata.category(c) in OBEYED or c in TURNING else c for c in str(text))
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def out(text: str = "") -> None:
+    """One line of results."""
+    if leads():
+        print(text, flush=True)
+
+
+def say(text: str = "") -> None:
+    """One line of notices. A terminal that has gone away does not stop the work."""
+    if leads():
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            pass
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON in plain ASCII: the same bytes in every locale; a number that is not finite becomes null."""
+    return json.dumps(_finite(value), ensure_ascii=True, allow_nan=False, indent=indent)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, str | bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, Iterable):
+        return [_finite(v) for v in value]
+    return str(value)
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """One line of CSV. A text that a spreadsheet would take for a formula is preceded by an apostrophe."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([_harmless(cell) for cell in cells])
+    return line.getvalue()
+
+
+def _harmless(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    return "'" + visible(cell) if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else visible(cell)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Lines with columns as wide as their widest cell. Columns of numbers only are set to the right."""
+    rows = [list(row) for row in rows]
+    cells = [[figure(cell) for cell in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]
+    right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(headings))]
+    return ["  ".join(map(_pad, line, widths, right)).rstrip() for line in [list(headings), *cells]]
+
+
+def figure(cell: object) -> str:
+    """A cell as text: a float with four significant digits, None as nothing, anything else made visible."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    return visible(cell)
+
+
+def width(text: str) -> int:
+    """Columns that the text takes on a terminal: two for wide characters, none for those that combine."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _pad(text: str, columns: int, right: bool) -> str:
+    space = " " * (columns - width(text))
+    return space + text if right else text + space
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 0:07, 12:40 or 1:02:33; nothing where they are not known."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+def figures(report: Any) -> str:
+    """The losses, the validation figures and the learning rate of a report of progress, in one line."""
+    told = [f"{name} {value:.4f}" for name, value in report.losses.items()]
+    for name, value in (report.valid or {}).items():
+        if isinstance(value, int | float):
+            told.append(f"valid {name} {value:.4f}")
+    return "  ".join([*told, f"lr {report.lr:.3g}"])
+
+
+def place(report: Any) -> str:
+    """Where the training stands: 'epoch 3/20  step 1200/8000'."""
+    of_epochs = f"/{report.epochs:g}" if report.epochs else ""
+    of_steps = f"/{report.steps}" if report.steps else ""
+    return f"epoch {report.epoch:g}{of_epochs}  step {report.step}{of_steps}"
+
+
+def times(report: Any) -> str:
+    """Time passed, and time left where it is known."""
+    left = duration(report.remaining)
+    return duration(report.seconds) + (f", {left} left" if left else "")
+
+
+class Lines:
+    """Progress as plain lines: one at every validation, and otherwise at most one every `every` seconds."""
+
+    def __init__(self, every: float = 10.0, clock: Callable[[], float] = time.monotonic):
+        self.every, self.clock = every, clock
+        self.last = clock()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, report: Any) -> None:
+        """Takes one report of progress."""
+        for note in report.notes:
+            say(visible(note))
+        now = self.clock()
+        if report.valid is not None or now - self.last >= self.every:
+            self.last = now
+            say("  ".join([place(report), figures(report), times(report)]))
+
+
+class Bar:
+    """Progress as a bar that stays in its line, with a line above it for every validation."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = 0.2, clock: Callable[[], float] = time.monotonic):
+        from rich import progress
+        from rich.console import Console
+
+        self.every, self.clock, self.last = every, clock, -math.inf
+        # Without its own thread the bar takes no time from the training.
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=None),
+            progress.TextColumn("{task.fields[figures]}", markup=False),
+            console=Console(file=stream or sys.stderr, highlight=False),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            transient=True,
+            expand=True,
+        )
+        self.row = self.bar.add_task("", total=None, figures="")
+
+    def __enter__(self) -> Bar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def show(self, report: Any) -> None:
+        """Takes one report of progress."""
+        for note in report.notes:
+            self.bar.print(visible(note), markup=False)
+        if report.valid is not None:
+            self.bar.print("  ".join([place(report), figures(report), times(report)]), markup=False)
+        now = self.clock()
+        if now - self.last >= self.every:
+            self.last = now
+            self.bar.update(
+                self.row,
+                completed=report.step,
+                total=report.steps or None,
+                description=place(report),
+                figures=f"{figures(report)}  {times(report)}",
+            )
+            self.bar.refresh()
+
+
+class Silence:
+    """No progress at all: what the processes of torchrun other than the first one show."""
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, report: Any) -> None:
+        """Takes one report of progress, and shows nothing."""
+
+
+def progress() -> Lines | Bar | Silence:
+    """A live bar where standard error is a terminal, plain lines elsewhere."""
+    if not leads():
+        return Silence()
+    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return Bar() if live else Lines()
