@@ -1,0 +1,170 @@
+"""From any picture file to uint8 pixels: every mode and orientation, nothing trusted, nothing run.
+
+Only formats whose decoders are plain (no EPS or PS, which start other programs) are opened, and a picture's extent is
+checked before a byte of it is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+#: most pixels of one picture
+PIXELS = 100_000_000
+
+#: formats that cameras, browsers and drawing programs write; read whichever of these names the file has
+COMMON = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP")
+_BY_NAME = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp"), COMMON),
+    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
+    **dict.fromkeys((".pgm", ".ppm", ".pbm", ".pnm"), ("PPM",)),
+    ".avif": ("AVIF",),
+}
+_ALL = (*COMMON, "TIFF", "PPM", "AVIF")
+
+EXTENSIONS = frozenset(_BY_NAME)
+
+# `_open` has a lower limit of its own, so the warning would only come second.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class Unreadable(Exception):
+    """A picture that cannot be used; the text says why. Readers turn it into `Bad`."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the head of a picture file says: upright width and height in pixels, format, frames."""
+
+    width: int
+    height: int
+    format: str
+    animated: bool
+
+
+def _open(source: Path | str | bytes) -> Image.Image:
+    if isinstance(source, bytes):
+        file, formats = io.BytesIO(source), _ALL
+    else:
+        file, formats = source, _BY_NAME.get(Path(source).suffix.lower(), _ALL)
+    picture = Image.open(file, formats=formats)
+    if picture.width * picture.height > PIXELS:
+        raise Unreadable(f"{picture.width} x {picture.height} pixels are more than the {PIXELS:,} that are read")
+    return picture
+
+
+def _reason(error: Exception, source: Path | str | bytes) -> str:
+    """Why a picture could not be read, in words for the user."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, PermissionError):
+        return "it may not be read by this user"
+    if isinstance(error, Image.UnidentifiedImageError):
+        if not isinstance(source, bytes) and not Path(source).stat().st_size:
+            return "the file is empty"
+        return (
+            "it is no picture of a kind that its name allows" if not isinstance(source, bytes) else "it is no picture"
+        )
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than the {PIXELS:,} pixels that are read"
+    return f"damaged or cut off ({error})" if str(error) else f"damaged ({type(error).__name__})"
+
+
+def probe(source: Path | str | bytes) -> Facts:
+    """The facts in the head of a picture; the pixels are not decoded. Raises Unreadable."""
+    try:
+        with _open(source) as picture:
+            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = picture.size[::-1] if turned else picture.size
+            return Facts(width, height, picture.format, getattr(picture, "is_animated", False))
+    except Unreadable:
+        raise
+    except Exception as error:  # a decoder given a damaged file may raise anything
+        raise Unreadable(_reason(error, source)) from None
+
+
+def decode(source: Path | str | bytes, channels: int | None = None, size: int | None = None) -> np.ndarray:
+    """The pixels (H, W, C) uint8 of a file or of a file's content, upright, on white where transparent.
+
+    `channels` 1 is grey, 3 RGB, None grey where the picture is; with `size` the shorter side is brought to it and the
+    middle `size` x `size` is kept. Of an animation, the first frame. Raises Unreadable with the reason.
+    """
+    try:
+        with _open(source) as picture:
+            if size and picture.format in ("JPEG", "MPO"):
+                picture.draft(None, (2 * size, 2 * size))  # decodes large photographs at a fraction of their size
+            picture.load()
+            upright = ImageOps.exif_transpose(flat(picture))
+            return pixels(fit(upright, size) if size else upright, channels)
+    except Unreadable:
+        raise
+    except Exception as error:  # as in probe
+        raise Unreadable(_reason(error, source)) from None
+
+
+def flat(picture: Image.Image) -> Image.Image:
+    """The picture in mode L or RGB: deep values scaled to 0..255, transparency on white."""
+    mode = picture.mode
+    if mode.startswith("I;16") or mode in ("I", "F"):
+        return Image.fromarray(scaled(np.asarray(picture)))
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        return _on_paper(picture.convert("RGBA"))
+    if mode in ("L", "RGB"):
+        return picture
+    return picture.convert("L" if mode == "1" else "RGB")
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """Deep grey values to 0..255 uint8, by the smallest usual white that holds them all: 1 (real numbers), 255, 65535.
+
+    16-bit values always go by 65535; what fits none of these, by its own extent. Raises Unreadable for values that are
+    not numbers.
+    """
+    if values.dtype in (np.uint16, np.dtype(">u2")):
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if not np.isfinite(values).all():
+        raise Unreadable("it holds values that are not finite numbers")
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    white = next(
+        (w for w in ((1.0,) if values.dtype.kind == "f" else ()) + (255.0, 65535.0) if low >= 0 and high <= w), None
+    )
+    low, span = (0.0, white) if white else (low, high - low)
+    return np.round((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
+
+
+def _on_paper(picture: Image.Image) -> Image.Image:
+    """A transparent picture laid on white; on black if white would swallow it, as it does strokes of white ink."""
+    for paper in ("white", "black"):
+        laid = Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
+        if any(high > low for low, high in laid.getextrema()):
+            break
+    return laid
+
+
+def fit(picture: Image.Image, size: int) -> Image.Image:
+    """The middle `size` x `size` of the picture after its shorter side is brought to `size`; smoothed when shrinking."""
+    width, height = picture.size
+    if (width, height) == (size, size):
+        return picture
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+
+
+def pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
+    """A picture of mode L or RGB as (H, W, C) uint8."""
+    if channels == 1 and picture.mode == "RGB":
+        picture = picture.convert("L")
+    if channels == 3 and picture.mode == "L":
+        picture = picture.convert("RGB")
+    values = np.asarray(picture)
+    if values.ndim == 2:
+        return values[..., None]
+    if channels is None and (values == values[..., :1]).all():
+        return values[..., :1]
+    return values

@@ -1,0 +1,100 @@
+"""Many picture files into one array: sizes first, then pixels, with every file that cannot be read named."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .dataset import Bad
+from .found import short_hash
+from .images import Unreadable, decode, probe
+from .memory import require
+
+#: files of one size up to this many pixels keep it; all others are brought to USUAL unless a size is asked for
+KEPT, USUAL = 96, 64
+
+
+@dataclass
+class Pixels:
+    """Read pictures: images (N, size, size, C) uint8, `kept` (N,) the places in the list of files they came from."""
+
+    images: np.ndarray
+    kept: np.ndarray
+    files: np.ndarray
+    bad: list[Bad] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+def load(files: Sequence[Path], size: int | None, channels: int | None) -> Pixels:
+    """The pixels of all files that can be read. `files` of the result (N,) uint64 identifies the bytes of each.
+
+    Raises ResourceError if they would not fit into half of the free memory.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        facts = list(pool.map(_probed, files))
+        sizes = Counter((f.width, f.height) for f in facts if not isinstance(f, Bad))
+        size, notes = _size(sizes, size)
+        good = [row for row, f in enumerate(facts) if not isinstance(f, Bad)]
+        require(
+            len(good) * size * size * (channels or 3),
+            f"The set of {len(good):,} pictures at {size} x {size}",
+            cure="Choose a smaller --size.",
+        )
+        bad = {row: f for row, f in enumerate(facts) if isinstance(f, Bad)}
+        images, identities, kept = np.empty((len(good), size, size, channels or 1), np.uint8), [], []
+        for row, result in zip(good, pool.map(lambda row: _decoded(files[row], channels, size), good), strict=True):
+            if isinstance(result, Bad):
+                bad[row] = result
+                continue
+            picture, identity = result
+            if picture.shape[-1] > images.shape[-1]:
+                images = np.repeat(images, 3, axis=-1)
+            images[len(kept)] = picture
+            identities.append(identity)
+            kept.append(row)
+    animated = sum(f.animated for f in facts if not isinstance(f, Bad))
+    if animated:
+        notes.append(f"{animated:,} animated: only the first frame is used.")
+    return Pixels(
+        images[: len(kept)],
+        np.array(kept, np.int64),
+        np.array(identities, np.uint64),
+        [bad[row] for row in sorted(bad)],
+        notes,
+        dict(sizes.most_common()),
+    )
+
+
+def _probed(file: Path):
+    try:
+        return probe(file)
+    except Unreadable as why:
+        return Bad(str(file), str(why))
+
+
+def _decoded(file: Path, channels: int | None, size: int):
+    """The pixels and the identity of one file's bytes, or Bad."""
+    try:
+        return decode(file, channels, size), short_hash(file.read_bytes())
+    except (Unreadable, OSError) as why:
+        return Bad(str(file), str(why))
+
+
+def _size(sizes: Counter, asked: int | None) -> tuple[int, list[str]]:
+    """The side that all pictures are brought to, and what the user is told about it."""
+    if asked or not sizes:
+        size = asked or USUAL
+    elif len(sizes) == 1 and min(next(iter(sizes))) <= KEPT:
+        size = min(next(iter(sizes)))
+    else:
+        size = USUAL
+    if set(sizes) <= {(size, size)}:
+        return size, []
+    return size, [f"Pictures brought to {size} x {size}: the shorter side scaled, the middle kept. --size changes it."]

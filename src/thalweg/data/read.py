@@ -1,0 +1,106 @@
+"""One door to every data set: finds out what a path or a name is, and reads and divides it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import DataError, NotFound, OptionError, did_you_mean
+from .arrays import brought, read_npz
+from .cifar import is_batch, is_cifar, read_cifar
+from .dataset import Data
+from .folder import read_folder
+from .found import Found, counted
+from .idx import is_idx, read_idx
+from .images import EXTENSIONS
+from .known import KNOWN
+from .split import divide
+from .table import TABLES, read_table, table_of
+
+
+def tell(message: str) -> None:
+    """Prints a notice where notices go."""
+    print(message, file=sys.stderr)
+
+
+def read(
+    source: str | Path,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    valid: float = 0.1,
+    strict: bool = False,
+    offline: bool = False,
+    notice: Callable[[str], None] = tell,
+) -> Data:
+    """The data set at a path or of a known name, in memory, with training, validation and test sets.
+
+    `size` brings every picture to (size, size) pixels; `channels` 1 or 3 to grey or RGB, None as the pictures are. `valid`
+    is the share of the training set that is held out where the source holds out none. `strict` raises DataError for an
+    unreadable file that would else be named in `bad` and left out. Raises NotFound for a source that does not exist,
+    DataError for one that cannot be used, ResourceError where memory or the network do not allow it.
+    """
+    if channels not in (None, 1, 3):
+        raise OptionError(f"channels: {channels} is neither 1 nor 3.", cure="Give 1 for grey or 3 for RGB.")
+    if size is not None and size < 1:
+        raise OptionError(f"--size: {size} is not a number of pixels.", cure="Give 1 or more, such as 64.")
+    found = find(source, size, channels, offline, notice)
+    if strict and found.bad:
+        listed = "\n".join(f"  {b.source}: {b.reason}" for b in found.bad[:20])
+        raise DataError(
+            f"{found.where}: {counted(len(found.bad), 'file')} cannot be used.\n{listed}",
+            cure="Repair or remove them, or leave out --strict.",
+        )
+    return divide(found, valid, str(source) if source in KNOWN else Path(source).resolve().name)
+
+
+def find(
+    source: str | Path, size: int | None, channels: int | None, offline: bool, notice: Callable[[str], None]
+) -> Found:
+    """The examples at `source`, undivided, with the format recognised."""
+    if source in KNOWN:
+        from .named import read_named  # brings the machinery of downloads, which paths do not need
+
+        return brought(read_named(str(source), offline, notice), size, channels)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise NotFound(
+            f"There is no data set '{source}': neither a file or folder nor a known name.",
+            cure=did_you_mean(str(source), [*KNOWN, *_neighbours(path)]),
+        )
+    if path.is_file():
+        return _find_file(path, size, channels)
+    if is_cifar(path):
+        return brought(read_cifar(path), size, channels)
+    if any(is_idx(entry) for entry in path.iterdir()):
+        return brought(read_idx(path), size, channels)
+    table = table_of(path)
+    return read_table(table, size, channels) if table else read_folder(path, size, channels)
+
+
+def _find_file(path: Path, size: int | None, channels: int | None) -> Found:
+    ending = path.suffix.lower()
+    if is_idx(path):
+        return brought(read_idx(path), size, channels)
+    if ending == ".npz":
+        return brought(read_npz(path), size, channels)
+    if ending in TABLES:
+        return read_table(path, size, channels)
+    if is_batch(path):
+        cure = f"Give the folder that holds it: {path.parent}."
+    elif ending in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"):
+        cure = "Unpack it and give the folder."
+    elif ending in EXTENSIONS:
+        cure = "Give the folder that holds one folder of pictures per class."
+    else:
+        cure = "Give a folder, a .csv or .tsv table, an .npz file, an IDX file or a known name (`thalweg data list`)."
+    raise DataError(f"{path}: a file of this kind is no data set.", cure=cure)
+
+
+def _neighbours(path: Path) -> list[str]:
+    """Paths beside the one that does not exist, for a suggestion."""
+    try:
+        return [str(path.parent / entry.name) for entry in path.parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return []
