@@ -150,7 +150,7 @@ def torchvision(torch_version: str | None, own_version: str | None, own_needs: I
     about = f"{own_version} beside torch {torch_version}"
     exact = [line.partition("==")[2].strip() for line in own_needs if re.match(r"torch\s*==", line)]
     cure = "Install both from the same index, or remove it: pip uninstall torchvision"
-    if torch_version and exact and release(exact[0].split(";")[0]) != release(torch_version):
+    if exact and release(exact[0]) != release(torch_version or ""):
         return Check("torchvision", "warning", f"{about}: it was built for torch {exact[0]}", cure)
     builds = [version.partition("+")[2] for version in (own_version, torch_version or "")]
     if builds[0] != builds[1]:

@@ -20,7 +20,7 @@ ELSEWHERE = {"data", "arguments"}
 
 
 def with_option_flags(function: Callable) -> Callable:
-    """Gives `function(..., **given)` a flag for every option: `given` receives texts and booleans, None if not given."""
+    """Gives `function(..., **given)` a flag for every option: `given` receives texts, booleans, or None."""
     told = inspect.signature(function, eval_str=True)
     own = [p for p in told.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     flags = [
