@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, NotFound, ResourceError
-from ..fetch import cache_folder, is_offline
+from ..fetch import cache_folder, fetch, is_offline
 from .cifar import assemble_cifar
 from .dataset import Split
 from .found import Found
@@ -59,8 +59,6 @@ def _download(known: Known, folder: Path, offline: bool, notice: Notice) -> None
             f"The data set '{known.name}' is not on this machine, and the network may not be used.",
             cure=f"Put {', '.join(f.name for f in missing)} into {folder}, or allow the network.",
         )
-    from ..fetch import fetch
-
     wanted = [known.archive] if known.archive else missing
     for file in wanted:
         told = _Told(file, notice)

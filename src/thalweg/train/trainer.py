@@ -26,7 +26,10 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Report:
-    """What happened since the last report: `step` updates are done; losses are means over all items since then."""
+    """What happened since the last report: `step` updates are done; losses are means over all items since then.
+
+    Losses are empty when the trainer was only paused.
+    """
 
     step: int
     losses: dict[str, float]
@@ -63,6 +66,7 @@ class Trainer:
         if not self.alone:
             objective.requires_grad_(False)
         self.sums: dict[str, Tensor] = {}
+        self.pause = False  # set by a signal handler: hands control back after the step that is running
         self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
 
     @property
@@ -85,8 +89,15 @@ class Trainer:
             if self.average is not None:
                 self._average()
             self.step += 1
-            if self.step % self.recipe.report == 0 or self.step == self.recipe.steps:
+            if self.due:
                 yield self.report()
+            elif self.pause:
+                yield Report(self.step, {}, self.recipe.rate(self.step - 1))
+
+    @property
+    def due(self) -> bool:
+        """Whether a report is due: every so many steps, at the end of an epoch, at the end of the run."""
+        return 0 in (self.step % self.recipe.report, self.step % self.stream.steps_per_epoch, self.recipe.steps - self.step)
 
     def seed(self) -> int:
         """Randomness is a function of (seed, step, rank): nothing to save, and any step can be replayed alone.

@@ -1,0 +1,33 @@
+"""Thalweg: deep learning from one neuron to a trained, tested, understood model, with one grammar, on your own data.
+
+    import thalweg as tw
+
+    run = tw.train("classify", "photos/", epochs=10)     # or tw.train(recipe="mnist-lenet")
+    print(run.evaluate())
+    for answer in run.predict("holiday.jpg"):
+        print(answer.label, answer.top(3))
+
+`tw.tasks`, `tw.models` and `tw.recipes` list what there is. Importing this imports nothing heavy; torch comes with the
+first name that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .version import __version__
+
+__all__ = ["Run", "load", "models", "recipes", "tasks", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("models", "recipes", "tasks"):
+        return importlib.import_module(f".{name}", __name__)
+    if name in ("Run", "load", "train"):
+        return getattr(importlib.import_module(".api", __name__), name)
+    raise AttributeError(f"module 'thalweg' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,147 @@
+"""The look of every picture: colours, sizes, and the decorator that turns a figure into an image.
+
+The palette is that of Okabe and Ito (2008), told apart by people with any of the common forms of colour blindness.
+Figures are laid out for 900 units of width and drawn with two pixels per unit, so they are sharp on dense screens and
+in print. matplotlib's settings files, its windows and its global state play no part.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import unicodedata
+import warnings
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+BLACK, GREY, PALE, WHITE = "#222222", "#767676", "#dddddd", "#ffffff"
+BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"
+
+#: what the colours stand for, the same in every picture
+TRAIN, VALID, RIGHT, WRONG = BLUE, VERMILLION, BLUE, VERMILLION
+
+#: units of a full width; pixels per unit
+WIDTH, PIXELS = 900, 2
+_UNITS_PER_INCH = 100
+#: an image smaller than this keeps its pixels visible when enlarged; a larger one is smoothed
+_PIXEL_ART = 64
+
+_SETTINGS = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": BLACK,
+    # names of classes and files are text, even with dollar signs in them
+    "text.parse_math": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": BLACK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.7,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": BLACK,
+    "ytick.labelcolor": BLACK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "figure.facecolor": WHITE,
+}
+
+
+def picture(draw: Callable[..., Figure]) -> Callable[..., Image.Image]:
+    """Decorates a function that returns a Figure: it then returns its pixels, an RGB image of twice the units."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments, **named) -> Image.Image:
+        defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+        with matplotlib.rc_context({**defaults, **_SETTINGS}), warnings.catch_warnings():
+            # a class named in a script that the font lacks is drawn as boxes; that is no reason to warn
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            canvas = FigureCanvasAgg(draw(*arguments, **named))
+            canvas.draw()
+        size = canvas.get_width_height()
+        return Image.frombuffer("RGBA", size, bytes(canvas.buffer_rgba()), "raw", "RGBA", 0, 1).convert("RGB")
+
+    return drawn
+
+
+def figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of that many units; its parts arrange themselves so that nothing overlaps or is cut off."""
+    size = (width / _UNITS_PER_INCH, height / _UNITS_PER_INCH)
+    return Figure(size, dpi=_UNITS_PER_INCH * PIXELS, layout="constrained")
+
+
+def sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure and axes that fill it, whose coordinates are units from its upper left corner."""
+    made = Figure((width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), dpi=_UNITS_PER_INCH * PIXELS)
+    axes = made.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    return made, axes
+
+
+def place(axes: Axes, image_HWC: np.ndarray, box: tuple[float, float, float, float] | None = None) -> None:
+    """Shows an image, uint8 or floats in [0, 1], C is 1 or 3, filling `axes` or its box (left, top, width, height)."""
+    flat = image_HWC[..., 0] if image_HWC.shape[2] == 1 else image_HWC
+    smooth = "nearest" if max(image_HWC.shape[:2]) <= _PIXEL_ART else "antialiased"
+    whole = 255 if image_HWC.dtype == np.uint8 else 1
+    extent = (box[0], box[0] + box[2], box[1] + box[3], box[1]) if box else None
+    limits = (axes.get_xlim(), axes.get_ylim())
+    axes.imshow(flat, cmap="gray", vmin=0, vmax=whole, interpolation=smooth, extent=extent)
+    if box:
+        axes.set(xlim=limits[0], ylim=limits[1], aspect="auto")
+
+
+def message(text: str, title: str = "") -> Figure:
+    """A figure that says why there is nothing to draw."""
+    made = figure(160)
+    if title:
+        made.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    made.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
+    return made
+
+
+def bare(axes: Axes) -> None:
+    """Takes lines, ticks and grid off `axes`, for pictures."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def short(text: object, limit: int = 16, tail: bool = False) -> str:
+    """`text` in one line of at most `limit` characters; '…' stands for what is left out in the middle.
+
+    With `tail` it is left out at the front, as suits paths.
+
+    Characters that cannot be drawn (controls, halves of surrogate pairs from undecodable file names) become '?'.
+    """
+    line = "".join("?" if unicodedata.category(c) in ("Cc", "Cs") else c for c in str(text))
+    if len(line) <= limit:
+        return line
+    end = limit - 1 if tail else (limit - 1) // 3
+    return line[: limit - 1 - end] + "…" + line[len(line) - end :]
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.9876 -> '98.8 %', 0.99999 -> '> 99.9 %', 0.00001 -> '< 0.1 %': only 1 is 100 % and only 0 is 0 %.
+
+    What is undefined, None or NaN, is a dash.
+    """
+    if share is None or math.isnan(share):
+        return "–"
+    smallest = 10**-digits
+    if 0 < share and round(100 * share, digits) == 0:
+        return f"< {smallest:.{digits}f} %"
+    if share < 1 and round(100 * share, digits) == 100:
+        return f"> {100 - smallest:.{digits}f} %"
+    return f"{100 * share:.{digits}f} %"

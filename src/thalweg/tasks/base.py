@@ -1,0 +1,73 @@
+"""Everything that a user can ask of a problem. A task is a class of this kind; a new one is one new file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+from ..data.dataset import Data, Split
+from ..data.stream import Stream
+from ..objectives.base import Batch, Objective
+from ..options import Options
+
+#: What must be known of the data to use a network: JSON values, kept in run.json.
+Facts = dict[str, Any]
+
+
+class Task(ABC):
+    """A problem: how its data is read, what is minimised, how answers are judged and shown."""
+
+    name: str
+    about: str
+    default_model: str
+    default_data: str
+    #: the figure by which epochs are compared (higher is better), as named by `score`
+    judged_by: str
+
+    @abstractmethod
+    def read(self, options: Options, notice: Callable[[str], None]) -> Data:
+        """The data named by the options, read and divided. Raises DataError."""
+
+    @abstractmethod
+    def toy(self) -> Data:
+        """A small data set, made without any file, on which every law is tested."""
+
+    @abstractmethod
+    def facts(self, data: Data) -> Facts:
+        """What a network and its user must know of the data."""
+
+    @abstractmethod
+    def arguments(self, facts: Facts) -> dict[str, Any]:
+        """The arguments that follow from the data, for the builder of a model."""
+
+    @abstractmethod
+    def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
+        """What is minimised."""
+
+    @abstractmethod
+    def stream(self, split: Split, batch: int, seed: int, rank: int, ranks: int, device: Any) -> Stream:
+        """Batches of the training set on the device."""
+
+    @abstractmethod
+    def augment(self, facts: Facts, options: Options) -> Callable[[Batch], Batch]:
+        """What a batch of the stream goes through before training; may be random."""
+
+    @abstractmethod
+    def infer(self, network: nn.Module, batch: Batch, facts: Facts) -> Tensor:
+        """The network's answers to a batch as it comes from the stream or a user; nothing random."""
+
+    @abstractmethod
+    def score(self, network: nn.Module, split: Split, facts: Facts, device: Any) -> tuple[dict[str, Any], Any]:
+        """The metrics on a split, and an outcome from which pictures are drawn."""
+
+    @abstractmethod
+    def pictures(self, network: nn.Module, data: Data, facts: Facts, options: Options, outcome: Any, history: list[dict]) -> dict[str, Image.Image]:
+        """Pictures of a finished run, by file name without ending."""
+
+    @abstractmethod
+    def example(self, source: Any, facts: Facts, as_is: bool = False) -> Any:
+        """What the network sees of a source: an array that `infer` takes in a batch. Raises DataError."""

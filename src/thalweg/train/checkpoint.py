@@ -1,0 +1,163 @@
+"""What survives a kill: the whole state of a training, in a folder that is complete or not there.
+
+    state/00000469/tensors.safetensors      every tensor, by its path in the state
+    state/00000469/state.json               everything else, with references to the tensors
+    state/00000469/manifest.json            SHA-256 and size of both
+
+Written to a temporary folder, each file flushed to the disk, then renamed: a kill, a power cut or a full disk leaves the
+checkpoint before it as it was. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from ..errors import ModelFileError, ResourceError
+
+KEEP = 2
+
+
+def save(folder: Path, step: int, state: dict) -> Path:
+    """Writes `state` (nested dicts and lists of tensors and JSON values) as the checkpoint of `step`; keeps the last two.
+
+    Raises ModelFileError for a tensor that is not finite, ResourceError where the disk is full.
+    """
+    tensors: dict[str, Tensor] = {}
+    skeleton = pack(state, "", tensors)
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ModelFileError(f"'{name}' is not finite at step {step}; the checkpoint was not written.")
+    files = {
+        "tensors.safetensors": safetensors.torch.save(tensors),
+        "state.json": json.dumps(skeleton, allow_nan=False).encode(),
+    }
+    sums = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+    files["manifest.json"] = json.dumps({"step": step, "files": sums}, indent=1).encode()
+    final, draft = folder / f"{step:08d}", folder / f".draft-{os.getpid()}"
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        for name, data in files.items():
+            write_durably(draft / name, data)
+        flush_folder(draft)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(draft, final)
+        flush_folder(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise disk_error(error, final, sum(map(len, files.values()))) from error
+    for old in _steps(folder)[:-KEEP]:
+        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
+    return final
+
+
+def load(folder: Path, notice: Callable[[str], None]) -> tuple[int, dict] | None:
+    """The newest whole checkpoint as (step, state), or None where there is none; damaged ones are named and passed over.
+
+    Raises ModelFileError where there are checkpoints and all of them are damaged.
+    """
+    for draft in folder.glob(".draft-*"):  # left by a kill inside `save`
+        shutil.rmtree(draft, ignore_errors=True)
+    steps = _steps(folder)
+    for step in reversed(steps):
+        try:
+            return step, read(folder / f"{step:08d}")
+        except ModelFileError as error:
+            notice(f"{error.message} Going back to the checkpoint before it.")
+    if steps:
+        raise ModelFileError(
+            f"{folder}: all {len(steps)} checkpoints are damaged.", cure="Train again into another folder."
+        )
+    return None
+
+
+def read(checkpoint: Path) -> dict:
+    """The state in one checkpoint folder. Raises ModelFileError if any byte differs from its manifest."""
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        data = {name: (checkpoint / name).read_bytes() for name in ("tensors.safetensors", "state.json")}
+        sums = {name: manifest["files"][name]["sha256"] for name in data}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{checkpoint} is not a whole checkpoint ({error}).") from error
+    for name, content in data.items():
+        if hashlib.sha256(content).hexdigest() != sums[name]:
+            raise ModelFileError(f"{checkpoint / name} is damaged: its SHA-256 is not that of the manifest.")
+    return unpack(json.loads(data["state.json"]), safetensors.torch.load(data["tensors.safetensors"]))
+
+
+def pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON for `value`; its tensors go into `tensors` under their paths."""
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"tensor": path}
+    if isinstance(value, dict):
+        pairs = [[key, pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]
+        return {"pairs": pairs}  # pairs, because the keys of an optimiser's state are numbers
+    if isinstance(value, (list, tuple)):
+        return [pack(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+    return value
+
+
+def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """What `pack` was given (tuples come back as lists)."""
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {key: unpack(item, tensors) for key, item in value["pairs"]}
+    return [unpack(item, tensors) for item in value] if isinstance(value, list) else value
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes `data` and waits until the disk has it."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Replaces a file in one step: readers see the old content or the new, never a part. Raises ResourceError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        write_durably(draft, data)
+        os.replace(draft, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise disk_error(error, path, len(data)) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes renames inside `folder` durable, where the system knows how."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def disk_error(error: OSError, path: Path, needed: int) -> ResourceError:
+    """What to tell the user when writing `needed` bytes to `path` failed."""
+    try:
+        free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB"
+    except OSError:
+        free = "an unknown amount"
+    return ResourceError(
+        f"Could not write {path}: {error.strerror or error}; {needed / 1e6:.1f} MB are needed, {free} is free.",
+        cure="Make room or give another --out. What was saved before is whole; continue with --resume.",
+    )
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()) if folder.is_dir() else []
