@@ -1,7 +1,7 @@
 """Downloads that can be trusted: resumed where they broke, checked by their sum, and there as a whole or not at all.
 
-A file is written as NAME.part, checked, brought to the disk for sure (fsync) and only then renamed. Of two processes that
-want the same file, one downloads and the other waits.
+A file is written as NAME.part, checked, brought to the disk for sure (fsync) and only then renamed. Of two processes
+that want the same file, one downloads and the other waits.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def fetch(
     size: int | None = None,
     notice: Callable[[str], None] = lambda message: None,
     progress: Progress | None = None,
-    retries: int = 4,
-    pause: float = 1.0,
+    retries: int = 3,
+    pause: float = 0.5,
 ) -> Path:
     """Downloads `url`, http or https only, to the file `to`, and returns it; a file that is there and right is kept.
 
-    `sha256` and `md5` in hex and `size` in bytes are checked where given. `progress` is called with the bytes there and in
-    all (None where the server does not say). `retries` attempts in a row may bring nothing, with waits of `pause`
-    seconds, doubled each time. Raises ResourceError for network, disk or a missing page, DataError for a wrong
-    sum or size, OptionError for another kind of address.
+    `sha256` and `md5` in hex and `size` in bytes are checked where given. `progress` is called with the bytes there and
+    in all (None where the server does not say). `retries` attempts in a row may bring nothing, with waits of `pause`
+    seconds, doubled each time. Raises ResourceError for network, disk or a missing page, DataError for a wrong sum or
+    size, OptionError for another kind of address.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise OptionError(f"{url}: only addresses with http or https are fetched.", cure="Give such an address.")
@@ -109,7 +109,7 @@ def _wrong(path: Path, sums: dict[str, str], size: int | None) -> str:
         return f"{path.stat().st_size:,} bytes, expected {size:,}"
     for kind, expected in sums.items():
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+            found = hashlib.file_digest(file, kind).hexdigest()
         if found != expected:
             return f"the {kind} sum is {found}, expected {expected}"
     return ""
@@ -122,7 +122,7 @@ def _transfer(url: str, part: Path, size: int | None, notice, progress, retries:
         before = part.stat().st_size if part.exists() else 0
         try:
             return _receive(url, part, before, size, progress)
-        except (_Interrupted, urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except (_Interrupted, urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429):
                 raise ResourceError(
                     f"{url}: the server answers {error.code} ({error.reason}).", cure="Check the address, or try later."
@@ -133,7 +133,7 @@ def _transfer(url: str, part: Path, size: int | None, notice, progress, retries:
             if barren > retries:
                 raise ResourceError(
                     f"{url}: no connection after {barren} attempts ({why}).",
-                    cure=f"Check the network and try again; it goes on where it stopped. Or put the file at {part.with_suffix('')}.",
+                    cure=f"Check the network and try again, or put the file at {part.with_suffix('')}.",
                 ) from None
             wait = pause * 2 ** max(barren - 1, 0)
             notice(f"{url}: broke off ({why}); again in {wait:g} s.")
@@ -165,7 +165,7 @@ def _receive(url: str, part: Path, have: int, size: int | None, progress: Progre
             raise DataError(f"{url}: the server offers {total:,} bytes, expected {size:,}.", cure="Try again later.")
         _room(part, (total or size or 0) - have)
         with part.open("ab" if have else "wb") as file:
-            while chunk := answer.read(CHUNK):
+            while chunk := _read(answer):
                 file.write(chunk)
                 have += len(chunk)
                 if progress:
@@ -174,6 +174,14 @@ def _receive(url: str, part: Path, have: int, size: int | None, progress: Progre
                     raise DataError(f"{url}: more than the {size:,} bytes expected.", cure="Try again later.")
     if total is not None and have < total:
         raise _Interrupted(f"{have:,} of {total:,} bytes")
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """The next bytes. A failure of the network must not look like one of the disk, and both are OSErrors."""
+    try:
+        return answer.read(CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(str(error) or type(error).__name__) from None
 
 
 def _opener() -> urllib.request.OpenerDirector:

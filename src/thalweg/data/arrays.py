@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .dataset import Split
 from .found import Found
 from .idx import from_labels
 from .images import Unreadable, fit, scaled
@@ -27,8 +26,9 @@ _KEYS = {
 def read_npz(path: Path) -> Found:
     """The set in an .npz file: x_train, y_train and, where there, x_test, y_test (or images, labels, or x, y).
 
-    Pictures (N, H, W), (N, H, W, C), (N, C, H, W) or, of square pictures, (N, H * W); labels whole numbers, names, or one
-    column per class. An array `classes` may name the classes. Nothing pickled is read. Raises DataError naming the array.
+    Pictures (N, H, W), (N, H, W, C), (N, C, H, W) or, of square pictures, (N, H * W); labels whole numbers, names, or
+    one column per class. An array `classes` may name the classes. Nothing pickled is read. Raises DataError naming the
+    array.
     """
     arrays = _arrays(path)
     images, labels, notes = {}, {}, []
@@ -44,7 +44,8 @@ def read_npz(path: Path) -> Found:
                 break
     if "train" not in images:
         raise DataError(
-            f"{path}: it holds {', '.join(sorted(arrays)) or 'nothing'}; expected x_train and y_train (or images, labels; x, y).",
+            f"{path}: it holds {', '.join(sorted(arrays)) or 'nothing'}; "
+            "expected x_train and y_train (or images, labels; or x, y).",
             cure="Save it with np.savez_compressed(path, x_train=…, y_train=…, x_test=…, y_test=…).",
         )
     classes = tuple(str(c) for c in arrays["classes"].ravel()) if "classes" in arrays else None
@@ -122,7 +123,8 @@ def _as_labels(values: np.ndarray, path: Path, key: str) -> np.ndarray:
         values = values.astype(np.int64)
     if values.ndim != 1 or values.dtype.kind not in "iubU":
         raise DataError(
-            f"{path}: {key} has the shape {values.shape} of {values.dtype}; expected one whole number or name per picture.",
+            f"{path}: {key} has the shape {values.shape} of {values.dtype}; "
+            "expected one whole number or name per picture.",
             cure="Store labels (N,) as whole numbers or names.",
         )
     return values

@@ -1,14 +1,15 @@
 """The python batches of CIFAR-10 (Krizhevsky 2009), which are pickles, read without trusting them.
 
-A pickle is a program. Here it runs on a reader that knows two words of its language, "make an array" and "decode a text", and
-both are answered by classes of this file that only keep what they are given: no function of NumPy or of any other
-package can be reached, and any other name is refused before it is looked up.
+A pickle is a program. Here it runs on a reader that knows two words of its language, "make an array" and "decode a
+text", and both are answered by classes of this file that only keep what they are given: no function of NumPy or of any
+other package can be reached, and any other name is refused before it is looked up.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ class _Reader(pickle.Unpickler):
 
 
 def unpack(content: bytes, name: str) -> dict[str, object]:
-    """The dictionary in a batch: texts as keys; pixels as (N, bytes) uint8. Raises DataError for anything but plain data."""
+    """The dictionary in a batch: texts as keys, pixels as (N, bytes) uint8. Raises DataError for all but plain data."""
     try:
         table = _Reader(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle may raise anything
@@ -130,19 +131,19 @@ def read_cifar(path: Path) -> Found:
     names = [n for n in (*TRAIN, TEST, META) if (folder / n).is_file()]
     if META not in names:
         raise DataError(f"{folder}: the file {META} with the names of the classes is missing.", cure="Put it there.")
-    return assemble_cifar({n: (folder / n).read_bytes() for n in names}, folder)
+    return assemble_cifar(names, lambda name: (folder / name).read_bytes(), folder)
 
 
-def assemble_cifar(contents: dict[str, bytes], path: Path) -> Found:
-    """The set from the contents of its files by name; the contents are let go on the way."""
-    meta = unpack(contents.pop(META), META)
+def assemble_cifar(files: Sequence[str], content: Callable[[str], bytes], path: Path) -> Found:
+    """The set from files by name; `content` gives the bytes of each, one at a time to spare memory."""
+    meta = unpack(content(META), META)
     names = meta.get("label_names")
     if not isinstance(names, list) or not all(isinstance(n, (bytes, str)) for n in names):
         raise _refused(META, "it holds no list label_names")
     classes = tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else n for n in names)
     images, labels = {}, {}
     for part, batches in (("train", TRAIN), ("test", (TEST,))):
-        read = [_batch(contents.pop(b), b) for b in batches if b in contents]
+        read = [_batch(content(b), b) for b in batches if b in files]
         if read:
             images[part] = (TEST if part == "test" else "data_batch", np.concatenate([r[0] for r in read]))
             labels[part] = np.concatenate([r[1] for r in read])

@@ -123,7 +123,7 @@ def _check(path: Path, divided: dict[str, Path], classed: dict[str, dict[str, li
         loose = counted(len(pictures_below(path)), "picture")
         raise DataError(
             f"{path}: {loose} and no folder that would be a class.",
-            cure="Put the pictures into one folder per class: cat/1.jpg, dog/1.jpg, … (or name them in a table path,label).",
+            cure="Put them into one folder per class: cat/1.jpg, dog/1.jpg, … (or name them in a table path,label).",
         )
     empty = [c for c in classes if not classed["train"][c]]
     if empty:

@@ -30,8 +30,8 @@ PART_NAMES = {
 class Found:
     """Examples as they were given: 'train' always, 'valid' and 'test' only where the source itself names them.
 
-    `groups` and `files` (N,) uint64 belong to the rows of 'train': equal numbers stay on one side of a division. `groups`
-    comes from the user, `files` from the bytes of each file.
+    `groups` and `files` (N,) uint64 belong to the rows of 'train': equal numbers stay on one side of a division.
+    `groups` comes from the user, `files` from the bytes of each file.
     """
 
     format: str

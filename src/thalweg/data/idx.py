@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,8 @@ def pairs(path: Path) -> dict[str, tuple[Path, Path]]:
         match = _NAME.match(file.name)
         if not match or (path.is_dir() and match["what"].lower() != "images"):
             continue
+        if file.suffix == ".gz" and file.with_suffix("") in files:
+            continue  # the same pictures lie beside it, unpacked
         images, labels = (_partner(file, match, what) for what in ("images", "labels"))
         part = "train" if not path.is_dir() else _part(match["stem"])
         if part in found:
@@ -127,26 +130,29 @@ def _partner(file: Path, match: re.Match, what: str) -> Path:
 
 
 def read_idx(path: Path, classes: tuple[str, ...] | None = None) -> Found:
-    """The set in a folder of IDX files or around one of them. `classes` names the labels 0, 1, …; None: their numbers."""
+    """The set in a folder of IDX files or around one of them. `classes` names the labels 0, 1, … if they have names."""
     files = pairs(path)
-    return assemble(
-        {p: ((i.name, i.read_bytes()), (k.name, k.read_bytes())) for p, (i, k) in files.items()}, path, classes
-    )
+    return assemble(files, Path.read_bytes, path, classes)
 
 
-def assemble(files: dict[str, tuple], path: Path, classes: tuple[str, ...] | None = None) -> Found:
-    """The set from contents: {part: ((name, bytes) of the pictures, (name, bytes) of the labels)}, emptied on the way."""
+def assemble(
+    files: dict[str, tuple[Path, Path]],
+    content: Callable[[Path], bytes],
+    path: Path,
+    classes: tuple[str, ...] | None = None,
+) -> Found:
+    """The set from {part: (file of pictures, file of labels)}; `content` gives the bytes of each."""
     images, labels = {}, {}
-    for part in sorted(files):
-        (name, content), (label_name, label_content) = files.pop(part)
-        images[part], labels[part] = parse(content, 3, name), parse(label_content, 1, label_name)
-        del content
-        if len(images[part]) != len(labels[part]):
+    for part, (picture_file, label_file) in files.items():
+        pictures = parse(content(picture_file), 3, picture_file.name)
+        labels[part] = parse(content(label_file), 1, label_file.name)
+        if len(pictures) != len(labels[part]):
             raise DataError(
-                f"{path}: {name} holds {len(images[part]):,} pictures, {label_name} {len(labels[part]):,} labels.",
+                f"{path}: {picture_file.name} holds {len(pictures):,} pictures, "
+                f"{label_file.name} {len(labels[part]):,} labels.",
                 cure="Use the two files of the same set.",
             )
-        images[part] = (name, images[part])
+        images[part] = (picture_file.name, pictures)
     return from_labels("IDX files", path, images, labels, classes)
 
 
@@ -157,7 +163,7 @@ def from_labels(
     labels: dict[str, np.ndarray],
     classes: tuple[str, ...] | None,
 ) -> Found:
-    """A set from arrays: pictures (N, H, W) or (N, H, W, C) uint8 with the name of their file, labels (N,) whole numbers.
+    """A set from arrays: pictures (N, H, W) or (N, H, W, C) uint8 with their file's name, labels (N,) whole numbers.
 
     With `classes`, a label is a place in it, and one outside raises DataError; without, the numbers that occur are the
     classes, in order.
@@ -170,7 +176,7 @@ def from_labels(
         wrong = np.flatnonzero(numbers[place] != given) if len(numbers) else np.arange(len(given))
         if len(wrong):
             raise DataError(
-                f"{path}: the label of {name}[{wrong[0]}] is {given[wrong[0]]}; there are classes 0 to {len(numbers) - 1}.",
+                f"{path}: the label of {name}[{wrong[0]}] is {given[wrong[0]]}; expected 0 to {len(numbers) - 1}.",
                 cure="Correct the label, or the list of class names.",
             )
         if pictures.ndim == 3:

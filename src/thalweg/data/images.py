@@ -147,7 +147,7 @@ def _on_paper(picture: Image.Image) -> Image.Image:
 
 
 def fit(picture: Image.Image, size: int) -> Image.Image:
-    """The middle `size` x `size` of the picture after its shorter side is brought to `size`; smoothed when shrinking."""
+    """The middle `size` x `size` of the picture, its shorter side brought to `size`; smoothed when shrinking."""
     width, height = picture.size
     if (width, height) == (size, size):
         return picture

@@ -17,7 +17,7 @@ class File:
 
 @dataclass(frozen=True)
 class Known:
-    """A data set that can be had by name. `folders` are the places, below THALWEG_DATA or the cache, that may hold it."""
+    """A data set that can be had by name. `folders` are the places below THALWEG_DATA or the cache that may hold it."""
 
     name: str
     about: str

@@ -37,8 +37,8 @@ def locate(known: Known) -> Path | None:
 def get(name: str, offline: bool = False, notice: Notice = print) -> Path | None:
     """Brings the set to this machine and returns its folder; None for a set that came with the installation.
 
-    Raises NotFound for another name and ResourceError, naming the files and the folder they belong in, where the network
-    may not be used or fails.
+    Raises NotFound for another name and ResourceError, naming the files and the folder they belong in, where the
+    network may not be used or fails.
     """
     if name not in KNOWN:
         raise NotFound.among("data set", name, KNOWN)
@@ -88,7 +88,7 @@ class _Told:
 
 
 def _extract(archive: Path, known: Known, folder: Path) -> None:
-    """Takes the known files, and nothing else, out of the archive; then removes it. The archive's paths are never used."""
+    """Takes the known files, and nothing else, out of the archive and removes it. Its paths are never used."""
     with tarfile.open(archive, "r:gz") as packed:
         for member in packed:
             wanted = next((f for f in known.files if member.isfile() and Path(member.name).name == f.name), None)
@@ -120,17 +120,16 @@ def read_named(name: str, offline: bool, notice: Notice) -> Found:
     if folder is None:
         found = read_digits()
     else:
-        contents = {f.name: verify((folder / f.name).read_bytes(), f, folder) for f in known.files}
+        official = {file.name: file for file in known.files}
+
+        def content(name: str) -> bytes:
+            return verify((folder / name).read_bytes(), official[name], folder)
+
+        paths = tuple(folder / name for name in official)
         if known.archive:
-            found = assemble_cifar(contents, folder)
+            found = assemble_cifar(list(official), content, folder)
         else:
-            files = {
-                part: tuple(
-                    (n, contents.pop(n)) for n in (f"{stem}-images-idx3-ubyte.gz", f"{stem}-labels-idx1-ubyte.gz")
-                )
-                for part, stem in (("train", "train"), ("test", "t10k"))
-            }
-            found = assemble(files, folder, known.classes)
+            found = assemble({"train": paths[:2], "test": paths[2:]}, lambda path: content(path.name), folder, known.classes)
     found.ink = known.ink
     return found
 
@@ -152,7 +151,7 @@ def read_digits() -> Found:
 
 
 def catalogue() -> list[dict[str, object]]:
-    """The data sets known by name: name, about, pictures, classes, bytes to download, licence, and where it is or None."""
+    """The data sets known by name: name, about, pictures, classes, bytes to download, licence, where it is or None."""
     listed = []
     for known in KNOWN.values():
         size = known.archive.size if known.archive else sum(f.size for f in known.files)

@@ -36,10 +36,10 @@ def read(
 ) -> Data:
     """The data set at a path or of a known name, in memory, with training, validation and test sets.
 
-    `size` brings every picture to (size, size) pixels; `channels` 1 or 3 to grey or RGB, None as the pictures are. `valid`
-    is the share of the training set that is held out where the source holds out none. `strict` raises DataError for an
-    unreadable file that would else be named in `bad` and left out. Raises NotFound for a source that does not exist,
-    DataError for one that cannot be used, ResourceError where memory or the network do not allow it.
+    `size` brings every picture to (size, size) pixels; `channels` 1 or 3 to grey or RGB, None as the pictures are.
+    `valid` is the share of the training set that is held out where the source holds out none. `strict` raises DataError
+    for an unreadable file that would else be named in `bad` and left out. Raises NotFound for a source that does not
+    exist, DataError for one that cannot be used, ResourceError where memory or the network do not allow it.
     """
     if channels not in (None, 1, 3):
         raise OptionError(f"channels: {channels} is neither 1 nor 3.", cure="Give 1 for grey or 3 for RGB.")

@@ -1,8 +1,8 @@
 """Division into training, validation and test sets by a rule that never leaks and never changes.
 
-Where a picture goes depends on its content alone (SHA-256), not on its name, its place or the other pictures: copies of one
-picture, and all pictures of one group, always stay on one side. Only very small sets are repaired afterwards, so that
-every class can be trained on and neither validation nor test is empty.
+Where a picture goes depends on its content alone (SHA-256), not on its name, its place or the other pictures: copies of
+one picture, and all pictures of one group, always stay on one side. Only very small sets are repaired afterwards, so
+that every class can be trained on and neither validation nor test is empty.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def assign(unit: np.ndarray, key: np.ndarray, labels: np.ndarray, test: float, v
 
 
 def _spare(part: np.ndarray, key: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """The training unit, as (0,) or (1,) int64, that can go without leaving a class untrained. pairs: (class, unit) columns."""
+    """The training unit, as (0,) or (1,) int64, that no class needs. pairs (2, P): a class and a unit of it."""
     training = pairs[:, part[pairs[1]] == 0]
     alone = np.bincount(training[0])[training[0]] < 2
     free = np.setdiff1d(training[1], training[1][alone])

@@ -26,7 +26,7 @@ _ALSO = {"path": ("file", "filename", "image"), "label": ("class",), "split": ()
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its number in the file, the path as written, label, part ('' if not told), group ('' if none)."""
+    """One line of a table: its number in the file, path as written, label, part, group ('' where not told)."""
 
     line: int
     path: str
@@ -184,7 +184,7 @@ def read_table(path: Path, size: int | None, channels: int | None) -> Found:
 
 
 def _inside(table: Path, row: Row) -> Path:
-    """The file of a row. Raises DataError for a path that leads out of the table's folder, whatever the system's slash."""
+    """The file of a row. Raises DataError for a path that leads out of the table's folder, with either slash."""
     slashed = row.path.replace("\\", "/")
     clean = posixpath.normpath(slashed)
     if "://" in row.path or clean.startswith(("/", "../")) or clean == ".." or slashed[1:2] == ":":
