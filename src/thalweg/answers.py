@@ -70,13 +70,13 @@ class Columns:
 
     def __init__(self, top: int | None):
         self.top = top
-        self.classes: list[str] | None = None
+        self.classes: Sequence[str] | None = None
 
     def show(self, prediction: Any) -> None:
         """Prints one prediction, and the headings before the first one."""
         if self.classes is None:
-            ranked = prediction.top(FEW + 1)
-            self.classes = sorted(label for label, _ in ranked) if self.top is None and len(ranked) <= FEW else []
+            few = self.top is None and len(prediction.classes) <= FEW
+            self.classes = list(prediction.classes) if few else []
             self.headings()
         if self.classes:
             probability = dict(prediction.top(FEW))

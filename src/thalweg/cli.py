@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from . import exits, flags, options
-from .console import as_json, figure, out, prepare_streams, progress, say, table, visible
+from .console import as_json, figure, leads, out, prepare_streams, progress, say, table, visible
 from .errors import NotFound, OptionError
 from .version import __version__
 
@@ -102,9 +102,10 @@ def _follow(training: Any) -> None:
     with progress() as shown:
         for report in training:
             shown.show(report)
-    for line in training.summary():
-        out(visible(line))
-    out(str(training.path))
+    if leads():
+        for line in training.summary():
+            out(visible(line))
+        out(str(training.path))
 
 
 @app.command()
@@ -326,7 +327,12 @@ def data_sample(
         out(str(path))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The command line as a function: does what `arguments` (None: those of the process) say, returns the exit code."""
     prepare_streams()
     return exits.exit_code_of(lambda: app(args=arguments, prog_name="thalweg", standalone_mode=False))
+
+
+def main() -> NoReturn:
+    """The command line; ends the process with its exit code."""
+    sys.exit(run())

@@ -131,19 +131,16 @@ def duration(seconds: float | None) -> str:
 
 
 def figures(report: Any) -> str:
-    """The losses, the validation figures and the learning rate of a report of progress, in one line."""
+    """Losses, the first three validation figures (ends of intervals aside) and the learning rate, in one line."""
     told = [f"{name} {value:.4f}" for name, value in report.losses.items()]
-    for name, value in (report.valid or {}).items():
-        if isinstance(value, int | float):
-            told.append(f"valid {name} {value:.4f}")
+    valid = [(name, value) for name, value in (report.valid or {}).items() if isinstance(value, float)]
+    told += [f"valid {name} {value:.4f}" for name, value in valid if not name.endswith(("_low", "_high"))][:3]
     return "  ".join([*told, f"lr {report.lr:.3g}"])
 
 
 def place(report: Any) -> str:
-    """Where the training stands: 'epoch 3/20  step 1200/8000'."""
-    of_epochs = f"/{report.epochs:g}" if report.epochs else ""
-    of_steps = f"/{report.steps}" if report.steps else ""
-    return f"epoch {report.epoch:g}{of_epochs}  step {report.step}{of_steps}"
+    """Where the training stands: 'epoch 3.5/20  step 1400/8000'."""
+    return f"epoch {round(report.epoch, 1):g}/{round(report.epochs, 1):g}  step {report.step}/{report.steps}"
 
 
 def times(report: Any) -> str:
@@ -216,7 +213,7 @@ class Bar:
             self.bar.update(
                 self.row,
                 completed=report.step,
-                total=report.steps or None,
+                total=report.steps,
                 description=place(report),
                 figures=f"{figures(report)}  {times(report)}",
             )

@@ -20,6 +20,7 @@ from typing import Any
 
 from .console import visible
 from .errors import ResourceError, did_you_mean
+from .fetch import cache_folder
 
 EXIT_CODE = ResourceError.exit_code
 GIGABYTE = 2**30
@@ -227,13 +228,6 @@ def memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cg
     if free < GIGABYTE:
         return Check("memory", "warning", message, "Close other programs, or use a smaller --batch.")
     return Check("memory", "ok", message)
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept."""
-    import platformdirs
-
-    return Path(os.environ.get("THALWEG_CACHE") or platformdirs.user_cache_dir("thalweg"))
 
 
 def disks(folders: Mapping[str, Path]) -> list[Check]:

@@ -20,6 +20,10 @@ class Answer:
     chances: dict
 
     @property
+    def classes(self):
+        return tuple(self.chances)
+
+    @property
     def label(self):
         return self.top(1)[0][0]
 

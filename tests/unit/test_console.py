@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from thalweg import console
 
+VALID = {"examples": 99, "accuracy": 0.9, "accuracy_low": 0.8, "top5": 1.0, "x": None, "loss": 0.5, "macro_f1": 0.9}
+
 
 def report(step, valid=None, notes=(), remaining=60.0):
     return SimpleNamespace(
         step=step,
         steps=100,
-        epoch=step // 10,
-        epochs=10,
+        epoch=step / 10,
+        epochs=10.0,
         losses={"loss": 0.25},
         lr=0.001,
         seconds=float(step),
@@ -115,10 +117,13 @@ def test_plain_progress_speaks_at_every_validation_and_every_ten_seconds(capsys)
     with console.Lines(clock=lambda: now[0]) as shown:
         for step in range(1, 31):
             now[0] = step * 1.0
-            shown.show(report(step, valid={"accuracy": 0.9} if step == 15 else None))
+            shown.show(report(step, valid=VALID if step == 15 else None))
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[3] for line in lines] == ["10/100", "15/100", "25/100"]
-    assert lines[1] == "epoch 1/10  step 15/100  loss 0.2500  valid accuracy 0.9000  lr 0.001  0:15, 1:00 left"
+    assert lines[1] == (
+        "epoch 1.5/10  step 15/100  loss 0.2500  "
+        "valid accuracy 0.9000  valid top5 1.0000  valid loss 0.5000  lr 0.001  0:15, 1:00 left"
+    )
 
 
 def test_notes_are_shown_when_they_come(capsys):
