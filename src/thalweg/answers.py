@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from .console import as_json, csv_line, out, say, table, visible, width
+from .console import as_json, csv_line, figure, out, say, table, visible, width
 from .errors import DataError
 
 #: with so many classes or fewer, every class is shown in a column of its own
@@ -128,13 +130,31 @@ class Csv(Columns):
 
 
 def listing(rows: Iterable[Any], json: bool) -> list[str]:
-    """Rows as lines of a table, or as one JSON list. A row is a mapping, a dataclass or a named tuple."""
+    """Rows as one JSON list, as a table where it is not wider than the terminal, else as a block of lines per row.
+
+    A row is a mapping, a dataclass or a named tuple.
+    """
     plain = [_mapping(row) for row in rows]
     if json:
         return [as_json(plain, indent=2)]
     if not plain:
         return ["none"]
-    return table(list(plain[0]), [list(row.values()) for row in plain])
+    lines = table(list(plain[0]), [list(row.values()) for row in plain])
+    columns = shutil.get_terminal_size((120, 24)).columns
+    if max(map(width, lines)) <= columns:
+        return lines
+    return [line for row in plain for line in _block(row, columns)]
+
+
+def _block(row: dict[str, Any], columns: int) -> list[str]:
+    """The first value as a heading; the others below it, each with its name."""
+    (_, heading), *rest = row.items()
+    lines, indent = [figure(heading)], max(len(name) for name in row) + 4
+    for name, value in rest:
+        if text := figure(value):
+            lead = f"  {name}".ljust(indent)
+            lines += textwrap.wrap(text, columns, initial_indent=lead, subsequent_indent=" " * indent)
+    return lines
 
 
 def _mapping(row: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or 
 DataName = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 data = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 app.add_typer(data, name="data")
 
@@ -35,7 +35,6 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def top(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -48,8 +47,6 @@ def top(
     thalweg predict digits-lenet my_digit.png      a model that comes with the package
     thalweg VERB --help                            more about a verb
     """
-    if context.invoked_subcommand is None:
-        out(context.get_help())
 
 
 @app.command()
@@ -330,7 +327,8 @@ def data_sample(
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command line as a function: does what `arguments` (None: those of the process) say, returns the exit code."""
     prepare_streams()
-    return exits.exit_code_of(lambda: app(args=arguments, prog_name="thalweg", standalone_mode=False))
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    return exits.exit_code_of(lambda: app(args=words, prog_name="thalweg", standalone_mode=False))
 
 
 def main() -> NoReturn:

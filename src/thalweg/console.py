@@ -100,11 +100,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str
 
 
 def figure(cell: object) -> str:
-    """A cell as text: a float with four significant digits, None as nothing, anything else made visible."""
+    """A cell as text: four significant digits of a float, lists and mappings as --set takes them, None as nothing."""
     if cell is None:
         return ""
     if isinstance(cell, float):
         return f"{cell:.4g}"
+    if isinstance(cell, list | tuple):
+        return ",".join(map(figure, cell))
+    if isinstance(cell, Mapping):
+        return " ".join(f"{name}={figure(value)}" for name, value in cell.items() if value is not None)
     return visible(cell)
 
 

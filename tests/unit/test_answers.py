@@ -150,3 +150,16 @@ def test_rows_of_any_kind_become_the_same_table(rows):
 def test_no_rows_are_said_to_be_none():
     assert answers.listing([], json=False) == ["none"]
     assert json.loads(answers.listing([], json=True)[0]) == []
+
+
+def test_rows_too_wide_for_the_terminal_become_blocks(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    row = {
+        "name": "lenet",
+        "about": "five words " * 5,
+        "paper": None,
+        "arguments": {"classes": None, "widths": (128, 64)},
+    }
+    lines = answers.listing([row, {**row, "name": "mlp"}], json=False)
+    assert lines[0] == "lenet" and lines.count("  arguments  widths=128,64") == 2
+    assert all(len(line) <= 40 for line in lines) and not any("paper" in line for line in lines)
