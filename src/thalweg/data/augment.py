@@ -1,6 +1,6 @@
 """Random changes of training pictures, a whole batch at a time, on the device that the batch is on.
 
-Every function takes and gives floats of 0 to 1 (B, C, H, W). Geometry (shift, rotate, scale, shear, elastic) is one
+Functions take and give floats of 0 to 1 (B, C, H, W), `shift` also bytes. Geometry (shift, rotate, scale, shear, elastic) is one
 resampling, however many of them are asked for.
 """
 
@@ -48,15 +48,20 @@ def parse(text: str) -> dict[str, float]:
 
 
 def augmentation(text: str, ink: bool) -> Callable[[Tensor], Tensor]:
-    """One function for all that `text` asks for. `ink`: the background is black, so that is what comes in at the edges."""
+    """One function for all that `text` asks for: bytes (B, C, H, W) in, floats of 0 to 1 out.
+
+    `ink`: the background is black, so that is what comes in at the edges.
+    """
     amounts = parse(text)
     border = "zeros" if ink else "reflection"
+    turned = any(name in amounts for name in GEOMETRY)
 
-    def augment(x_BCHW: Tensor) -> Tensor:
-        if any(name in amounts for name in GEOMETRY):
+    def augment(image_BCHW: Tensor) -> Tensor:
+        if "shift" in amounts and not turned:
+            image_BCHW = shift(image_BCHW, int(amounts["shift"]), border)
+        x_BCHW = image_BCHW.to(torch.float32).mul_(1 / 255)
+        if turned:
             x_BCHW = warp(x_BCHW, amounts, border)
-        elif "shift" in amounts:
-            x_BCHW = shift(x_BCHW, int(amounts["shift"]), border)
         if "thickness" in amounts:
             x_BCHW = thickness(x_BCHW, amounts["thickness"])
         if "flip" in amounts:
@@ -74,15 +79,21 @@ def spread(count: int, amount: float, like: Tensor) -> Tensor:
 
 
 def shift(x_BCHW: Tensor, pixels: int, border: str = "zeros") -> Tensor:
-    """Each picture moved by whole pixels, up to `pixels` in both directions."""
+    """Each picture, bytes or floats, moved by whole pixels, up to `pixels` in both directions.
+
+    Every shift of every picture is a view of the padded batch, so that whole rows are copied and no pixel is looked up.
+    """
     batch, channels, height, width = x_BCHW.shape
-    padded = F.pad(x_BCHW, (pixels,) * 4, mode="constant" if border == "zeros" else "reflect")
-    dy, dx = torch.randint(0, 2 * pixels + 1, (2, batch, 1), device=x_BCHW.device)
-    rows = (dy + torch.arange(height, device=x_BCHW.device))[:, None, :, None]
-    columns = (dx + torch.arange(width, device=x_BCHW.device))[:, None, None, :]
-    which = torch.arange(batch, device=x_BCHW.device)[:, None, None, None]
-    plane = torch.arange(channels, device=x_BCHW.device)[None, :, None, None]
-    return padded[which, plane, rows, columns]
+    steps = 2 * pixels + 1
+    if border == "zeros":
+        padded = F.pad(x_BCHW.permute(0, 2, 3, 1), (0, 0, *(pixels,) * 4))
+    else:
+        padded = F.pad(x_BCHW.to(torch.float32), (pixels,) * 4, mode="reflect").permute(0, 2, 3, 1).to(x_BCHW.dtype)
+    example, row, column, channel = padded.stride()
+    shape = (batch, steps, steps, height, width, channels)
+    windows = padded.as_strided(shape, (example, row, column, row, column, channel))
+    dy, dx = torch.randint(0, steps, (2, batch), device=x_BCHW.device)
+    return windows[torch.arange(batch, device=x_BCHW.device), dy, dx].permute(0, 3, 1, 2)
 
 
 def warp(x_BCHW: Tensor, amounts: dict[str, float], border: str = "zeros") -> Tensor:

@@ -96,7 +96,8 @@ class Classify(Task):
 
     def stream(self, split: Split, batch: int, seed: int, rank: int, ranks: int, device: Any) -> Stream:
         """The whole split on the device, as bytes."""
-        tensors = {"image": torch.from_numpy(split.images).to(device), "label": torch.from_numpy(split.labels).to(device)}
+        images, labels = np.require(split.images, requirements="W"), np.require(split.labels, requirements="W")
+        tensors = {"image": torch.from_numpy(images).to(device), "label": torch.from_numpy(labels).to(device)}
         return Resident(tensors, batch, seed, rank, ranks)
 
     def augment(self, facts: Facts, options: Options) -> Callable[[Batch], Batch]:
@@ -107,8 +108,7 @@ class Classify(Task):
         def prepare(batch: Batch) -> Batch:
             if plain:
                 return {**batch, "image": normalised(batch["image"], facts)}
-            zero_to_one = batch["image"].permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 255)
-            return {**batch, "image": centred(change(zero_to_one), facts, 1.0)}
+            return {**batch, "image": centred(change(batch["image"].permute(0, 3, 1, 2)), facts, 1.0)}
 
         return prepare
 
@@ -122,7 +122,7 @@ class Classify(Task):
         network.eval()
         answers = []
         for start in range(0, len(split), BATCH):
-            images = torch.from_numpy(split.images[start : start + BATCH]).to(device)
+            images = torch.from_numpy(split.images[start : start + BATCH].copy()).to(device)
             answers.append(self.infer(network, {"image": images}, facts).cpu().numpy())
         probabilities = np.concatenate(answers) if answers else np.empty((0, len(facts["classes"])), np.float32)
         scores = Scores(len(facts["classes"]))

@@ -1,0 +1,28 @@
+"""What all tests share: where real data is, a free port, no network, few threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets: THALWEG_DATA, or shared/data beside the repository; skips where neither is."""
+    here = Path(__file__).resolve().parent.parent
+    for folder in (os.environ.get("THALWEG_DATA"), here.parent / "shared" / "data"):
+        if folder and (Path(folder) / "mnist").is_dir():
+            return Path(folder)
+    pytest.skip("no real data: set THALWEG_DATA to a folder that holds mnist/, handdrawn/, …")

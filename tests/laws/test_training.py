@@ -1,0 +1,222 @@
+"""The laws of the loop, for every shape that a training can take."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from tests.toys import TOYS, trainer
+from torch import nn
+
+from thalweg.errors import NonFinite
+from thalweg.objectives.base import Objective
+from thalweg.train import checkpoint, ranks
+from thalweg.train.finetune import freeze
+from thalweg.train.recipe import RATES
+from thalweg.train.trainer import Trainer
+
+
+def run(trainer: Trainer, until: int | None = None) -> list:
+    reports = []
+    for report in trainer:
+        reports.append(report)
+        if report.step == until:
+            break
+    return reports
+
+
+def assert_equal_states(a: Trainer, b: Trainer) -> None:
+    """Bit for bit: weights, buffers, average, optimisers."""
+    one, other = {}, {}
+    checkpoint.pack(a.state_dict(), "", one)
+    checkpoint.pack(b.state_dict(), "", other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_training_learns(toy):
+    reports = run(trainer(toy, steps=120, lr=1e-2))
+    assert reports[-1].step == 120
+    if toy != "generate":  # two losses in balance need not fall
+        assert reports[-1].losses["loss"] < reports[0].losses["loss"]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "adagrad", "rmsprop", "adadelta", "muon"])
+@pytest.mark.parametrize("toy", TOYS)
+def test_resuming_changes_nothing(toy, optimizer, tmp_path):
+    whole = trainer(toy, optimizer=optimizer)
+    rows = run(whole)
+    first = trainer(toy, optimizer=optimizer)
+    before = run(first, until=12)
+    checkpoint.save(tmp_path, 12, first.state_dict())
+    second = trainer(toy, optimizer=optimizer, seed=99)  # other weights
+    second.stream = first.stream  # the same data, at whatever position
+    step, state = checkpoint.load(tmp_path, print)
+    assert step == 12
+    second.load_state_dict(state)
+    after = run(second)
+    assert_equal_states(whole, second)
+    assert before + after == rows
+
+
+@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("stop", range(0, 16))
+def test_stopping_anywhere_and_resuming_changes_nothing(toy, stop, tmp_path):
+    """Every step of five-step epochs, the ends of epochs and of the run among them."""
+    whole = trainer(toy, batch=12, steps=15, report=4)
+    run(whole)
+    first = trainer(toy, batch=12, steps=15, report=4)
+    if stop:
+        first.pause = True  # a report after every step
+        run(first, until=stop)
+    checkpoint.save(tmp_path, stop, first.state_dict())
+    second = trainer(toy, batch=12, steps=15, report=4)
+    second.load_state_dict(checkpoint.load(tmp_path, print)[1])
+    run(second)
+    assert_equal_states(whole, second)
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_equal_seeds_give_equal_runs_and_others_do_not(toy):
+    runs = [trainer(toy), trainer(toy), trainer(toy, seed=2)]
+    for one in runs:
+        run(one)
+    assert_equal_states(runs[0], runs[1])
+    with pytest.raises(AssertionError):
+        assert_equal_states(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_a_phase_changes_its_own_module_only(toy):
+    one = trainer(toy)
+    one.objective.train()
+    batch = next(iter(one.stream))
+    for phase in one.phases:
+        before = {k: v.clone() for k, v in one.objective.named_parameters()}
+        one.update(phase, [batch])
+        own = {id(w) for w in phase.module.parameters()}
+        changed = {id(v) for k, v in one.objective.named_parameters() if not torch.equal(v, before[k])}
+        assert changed and changed <= own
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_frozen_weights_stay_frozen(toy):
+    torch.manual_seed(1)
+    objective, stream = TOYS[toy](8, 0, 1)
+    part = next(m for m in objective.network.modules() if isinstance(m, (nn.Linear, nn.Embedding)))
+    freeze(part)
+    before = copy.deepcopy(part.state_dict())
+    settings = trainer(toy, weight_decay=0.1, optimizer="adamw").recipe
+    run(Trainer(objective, stream, settings))
+    for name, value in part.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_frozen_batch_statistics_stay_frozen():
+    one = trainer("classify")
+    norm = one.objective.network[1]
+    freeze(norm)
+    before = norm.running_mean.clone()
+    run(one)
+    assert torch.equal(norm.running_mean, before)
+
+
+@pytest.mark.parametrize("toy", ["classify", "detect"])
+def test_micro_batches_equal_the_big_batch(toy):
+    """Also where each micro-batch has another number of boxes."""
+    nets = []
+    for accumulate in (1, 4):
+        one = trainer(toy, steps=6, accumulate=accumulate, ema=0.0)
+        for part in one.objective.modules():
+            if isinstance(part, (nn.Dropout, nn.BatchNorm1d)):
+                part.eval()
+                part.train = lambda mode=True, part=part: part
+        nets.append(run(one) and one.objective.network)
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def _one_of_two(rank: int, toy: str, port: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    with ranks.joined(torch.device("cpu")):
+        one = quiet(trainer(toy, rank=rank, ranks=2, steps=10))
+        run(one)
+        state = one.state_dict()
+        if rank == 0:
+            torch.save({"net": one.objective.network.state_dict(), "ranks": state["ranks"]}, f"{folder}/two.pt")
+
+
+def quiet(one: Trainer) -> Trainer:
+    """Without dropout and without penalties drawn at random, so that both sides see the same numbers."""
+    for part in one.objective.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return one
+
+
+@pytest.mark.parametrize("toy", ["classify", "detect", "write"])
+def test_two_ranks_equal_one(toy, tmp_path, free_port):
+    multiprocessing.spawn(_one_of_two, (toy, free_port, str(tmp_path)), nprocs=2)
+    torch.manual_seed(1)
+    alone = trainer(toy, steps=10)
+    if toy == "classify":  # the two ranks have no batch statistics
+        torch.manual_seed(1)
+        objective, stream = TOYS[toy](8, 0, 2)
+        stream.rank, stream.ranks = 0, 1
+        alone = Trainer(objective, stream, alone.recipe)
+    run(quiet(alone))
+    two = torch.load(io.BytesIO((tmp_path / "two.pt").read_bytes()), weights_only=True)
+    for name, value in alone.objective.network.state_dict().items():
+        torch.testing.assert_close(two["net"][name], value, atol=1e-5, rtol=1e-4)
+    if toy == "write":  # the state of each rank's own rows is kept
+        carried = two["ranks"]["state_SBD"].transpose(0, 1).flatten(1, 2)
+        torch.testing.assert_close(carried, alone.objective.state_SBD, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_a_loss_that_is_no_number_stops_before_the_update(toy):
+    one = trainer(toy, steps=40, ema=0.0)
+    run(one, until=6)
+    phase = one.phases[-1]
+    one.losses[phase.name] = lambda batch, honest=one.losses[phase.name]: _spoiled(honest(batch))
+    before = copy.deepcopy(phase.module.state_dict())
+    with pytest.raises(NonFinite) as raised:
+        run(one)
+    assert raised.value.step == 6 and raised.value.rows and "step 6" in str(raised.value)
+    for name, value in phase.module.state_dict().items():
+        if "running" not in name and "batches" not in name:
+            assert torch.equal(value, before[name])
+
+
+def _spoiled(loss):
+    from dataclasses import replace
+
+    return replace(loss, mean=loss.mean * float("nan"))
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_compiled_phases_give_the_plain_numbers(toy):
+    plain, compiled = trainer(toy, steps=4, report=1), trainer(toy, steps=4, report=1)
+    compiled.losses = {p.name: torch.compile(p.loss, backend="aot_eager") if p.compile else p.loss for p in compiled.phases}
+    for a, b in zip(run(quiet(plain)), run(quiet(compiled)), strict=True):
+        assert a.losses.keys() == b.losses.keys()
+        for name in a.losses:
+            assert a.losses[name] == pytest.approx(b.losses[name], rel=1e-3, abs=1e-4), name
+
+
+def test_every_optimiser_has_a_rate_and_lowers_a_loss():
+    for name, rate in RATES.items():
+        reports = run(trainer("classify", optimizer=name, lr=rate, steps=60))
+        assert reports[-1].losses["loss"] < reports[0].losses["loss"], name
+
+
+def test_an_objective_without_phases_says_so():
+    with pytest.raises(TypeError, match="lists no phases"):
+        Objective().phases()
