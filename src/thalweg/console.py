@@ -135,10 +135,14 @@ def duration(seconds: float | None) -> str:
 
 
 def figures(report: Any) -> str:
-    """Losses, the first three validation figures (ends of intervals aside) and the learning rate, in one line."""
+    """Losses, validation figures and the learning rate, in one line.
+
+    Of the validation, those figures that the losses have too are shown; where none has, the first three.
+    """
     told = [f"{name} {value:.4f}" for name, value in report.losses.items()]
-    valid = [(name, value) for name, value in (report.valid or {}).items() if isinstance(value, float)]
-    told += [f"valid {name} {value:.4f}" for name, value in valid if not name.endswith(("_low", "_high"))][:3]
+    valid = {name: value for name, value in (report.valid or {}).items() if isinstance(value, float)}
+    shown = [name for name in report.losses if name in valid] or list(valid)[:3]
+    told += [f"valid {name} {valid[name]:.4f}" for name in shown]
     return "  ".join([*told, f"lr {report.lr:.3g}"])
 
 

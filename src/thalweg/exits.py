@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .console import leads, say, visible
-from .errors import ResourceError, ThalwegError, did_you_mean
+from .errors import ResourceError, Stopped, ThalwegError, did_you_mean
 
 UNEXPECTED, USAGE, INTERRUPTED, UNREAD = 1, 2, 130, 141
 
@@ -57,14 +57,14 @@ def report(error: Exception) -> int:
     known = error if isinstance(error, ThalwegError) else surroundings(error)
     if known is None:
         return _unexpected(error)
-    complain(known.message, known.cure)
+    complain(known.message, known.cure, lead="" if isinstance(known, Stopped) else "error: ")
     return known.exit_code
 
 
-def complain(message: str, cure: str = "") -> None:
-    """An error and its cure, in two lines."""
+def complain(message: str, cure: str = "", lead: str = "error: ") -> None:
+    """What went wrong and its cure, in two lines."""
     for number, line in enumerate(message.splitlines()):
-        say(f"error: {visible(line)}" if number == 0 else f"  {visible(line)}")
+        say(f"{lead}{visible(line)}" if number == 0 else f"  {visible(line)}")
     for line in cure.splitlines():
         say(f"  {visible(line)}")
 
