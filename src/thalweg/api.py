@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 
 from . import options as settings
 from . import plan as planning
@@ -396,6 +397,45 @@ def tasks() -> list[dict[str, Any]]:
 def recipes() -> list[dict[str, Any]]:
     """A row per recipe."""
     return [asdict(recipe) for recipe in recipe_files.contents().values()]
+
+
+def data_check(source: str, **choices: Any) -> Any:
+    """What is in a data set: format, counts, sizes, bad files, duplicates. Has lines(), json() and picture()."""
+    from .data.check import check
+
+    return check(source, **choices)
+
+
+def data_list() -> list[dict[str, Any]]:
+    """A row per data set that has a name."""
+    from .data.named import catalogue
+
+    return catalogue()
+
+
+def data_get(name: str, offline: bool = False) -> Path | None:
+    """Fetches a named data set into the cache, if it is nowhere yet; its folder. Raises NotFound, ResourceError."""
+    from .data.named import get
+
+    return get(name, offline=offline, notice=tell)
+
+
+def data_sample(name: str, count: int, out: Any) -> list[Path]:
+    """Writes pictures of the test set of a data set as PNG files NAME-CLASS-NUMBER.png: one of each class in turn."""
+    from .data.read import read
+
+    data = read(name)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = sorted(range(len(data.test)), key=lambda row: (int((data.test.labels[:row] == data.test.labels[row]).sum()), data.test.labels[row]))
+    written = []
+    for number, row in enumerate(rows[:count]):
+        image = data.test.images[row]
+        label = data.classes[data.test.labels[row]]
+        path = folder / f"{data.name}-{number}-is-{label}.png".replace("/", "-")
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
+        written.append(path)
+    return written
 
 
 __all__ = ["Prediction", "Progress", "Run", "Training", "Unreadable", "load", "models", "recipes", "tasks", "train", "training"]

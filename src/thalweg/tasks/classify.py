@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,22 +132,66 @@ class Classify(Task):
 
     def pictures(self, network, data, facts, options, outcome, history) -> dict[str, Image.Image]:
         """Learning curves, confusion, worst mistakes, a batch as the network saw it, first filters, calibration."""
-        from . import classify_pictures
+        from ..draw.confusion import confusion
+        from ..draw.curves import curves
+        from ..draw.grids import batch, filters, mistakes
+        from ..draw.scores import calibration, per_class
 
-        return classify_pictures.all_pictures(self, network, data, facts, options, outcome, history)
+        classes, scores, split = facts["classes"], outcome.scores, outcome.split
+        worst = scores.worst(24)
+        answers = outcome.probabilities[worst]
+        rows = np.arange(min(48, len(data.train)))
+        torch.manual_seed(options.seed)
+        seen = self.augment(facts, options)({"image": torch.from_numpy(data.train.images[rows])})["image"]
+        drawn = {
+            "curves": curves(history, "Learning curves"),
+            "confusion": confusion(scores.confusion, classes, "Confusion on the test set"),
+            "classes": per_class(scores.per_class, classes, "Precision, recall and F1 of each class"),
+            "mistakes": mistakes(
+                split.images[worst],
+                split.labels[worst],
+                answers.argmax(1),
+                answers.max(1, initial=0),
+                [split.sources[row] for row in worst],
+                classes,
+                "The worst mistakes on the test set",
+            ),
+            "calibration": calibration(scores.bins, "Is it as sure as it should be?"),
+            "batch": batch(seen.numpy(), [classes[k] for k in data.train.labels[rows]], "Training pictures as the network saw them"),
+        }
+        first = next(w for w in network.parameters() if w.ndim > 1).detach().float().cpu().numpy()
+        shape = (facts["channels"], *facts["size"]) if first.ndim == 2 else None
+        drawn["filters"] = filters(first, shape, title="What the first layer looks for")
+        return drawn
 
     def example(self, source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
         """A file, bytes, Pillow image or array as (H, W, C) uint8 of the network's size.
 
         Drawings are brought to white on black, centred, where the network learned such; `as_is` leaves them.
         """
-        from ..data.images import decode
+        from ..data.images import Unreadable, decode, fit, flat, pixels
         from ..data.ink import ink
 
-        height, channels = facts["size"][0], facts["channels"]
-        if facts["ink"] and not as_is:
-            return ink(decode(source, channels=None, size=None), height)[..., None]
-        return decode(source, channels=channels, size=height)
+        size, channels = facts["size"][0], facts["channels"]
+        is_file = isinstance(source, (str, os.PathLike, bytes))
+        try:
+            if facts["ink"] and not as_is:
+                return ink(decode(source) if is_file else source, size)[..., None]
+            if is_file:
+                return decode(source, channels, size)
+            picture = Image.fromarray(bytes_of(source)) if isinstance(source, np.ndarray) else source
+            return pixels(fit(flat(picture), size), channels)
+        except Unreadable as error:
+            raise DataError(str(error)) from error
+
+
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    """A picture (H, W), (H, W, 1) or (H, W, 3) as uint8; floats are taken to be 0 to 1. Raises DataError."""
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        raise DataError(f"An array of shape {array.shape} is no picture.", cure="Give (H, W), (H, W, 1) or (H, W, 3).")
+    if array.dtype.kind == "f":
+        array = (np.clip(array, 0, 1) * 255).round()
+    return np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array).astype(np.uint8)
 
 
 def normalised(image_BHWC: Tensor, facts: Facts) -> Tensor:
@@ -177,8 +222,6 @@ def squared(data: Data) -> Data:
 
     def pad(split: Split) -> Split:
         return Split(np.pad(split.images, margins), split.labels, split.sources)
-
-    from dataclasses import replace
 
     note = f"pictures of {width}x{height} were given a black border to {side}x{side}"
     return replace(data, train=pad(data.train), valid=pad(data.valid), test=pad(data.test), notes=(*data.notes, note))
