@@ -134,27 +134,21 @@ def duration(seconds: float | None) -> str:
 # --- progress --------------------------------------------------------------------------------------------------------
 
 
-def figures(report: Any) -> str:
-    """Losses, validation figures and the learning rate, in one line.
+def line(report: Any) -> str:
+    """A report of progress in one line: where the training stands, its figures, the time passed and left.
 
-    Of the validation, those figures that the losses have too are shown; where none has, the first three.
+    A validation is shown by those of its figures that the losses have too; where none has, by its first three.
     """
-    told = [f"{name} {value:.4f}" for name, value in report.losses.items()]
-    valid = {name: value for name, value in (report.valid or {}).items() if isinstance(value, float)}
-    shown = [name for name in report.losses if name in valid] or list(valid)[:3]
-    told += [f"valid {name} {valid[name]:.4f}" for name in shown]
-    return "  ".join([*told, f"lr {report.lr:.3g}"])
-
-
-def place(report: Any) -> str:
-    """Where the training stands: 'epoch 3.5/20  step 1400/8000'."""
-    return f"epoch {round(report.epoch, 1):g}/{round(report.epochs, 1):g}  step {report.step}/{report.steps}"
-
-
-def times(report: Any) -> str:
-    """Time passed, and time left where it is known."""
+    told = [f"epoch {round(report.epoch, 1):g}/{round(report.epochs, 1):g}"]
+    told += [f"{name} {value:.4f}" for name, value in report.losses.items()]
+    if report.valid is None:
+        told += [f"step {report.step}/{report.steps}", f"lr {report.lr:.3g}"]
+    else:
+        valid = {name: value for name, value in report.valid.items() if isinstance(value, float)}
+        shown = [name for name in report.losses if name in valid] or list(valid)[:3]
+        told += [f"valid {name} {valid[name]:.4f}" for name in shown]
     left = duration(report.remaining)
-    return duration(report.seconds) + (f", {left} left" if left else "")
+    return "  ".join([*told, duration(report.seconds) + (f", {left} left" if left else "")])
 
 
 class Lines:
@@ -177,7 +171,7 @@ class Lines:
         now = self.clock()
         if report.valid is not None or now - self.last >= self.every:
             self.last = now
-            say("  ".join([place(report), figures(report), times(report)]))
+            say(line(report))
 
 
 class Bar:
@@ -186,21 +180,20 @@ class Bar:
     def __init__(self, stream: TextIO | None = None, every: float = 0.2, clock: Callable[[], float] = time.monotonic):
         from rich import progress
         from rich.console import Console
+        from rich.table import Column
 
         self.every, self.clock, self.last = every, clock, -math.inf
         # Without its own thread the bar takes no time from the training.
         self.bar = progress.Progress(
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(bar_width=None),
-            progress.TextColumn("{task.fields[figures]}", markup=False),
+            progress.BarColumn(bar_width=20),
+            progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             console=Console(file=stream or sys.stderr, highlight=False),
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
             transient=True,
-            expand=True,
         )
-        self.row = self.bar.add_task("", total=None, figures="")
+        self.row = self.bar.add_task("", total=None)
 
     def __enter__(self) -> Bar:
         self.bar.start()
@@ -214,17 +207,11 @@ class Bar:
         for note in report.notes:
             self.bar.print(visible(note), markup=False)
         if report.valid is not None:
-            self.bar.print("  ".join([place(report), figures(report), times(report)]), markup=False)
+            self.bar.print(line(report), markup=False)
         now = self.clock()
         if now - self.last >= self.every:
             self.last = now
-            self.bar.update(
-                self.row,
-                completed=report.step,
-                total=report.steps,
-                description=place(report),
-                figures=f"{figures(report)}  {times(report)}",
-            )
+            self.bar.update(self.row, completed=report.step, total=report.steps, description=line(report))
             self.bar.refresh()
 
 

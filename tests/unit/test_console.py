@@ -119,15 +119,15 @@ def test_plain_progress_speaks_at_every_validation_and_every_ten_seconds(capsys)
             now[0] = step * 1.0
             shown.show(report(step, valid=VALID if step == 15 else None))
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[3] for line in lines] == ["10/100", "15/100", "25/100"]
-    assert lines[1] == ("epoch 1.5/10  step 15/100  loss 0.2500  valid loss 0.5000  lr 0.001  0:15, 1:00 left")
+    assert [line.split()[1] for line in lines] == ["1/10", "1.5/10", "2.5/10"]
+    assert lines[0] == "epoch 1/10  loss 0.2500  step 10/100  lr 0.001  0:10, 1:00 left"
+    assert lines[1] == "epoch 1.5/10  loss 0.2500  valid loss 0.5000  0:15, 1:00 left"
 
 
 def test_a_validation_without_the_names_of_the_losses_shows_its_first_three_figures():
-    shown = console.figures(
-        report(1, valid={"images": 3, "iou": 0.5, "dice": 0.6, "x": None, "hole": 0.1, "more": 0.2})
-    )
-    assert shown == "loss 0.2500  valid iou 0.5000  valid dice 0.6000  valid hole 0.1000  lr 0.001"
+    valid = {"images": 3, "iou": 0.5, "dice": 0.6, "x": None, "hole": 0.1, "more": 0.2}
+    shown = console.line(report(10, valid=valid, remaining=None))
+    assert shown == "epoch 1/10  loss 0.2500  valid iou 0.5000  valid dice 0.6000  valid hole 0.1000  0:10"
 
 
 def test_notes_are_shown_when_they_come(capsys):
