@@ -13,6 +13,8 @@ from . import style
 
 #: more classes than this are numbered along the edges, and numbers leave the cells
 _NAMED, _COUNTED = 40, 25
+#: units of width for the list of mistakes
+_LIST = 290
 
 
 @style.picture
@@ -24,18 +26,22 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str = "") -> Fi
     """
     matrix = np.asarray(matrix)
     count = len(classes)
-    made = style.figure(min(230 + 45 * count, 560) if count <= _COUNTED else 640)
+    size = 9.5 if count <= 12 else 8 if count <= _COUNTED else 6.5
+    names = [style.fit(name, 110, size) for name in classes] if count <= _NAMED else []
+    longest = max((style.measure(name, size) for name in names), default=20)
+    left, top = longest + 50, 60 if title else 30
+    side = min(style.WIDTH - left - _LIST, 160 + 45 * count)
+    upright = longest < side / count - 6
+    height = top + max(side + (65 if upright else longest + 50), 38 + 20 * min(18, np.count_nonzero(matrix)))
+    made, page = style.sheet(style.WIDTH, height)
     if title:
-        made.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    axes, side = made.subplots(1, 2, width_ratios=[2.6, 1])
-    axes.imshow(_colours(matrix), interpolation="nearest", aspect="equal")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.set(xlabel="answer", ylabel="truth")
-    _edges(axes, classes)
+        page.text(8, 20, title, va="center", fontweight="bold", fontsize=11.5)
+    axes = made.add_axes((left / style.WIDTH, 1 - (top + side) / height, side / style.WIDTH, side / height))
+    axes.imshow(_colours(matrix), interpolation="nearest", aspect="auto")
+    _edges(axes, names, size, upright)
     if count <= _COUNTED:
         _counts(axes, matrix)
-    _list(side, matrix, classes)
+    _list(page, left + side + 30, top, matrix, classes)
     return made
 
 
@@ -49,20 +55,19 @@ def _colours(matrix: np.ndarray) -> np.ndarray:
     return 1 - 0.85 * depth[..., None] * (1 - ink)
 
 
-def _edges(axes: Axes, classes: Sequence[str]) -> None:
-    count = len(classes)
-    axes.set_xticks(np.arange(-0.5, count), minor=True)
-    axes.set_yticks(np.arange(-0.5, count), minor=True)
-    axes.grid(True, which="minor", linewidth=0.7 if count <= _COUNTED else 0.3)
-    axes.tick_params(which="minor", length=0)
-    if count > _NAMED:
+def _edges(axes: Axes, names: Sequence[str], size: float, upright: bool) -> None:
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+    if not names:
         axes.set(xlabel="answer (number of the class, from 0)", ylabel="truth (number of the class, from 0)")
         return
-    names = [style.short(name) for name in classes]
-    size = 9.5 if count <= 12 else 8 if count <= _COUNTED else 6.5
-    upright = max(map(len, names)) * count <= 60
-    axes.set_xticks(range(count), names, fontsize=size, rotation=0 if upright else 90)
-    axes.set_yticks(range(count), names, fontsize=size)
+    axes.set(xlabel="answer", ylabel="truth")
+    axes.set_xticks(range(len(names)), names, fontsize=size, rotation=0 if upright else 90)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set_xticks(np.arange(-0.5, len(names)), minor=True)
+    axes.set_yticks(np.arange(-0.5, len(names)), minor=True)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(True, which="minor")
 
 
 def _counts(axes: Axes, matrix: np.ndarray) -> None:
@@ -76,21 +81,16 @@ def _counts(axes: Axes, matrix: np.ndarray) -> None:
         axes.text(column, row, value, ha="center", va="center", color=colour, fontsize=small)
 
 
-def _list(axes: Axes, matrix: np.ndarray, classes: Sequence[str]) -> None:
-    """The most frequent mistakes in words."""
-    style.bare(axes)
+def _list(page: Axes, left: float, top: float, matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """The most frequent mistakes in words, down the right side of the page."""
     wrong = matrix * ~np.eye(len(matrix), dtype=bool)
-    total, mistakes = int(matrix.sum()), int(wrong.sum())
-    axes.set_title(f"{mistakes} of {total} mistaken")
+    page.text(left, top, f"{wrong.sum()} of {matrix.sum()} mistaken", va="top", fontweight="bold")
     order = np.argsort(-wrong, axis=None, kind="stable")[: min(18, np.count_nonzero(wrong))]
     # names are told apart by their numbers where only numbers stand along the edges
     names = [f"{k} {name}" if len(classes) > _NAMED else name for k, name in enumerate(classes)]
-    lines = [("times", "truth → answer")]
+    lines = [("times", "truth → answer")] if len(order) else []
     for truth, answer in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        pair = f"{style.short(names[truth], 13)} → {style.short(names[answer], 13)}"
-        lines.append((str(wrong[truth, answer]), pair))
+        lines.append((str(wrong[truth, answer]), " → ".join(style.fit(names[k], 86, 9) for k in (truth, answer))))
     for number, (times, pair) in enumerate(lines):
-        # kept out of the layout, which would shrink the matrix for long names
-        look = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9, "in_layout": False}
-        axes.annotate(times, (0.16, 1), (0, -14 * (number + 1)), ha="right", **look)
-        axes.annotate(pair, (0.21, 1), (0, -14 * (number + 1)), **look)
+        page.text(left + 36, top + 38 + 20 * number, times, ha="right", fontsize=9)
+        page.text(left + 48, top + 38 + 20 * number, pair, fontsize=9)

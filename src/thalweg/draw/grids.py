@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 
 from . import style
 
-#: units between tiles, and per line of a caption
-_GAP, _LINE = 6, 14
+#: units between tiles and per line of a caption; points of its font
+_GAP, _LINE, _FONT = 6, 14, 8
 
 
 @style.picture
 def examples(images_NHWC: np.ndarray, captions: Sequence[str] = (), title: str = "") -> Figure:
     """Draws images, uint8, C is 1 or 3, each with its caption beneath, if there are captions."""
-    return _grid(images_NHWC, captions, _columns(captions), title)
+    return _captioned(images_NHWC, captions, title)
 
 
 @style.picture
@@ -36,7 +36,7 @@ def batch(images_BCHW: np.ndarray, captions: Sequence[str] = (), title: str = ""
     images_BHWC = ((images - low) / max(high - low, 1e-12)).transpose(0, 2, 3, 1)
     if images_BHWC.shape[3] not in (1, 3):
         images_BHWC = images_BHWC.mean(3, keepdims=True)
-    return _grid(images_BHWC, captions[:limit], _columns(captions[:limit]), title)
+    return _captioned(images_BHWC, captions[:limit], title)
 
 
 @style.picture
@@ -53,12 +53,13 @@ def mistakes(
 
     truth and predicted are indices into classes, probability in [0, 1] is that of the predicted class.
     """
-    captions = []
+    captions, room = [], _room(6)
     for is_, said, share, source in zip(truth, predicted, probability, sources, strict=True):
-        words = f"{classes[is_]} taken for {classes[said]}"
-        if len(words) > 18:
-            words = f"{style.short(classes[is_], 18)}\ntaken for {style.short(classes[said], 10)}"
-        captions.append(f"{words}\n{style.percent(share)} sure\n{style.short(source, 18, tail=True)}")
+        words = f"{style.short(classes[is_])} taken for {style.short(classes[said])}"
+        if style.fit(words, room, _FONT) != words:
+            answer = style.fit(classes[said], room - 58, _FONT)
+            words = f"{style.fit(classes[is_], room, _FONT)}\ntaken for {answer}"
+        captions.append(f"{words}\n{style.percent(share)} sure\n{style.fit(source, room, _FONT, tail=True)}")
     return _grid(images_NHWC, captions, 6, title) if captions else style.message("No mistakes.", title)
 
 
@@ -86,12 +87,18 @@ def filters(weight: np.ndarray, shape: tuple[int, int, int] | None = None, limit
     return _grid(images, (), 10 if len(images) <= 20 else 16, title)
 
 
-def _columns(captions: Sequence[str]) -> int:
-    return 16 if max((len(str(c)) for c in captions), default=0) <= 3 else 8
+def _captioned(images_NHWC: np.ndarray, captions: Sequence[str], title: str) -> Figure:
+    columns = 16 if max((len(str(c)) for c in captions), default=0) <= 3 else 8
+    return _grid(images_NHWC, [style.fit(c, _room(columns), _FONT) for c in captions], columns, title)
+
+
+def _room(columns: int) -> float:
+    """Units that a tile is wide."""
+    return (style.WIDTH - _GAP) / columns - _GAP
 
 
 def _grid(images_NHWC: np.ndarray, captions: Sequence[str], columns: int, title: str) -> Figure:
-    """Images, uint8 or floats in [0, 1], in rows of `columns`; captions of several lines come shortened already.
+    """Images, uint8 or floats in [0, 1], in rows of `columns`; captions of any number of lines that fit.
 
     All stand in one system of axes with a unit of a 900th of the full width: a system for each would take ten times as
     long.
@@ -100,9 +107,10 @@ def _grid(images_NHWC: np.ndarray, captions: Sequence[str], columns: int, title:
     if not count:
         return style.message("No pictures.", title)
     rows, used = math.ceil(count / columns), min(columns, count)
-    cell = (style.WIDTH - _GAP) / max(columns, 1)
+    room = _room(columns)
+    cell = room + _GAP
     high, wide = images_NHWC.shape[1:3]
-    width, height = _fitted(wide, high, cell - _GAP)
+    width, height = _fitted(wide, high, room)
     lines = max((str(c).count("\n") + 1 for c in captions), default=0)
     step = height + _LINE * lines + (_GAP if not lines else _GAP + 4)
     top = 34 if title else _GAP
@@ -112,12 +120,10 @@ def _grid(images_NHWC: np.ndarray, captions: Sequence[str], columns: int, title:
         axes.text(_GAP, top / 2, title, va="center", fontweight="bold", fontsize=11.5)
     for number, image in enumerate(images_NHWC):
         x, y = _GAP + number % columns * cell, top + number // columns * step
-        middle = x + (cell - _GAP) / 2
+        middle = x + room / 2
         style.place(axes, image, (middle - width / 2, y, width, height))
         if captions:
-            text = str(captions[number])
-            words = text if "\n" in text else style.short(text, int(cell / 7.5))
-            axes.text(middle, y + height + 3, words, ha="center", va="top", fontsize=8, linespacing=1.25)
+            axes.text(middle, y + height + 3, captions[number], ha="center", va="top", fontsize=_FONT, linespacing=1.25)
     return made
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from PIL import Image
 
 BLACK, GREY, PALE, WHITE = "#222222", "#767676", "#dddddd", "#ffffff"
@@ -130,6 +132,21 @@ def short(text: object, limit: int = 16, tail: bool = False) -> str:
         return line
     end = limit - 1 if tail else (limit - 1) // 3
     return line[: limit - 1 - end] + "…" + line[len(line) - end :]
+
+
+def fit(text: object, units: float, size: float = 9.5, tail: bool = False) -> str:
+    """`text` as `short` makes it, with as many characters as fit into that many units at a font size in points."""
+    line = short(text, 400)
+    limit = len(line)
+    while limit > 1 and (wide := measure(short(line, limit, tail), size)) > units:
+        limit = min(limit - 1, math.ceil(limit * units / wide))
+    return short(line, limit, tail)
+
+
+def measure(line: str, size: float = 9.5) -> float:
+    """Width of a line of text in units at a font size in points, of which an inch has 72."""
+    wide = text_to_path.get_text_width_height_descent(line, FontProperties(size=size), ismath=False)[0]
+    return wide * _UNITS_PER_INCH / 72
 
 
 def percent(share: float | None, digits: int = 1) -> str:
