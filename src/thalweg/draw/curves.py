@@ -23,10 +23,11 @@ _MANY = 60
 def curves(history: Sequence[Row], title: str = "") -> Figure:
     """Draws rows as {"step": 50, "epoch": 0.1, "split": "train", "loss": 0.4, "accuracy": 0.9, "lr": 0.003}.
 
-    Rows may be in any order. A panel each for loss, accuracy and learning rate, as far as rows have them; values that
-    are missing, None or not finite are left out. Epochs are the axis if every row has one, else updates.
+    Rows may be in any order; the splits drawn are train and valid. A panel each for loss, accuracy and learning rate,
+    as far as rows have them; values that are missing, None or not finite are left out. Epochs are the axis if every row
+    has one, else updates.
     """
-    rows = [row for row in history if _number(row.get("step")) is not None]
+    rows = [row for row in history if _number(row.get("step")) is not None and row.get("split") in ("train", "valid")]
     axis = "epoch" if rows and all(_number(row.get("epoch")) is not None for row in rows) else "step"
     panels = [(key, draw) for key, draw in _PANELS.items() if any(_number(row.get(key)) is not None for row in rows)]
     if not panels:
@@ -56,7 +57,7 @@ def _series(rows: Sequence[Row], split: str, axis: str, key: str) -> np.ndarray:
 def _lines(axes: Axes, series: Mapping[str, np.ndarray]) -> None:
     train, valid = series["train"], series["valid"]
     if len(train) >= _MANY:
-        axes.plot(*train.T, color=style.TRAIN, alpha=0.35, linewidth=0.8)
+        axes.plot(*train.T, color=style.TRAIN, alpha=0.35 if len(train) < 500 else 0.15, linewidth=0.8)
         width = len(train) // 50
         kernel = np.ones(2 * width + 1)
         weight = np.convolve(np.ones(len(train)), kernel, "same")
@@ -97,10 +98,13 @@ def _accuracy(axes: Axes, series: Mapping[str, np.ndarray]) -> None:
     _lines(axes, error)
     errors = np.concatenate(list(error.values()))[:, 1]
     # below the smallest error that was made the axis is linear, since no error has no logarithm
-    smallest = 10 ** math.floor(math.log10(max(errors[errors > 1e-6].min(initial=100.0), 1e-3)))
+    smallest = 10 ** math.floor(math.log10(max(errors[errors > 1e-6].min(initial=1.0), 1e-3)))
     axes.set_yscale("symlog", linthresh=smallest)
-    axes.set_ylim(errors.max() * 1.15, max(errors.min() * 0.85, 0) if errors.min() > smallest else -0.05 * smallest)
-    ticks = [0.0] + [smallest * 10**n * m for n in range(6) for m in (1, 2, 5) if smallest * 10**n * m <= 90]
+    axes.set_ylim(
+        max(errors.max() * 1.15, smallest), max(errors.min() * 0.85, 0) if errors.min() > smallest else -0.05 * smallest
+    )
+    steps = (1, 2, 5) if errors.max() < 200 * smallest else (1,)
+    ticks = [0.0] + [smallest * 10**n * m for n in range(6) for m in steps if smallest * 10**n * m <= 90]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 - v:.6g} %"))

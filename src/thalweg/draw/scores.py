@@ -65,11 +65,11 @@ def per_class(rows: Sequence[Mapping[str, float | None]], classes: Sequence[str]
         axes.plot(*zip(*places, strict=True), marker, color=colour, markersize=7, label=label, clip_on=False)
     names = [f"{style.short(classes[k], 24)} ({rows[k]['examples']})" for k in order]
     axes.set_yticks(range(len(order)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(order) - 0.4, -0.6)
     axes.xaxis.set_major_formatter(_SHARE)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.set_xlim(right=1)
-    axes.set(xlabel="share", ylabel="class (examples)")
+    axes.set(xlabel="share", ylabel="class (examples), lowest F1 first")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
     return made
 

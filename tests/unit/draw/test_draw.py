@@ -74,6 +74,7 @@ CASES = {
     "curves of one row": (curves, [{"step": 1, "split": "valid", "loss": 0.3, "accuracy": 0.4}]),
     "curves without a miss": (curves, [{"step": s, "split": "valid", "accuracy": 1.0} for s in range(3)]),
     "curves of nothing": (curves, [], "a title"),
+    "curves of a test alone": (curves, [{"step": 1, "split": "test", "loss": 0.3, "accuracy": 0.4}]),
     "confusion of 2": (confusion, matrix(2), ["cat", "dog"], "a title"),
     "confusion of 10": (confusion, matrix(10), DIGITS),
     "confusion of 20": (confusion, matrix(20), LONG[:20]),
@@ -111,7 +112,7 @@ SETTINGS = {"figure.facecolor": "black", "font.size": 30, "text.parse_math": Tru
 
 @pytest.fixture(params=CASES, scope="module")
 def case(request):
-    """A picture drawn under odd settings of the user, its figure drawn anew, the renderer that knows where things are."""
+    """A picture drawn under odd settings of the user, its figure drawn anew, and what knows where things are in it."""
     function, *arguments = CASES[request.param]
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -239,7 +240,7 @@ def test_curves_mark_the_place_of_every_accuracy():
     """The axis is that of the error; the labels say accuracy and stand where it is."""
     axes = laid_out(curves, history()).axes[1]
     ticks = {round(place, 9): axes.yaxis.get_major_formatter()(place) for place in axes.yaxis.get_majorticklocs()}
-    assert ticks[1.0] == "99 %" and ticks[0.5] == "99.5 %"
+    assert ticks[1.0] == "99 %" and ticks[10.0] == "90 %"
     line = next(line for line in axes.lines if line.get_label() == "validation")
     expected = [100 * (1 - row["accuracy"]) for row in history() if row["split"] == "valid"]
     assert line.get_ydata() == pytest.approx(expected)
