@@ -27,7 +27,7 @@ reference: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reference
 
 bench:
-	$(MAKE) -C benchmarks PYTHON=$(PYTHON)
+	$(PYTHON) benchmarks/run.py
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check src tests

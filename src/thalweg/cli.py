@@ -304,7 +304,10 @@ def data_get(
     """
     from . import api
 
-    out(str(api.data_get(name, offline=offline)))
+    folder = api.data_get(name, offline=offline)
+    if folder is None:
+        return say(f"'{name}' came with the installation; there is nothing to fetch.")
+    out(str(folder))
 
 
 @data.command("sample")

@@ -57,8 +57,8 @@ class Check:
     cure: str = ""
 
 
-def examine(named_data: Callable[[], Iterable[Any]]) -> list[Check]:
-    """All checks. `named_data` gives the rows of the data sets that have a name; an error of it becomes a finding."""
+def examine(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> list[Check]:
+    """All checks. `named_data` gives `name` and `where` (or None) of the named data sets; its errors become findings."""
     return [
         python(),
         *packages(requirements()),
@@ -262,10 +262,13 @@ def environment(variables: Mapping[str, str]) -> list[Check]:
     return checks
 
 
-def data_sets(named_data: Callable[[], Iterable[Any]]) -> Check:
+def data_sets(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> Check:
     """The data sets that have a name, and where they are."""
     try:
         rows = list(named_data())
     except Exception as error:
         return Check("data sets", "problem", f"cannot be listed: {type(error).__name__}: {error}", "thalweg data list")
-    return Check("data sets", "ok", "; ".join(str(row) for row in rows))
+    here = [f"{row['name']} ({row['where']})" for row in rows if row["where"]]
+    absent = [row["name"] for row in rows if not row["where"]]
+    message = ", ".join(here) or "none is here"
+    return Check("data sets", "ok", f"{message}; not here yet: {', '.join(absent)}" if absent else message)

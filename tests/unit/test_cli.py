@@ -292,6 +292,12 @@ def test_data_get_prints_the_place(api, capsys):
     assert last(api) == ("data_get", ("mnist",), {"offline": True})
 
 
+def test_data_that_came_with_the_installation_has_no_place(api, capsys):
+    assert cli.run(["data", "get", "digits"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "" and "nothing to fetch" in shown.err
+
+
 def test_data_get_without_a_network_is_5(api, capsys):
     api.answers["data_get"] = errors.ResourceError("mnist is not here.", cure="Put the files into x.")
     assert cli.run(["data", "get", "mnist", "--offline"]) == 5

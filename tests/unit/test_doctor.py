@@ -131,6 +131,13 @@ def test_variables_are_explained_and_misspelt_ones_found(tmp_path):
     assert doctor.environment({"THALWEG_DATA": str(tmp_path)})[0].status == "ok"
 
 
+def test_data_sets_are_told_apart_by_whether_they_are_here():
+    rows = [{"name": "digits", "where": "installed"}, {"name": "mnist", "where": None}]
+    assert doctor.data_sets(lambda: rows).message == "digits (installed); not here yet: mnist"
+    assert doctor.data_sets(lambda: rows[:1]).message == "digits (installed)"
+    assert doctor.data_sets(lambda: []).message == "none is here"
+
+
 def test_data_sets_that_cannot_be_listed_are_a_problem():
     def broken():
         raise RuntimeError("no disk")
