@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import DataError
 from .found import Found
 from .idx import from_labels
-from .images import Unreadable, fit, scaled
+from .images import BROUGHT, Unreadable, fit, scaled
 from .memory import require
 
 #: names of the arrays for each part: pictures, labels
@@ -144,14 +144,17 @@ def _named(
 
 def brought(found: Found, size: int | None, channels: int | None) -> Found:
     """The set with square pictures of `size` (None: their own shorter side) and `channels` (None: their own)."""
+    before = {split.images.shape[1:3] for split in found.parts.values()}
     widest = max(split.images.shape[3] for split in found.parts.values())
     found.parts = {
         part: replace(split, images=_brought(split.images, size, channels or widest))
         for part, split in found.parts.items()
     }
-    shapes = {split.images.shape[1:] for split in found.parts.values()}
+    shapes = {split.images.shape[1:3] for split in found.parts.values()}
+    if shapes != before:
+        found.notes.append(BROUGHT.format(max(shapes)[0]))
     if len(shapes) > 1:
-        told = " and ".join(f"{h} x {w}" for h, w, _ in sorted(shapes))
+        told = " and ".join(f"{h} x {w}" for h, w in sorted(shapes))
         raise DataError(f"{found.where}: its parts have pictures of {told}.", cure="Ask for one size: --size 32.")
     return found
 

@@ -27,6 +27,9 @@ class _Array:
 
     __slots__ = ("state",)
 
+    def __init__(self, state: object = None):
+        self.state = state
+
     def __setstate__(self, state: object) -> None:
         self.state = state
 
@@ -68,6 +71,9 @@ def _text(text: object, code: object = "latin1", *_: object) -> bytes:
 _WORDS = {
     ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
     ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy._core.numeric", "_frombuffer"): lambda content, kind, shape, order: _Array(
+        (5, shape, kind, order != "C", content)
+    ),
     ("numpy", "ndarray"): lambda *_: _Array(),
     ("numpy", "dtype"): _Kind,
     ("_codecs", "encode"): _text,
@@ -96,8 +102,12 @@ def unpack(content: bytes, name: str) -> dict[str, object]:
 def _pixels(array: _Array, name: str) -> np.ndarray:
     try:
         _, shape, kind, transposed, content = array.state
-        code = kind.code.decode("latin1") if isinstance(kind.code, bytes) else kind.code
-        fine = code == "u1" and not transposed and len(shape) == 2 and isinstance(content, bytes)
+        fine = (
+            kind.code in ("u1", b"u1")
+            and not transposed
+            and len(shape) == 2
+            and isinstance(content, (bytes, bytearray))
+        )
         return np.frombuffer(content, np.uint8).reshape(shape) if fine else None
     except (AttributeError, TypeError, ValueError):
         raise _refused(name, "its array is not one of bytes") from None

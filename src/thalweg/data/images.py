@@ -18,9 +18,11 @@ from PIL import Image, ImageOps
 PIXELS = 100_000_000
 
 #: formats that cameras, browsers and drawing programs write; read whichever of these names the file has
-COMMON = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP")
+COMMON = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+_COMMON_NAMES = {".png": "PNG", **dict.fromkeys(_JPEG, "JPEG"), ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP"}
 _BY_NAME = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp"), COMMON),
+    **dict.fromkeys(_COMMON_NAMES, COMMON),
     **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
     **dict.fromkeys((".pgm", ".ppm", ".pbm", ".pnm"), ("PPM",)),
     ".avif": ("AVIF",),
@@ -33,18 +35,25 @@ EXTENSIONS = frozenset(_BY_NAME)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+BROUGHT = "Pictures brought to {0} x {0}: the shorter side scaled, the middle kept. --size changes it."
+
+
 class Unreadable(Exception):
     """A picture that cannot be used; the text says why. Readers turn it into `Bad`."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the head of a picture file says: upright width and height in pixels, format, frames."""
+    """What the head of a picture file says: upright width and height in pixels, format, whether it has frames.
+
+    `misnamed` is True for one common format under the name of another, which is harmless and frequent on the web.
+    """
 
     width: int
     height: int
     format: str
     animated: bool
+    misnamed: bool
 
 
 def _open(source: Path | str | bytes) -> Image.Image:
@@ -81,7 +90,10 @@ def probe(source: Path | str | bytes) -> Facts:
         with _open(source) as picture:
             turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             width, height = picture.size[::-1] if turned else picture.size
-            return Facts(width, height, picture.format, getattr(picture, "is_animated", False))
+            form = "JPEG" if picture.format == "MPO" else picture.format
+            named = form if isinstance(source, bytes) else _COMMON_NAMES.get(Path(source).suffix.lower(), form)
+            animated = form != "JPEG" and getattr(picture, "is_animated", False)
+            return Facts(width, height, form, animated, named != form)
     except Unreadable:
         raise
     except Exception as error:  # a decoder given a damaged file may raise anything
@@ -134,7 +146,11 @@ def scaled(values: np.ndarray) -> np.ndarray:
         (w for w in ((1.0,) if values.dtype.kind == "f" else ()) + (255.0, 65535.0) if low >= 0 and high <= w), None
     )
     low, span = (0.0, white) if white else (low, high - low)
-    return np.round((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
+    made = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 1024):  # in blocks, because the whole in double precision may be too large
+        block = values[start : start + 1024].astype(np.float64)
+        made[start : start + 1024] = np.round((block - low) * (255 / (span or 1)))
+    return made
 
 
 def _on_paper(picture: Image.Image) -> Image.Image:

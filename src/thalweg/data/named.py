@@ -129,7 +129,9 @@ def read_named(name: str, offline: bool, notice: Notice) -> Found:
         if known.archive:
             found = assemble_cifar(list(official), content, folder)
         else:
-            found = assemble({"train": paths[:2], "test": paths[2:]}, lambda path: content(path.name), folder, known.classes)
+            found = assemble(
+                {"train": paths[:2], "test": paths[2:]}, lambda path: content(path.name), folder, known.classes
+            )
     found.ink = known.ink
     return found
 

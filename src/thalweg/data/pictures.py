@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Bad
-from .found import short_hash
-from .images import Unreadable, decode, probe
+from .found import counted, short_hash
+from .images import BROUGHT, Facts, Unreadable, decode, probe
 from .memory import require
 
 #: files of one size up to this many pixels keep it; all others are brought to USUAL unless a size is asked for
@@ -59,32 +59,42 @@ def load(files: Sequence[Path], size: int | None, channels: int | None) -> Pixel
             images[len(kept)] = picture
             identities.append(identity)
             kept.append(row)
-    animated = sum(f.animated for f in facts if not isinstance(f, Bad))
-    if animated:
-        notes.append(f"{animated:,} animated: only the first frame is used.")
     return Pixels(
         images[: len(kept)],
         np.array(kept, np.int64),
         np.array(identities, np.uint64),
         [bad[row] for row in sorted(bad)],
-        notes,
+        notes + _oddities(files, facts),
         dict(sizes.most_common()),
     )
 
 
-def _probed(file: Path):
+def _probed(file: Path) -> Facts | Bad:
     try:
         return probe(file)
     except Unreadable as why:
         return Bad(str(file), str(why))
 
 
-def _decoded(file: Path, channels: int | None, size: int):
+def _decoded(file: Path, channels: int | None, size: int) -> tuple[np.ndarray, int] | Bad:
     """The pixels and the identity of one file's bytes, or Bad."""
     try:
         return decode(file, channels, size), short_hash(file.read_bytes())
     except (Unreadable, OSError) as why:
         return Bad(str(file), str(why))
+
+
+def _oddities(files: Sequence[Path], facts: list[Facts | Bad]) -> list[str]:
+    """What is unusual about files that are read all the same."""
+    fine = [(file, f) for file, f in zip(files, facts, strict=True) if not isinstance(f, Bad)]
+    animated, misnamed = [x for x in fine if x[1].animated], [x for x in fine if x[1].misnamed]
+    notes = []
+    if animated:
+        notes.append(f"{counted(len(animated), 'animation')}, such as {animated[0][0]}: only the first frame is used.")
+    if misnamed:
+        file, f = misnamed[0]
+        notes.append(f"{counted(len(misnamed), 'file')} of another format than the name says: {file} is {f.format}.")
+    return notes
 
 
 def _size(sizes: Counter, asked: int | None) -> tuple[int, list[str]]:
@@ -97,4 +107,4 @@ def _size(sizes: Counter, asked: int | None) -> tuple[int, list[str]]:
         size = USUAL
     if set(sizes) <= {(size, size)}:
         return size, []
-    return size, [f"Pictures brought to {size} x {size}: the shorter side scaled, the middle kept. --size changes it."]
+    return size, [BROUGHT.format(size)]

@@ -103,6 +103,9 @@ def divide(found: Found, valid: float, name: str) -> Data:
     """
     if not 0 <= valid < 1:
         raise OptionError(f"--valid: {valid} is not a share.", cure="Give a number from 0 to below 1, such as 0.1.")
+    for part in [p for p in ("valid", "test") if p in found.parts and not len(found.parts[p])]:
+        del found.parts[part]
+        found.notes.append(f"The {part} set given is empty; one is taken from the training set.")
     check_classes(found)
     hashes = {part: digests(split.images) for part, split in found.parts.items()}
     whole, content = found.parts["train"], keys(hashes["train"])

@@ -1,0 +1,65 @@
+"""Small data sets and pictures, good and bad, that the tests of the readers are made of."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def real_data(name: str) -> Path | None:
+    """The folder of a real data set: below THALWEG_DATA, else beside the repository; None where it is not."""
+    roots = [os.environ.get("THALWEG_DATA"), Path(__file__).resolve().parents[4] / "shared" / "data"]
+    found = [Path(root) / name for root in roots if root]
+    return next((path for path in found if path.is_dir()), None)
+
+
+def picture(seed: int, size: tuple[int, int] = (20, 20), channels: int = 3) -> Image.Image:
+    """A picture of smooth random colours, (width, height), that no other seed gives."""
+    values = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return Image.fromarray(values).resize(size, Image.Resampling.BICUBIC).convert("RGB" if channels == 3 else "L")
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    """The bytes of a file of the picture."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def folder(root: Path, classes: dict[str, int], size: tuple[int, int] = (20, 20), channels: int = 3) -> Path:
+    """A folder of pictures, so many of each class."""
+    seed = sum(map(ord, root.name))
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            seed += 1
+            picture(seed * 1000 + number, size, channels).save(root / name / f"{number}.png")
+    return root
+
+
+def idx(values: np.ndarray) -> bytes:
+    """An IDX file of bytes, written by the description of the format."""
+    return struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of side x side black pixels, one bit each, that is a few kilobytes long."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    packer, row = zlib.compressobj(9), b"\0" * (1 + side // 8)
+    body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def tree(root: Path) -> dict[str, tuple[int, int]]:
+    """Every file below root with its size and time of change: what a reader must leave as it was."""
+    return {str(p.relative_to(root)): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(root.rglob("*"))}
