@@ -1,0 +1,34 @@
+"""Who is compared: name -> command. The first word is a file in `programs/`, run by the Python of the environment.
+
+Every program takes the arguments of `programs/contract.py`; what a measurement appends wins over what stands here. It
+prints one line of JSON on stdout, which for
+
+    TIME, MEMORY            has "seconds_to_target" (null if missed), "accuracy" (then, or the best) and "epochs"
+    THROUGHPUT, OVERHEAD    has "samples_per_second", of training from the second epoch on
+
+A contender is entered by one line here and one file there. Those of OVERHEAD also take `--network lenet|mlp`.
+"""
+
+OURS = "Thalweg"
+BARE = "bare loop"
+
+TIME = {
+    "PyTorch example": "pytorch_example.py --epochs 8",
+    "Keras 3 (JAX)": "keras_convnet.py --epochs 12",
+    "Lightning": "lightning_mnist.py --epochs 8",
+    "fastai, cycle of 5": "fastai_cnn.py --epochs 5",
+    "fastai, cycle of 8": "fastai_cnn.py --epochs 8",
+    "fastai, cycle of 8, 2 workers": "fastai_cnn.py --epochs 8 --workers 2",
+}
+
+THROUGHPUT = {
+    "PyTorch example loop": "lenet_pytorch.py",
+    "Keras 3 (JAX)": "lenet_keras.py",
+}
+
+OVERHEAD = {
+    BARE: "bare_loop.py",
+}
+
+#: trained for one epoch, so the length of a cycle makes no difference
+MEMORY = {name: command for name, command in TIME.items() if name != "fastai, cycle of 5"}

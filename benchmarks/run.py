@@ -1,0 +1,111 @@
+"""Side by side with peers: python3 benchmarks/run.py [time|throughput|overhead|memory|all] [--quick]
+
+Needs nothing but Python; sets up `benchmarks/.venv` on first use. One process at a time, on two processors. The tables
+go to stdout, progress to stderr, everything measured to `benchmarks/results/`. README.md here says what is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import contenders
+import environment
+import memory
+import overhead
+import processes
+import throughput
+import time_to_accuracy
+
+MEASUREMENTS = {
+    "time": (time_to_accuracy, contenders.TIME),
+    "throughput": (throughput, contenders.THROUGHPUT),
+    "overhead": (overhead, contenders.OVERHEAD),
+    "memory": (memory, contenders.MEMORY),
+}
+
+
+def say(line: str) -> None:
+    """Progress, which is not a result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="all", choices=[*MEASUREMENTS, "all"])
+    parser.add_argument(
+        "--quick", action="store_true", help="a thousand examples: shows that all runs, measures nothing"
+    )
+    parser.add_argument("--repeats", type=int, help="instead of each measurement's own number")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only contenders with TEXT in their name")
+    options = parser.parse_args()
+    options.plan = {what: chosen(what, options.only) for what in MEASUREMENTS if options.what in (what, "all")}
+    if not any(options.plan.values()):
+        everyone = sorted({name for _, entered in MEASUREMENTS.values() for name in entered})
+        parser.error(
+            f"no contender of '{options.what}' has '{options.only}' in its name; there are {', '.join(everyone)}"
+        )
+    return options
+
+
+def chosen(what: str, text: str) -> list[str]:
+    """The contenders of a measurement that have `text` in their names."""
+    return [name for name in MEASUREMENTS[what][1] if text.lower() in name.lower()]
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """The table as text: names left, the rest right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def measure(what: str, options: argparse.Namespace, machine: dict) -> list[str]:
+    """One measurement: runs it, saves after every process, prints its table. Returns who failed."""
+    module, names = MEASUREMENTS[what][0], options.plan[what]
+    repeats = options.repeats or (1 if options.quick else module.REPEATS)
+    title, file = (f"{module.TITLE} (QUICK)", f"{what}-quick") if options.quick else (module.TITLE, what)
+    entries, failed, path = [], [], None
+    for job in module.jobs(names, repeats, options.quick):
+        try:
+            entries.append(processes.run(job))
+        except processes.Failed as error:
+            failed.append(job.facts["name"])
+            say(f"  {what}: {error}")
+            continue
+        say(f"  {what}: {entries[-1]['name']}, {module.told(entries[-1])}")
+        result = {"title": title, "machine": machine, "entries": entries, "failed": failed}
+        path = processes.save(file, {**result, "table": module.table(entries)})
+    if path:
+        print(f"\n{title}\n\n{aligned(module.table(entries))}\n", *module.NOTES, sep="\n")
+        print(f"Everything measured: {path.relative_to(environment.HERE.parent)}")
+    for name in dict.fromkeys(failed):
+        print(f"FAILED: {name}", flush=True)
+    return failed
+
+
+def main() -> int:
+    """Everything asked for, one after the other; 1 if a contender failed."""
+    options = arguments()
+    environment.ready()
+    environment.pin(processes.THREADS)
+    machine = environment.describe(processes.THREADS)
+    if (machine["load_before"] or 0) > 0.5:
+        say(f"Other work runs on this machine (load {machine['load_before']}); the figures will not hold.")
+    print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
+    failed = []
+    for what in filter(options.plan.get, options.plan):
+        machine["sgemm_gflops"] = round(processes.calibrate(), 1)
+        print(
+            f"{machine['processor']}, {processes.THREADS} threads, sgemm {machine['sgemm_gflops']} GFLOP/s", flush=True
+        )
+        failed += measure(what, options, machine)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
