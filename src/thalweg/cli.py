@@ -19,6 +19,7 @@ from .version import __version__
 
 #: what several verbs take
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or the name of a shipped model")]
+Offline = Annotated[bool, typer.Option("--offline", help="never use the network")]
 DataName = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -150,6 +151,7 @@ def predict(
     save: Annotated[
         str | None, typer.Option(metavar="DIR", help="write a picture of every answer, and what the model saw")
     ] = None,
+    offline: Offline = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per source")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="one line of CSV per source")] = False,
 ) -> int:
@@ -165,7 +167,7 @@ def predict(
     if json and csv:
         raise OptionError("--json and --csv cannot both be given.", cure="Choose one.")
     asked = answers.from_stdin(sources, sys.stdin.buffer)
-    found = api.load(run).predict(asked, top=top or 5, batch=batch, as_is=as_is, save=save)
+    found = api.load(run).predict(asked, top=top or 5, batch=batch, as_is=as_is, save=save, offline=offline)
     form = "json" if json else "csv" if csv else "table"
     return answers.show(found, form, top)
 
@@ -294,9 +296,7 @@ def data_list(json: Json = False) -> None:
 
 
 @data.command("get")
-def data_get(
-    name: DataName, offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False
-) -> None:
+def data_get(name: DataName, offline: Offline = False) -> None:
     """Fetch a data set by name, and print where it is.
 
     \b

@@ -58,7 +58,7 @@ class Check:
 
 
 def examine(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> list[Check]:
-    """All checks. `named_data` gives `name` and `where` (or None) of the named data sets; its errors become findings."""
+    """All checks. `named_data` gives `name` and `where` (or None) of every data set; its errors become findings."""
     return [
         python(),
         *packages(requirements()),

@@ -257,7 +257,7 @@ def test_predict_hands_on_sources_and_wishes(api):
     assert last(api) == (
         "predict",
         (["a.png", "b c.png"],),
-        {"top": 5, "batch": 8, "as_is": True, "save": "out"},
+        {"top": 5, "batch": 8, "as_is": True, "save": "out", "offline": False},
     )
 
 
