@@ -91,7 +91,7 @@ class Trainer:
             self.step += 1
             if self.due:
                 yield self.report()
-            elif self.pause:
+            elif self.pause and ranks.count() == 1:  # several ranks pause together, at the next report
                 yield Report(self.step, {}, self.recipe.rate(self.step - 1))
 
     @property
@@ -215,6 +215,11 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+            for weight, values in optimizer.state.items():
+                for key, value in values.items():
+                    if isinstance(value, Tensor) and value.shape == weight.shape:
+                        # Fused optimisers walk through memory: their state must lie in it as the weight does.
+                        values[key] = torch.empty_like(weight).copy_(value)
         self.stream.load_state_dict(state["stream"])
         self.sums = dict(state["sums"])
         for name, buffer in self.objective.named_buffers():
