@@ -13,6 +13,7 @@ OURS = "Thalweg"
 BARE = "bare loop"
 
 TIME = {
+    OURS: "thalweg_race.py",
     "PyTorch example": "pytorch_example.py --epochs 8",
     "Keras 3 (JAX)": "keras_convnet.py --epochs 12",
     "Lightning": "lightning_mnist.py --epochs 8",
@@ -22,11 +23,13 @@ TIME = {
 }
 
 THROUGHPUT = {
+    OURS: "thalweg_lenet.py",
     "PyTorch example loop": "lenet_pytorch.py",
     "Keras 3 (JAX)": "lenet_keras.py",
 }
 
 OVERHEAD = {
+    OURS: "thalweg_lenet.py --precision float32",
     BARE: "bare_loop.py",
 }
 

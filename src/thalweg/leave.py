@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 def pictures_and_report(session: Session, network: torch.nn.Module, outcome: Any) -> None:
     """Draws everything the task can draw of the run, and writes it into the run's folder."""
     from .card import card
-    from .report import report
+    from .report import report, story
 
     folder = session.folder
     drawn = session.task.pictures(network, session.data, session.facts, session.options, outcome, folder.metrics())
     for name, picture in drawn.items():
         file = io.BytesIO()
-        picture.image.save(file, "PNG", optimize=True)
+        picture.save(file, "PNG")
         folder.write_file(f"pictures/{name}.png", file.getvalue())
-    story = session.task.story(session.content, drawn, outcome)
-    folder.write_file("report.html", report(story).encode())
+    folder.write_file("report.html", report(story(session.content, drawn)).encode())
     folder.write_file("MODEL_CARD.md", card(session.content).encode())
 
 

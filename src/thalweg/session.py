@@ -102,8 +102,9 @@ class Session:
             per_step = planning.time_steps(objective, stream, recipe, augment)
             start = time.monotonic()
             self.task.score(objective.network, self.data.valid, self.facts, self.device)
-            left = planning.seconds(options.time) - (time.monotonic() - self.begun)
-            recipe = planning.fit_time(recipe, left, per_step, time.monotonic() - start, stream.steps_per_epoch)
+            per_validation = ranks.first(time.monotonic() - start)
+            left = planning.seconds(options.time) - ranks.first(time.monotonic() - self.begun)
+            recipe = planning.fit_time(recipe, left, per_step, per_validation, stream.steps_per_epoch)
         return Plan(str(self.device), torch.get_num_threads(), ranks.count(), stream.batch, stream.steps_per_epoch, recipe)
 
     def _extended(self, plan: Plan) -> Plan:
@@ -147,7 +148,7 @@ class Session:
             valid = None
             if report.step % spe == 0 or report.step == self.plan.recipe.steps:
                 valid = self._validate(report, metrics, board)
-            if valid is not None or time.monotonic() - last_saved > self.options.save_every:
+            if valid is not None or ranks.agree(time.monotonic() - last_saved > self.options.save_every):
                 self._save(metrics)
                 last_saved = time.monotonic()
             yield self._progress(report, started, first, valid)
@@ -187,6 +188,7 @@ class Session:
         self.content["results"] = {
             "valid": valid,
             "test": test,
+            **outcome.details,
             "steps": self.trainer.step,
             "epochs": round(self.trainer.step / self.plan.steps_per_epoch, 4),
             "best_epoch": self.standing.best_epoch,
@@ -224,7 +226,7 @@ class Session:
 
     def _describe(self, status: str) -> None:
         if ranks.rank() == 0:
-            self.content |= {"status": status, "plan": self.plan.json(), "facts": self.facts, "parameters": self.parameters}
+            self.content |= {"status": status, "plan": self.plan.json(), "facts": self.facts, "model": self.model_name, "parameters": self.parameters}
             self.folder.write(self.content)
 
     def _progress(self, report: Report, started: float, first: int, valid: dict | None) -> Progress:

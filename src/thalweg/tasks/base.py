@@ -62,7 +62,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, network: nn.Module, split: Split, facts: Facts, device: Any) -> tuple[dict[str, Any], Any]:
-        """The metrics on a split, and an outcome from which pictures are drawn."""
+        """The metrics on a split, and an outcome from which pictures are drawn; its `details` go into run.json."""
 
     @abstractmethod
     def pictures(self, network: nn.Module, data: Data, facts: Facts, options: Options, outcome: Any, history: list[dict]) -> dict[str, Image.Image]:

@@ -38,6 +38,11 @@ class Outcome:
     probabilities: np.ndarray
     scores: Scores
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What run.json holds of the test beside its metrics."""
+        return {"per_class": self.scores.per_class, "confusion": self.scores.confusion.tolist()}
+
 
 @task
 class Classify(Task):
