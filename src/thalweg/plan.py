@@ -163,7 +163,7 @@ def time_steps(objective: Objective, stream: Stream, recipe: Recipe, augment: Ca
         now = time.perf_counter()
         times.append(now - last)
         last = now
-    return sorted(times[2:])[count // 2]
+    return ranks.first(sorted(times[2:])[count // 2])
 
 
 def fit_time(recipe: Recipe, budget: float, per_step: float, per_validation: float, steps_per_epoch: int) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import socket
 
 import pytest
 import torch
@@ -142,15 +143,32 @@ def test_micro_batches_equal_the_big_batch(toy):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
-def _one_of_two(rank: int, toy: str, port: int, folder: str) -> None:
+RANKED = ["classify", "detect", "write"]
+
+
+def _one_of_two(rank: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
     with ranks.joined(torch.device("cpu")):
-        one = quiet(trainer(toy, rank=rank, ranks=2, steps=10))
-        run(one)
-        state = one.state_dict()
-        if rank == 0:
-            torch.save({"net": one.objective.network.state_dict(), "ranks": state["ranks"]}, f"{folder}/two.pt")
+        left = {"first": ranks.first(rank + 0.25), "agree": [ranks.agree(rank == 1), ranks.agree(False)], "steps": []}
+        for toy in RANKED:
+            one = quiet(trainer(toy, rank=rank, ranks=2, steps=10))
+            one.pause = rank == 1  # a signal reaches one rank only
+            left["steps"].append([report.step for report in run(one)])
+            left[toy] = one.objective.network.state_dict()
+            left[f"{toy}/ranks"] = one.state_dict()["ranks"]
+        torch.save(left, f"{folder}/{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory) -> list[dict]:
+    """What each of two processes was left with; started once, because starting is what takes time."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_one_of_two, (port, str(folder)), nprocs=2)
+    return [torch.load(io.BytesIO((folder / f"{rank}.pt").read_bytes()), weights_only=True) for rank in (0, 1)]
 
 
 def quiet(one: Trainer) -> Trainer:
@@ -161,9 +179,8 @@ def quiet(one: Trainer) -> Trainer:
     return one
 
 
-@pytest.mark.parametrize("toy", ["classify", "detect", "write"])
-def test_two_ranks_equal_one(toy, tmp_path, free_port):
-    multiprocessing.spawn(_one_of_two, (toy, free_port, str(tmp_path)), nprocs=2)
+@pytest.mark.parametrize("toy", RANKED)
+def test_two_ranks_equal_one(toy, two_ranks):
     torch.manual_seed(1)
     alone = trainer(toy, steps=10)
     if toy == "classify":  # the two ranks have no batch statistics
@@ -172,12 +189,24 @@ def test_two_ranks_equal_one(toy, tmp_path, free_port):
         stream.rank, stream.ranks = 0, 1
         alone = Trainer(objective, stream, alone.recipe)
     run(quiet(alone))
-    two = torch.load(io.BytesIO((tmp_path / "two.pt").read_bytes()), weights_only=True)
     for name, value in alone.objective.network.state_dict().items():
-        torch.testing.assert_close(two["net"][name], value, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(two_ranks[0][toy][name], value, atol=1e-5, rtol=1e-4)
+        assert torch.equal(two_ranks[0][toy][name], two_ranks[1][toy][name])
     if toy == "write":  # the state of each rank's own rows is kept
-        carried = two["ranks"]["state_SBD"].transpose(0, 1).flatten(1, 2)
+        carried = two_ranks[0]["write/ranks"]["state_SBD"].transpose(0, 1).flatten(1, 2)
         torch.testing.assert_close(carried, alone.objective.state_SBD, atol=1e-5, rtol=1e-4)
+
+
+def test_ranks_report_and_pause_at_the_same_steps_and_agree(two_ranks):
+    """One rank was asked to pause and the other was not: were they to part, their sums would no longer meet."""
+    assert two_ranks[0]["steps"] == two_ranks[1]["steps"]
+    assert [left["first"] for left in two_ranks] == [0.25, 0.25]
+    assert [left["agree"] for left in two_ranks] == [[True, False]] * 2
+
+
+def test_alone_there_is_nothing_to_agree_on():
+    assert ranks.count() == 1 and ranks.rank() == 0
+    assert ranks.first(0.5) == 0.5 and ranks.agree(True) and not ranks.agree(False)
 
 
 @pytest.mark.parametrize("toy", TOYS)

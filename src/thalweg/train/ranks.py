@@ -55,7 +55,19 @@ def agree(flag: bool) -> bool:
     """True in every process if it is true in any."""
     if count() == 1:
         return flag
-    votes = torch.tensor(float(flag))
-    votes = votes.cuda() if dist.get_backend() == "nccl" else votes
+    votes = _told(float(flag))
     dist.all_reduce(votes)
     return bool(votes.item())
+
+
+def first(number: float) -> float:
+    """The number of rank 0, in every process: times differ between them, and what follows from times must not."""
+    if count() == 1:
+        return number
+    told = _told(number)
+    dist.broadcast(told, 0)
+    return told.item()
+
+
+def _told(number: float) -> Tensor:
+    return torch.tensor(number, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
