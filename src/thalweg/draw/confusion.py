@@ -32,7 +32,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str = "") -> Fi
     left, top = longest + 50, 60 if title else 30
     side = min(style.WIDTH - left - _LIST, 160 + 45 * count)
     upright = longest < side / count - 6
-    height = top + max(side + (65 if upright else longest + 50), 38 + 20 * min(18, np.count_nonzero(matrix)))
+    height = top + max(side + (55 if upright else longest + 50), 38 + 20 * min(18, np.count_nonzero(matrix)))
     made, page = style.sheet(style.WIDTH, height)
     if title:
         page.text(8, 20, title, va="center", fontweight="bold", fontsize=11.5)

@@ -103,7 +103,7 @@ def _accuracy(axes: Axes, series: Mapping[str, np.ndarray]) -> None:
     axes.set_ylim(
         max(errors.max() * 1.15, smallest), max(errors.min() * 0.85, 0) if errors.min() > smallest else -0.05 * smallest
     )
-    steps = (1, 2, 5) if errors.max() < 200 * smallest else (1,)
+    steps = (1, 2, 5) if errors.max() < 1000 * smallest else (1,)
     ticks = [0.0] + [smallest * 10**n * m for n in range(6) for m in steps if smallest * 10**n * m <= 90]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
