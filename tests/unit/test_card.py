@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 from markdown_it import MarkdownIt
+
 from thalweg import figures
 from thalweg.card import card
 
