@@ -102,4 +102,5 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return "Did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
-    return f"There is: {', '.join(names) or 'none'}."
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"There is: {', '.join(names[:12]) or 'none'}{more}."
