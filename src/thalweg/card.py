@@ -63,7 +63,9 @@ def _safe(text: object) -> str:
     """Text that stays text: one line, with everything escaped that Markdown or HTML would read as more."""
     line = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", " ", str(text)).strip()
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]#!|~$])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]#!|~$])", r"\\\1", line)
+    # at the beginning of a line these would begin a list, or make a title of the line above
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
 
 
 def _code(text: object) -> str:

@@ -18,7 +18,12 @@ FULL = {
     "plan": {"device": "cpu", "batch": 64, "recipe": {"lr": 0.002, "optimizer": "adam"}},
     "facts": {"classes": ["cat", "dog"], "size": [28, 28], "channels": 1, "mean": [0.13], "std": [0.31], "ink": True},
     "versions": {"thalweg": "0.1.0"},
-    "data": {"name": "photos", "counts": {"train": 1200}, "bad": [{"source": "a.png", "reason": "cut off"}]},
+    "data": {
+        "name": "photos",
+        "counts": {"train": 1200},
+        "notes": ["a note"],
+        "bad": [{"source": "a.png", "reason": "cut off"}],
+    },
     "results": {
         "test": {"accuracy": 0.98, "accuracy_low": 0.93, "accuracy_high": 0.995, "macro_f1": 0.979, "examples": 100},
         "valid": {"accuracy": 0.97, "examples": 120},
@@ -99,6 +104,16 @@ def test_the_figures_per_class_may_stand_with_the_test():
         "`code` **bold** _it_ ~~no~~",
         "```\nfence",
         "&lt;b&gt;",
+        "<div onclick=alert(1) ",
+        "<!-- ",
+        "- a list",
+        "1. a list",
+        "2) a list",
+        "+ a list",
+        "> a quotation",
+        "===",
+        "---",
+        "    indented",
         "\\",
     ],
 )
@@ -117,7 +132,20 @@ def elements(text: str) -> list[str]:
 
 
 def test_names_are_shown_as_they_are():
-    for name in ("a|b", "<b>", "x_y_z", "50 $ & more", "`tick`", "back\\slash", "#1", "it's!"):
+    for name in (
+        "a|b",
+        "<b>",
+        "x_y_z",
+        "50 $ & more",
+        "`tick`",
+        "back\\slash",
+        "#1",
+        "it's!",
+        "1. x",
+        "- x",
+        "a.b",
+        "-3",
+    ):
         content = {**FULL, "facts": {"classes": [name, "dog"]}}
         assert f"\n{name}\n" in plain(card(content))
 
