@@ -65,7 +65,7 @@ def _safe(text: object) -> str:
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]#!|~$])", r"\\\1", line)
     # at the beginning of a line these would begin a list, or make a title of the line above
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
+    return re.sub(r"^(\d*)([-+=.)])(?=[-=\s]|$)", r"\1\\\2", line)
 
 
 def _code(text: object) -> str:

@@ -79,6 +79,10 @@ def test_a_card_says_what_it_is_how_good_and_how_to_use_and_repeat_it():
         assert words in text, words
 
 
+def test_plain_figures_need_no_escapes():
+    assert "| accuracy | 98.00 % | 97.00 % |" in card(FULL)
+
+
 def test_the_classes_are_listed_from_the_worst():
     lines = plain(card(FULL)).splitlines()
     start = lines.index("examples", lines.index("Class by class")) + 1
