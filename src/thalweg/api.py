@@ -160,7 +160,7 @@ def fresh_options(task: str, data: Any, recipe: str | None, given: dict[str, Any
         # one length replaces another, whichever way it is said
         if {"epochs", "steps", "time"} & set(given):
             values = {k: v for k, v in values.items() if k not in ("epochs", "steps", "time")}
-        given = {**given, "arguments": {**values.get("arguments", {}), **given.get("arguments", {})}}
+        given = {**given, "arguments": {**values.get("arguments", {}), **(given.get("arguments") or {})}}
     if data is not None and not isinstance(data, Data):
         given = {**given, "data": os.fspath(data)}
     given = {k: v for k, v in given.items() if v is not None}

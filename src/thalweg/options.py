@@ -43,7 +43,9 @@ class Options:
     accumulate: Annotated[int, "micro-batches that a batch is divided into, to save memory"] = 1
     loss: Annotated[Literal["cross-entropy", "squared-error"], "what is minimised"] = "cross-entropy"
     smoothing: Annotated[float, "label smoothing, 0 to 1"] = 0.0
-    augment: Annotated[str, "comma-separated: shift, rotate, scale, shear, thickness, flip, cutout; or none"] = "none"
+    augment: Annotated[
+        str, "comma-separated: shift, rotate, scale, shear, elastic, thickness, flip, cutout, as shift=3; or none"
+    ] = "none"
     patience: Annotated[int | None, "stop after this many epochs without a better validation score; keeps the best"] = (
         None
     )
@@ -85,7 +87,7 @@ def make(values: Mapping[str, Any], cls: type = Options) -> Any:
     known = fields_of(cls)
     checked = {}
     for key, value in values.items():
-        name = key.replace("-", "_")
+        name = str(key).replace("-", "_")
         if name not in known:
             raise OptionError(f"There is no option '{key}'.", cure=did_you_mean(name, known))
         checked[name] = convert(name, value, known[name][0])
@@ -122,9 +124,10 @@ def _as(value: Any, member: Any) -> tuple[bool, Any]:
             return False, None
         try:
             number = member(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False, None
-        return math.isfinite(number) and (member is float or float(value) == number), number
+        whole = number == value or not isinstance(value, float)
+        return whole and (member is int or math.isfinite(number)), number
     if typing.get_origin(member) is dict or member is dict:
         return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
     return isinstance(value, member), value

@@ -56,6 +56,8 @@ class Plan:
 def choose_device(options: Options) -> torch.device:
     """The device asked for, or the best there is. Raises OptionError for no device, ResourceError for one not here."""
     name = options.device
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", name):
+        raise OptionError(f"--device {name}: there is no such device.", cure="Give auto, cpu, cuda, cuda:1 or mps.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda" and ranks.count() > 1:
@@ -64,9 +66,9 @@ def choose_device(options: Options) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except RuntimeError as error:
-        if not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", name):
-            raise OptionError(f"--device {name}: there is no such device.", cure="Give auto, cpu, cuda, cuda:1 or mps.") from error
-        raise ResourceError(f"--device {name} is not to be had here.", cure="Give --device cpu, or see `thalweg doctor`.") from error
+        raise ResourceError(
+            f"--device {name} is not to be had here.", cure="Give --device cpu, or see `thalweg doctor`."
+        ) from error
     except AssertionError as error:  # torch built without CUDA
         raise ResourceError(f"--device {name}: {error}.", cure="Give --device cpu, or install torch with CUDA.") from error
     return device
@@ -103,22 +105,29 @@ def seconds(text: str) -> float:
 
 def check(options: Options) -> None:
     """Raises OptionError for values that no run can have."""
-    ranges = {
-        "epochs": (0, 1e6), "steps": (0, 1e9), "lr": (0, 1e30), "momentum": (-1e-9, 1), "clip": (0, math.inf),
-        "warmup": (-1e-9, 1), "batch": (0, 1e7), "accumulate": (0, 1e6), "patience": (0, 1e6), "size": (0, 4096),
-        "threads": (0, 4096),
+    above_zero = {
+        "epochs": 1e6, "steps": 1e9, "lr": 1e30, "clip": 1e30, "batch": 1e7, "accumulate": 1e6, "patience": 1e6,
+        "size": 4096, "threads": 4096,
     }  # fmt: skip
-    for name, (low, high) in ranges.items():
+    for name, high in above_zero.items():
         value = getattr(options, name)
-        if value is not None and value != "auto" and not low < value <= high:
-            raise OptionError(f"--{name} {value} is out of range.", cure=f"Give more than {max(low, 0):g} and at most {high:g}.")
-    for name in ("ema", "smoothing", "valid"):
-        if not 0 <= getattr(options, name) < 1:
-            raise OptionError(f"--{name} {getattr(options, name)} is not a share of at least 0 and below 1.")
+        if value not in (None, "auto") and not 0 < value <= high:
+            raise OptionError(f"--{name} {value} is out of range.", cure=f"Give more than 0 and at most {high:,.10g}.")
+    for name in ("momentum", "ema", "smoothing", "valid"):
+        if not 0 <= (getattr(options, name) or 0) < 1:
+            raise OptionError(f"--{name} {getattr(options, name)} is out of range.", cure="Give at least 0 and below 1.")
+    if not 0 <= (options.warmup or 0) <= 1:
+        raise OptionError(f"--warmup {options.warmup} is not a share of the run.", cure="Give 0 to 1.")
+    if not 0 <= options.seed < 2**32:
+        raise OptionError(f"--seed {options.seed} is out of range.", cure=f"Give 0 to {2**32 - 1}.")
     if options.weight_decay < 0 or options.save_every < 0:
         raise OptionError("--weight-decay and --save-every are not negative.")
+    if options.optimizer == "nesterov" and options.momentum == 0:
+        raise OptionError("--optimizer nesterov needs a momentum above 0.", cure="Leave --momentum out, or take sgd.")
     if sum(getattr(options, n) is not None for n in ("epochs", "steps", "time")) > 1:
         raise OptionError("--epochs, --steps and --time are three ways to say one thing.", cure="Give one of them.")
+    if options.time is not None:
+        seconds(options.time)
 
 
 def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
@@ -132,7 +141,7 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
     warmup = options.warmup if options.warmup is not None else 0.25 if schedule == "one-cycle" else 0.0
     return Recipe(
         steps=steps,
-        lr=options.lr if isinstance(options.lr, float) else RATES[optimizer],
+        lr=RATES[optimizer] if options.lr in (None, "auto") else options.lr,
         optimizer=optimizer,
         momentum=0.9 if options.momentum is None else options.momentum,
         weight_decay=options.weight_decay,

@@ -30,13 +30,17 @@ class ModelEntry:
     build: Callable[..., Any]
 
     def __call__(self, **arguments: Any) -> Any:
-        """Builds the network. Raises OptionError for an argument that the model does not have."""
+        """Builds the network. Raises OptionError for an argument that the model does not have or cannot use."""
         for key in arguments:
             if key not in self.arguments:
                 raise OptionError(
                     f"The model '{self.name}' has no argument '{key}'.", cure=did_you_mean(key, self.arguments)
                 )
-        return self.build(**arguments)
+        try:
+            return self.build(**arguments)
+        except (TypeError, ValueError, RuntimeError) as error:
+            told = ", ".join(f"{key}={value}" for key, value in arguments.items())
+            raise OptionError(f"The model '{self.name}' cannot be built with {told}: {error}.") from error
 
     @property
     def arguments(self) -> dict[str, inspect.Parameter]:

@@ -10,9 +10,9 @@ import socket
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
-from tests.toys import TOYS, trainer
 from torch import nn
 
+from tests.toys import TOYS, trainer
 from thalweg.errors import NonFinite
 from thalweg.objectives.base import Objective
 from thalweg.train import checkpoint, ranks
@@ -233,7 +233,9 @@ def _spoiled(loss):
 @pytest.mark.parametrize("toy", TOYS)
 def test_compiled_phases_give_the_plain_numbers(toy):
     plain, compiled = trainer(toy, steps=4, report=1), trainer(toy, steps=4, report=1)
-    compiled.losses = {p.name: torch.compile(p.loss, backend="aot_eager") if p.compile else p.loss for p in compiled.phases}
+    compiled.losses = {
+        p.name: torch.compile(p.loss, backend="aot_eager") if p.compile else p.loss for p in compiled.phases
+    }
     for a, b in zip(run(quiet(plain)), run(quiet(compiled)), strict=True):
         assert a.losses.keys() == b.losses.keys()
         for name in a.losses:

@@ -40,7 +40,7 @@ def find(name: str) -> RecipeFile:
     if name.endswith((".yaml", ".yml")):
         try:
             return parse(name, Path(name).read_text(encoding="utf-8"))
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise NotFound(f"There is no recipe file {name}.", cure="See `thalweg recipes` for the built-in ones.") from error
     known = contents()
     if name not in known:
@@ -65,7 +65,12 @@ def parse(where: str, text: str) -> RecipeFile:
         if key not in keys:
             raise OptionError(f"{where}: there is no key '{key}' in a recipe.", cure=did_you_mean(str(key), keys))
     settings = values.get("options") or {}
-    options.make(settings)
+    if not isinstance(settings, dict):
+        raise OptionError(f"{where}: 'options' is not a mapping of options to values.")
+    try:
+        options.make(settings)
+    except OptionError as error:
+        raise OptionError(f"{where}: {error.message}", error.cure) from error
     filled = {"task": "classify", "about": "", "source": "", "published": "", "ours": "", "minutes": 0.0, **values}
     return RecipeFile(**{**filled, "name": Path(where).stem, "options": settings})
 
