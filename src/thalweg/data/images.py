@@ -67,6 +67,10 @@ def _open(source: Path | str | bytes) -> Image.Image:
     return picture
 
 
+def _has_exif(picture: Image.Image) -> bool:
+    return picture.format != "PNG" or "exif" in picture.info
+
+
 def _reason(error: Exception, source: Path | str | bytes) -> str:
     """Why a picture could not be read, in words for the user."""
     if isinstance(error, FileNotFoundError):
@@ -88,7 +92,8 @@ def probe(source: Path | str | bytes) -> Facts:
     """The facts in the head of a picture; the pixels are not decoded. Raises Unreadable."""
     try:
         with _open(source) as picture:
-            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            # Pillow decodes a whole PNG to look for what may stand behind the pixels; cameras write it before them
+            turned = _has_exif(picture) and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             width, height = picture.size[::-1] if turned else picture.size
             form = "JPEG" if picture.format == "MPO" else picture.format
             named = form if isinstance(source, bytes) else _COMMON_NAMES.get(Path(source).suffix.lower(), form)

@@ -1,0 +1,38 @@
+"""One picture of many examples, each with its label: what a person looks at before training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+#: pixels across one example, pixels between them, height of a label
+CELL, GAP, TEXT = 72, 8, 16
+
+
+def sheet(images: np.ndarray, labels: Sequence[str]) -> Image.Image:
+    """The examples (N, H, W, C) uint8 in rows, small ones enlarged without smoothing, each above its label."""
+    columns = max(1, min(8, math.ceil(math.sqrt(len(images)))))
+    rows = max(1, math.ceil(len(images) / columns))
+    wide, high = CELL + GAP, CELL + GAP + TEXT
+    page = Image.new("RGB", (columns * wide + GAP, rows * high + GAP), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
+    for number, (values, label) in enumerate(zip(images, labels, strict=True)):
+        left, top = GAP + number % columns * wide, GAP + number // columns * high
+        picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+        way = Image.Resampling.NEAREST if max(picture.size) <= CELL else Image.Resampling.BOX
+        page.paste(picture.resize((CELL, CELL), way), (left, top))
+        pen.text((left, top + CELL + 1), _fitted(label, font), fill="black", font=font)
+    return page
+
+
+def _fitted(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    """The text in one line, cut to the width of a cell."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= CELL:
+        return text
+    while text and font.getlength(text + "…") > CELL:
+        text = text[:-1]
+    return text + "…"
