@@ -16,13 +16,19 @@ import json
 import math
 import os
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from .errors import Busy, ModelFileError, NotFound, ResourceError
+from . import options
+from .errors import Busy, ModelFileError, NotFound, OptionError, ResourceError
 
 FORMAT = 1
+#: what every run.json holds, and its kind
+NEEDED = {"format": int, "task": str, "options": dict, "facts": dict}
+RESTORE = "Restore it from a copy, or train again."
 
 
 def jsonable(value: Any) -> Any:
@@ -56,73 +62,107 @@ class RunFolder:
         return (self.path / "run.json").is_file()
 
     def claim(self, resume: bool) -> None:
-        """Makes the folder this process's own until `release` or the end of the process.
+        """Makes the folder this process's own until `release` or the end of the process, and tidies up after a kill.
 
-        Raises Busy if a living run owns it (named), if it holds a run and `resume` is False, or if it holds other files.
+        Raises Busy if a living run owns it (named), if it holds a run and `resume` is False, or if it holds other
+        files; the folder is then as it was.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise Busy(f"{self.path} is a file, not a folder.", cure="Give another --out.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until release
+            self._lock = self._locked()
         except OSError as error:
-            raise ResourceError(f"Cannot write into {self.path}: {error.strerror}.", cure="Give another --out.") from error
-        if not lock_file(handle):
-            handle.seek(0)
-            owner = handle.read().strip() or "another process"
-            handle.close()
-            raise Busy(f"{self.path} belongs to a run that is going on: {owner}.", cure="Wait for it, or give another --out.")
-        others = [p.name for p in self.path.iterdir() if p.name != ".lock" and not p.name.endswith(".draft")]
-        if others and not (resume and self.exists):
-            handle.close()
-            if self.exists:
-                started = self.read().get("started", "an unknown time")
+            raise ResourceError(
+                f"Cannot write into {self.path}: {error.strerror}.", cure="Give another --out."
+            ) from error
+        try:
+            self._refuse(resume)
+        except BaseException:
+            self.release()
+            raise
+        for draft in self.path.rglob(".*.draft"):
+            draft.unlink(missing_ok=True)
+
+    def _locked(self) -> TextIO:
+        """The lock file, locked and signed. Raises Busy naming who has it."""
+        path = self.path / ".lock"
+        while True:
+            handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until release
+            if not lock_file(handle):
+                owner = _signature(handle)
+                handle.close()
                 raise Busy(
-                    f"{self.path} already holds a run, begun at {started}.", cure="Add --resume to go on with it, or give another --out."
+                    f"{self.path} belongs to a run that is going on: {owner}.",
+                    cure="Wait for it, or give another --out.",
                 )
-            raise Busy(f"{self.path} is not empty and not a run ('{others[0]}' is in it).", cure="Give another --out.")
-        handle.seek(0)
-        handle.truncate()
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle.fileno()), os.stat(path)):
+                    break
+            handle.close()  # its owner removed it after we had opened it
+        handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()
-        self._lock = handle
+        return handle
+
+    def _refuse(self, resume: bool) -> None:
+        """Raises Busy if the folder holds what a run must not be written to."""
+        others = sorted(p.name for p in self.path.iterdir() if p.name != ".lock" and not p.name.endswith(".draft"))
+        if not others or (resume and self.exists):
+            return
+        if not self.exists:
+            raise Busy(f"{self.path} is not empty and not a run ('{others[0]}' is in it).", cure="Give another --out.")
+        raise Busy(
+            f"{self.path} already holds a run, begun at {self.read().get('started', 'an unknown time')}.",
+            cure="Add --resume to go on with it, or give another --out.",
+        )
 
     def release(self) -> None:
         """Gives the folder free; a folder that nothing was written to is removed."""
         if self._lock is not None:
-            (self.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):  # gone with its folder, or Windows, which removes no file that is open
+                (self.path / ".lock").unlink()
             self._lock.close()
             self._lock = None
             if self.path.is_dir() and not any(self.path.iterdir()):
                 self.path.rmdir()
 
     def read(self) -> dict[str, Any]:
-        """run.json. Raises NotFound where there is no run, ModelFileError for a broken or newer one."""
+        """run.json, with all that every run has.
+
+        Raises NotFound where there is no run, ModelFileError for a broken or newer one.
+        """
         file = self.path / "run.json"
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise NotFound(f"{self.path} is not a run: there is no run.json in it.") from error
-        except ValueError as error:
-            raise ModelFileError(f"{file} is not JSON: {error}.", cure="Restore it from a copy, or train again.") from error
-        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-            raise ModelFileError(f"{file} is not the description of a run: 'format' is missing.")
-        if content["format"] > FORMAT:
+        except (ValueError, RecursionError) as error:
+            raise ModelFileError(f"{file} is not JSON: {error}.", cure=RESTORE) from error
+        if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
             raise ModelFileError(
                 f"{file} has format {content['format']}; this version reads up to {FORMAT}.", cure="Upgrade thalweg."
             )
+        for key, kind in NEEDED.items():
+            if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+                raise ModelFileError(f"{file} describes no run: '{key}' is missing or wrong.", cure=RESTORE)
+        try:
+            options.make(content["options"])
+        except OptionError as error:
+            raise ModelFileError(f"{file}: {error.message}", cure=f"Upgrade thalweg. {RESTORE}") from error
         return content
 
     def write(self, content: dict[str, Any]) -> None:
         """Replaces run.json in one step."""
         text = json.dumps(jsonable({"format": FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
-        self.write_file("run.json", text.encode())
+        # Names of files may hold bytes that are not UTF-8: as "\udcff" they stay JSON, and come back as they were.
+        self.write_file("run.json", text.encode(errors="backslashreplace"))
 
     def write_file(self, name: str, data: bytes) -> None:
         """Replaces one file in one step. Raises ResourceError where the disk is full."""
         from .train.checkpoint import replace_durably
 
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_durably(target, data)
+        replace_durably(self.path / name, data)
 
     def weights(self, content: dict[str, Any]) -> dict[str, Any]:
         """The tensors of weights.safetensors by name.
@@ -137,7 +177,10 @@ class RunFolder:
         except OSError as error:
             raise ModelFileError(f"{file} is missing.", cure="Finish the run with --resume.") from error
         if hashlib.sha256(data).hexdigest() != content.get("weights_sha256"):
-            raise ModelFileError(f"{file} is not the file that run.json names: its SHA-256 differs.", cure="Copy the whole run again.")
+            raise ModelFileError(
+                f"{file} is not the file that run.json names: its SHA-256 differs.",
+                cure="Finish the run with --resume, or copy the whole run again.",
+            )
         try:
             return safetensors.torch.load(data)
         except Exception as error:
@@ -152,33 +195,65 @@ class RunFolder:
         return hashlib.sha256(data).hexdigest()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl."""
+        """The rows of metrics.jsonl; one that is being written is not among them. Raises ModelFileError."""
         file = self.path / "metrics.jsonl"
         if not file.is_file():
             return []
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+        *lines, _ = file.read_bytes().split(b"\n")
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ModelFileError(f"{file}, line {number}, is not JSON: {error}.", cure=RESTORE) from error
+        return rows
 
 
 class MetricsFile:
-    """metrics.jsonl, open for appending. `offset` bytes of it are kept: what came after belongs to work that was lost."""
+    """metrics.jsonl, open for appending. `offset` bytes of it are kept: what came after belongs to work that was lost.
+
+    `complete` is False where there were fewer. Raises ResourceError where it cannot be written.
+    """
 
     def __init__(self, path: Path, offset: int = 0):
-        self._file = open(path, "ab")  # noqa: SIM115 - open for the whole run
-        self._file.truncate(offset)
+        from .train.checkpoint import flush_folder
+
+        self.path = path
+        try:
+            self._file = open(path, "ab")  # noqa: SIM115 - open for the whole run
+            self.complete = os.fstat(self._file.fileno()).st_size >= offset
+            if self.complete:
+                self._file.truncate(offset)
+            flush_folder(path.parent)
+        except OSError as error:
+            raise self._refused(error) from error
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds one row and hands it to the system."""
-        self._file.write((json.dumps(jsonable(row), allow_nan=False) + "\n").encode())
-        self._file.flush()
+        data = (json.dumps(jsonable(row), allow_nan=False) + "\n").encode()
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise self._refused(error, len(data)) from error
 
     def sync(self) -> int:
         """Waits until the disk has all rows; returns how many bytes there are."""
-        os.fsync(self._file.fileno())
-        return os.fstat(self._file.fileno()).st_size
+        try:
+            os.fsync(self._file.fileno())
+            return os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise self._refused(error) from error
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with suppress(OSError):  # a row that could not be written was reported by `append`
+            self._file.close()
+
+    def _refused(self, error: OSError, needed: int = 0) -> ResourceError:
+        from .train.checkpoint import disk_error
+
+        return disk_error(error, self.path, needed)
 
 
 def new_folder(name: str) -> RunFolder:
@@ -205,7 +280,10 @@ def numbers() -> Iterator[int]:
 
 
 def lock_file(handle: Any) -> bool:
-    """Takes the system's lock on an open file; it ends with the process, however that ends. False if another has it."""
+    """Takes the system's lock on an open file; it ends with the process, however that ends. False if another has it.
+
+    True as well on a disk that has no locks, as some shared ones: there nobody can own a folder.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
@@ -218,6 +296,18 @@ def lock_file(handle: Any) -> bool:
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        pass
     return True
+
+
+def _signature(handle: TextIO) -> str:
+    """Who signed the lock file; its owner may be about to."""
+    for _ in range(20):
+        handle.seek(0)
+        if owner := handle.read().strip():
+            return owner
+        time.sleep(0.05)
+    return "another process"

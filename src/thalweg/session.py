@@ -6,14 +6,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from . import plan as planning
 from .data.dataset import Data
-from .errors import DataError, NonFinite, Stopped
+from .errors import DataError, ModelFileError, NonFinite, Stopped
 from .options import Options
 from .plan import Plan
 from .registry import find_model
@@ -46,13 +46,12 @@ class Progress:
 class Standing:
     """What the story around the loop must remember across a kill; a part of every checkpoint."""
 
+    steps: int = 0  # that were planned when it was saved
     metrics_bytes: int = 0
     best: float | None = None
     best_epoch: float = 0.0
-    worse: int = 0
-    ended: bool = False
+    worse: int = 0  # validations since the best one
     best_weights: dict[str, Any] | None = None
-    valid: dict[str, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -61,12 +60,13 @@ class Session:
     `content` may come from a run that was cut off: then the newest whole checkpoint is gone on from.
     """
 
-    def __init__(self, task: Task, options: Options, data: Data, folder: RunFolder, content: dict[str, Any], notice: Callable):
-        self.task, self.options, self.data, self.folder, self.content, self.notice = task, options, data, folder, content, notice
+    def __init__(self, task: Task, options: Options, data: Data, folder: RunFolder, content: dict, notice: Callable):
+        self.task, self.options, self.data = task, options, data
+        self.folder, self.content, self.notice = folder, content, notice
         self.begun = time.monotonic()
         self.facts = content.get("facts") or task.facts(data)
         self.device = planning.choose_device(options)
-        self.standing = Standing()
+        self.standing, self.finishing = Standing(), False
         self._prepare()
 
     def _prepare(self) -> None:
@@ -78,8 +78,7 @@ class Session:
         self.parameters = sum(w.numel() for w in network.parameters())
         objective = self.task.objective(network, self.facts, self.options).to(self.device)
         augment = self.task.augment(self.facts, self.options)
-        saved = self.content.get("plan")
-        plan = Plan.from_json(saved) if saved else self._plan(objective, augment)
+        plan = self._saved_plan() if "plan" in self.content else self._plan(objective, augment)
         self.plan = self._extended(plan)
         self.trainer = Trainer(objective, self._stream(self.plan.batch), self.plan.recipe, augment)
 
@@ -105,7 +104,24 @@ class Session:
             per_validation = ranks.first(time.monotonic() - start)
             left = planning.seconds(options.time) - ranks.first(time.monotonic() - self.begun)
             recipe = planning.fit_time(recipe, left, per_step, per_validation, stream.steps_per_epoch)
-        return Plan(str(self.device), torch.get_num_threads(), ranks.count(), stream.batch, stream.steps_per_epoch, recipe)
+        threads, together = torch.get_num_threads(), ranks.count()
+        return Plan(str(self.device), threads, together, stream.batch, stream.steps_per_epoch, recipe)
+
+    def _saved_plan(self) -> Plan:
+        """The plan in run.json, as far as it can be kept here. Raises ModelFileError for one that cannot be read."""
+        try:
+            plan = Plan.from_json(self.content["plan"])
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ModelFileError(
+                f"{self.folder.path / 'run.json'}: 'plan' is not that of a run ({error}).",
+                cure="Restore it from a copy, or train again.",
+            ) from error
+        here = replace(plan, device=str(self.device), threads=torch.get_num_threads(), ranks=ranks.count())
+        for name in ("device", "ranks"):
+            old, new = getattr(plan, name), getattr(here, name)
+            if old != new:
+                self.notice(f"The run was begun with {name} {old}, this is {new}: the last bits may differ.")
+        return here
 
     def _extended(self, plan: Plan) -> Plan:
         """The plan with the number of steps that the options ask for, which a resumed run may raise."""
@@ -113,6 +129,12 @@ class Session:
         if steps is None and self.options.epochs is not None:
             steps = max(1, round(self.options.epochs * plan.steps_per_epoch))
         return replace(plan, recipe=replace(plan.recipe, steps=steps)) if steps else plan
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train: all steps are done, or the best validation is too long ago."""
+        patience = self.options.patience
+        return self.trainer.step >= self.plan.recipe.steps or bool(patience and self.standing.worse >= patience)
 
     def __iter__(self) -> Iterator[Progress]:
         with ExitStack() as stack:
@@ -125,57 +147,70 @@ class Session:
             if ranks.rank() == 0:
                 metrics = MetricsFile(self.folder.path / "metrics.jsonl", self.standing.metrics_bytes)
                 stack.callback(metrics.close)
+                if not metrics.complete:
+                    self.notice(f"{metrics.path} has lost rows since the last checkpoint; the training goes on.")
             stack.enter_context(self._pause_on_signals())
             try:
-                if not self.standing.ended:
+                if not self.ended:
                     yield from self._train(metrics, stack)
+                yield from self._finish()
             except NonFinite as error:
                 raise self._kept(error) from None
-            yield from self._finish()
+            except Stopped:
+                self._describe("stopped")
+                raise
 
     def _train(self, metrics: MetricsFile | None, stack: ExitStack) -> Iterator[Progress]:
         board = self._tensorboard(stack)
-        spe, last_saved, started, first = self.plan.steps_per_epoch, time.monotonic(), time.monotonic(), self.trainer.step
+        spe, first = self.plan.steps_per_epoch, self.trainer.step
+        started = last_saved = time.monotonic()
         for report in self.trainer:
-            if ranks.agree(self.trainer.pause):
-                self._save(metrics)
-                self._describe("stopped")
-                raise Stopped(f"Stopped at step {report.step}; everything is saved.", cure=f"Go on with --resume --out {self.folder.path}.")
-            if not report.losses:
-                continue
-            row = {"step": report.step, "epoch": round(report.step / spe, 4), "split": "train", **report.losses, "lr": report.lr}
-            self._write(metrics, board, row)
             valid = None
-            if report.step % spe == 0 or report.step == self.plan.recipe.steps:
-                valid = self._validate(report, metrics, board)
-            if valid is not None or ranks.agree(time.monotonic() - last_saved > self.options.save_every):
+            if report.losses:
+                place = {"step": report.step, "epoch": round(report.step / spe, 4), "split": "train"}
+                self._write(metrics, board, {**place, **report.losses, "lr": report.lr})
+                if report.step % spe == 0 or report.step == self.plan.recipe.steps:
+                    valid = self._validate(report, metrics, board)
+            stop = ranks.agree(self.trainer.pause)
+            if stop or valid is not None or ranks.agree(time.monotonic() - last_saved > self.options.save_every):
                 self._save(metrics)
                 last_saved = time.monotonic()
+            if stop:
+                raise self._stopped()
             yield self._progress(report, started, first, valid)
-            if self.standing.ended:
+            if self.ended:
                 return
 
     def _validate(self, report: Report, metrics, board) -> dict[str, Any]:
         """Scores the validation set; decides which weights are best and whether to stop early."""
         self.trainer.objective.eval()
-        results, _ = self.task.score(self.trainer.network, self.data.valid, self.facts, self.device)
+        results, _ = self._score(self.trainer.network, "valid")
         self.trainer.objective.train()
         epoch = report.step / self.plan.steps_per_epoch
         self._write(metrics, board, {"step": report.step, "epoch": round(epoch, 4), "split": "valid", **results})
         standing, figure = self.standing, results.get(self.task.judged_by)
-        standing.valid = results
+        figure = ranks.first(figure) if figure is not None else None
         if figure is not None and (standing.best is None or figure > standing.best):
             standing.best, standing.best_epoch, standing.worse = figure, epoch, 0
             if self.options.patience:
                 standing.best_weights = {k: v.clone() for k, v in self.trainer.network.state_dict().items()}
         else:
             standing.worse += 1
-        patience = self.options.patience
-        standing.ended = report.step == self.plan.recipe.steps or bool(patience and standing.worse >= patience)
         return results
+
+    def _score(self, network: torch.nn.Module, split: str) -> tuple[dict[str, Any], Any]:
+        """The metrics on a split and their outcome. Raises NonFinite where the network's answers are no numbers."""
+        try:
+            return self.task.score(network, self.data.splits[split], self.facts, self.device)
+        except NonFinite as error:  # its rows are those of the split, not of the step
+            message = f"After {self.trainer.step} updates, on the {split} set: {error.message}"
+            raise NonFinite(message, error.cure, self.trainer.step) from None
 
     def _finish(self) -> Iterator[Progress]:
         """The final weights, the one test, and everything that is drawn and written of it."""
+        self.finishing = True
+        if ranks.agree(self.trainer.pause):
+            raise self._stopped()
         network = self.trainer.network
         if self.standing.best_weights:
             network.load_state_dict(self.standing.best_weights)
@@ -183,8 +218,8 @@ class Session:
             return
         network.eval()
         self.content["weights_sha256"] = self.folder.write_weights(network.state_dict())
-        valid, _ = self.task.score(network, self.data.valid, self.facts, self.device)
-        test, outcome = self.task.score(network, self.data.test, self.facts, self.device)
+        valid, _ = self._score(network, "valid")
+        test, outcome = self._score(network, "test")
         self.content["results"] = {
             "valid": valid,
             "test": test,
@@ -194,39 +229,54 @@ class Session:
             "best_epoch": self.standing.best_epoch,
             "seconds": round(time.monotonic() - self.begun, 1),
         }
-        self._describe("finished")
         if self.options.report:
+            self._describe("running")
             from . import leave
 
             leave.pictures_and_report(self, network, outcome)
+        self._describe("finished")
+        self.finishing = False
         yield self._progress(Report(self.trainer.step, {}, 0.0), time.monotonic(), self.trainer.step, None)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.standing = Standing(**state["standing"])
         self.trainer.load_state_dict(state["trainer"])
-        if self.trainer.step < self.plan.recipe.steps and not self.options.patience:
-            self.standing.ended = False
+        if self.plan.recipe.steps > self.standing.steps:
+            self.standing.worse = 0  # more was asked for, so patience begins anew
 
     def _save(self, metrics: MetricsFile | None) -> None:
         state = self.trainer.state_dict()  # every rank takes part
         if ranks.rank() == 0:
-            self.standing.metrics_bytes = metrics.sync()
-            self.folder.state.mkdir(exist_ok=True)
+            self.standing.metrics_bytes, self.standing.steps = metrics.sync(), self.plan.recipe.steps
             checkpoint.save(self.folder.state, self.trainer.step, {"trainer": state, "standing": vars(self.standing)})
 
+    def _stopped(self) -> Stopped:
+        return Stopped(
+            f"Stopped after {self.trainer.step} updates; everything is saved.",
+            cure=f"Go on with --resume --out {self.folder.path}.",
+        )
+
     def _kept(self, error: NonFinite) -> NonFinite:
-        """The error with the names of the samples; the weights before the bad update are written."""
+        """The error with the names of the samples; the last finite weights are written, and it is told which."""
+        message = error.message
+        if error.rows:
+            names = [self.data.train.sources[row] for row in error.rows[:8]]
+            more = f" and {len(error.rows) - 8} more" if len(error.rows) > 8 else ""
+            message = f"{message} Samples of that step: {', '.join(names)}{more}."
         if ranks.rank() == 0:
-            self.content["weights_sha256"] = self.folder.write_weights(self.trainer.network.state_dict())
+            saved = None if finite(self.trainer.network) else checkpoint.load(self.folder.state, self.notice)
+            if saved:
+                self._restore(saved[1])
+            if finite(self.trainer.network):
+                self.content["weights_sha256"] = self.folder.write_weights(self.trainer.network.state_dict())
+                message = f"{message} weights.safetensors holds those after {self.trainer.step} updates."
             self._describe("non-finite")
-        names = [self.data.train.sources[row] for row in error.rows[:8]]
-        more = f" and {len(error.rows) - 8} more" if len(error.rows) > 8 else ""
-        message = f"{error.message} Samples of that step: {', '.join(names)}{more}."
         return NonFinite(message, error.cure, error.step, error.rows)
 
     def _describe(self, status: str) -> None:
         if ranks.rank() == 0:
-            self.content |= {"status": status, "plan": self.plan.json(), "facts": self.facts, "model": self.model_name, "parameters": self.parameters}
+            self.content |= {"status": status, "options": asdict(self.options), "plan": self.plan.json()}
+            self.content |= {"facts": self.facts, "model": self.model_name, "parameters": self.parameters}
             self.folder.write(self.content)
 
     def _progress(self, report: Report, started: float, first: int, valid: dict | None) -> Progress:
@@ -257,12 +307,18 @@ class Session:
 
     @contextmanager
     def _pause_on_signals(self):
-        """Ctrl-C and SIGTERM end the training after the step that is running; a second one ends the process at once."""
+        """Ctrl-C and SIGTERM end the training after the step that is running, and the work after it at once.
+
+        A second signal ends the process.
+        """
         before = {}
 
         def ask(number, frame):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self.trainer.pause = True
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+            if self.finishing:
+                raise self._stopped()
 
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -274,6 +330,11 @@ class Session:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def finite(network: torch.nn.Module) -> bool:
+    """Whether every weight and buffer is a number."""
+    return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 
 def same_data(content: dict[str, Any], data: Data) -> None:

@@ -4,8 +4,8 @@
     state/00000469/state.json               everything else, with references to the tensors
     state/00000469/manifest.json            SHA-256 and size of both
 
-Written to a temporary folder, each file flushed to the disk, then renamed: a kill, a power cut or a full disk leaves the
-checkpoint before it as it was. Nothing is pickled.
+Written to a temporary folder, each file flushed to the disk, then renamed: a kill, a power cut or a full disk leaves
+the checkpoint before it as it was. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -15,27 +15,34 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
-from ..errors import ModelFileError, ResourceError
+from ..errors import ModelFileError, NonFinite, ResourceError
 
 KEEP = 2
 
 
 def save(folder: Path, step: int, state: dict) -> Path:
-    """Writes `state` (nested dicts and lists of tensors and JSON values) as the checkpoint of `step`; keeps the last two.
+    """Writes `state` (nested dicts and lists of tensors and JSON values) as the checkpoint of `step`.
 
-    Raises ModelFileError for a tensor that is not finite, ResourceError where the disk is full.
+    Returns its folder. Keeps the one before it too, and removes all others: older ones, and those of later steps, which
+    were damaged or we would be there. Raises NonFinite for a tensor that is infinite or not a number, ResourceError
+    where the disk is full.
     """
     tensors: dict[str, Tensor] = {}
     skeleton = pack(state, "", tensors)
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ModelFileError(f"'{name}' is not finite at step {step}; the checkpoint was not written.")
+            raise NonFinite(
+                f"'{name}' became infinite or not a number at step {step}; that checkpoint was not written.",
+                cure="Give a smaller --lr, or --clip 1.",
+                step=step,
+            )
     files = {
         "tensors.safetensors": safetensors.torch.save(tensors),
         "state.json": json.dumps(skeleton, allow_nan=False).encode(),
@@ -45,7 +52,10 @@ def save(folder: Path, step: int, state: dict) -> Path:
     final, draft = folder / f"{step:08d}", folder / f".draft-{os.getpid()}"
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            flush_folder(folder.parent)
+        draft.mkdir()
         for name, data in files.items():
             write_durably(draft / name, data)
         flush_folder(draft)
@@ -56,17 +66,19 @@ def save(folder: Path, step: int, state: dict) -> Path:
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise disk_error(error, final, sum(map(len, files.values()))) from error
-    for old in _steps(folder)[:-KEEP]:
-        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
+    steps = _steps(folder)
+    for other in set(steps) - set(steps[: steps.index(step) + 1][-KEEP:]):
+        shutil.rmtree(folder / f"{other:08d}", ignore_errors=True)
     return final
 
 
 def load(folder: Path, notice: Callable[[str], None]) -> tuple[int, dict] | None:
-    """The newest whole checkpoint as (step, state), or None where there is none; damaged ones are named and passed over.
+    """The newest whole checkpoint as (step, state), or None where there is none.
 
+    Damaged ones are named and passed over; what a kill inside `save` left is removed.
     Raises ModelFileError where there are checkpoints and all of them are damaged.
     """
-    for draft in folder.glob(".draft-*"):  # left by a kill inside `save`
+    for draft in folder.glob(".draft-*"):
         shutil.rmtree(draft, ignore_errors=True)
     steps = _steps(folder)
     for step in reversed(steps):
@@ -86,12 +98,15 @@ def read(checkpoint: Path) -> dict:
     try:
         manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
         data = {name: (checkpoint / name).read_bytes() for name in ("tensors.safetensors", "state.json")}
-        sums = {name: manifest["files"][name]["sha256"] for name in data}
+        told = {name: (manifest["files"][name]["sha256"], manifest["files"][name]["bytes"]) for name in data}
+        name_of_step = f"{manifest['step']:08d}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{checkpoint} is not a whole checkpoint ({error}).") from error
     for name, content in data.items():
-        if hashlib.sha256(content).hexdigest() != sums[name]:
+        if (hashlib.sha256(content).hexdigest(), len(content)) != told[name]:
             raise ModelFileError(f"{checkpoint / name} is damaged: its SHA-256 is not that of the manifest.")
+    if name_of_step != checkpoint.name:
+        raise ModelFileError(f"{checkpoint / 'manifest.json'} is damaged: it is that of {name_of_step}.")
     return unpack(json.loads(data["state.json"]), safetensors.torch.load(data["tensors.safetensors"]))
 
 
@@ -126,14 +141,19 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def replace_durably(path: Path, data: bytes) -> None:
-    """Replaces a file in one step: readers see the old content or the new, never a part. Raises ResourceError."""
+    """Replaces a file in one step: readers see the old content or the new, never a part.
+
+    Makes the folders above it where they are missing. Raises ResourceError.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(draft, data)
         os.replace(draft, path)
         flush_folder(path.parent)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise disk_error(error, path, len(data)) from error
 
 
