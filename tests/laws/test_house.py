@@ -80,7 +80,7 @@ def name_of(file: Path) -> str:
 
 
 def ours(file: Path, only_at_import: bool = False) -> set[str]:
-    """The modules of the package that a file imports ('errors', 'data.stream'), but not what only type checkers read."""
+    """The modules of the package that a file imports ('errors', 'data.stream'), not what only type checkers read."""
     known = {name_of(f) for f in FILES}
     found = set()
     for node in imports(tree(file), only_at_import):

@@ -78,7 +78,7 @@ class LeNet(nn.Module):
 
 
 def talk(channels: int, classes: int, size: int, activation: str, filters: tuple[int, int], hidden: int) -> LeNet:
-    """The talk's variant. Pictures below 16 pixels are padded by 2 so that two 5x5 filters and two poolings fit."""
+    """The talk's variant. Pictures below 16 pixels are padded to 16 or 17, so that two 5x5 filters and two poolings fit."""
     pad = 0 if size >= 16 else (16 - size + 1) // 2
     side = ((size + 2 * pad - 4) // 2 - 4) // 2
     features = nn.Sequential(
@@ -131,10 +131,12 @@ def lenet(
 ) -> nn.Module:
     """LeNet: the talk's variant, or the paper's with variant=1998 (which ignores the other choices).
 
-    Raises OptionError for an unknown variant and for sizes that the network cannot read.
+    Raises OptionError for an unknown variant, sizes that the network cannot read, and layers of no neurons.
     """
     if str(variant) == "1998":
         return original(channels, classes, size)
     if variant != "talk":
         raise OptionError(f"variant={variant} is not a LeNet.", cure="Give talk or 1998.")
+    if len(filters) != 2 or min(*filters, hidden) < 1:
+        raise OptionError(f"lenet(filters={list(filters)}, hidden={hidden}): two numbers of filters and one of neurons, all at least 1.")
     return talk(channels, classes, size, activation, tuple(filters), hidden)

@@ -1,0 +1,62 @@
+"""The seven activations against their formulas, and their derivatives against finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from thalweg.errors import NotFound
+from thalweg.layers.activations import ACTIVATIONS, activation
+
+POINTS = np.array([-30.0, -2.5, -1.0, -1e-3, 0.0, 1e-3, 0.7, 1.0, 4.0, 30.0])
+
+FORMULAS = {
+    "identity": lambda x: x,
+    "step": lambda x: np.where(x >= 0, 1.0, 0.0),
+    "logistic": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": lambda x: (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x)),
+    "arctan": np.arctan,
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "relu": lambda x: np.maximum(x, 0),
+}
+
+
+def test_there_are_the_seven_of_the_talk():
+    assert list(ACTIVATIONS) == list(FORMULAS)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_values_are_those_of_the_formula(name):
+    found = activation(name)(torch.tensor(POINTS)).numpy()
+    np.testing.assert_allclose(found, FORMULAS[name](POINTS), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", [n for n in FORMULAS if n != "step"])
+def test_derivatives_are_those_of_finite_differences(name):
+    """Away from 0, where ReLU has none."""
+    x = torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(activation(name), x)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_none_ever_falls(name):
+    """So a maximum may be taken before or after it, as LeNet does."""
+    y = activation(name)(torch.linspace(-6, 6, 1001, dtype=torch.float64))
+    assert bool((y.diff() >= 0).all())
+
+
+def test_nothing_below_a_step_learns():
+    x = torch.ones(3, requires_grad=True)
+    assert not activation("step")(x).requires_grad
+    assert activation("step")(torch.ones(2, dtype=torch.float16)).dtype == torch.float16
+
+
+def test_a_layer_says_its_name():
+    assert "arctan" in repr(activation("arctan")) and "step" in repr(activation("step"))
+
+
+def test_an_unknown_activation_is_answered_with_the_nearest():
+    with pytest.raises(NotFound, match="no activation named 'sofsign'") as raised:
+        activation("sofsign")
+    assert "'softsign'" in raised.value.cure
