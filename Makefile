@@ -15,7 +15,7 @@ RUN    := runs/demo
 
 demo: $(VENV)/run.stamp
 	@rm -rf $(RUN) runs/demo-digits
-	$(BIN)/thalweg train classify digits --model lenet --out $(RUN)
+	$(BIN)/thalweg train classify digits --model lenet --epochs 12 --out $(RUN)
 	$(BIN)/thalweg data sample digits --count 5 --out runs/demo-digits
 	$(BIN)/thalweg predict $(RUN) runs/demo-digits --as-is
 	@echo "The report, for any browser: $(RUN)/report.html"
