@@ -74,6 +74,8 @@ class Training:
         if resume and folder is None:
             raise OptionError("--resume needs to know which run to go on with.", cure="Give --out with the run's folder.")
         content = folder.read() if resume and folder.exists else {}
+        if resume and not content and data is None and recipe is None and not given:
+            raise NotFound(f"There is no run in {out} to go on with.", cure="Give the folder of a run, or say what to train.")
         if content.get("status") == "finished" and not set(given) & {"epochs", "steps"}:
             self.session, self.folder, self.content = None, folder, content
             return
@@ -206,7 +208,7 @@ def first_content(task: str, options: Options, recipe: str | None, data: Data) -
         elif isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
         elif name != "data":
-            words += [flag, str(value)]
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     return {
         "thalweg": __version__,
         "task": task,

@@ -180,7 +180,7 @@ def fit_time(recipe: Recipe, budget: float, per_step: float, per_validation: flo
     steps = int(0.9 * budget / (per_step + per_validation / steps_per_epoch))
     if steps < 1:
         raise OptionError(
-            f"--time {budget:.0f}s is less than one update takes ({per_step:.1f} s).", cure="Give more time or a smaller --batch."
+            f"--time: {budget:.1f} s are left and one update takes {per_step:.1f} s.", cure="Give more time or a smaller --batch."
         )
     return replace(recipe, steps=steps)
 

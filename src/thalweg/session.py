@@ -102,7 +102,9 @@ class Session:
             start = time.monotonic()
             self.task.score(objective.network, self.data.valid, self.facts, self.device)
             per_validation = ranks.first(time.monotonic() - start)
-            left = planning.seconds(options.time) - ranks.first(time.monotonic() - self.begun)
+            budget = planning.seconds(options.time)
+            # The budget includes what was spent on the plan; where that was nearly all, a quarter is trained all the same.
+            left = max(budget - ranks.first(time.monotonic() - self.begun), budget / 4)
             recipe = planning.fit_time(recipe, left, per_step, per_validation, stream.steps_per_epoch)
         threads, together = torch.get_num_threads(), ranks.count()
         return Plan(str(self.device), threads, together, stream.batch, stream.steps_per_epoch, recipe)

@@ -149,9 +149,9 @@ class Classify(Task):
         torch.manual_seed(options.seed)
         seen = self.augment(facts, options)({"image": torch.from_numpy(data.train.images[rows])})["image"]
         drawn = {
-            "curves": curves(history, "Learning curves"),
-            "confusion": confusion(scores.confusion, classes, "Confusion on the test set"),
-            "classes": per_class(scores.per_class, classes, "Precision, recall and F1 of each class"),
+            "curves": curves(history),
+            "confusion": confusion(scores.confusion, classes),
+            "classes": per_class(scores.per_class, classes),
             "mistakes": mistakes(
                 split.images[worst],
                 split.labels[worst],
@@ -159,14 +159,13 @@ class Classify(Task):
                 answers.max(1, initial=0),
                 [split.sources[row] for row in worst],
                 classes,
-                "The worst mistakes on the test set",
             ),
-            "calibration": calibration(scores.bins, "Is it as sure as it should be?"),
-            "batch": batch(seen.numpy(), [classes[k] for k in data.train.labels[rows]], "Training pictures as the network saw them"),
+            "calibration": calibration(scores.bins),
+            "batch": batch(seen.numpy(), [classes[k] for k in data.train.labels[rows]]),
         }
         first = next(w for w in network.parameters() if w.ndim > 1).detach().float().cpu().numpy()
         shape = (facts["channels"], *facts["size"]) if first.ndim == 2 else None
-        drawn["filters"] = filters(first, shape, title="What the first layer looks for")
+        drawn["filters"] = filters(first, shape)
         return drawn
 
     def example(self, source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
