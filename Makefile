@@ -1,4 +1,4 @@
-# make demo    sets everything up, trains a network on handwritten digits, and shows what it makes of five of them
+# make demo    sets everything up, trains a network on handwritten digits, and shows what it makes of ten of them
 # make test    sets everything up and runs all tests
 #
 # Needs Python 3.11 or newer and nothing else; PYTHON=python3.12 chooses one. What is installed once is not installed again:
@@ -15,8 +15,8 @@ RUN    := runs/demo
 
 demo: $(VENV)/run.stamp
 	@rm -rf $(RUN) runs/demo-digits
-	$(BIN)/thalweg train classify digits --model lenet --epochs 12 --out $(RUN)
-	$(BIN)/thalweg data sample digits --count 5 --out runs/demo-digits
+	$(BIN)/thalweg train classify digits --model lenet --epochs 12 --threads 1 --out $(RUN)
+	$(BIN)/thalweg data sample digits --count 10 --out runs/demo-digits
 	$(BIN)/thalweg predict $(RUN) runs/demo-digits --as-is
 	@echo "The report, for any browser: $(RUN)/report.html"
 
