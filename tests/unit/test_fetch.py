@@ -66,6 +66,7 @@ def server(monkeypatch):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.handle_error = lambda *arguments: None
     made.plan, made.asked, made.ranges, made.may_go_on = [], [], True, threading.Event()
     made.may_go_on.set()
     made.url = f"http://127.0.0.1:{made.server_port}"

@@ -8,22 +8,39 @@ from pathlib import Path
 from ..errors import ResourceError
 
 
+#: where Linux tells about the machine, and about the container (control groups, version 2)
+MACHINE, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
 def free_memory() -> int | None:
     """Bytes that can still be used, the limit of a container included; None where the system does not say."""
-    found = []
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) * 1024)
-        group = Path("/sys/fs/cgroup")
-        most = (group / "memory.max").read_text(encoding="ascii").strip()
-        if most != "max":
-            found.append(int(most) - int((group / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):
-        pass
+    found = [f for f in (_of_machine(), _of_container()) if f is not None]
     if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(found) if found else None
+
+
+def _of_machine() -> int | None:
+    try:
+        return int(_table(MACHINE)["MemAvailable:"]) * 1024
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _of_container() -> int | None:
+    """What the container may still use; files that are only kept in case they are read again give way."""
+    try:
+        most = int((CONTAINER / "memory.max").read_text(encoding="ascii"))  # the word "max" where there is no limit
+        used = int((CONTAINER / "memory.current").read_text(encoding="ascii"))
+        return most - used + int(_table(CONTAINER / "memory.stat").get("inactive_file", 0))
+    except (OSError, ValueError):
+        return None
+
+
+def _table(path: Path) -> dict[str, str]:
+    """First and second word of each line."""
+    lines = (line.split() for line in path.read_text(encoding="ascii").splitlines())
+    return {words[0]: words[1] for words in lines if len(words) > 1}
 
 
 def require(needed: int, what: str, cure: str) -> None:

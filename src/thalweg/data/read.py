@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,8 @@ def find(
     if source in KNOWN:
         from .named import read_named  # brings the machinery of downloads, which paths do not need
 
+        if Path(source).exists():
+            notice(f"'{source}' is the data set of that name; for the folder here, say {os.curdir}{os.sep}{source}.")
         return brought(read_named(str(source), offline, notice), size, channels)
     path = Path(source).expanduser()
     if not path.exists():

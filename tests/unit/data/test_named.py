@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 
@@ -72,6 +73,15 @@ def test_digits_are_those_of_scikit_learn(places):
     assert sum(len(s) for s in data.splits.values()) == 1797
     assert data.ink and data.name == "digits" and data.classes == tuple("0123456789") and data.shape == (8, 8, 1)
     assert get("digits") is None
+
+
+def test_a_folder_of_the_same_name_is_told_and_can_be_had(places, monkeypatch):
+    monkeypatch.chdir(places)
+    corpus.folder(places / "digits", {"a": 3, "b": 3})
+    told = []
+    assert len(read("digits", notice=told.append).classes) == 10
+    assert len(told) == 1 and f".{os.sep}digits" in told[0]
+    assert read(f".{os.sep}digits", **QUIET).classes == ("a", "b")
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
