@@ -150,6 +150,7 @@ def is_address(source: Any) -> bool:
 
 def download(address: str, offline: bool) -> bytes:
     """What an address sends, at most 50 MB. Raises ResourceError."""
+    from http.client import HTTPException
     from urllib.error import URLError
     from urllib.request import urlopen
 
@@ -158,7 +159,7 @@ def download(address: str, offline: bool) -> bytes:
     try:
         with urlopen(address, timeout=30) as answer:  # the scheme was checked by is_address
             content = answer.read(MOST_BYTES + 1)
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, HTTPException, OSError, ValueError) as error:
         raise ResourceError(f"{address} could not be fetched: {error}.") from error
     if len(content) > MOST_BYTES:
         raise ResourceError(f"{address} sends more than {MOST_BYTES // 1_000_000} MB.")

@@ -84,6 +84,7 @@ def shift(x_BCHW: Tensor, pixels: int, border: str = "zeros") -> Tensor:
     Every shift of every picture is a view of the padded batch, so that whole rows are copied and no pixel is looked up.
     """
     batch, channels, height, width = x_BCHW.shape
+    pixels = min(pixels, height - 1, width - 1)  # further away there is nothing left to see, or to mirror
     steps = 2 * pixels + 1
     if border == "zeros":
         padded = F.pad(x_BCHW.permute(0, 2, 3, 1), (0, 0, *(pixels,) * 4))

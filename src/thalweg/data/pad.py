@@ -17,7 +17,7 @@ def pad(targets: Sequence[Tensor], most: int | None = None) -> tuple[Tensor, Ten
     if any(len(t) > size for t in targets):
         raise ValueError(f"a picture has {max(len(t) for t in targets)} targets, more than the {size} allowed for")
     padded = targets[0].new_zeros((len(targets), size, *targets[0].shape[1:]))
-    real = torch.zeros(len(targets), size)
+    real = torch.zeros(len(targets), size, device=padded.device)
     for row, target in enumerate(targets):
         padded[row, : len(target)] = target
         real[row, : len(target)] = 1
