@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..errors import ResourceError
 
-
 #: where Linux tells about the machine, and about the container (control groups, version 2)
 MACHINE, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
