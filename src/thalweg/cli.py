@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -276,15 +277,24 @@ def data_check(
     """
     from . import api
 
-    wanted = {"size": size} if size else {}
+    wanted = {} if size is None else {"size": size}
     found = api.data_check(source, strict=strict, **wanted)
     if save:
-        found.picture().save(save)
-        say(f"one batch is drawn in {visible(save)}")
+        _save(found.picture(), save)
     if json:
         return out(as_json(found.json()))
     for line in found.lines():
         out(visible(line))
+
+
+def _save(picture: Any, path: str) -> None:
+    """Writes a Pillow image where the user asked for it."""
+    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        picture.save(path)
+    except ValueError:
+        raise OptionError(f"--save {path}: no picture has this ending.", cure="Give a name that ends in .png") from None
+    say(f"one batch is drawn in {visible(path)}")
 
 
 @data.command("list")

@@ -158,6 +158,7 @@ def test_an_address_is_not_fetched_offline(run, digits, capsys):
         (["train", "classify", "digits", "--device", "teapot"], 2, "teapot"),
         (["train", "--resume"], 2, "--out"),
         (["data", "get", "mnsit"], 2, "'mnist'"),
+        (["data", "check", "digits", "--size", "0"], 2, "--size"),
         (["export", "{run}", "--format", "h5"], 2, "h5"),
     ],
 )
@@ -169,6 +170,21 @@ def test_what_goes_wrong_has_its_code_and_says_what(words, code, said, run, tmp_
     shown = capsys.readouterr()
     assert shown.out == "" and said in shown.err
     assert "Traceback" not in shown.err and "unexpected" not in shown.err
+
+
+def test_data_check_counts_every_picture_once_and_draws_a_batch(tmp_path, capsys):
+    from PIL import Image
+
+    drawn = tmp_path / "new folder" / "batch.png"
+    assert cli.run(["data", "check", "digits", "--json", "--save", str(drawn)]) == 0
+    counts = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["counts"]
+    assert sum(map(sum, counts.values())) == 1797
+    assert min(Image.open(drawn).size) > 8
+
+
+def test_a_batch_cannot_be_drawn_into_a_file_of_no_format(tmp_path, capsys):
+    assert cli.run(["data", "check", "digits", "--save", str(tmp_path / "batch.digits")]) == 2
+    assert "batch.digits" in capsys.readouterr().err
 
 
 def test_damaged_weights_are_refused_with_4(run, digits, tmp_path, capsys):
