@@ -16,18 +16,18 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .version import __version__
+from .version import __version__ as __version__
 
 __all__ = ["Run", "load", "models", "recipes", "tasks", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("models", "recipes", "tasks"):
+    if name in ("models", "recipes", "tasks", "train"):
         return importlib.import_module(f".{name}", __name__)
-    if name in ("Run", "load", "train"):
+    if name in ("Run", "load"):
         return getattr(importlib.import_module(".api", __name__), name)
     raise AttributeError(f"module 'thalweg' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__]

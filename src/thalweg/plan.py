@@ -70,7 +70,9 @@ def choose_device(options: Options) -> torch.device:
             f"--device {name} is not to be had here.", cure="Give --device cpu, or see `thalweg doctor`."
         ) from error
     except AssertionError as error:  # torch built without CUDA
-        raise ResourceError(f"--device {name}: {error}.", cure="Give --device cpu, or install torch with CUDA.") from error
+        raise ResourceError(
+            f"--device {name}: {error}.", cure="Give --device cpu, or install torch with CUDA."
+        ) from error
     return device
 
 
@@ -115,7 +117,9 @@ def check(options: Options) -> None:
             raise OptionError(f"--{name} {value} is out of range.", cure=f"Give more than 0 and at most {high:,.10g}.")
     for name in ("momentum", "ema", "smoothing", "valid"):
         if not 0 <= (getattr(options, name) or 0) < 1:
-            raise OptionError(f"--{name} {getattr(options, name)} is out of range.", cure="Give at least 0 and below 1.")
+            raise OptionError(
+                f"--{name} {getattr(options, name)} is out of range.", cure="Give at least 0 and below 1."
+            )
     if not 0 <= (options.warmup or 0) <= 1:
         raise OptionError(f"--warmup {options.warmup} is not a share of the run.", cure="Give 0 to 1.")
     if not 0 <= options.seed < 2**32:
@@ -180,7 +184,8 @@ def fit_time(recipe: Recipe, budget: float, per_step: float, per_validation: flo
     steps = int(0.9 * budget / (per_step + per_validation / steps_per_epoch))
     if steps < 1:
         raise OptionError(
-            f"--time: {budget:.1f} s are left and one update takes {per_step:.1f} s.", cure="Give more time or a smaller --batch."
+            f"--time: {budget:.1f} s are left and one update takes {per_step:.1f} s.",
+            cure="Give more time or a smaller --batch.",
         )
     return replace(recipe, steps=steps)
 
@@ -218,7 +223,9 @@ def range_test(objective: Objective, stream: Stream, recipe: Recipe, augment: Ca
     return float(f"{max(rates[lowest] / 10, quickest):.2g}") if rates else low
 
 
-def quickest_batch(objective: Objective, make_stream: Callable[[int], Stream], recipe: Recipe, augment: Callable) -> int:
+def quickest_batch(
+    objective: Objective, make_stream: Callable[[int], Stream], recipe: Recipe, augment: Callable
+) -> int:
     """The smallest batch from 32 to 1024 that trains at 90 % of the best speed; memory that runs out ends the search."""
     speeds: dict[int, float] = {}
     for batch in (32, 64, 128, 256, 512, 1024):

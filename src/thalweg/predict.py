@@ -5,19 +5,17 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .errors import DataError, ResourceError
-
-if TYPE_CHECKING:
-    from .api import Run
 
 #: files of a folder that are taken for pictures
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"}
@@ -71,39 +69,48 @@ class Unreadable:
     reason: str
 
 
-def predict(run: Run, sources: Any, top: int = 5, batch: int = 64, as_is: bool = False, save: Any = None, offline: bool = False) -> Iterator[Prediction | Unreadable]:
-    """An answer per picture, in order. Raises DataError if there is no picture at all among the sources."""
-    network, waiting, none = run.network, [], True
+def predict(
+    sources: Any,
+    see: Callable[[Any], np.ndarray],
+    ask: Callable[[Tensor], Tensor],
+    classes: Sequence[str],
+    top: int = 5,
+    batch: int = 64,
+    save: Any = None,
+    offline: bool = False,
+) -> Iterator[Prediction | Unreadable]:
+    """An answer per picture, in order; pictures of them into the folder `save`, if given.
+
+    `see` turns a source into what the network sees (H, W, C) uint8, `ask` a batch of those into probabilities (B, K).
+    Raises DataError if there is no picture at all among the sources.
+    """
+
+    def answered(waiting: list[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
+        probabilities = ask(torch.from_numpy(np.stack([example for _, example in waiting]))).numpy() if waiting else ()
+        for (name, example), row in zip(waiting, probabilities, strict=True):
+            prediction = Prediction(name, tuple(classes), row, example, top)
+            if save is not None:
+                save_pictures(prediction, Path(save))
+            yield prediction
+
+    waiting, none = [], True
     for name, source in pictures(sources):
         none = False
         try:
-            content = download(source, offline) if is_address(source) else source
-            waiting.append((name, run.task.example(content, run.facts, as_is)))
+            waiting.append((name, see(download(source, offline) if is_address(source) else source)))
         except (DataError, ResourceError) as error:
             if isinstance(error, ResourceError) and not is_address(source):
                 raise
-            yield from answered(run, network, waiting, top, save)
+            yield from answered(waiting)
             waiting = []
             yield Unreadable(name, error.message)
         if len(waiting) == batch:
-            yield from answered(run, network, waiting, top, save)
+            yield from answered(waiting)
             waiting = []
-    yield from answered(run, network, waiting, top, save)
+    yield from answered(waiting)
     if none:
-        raise DataError("There is no picture among the sources.", cure=f"Give files that end in {', '.join(sorted(ENDINGS))}.")
-
-
-def answered(run: Run, network: torch.nn.Module, waiting: list, top: int, save: Any) -> Iterator[Prediction]:
-    """Predictions for examples that were read, in one pass of the network; pictures of them, if a folder is given."""
-    if not waiting:
-        return
-    images = torch.from_numpy(np.stack([example for _, example in waiting]))
-    probabilities = run.task.infer(network, {"image": images}, run.facts).numpy()
-    for (name, example), row in zip(waiting, probabilities, strict=True):
-        prediction = Prediction(name, tuple(run.facts["classes"]), row, example, top)
-        if save is not None:
-            save_pictures(prediction, Path(save))
-        yield prediction
+        endings = ", ".join(sorted(ENDINGS))
+        raise DataError("There is no picture among the sources.", cure=f"Give files that end in {endings}.")
 
 
 def save_pictures(prediction: Prediction, folder: Path) -> None:
@@ -126,7 +133,10 @@ def pictures(sources: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(sources, (str, os.PathLike, bytes, Image.Image, np.ndarray)):
         sources = [sources]
     if not isinstance(sources, Iterable):
-        raise DataError(f"A {type(sources).__name__} is no source of pictures.", cure="Give a path, an address, an array or a Pillow image.")
+        raise DataError(
+            f"A {type(sources).__name__} is no source of pictures.",
+            cure="Give a path, an address, an array or a Pillow image.",
+        )
     for number, source in enumerate(sources):
         if isinstance(source, bytes):
             yield "-", source
@@ -135,7 +145,9 @@ def pictures(sources: Any) -> Iterator[tuple[str, Any]]:
         elif is_address(source):
             yield str(source), str(source)
         elif Path(source).is_dir():
-            files = sorted(p for p in Path(source).rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            files = sorted(
+                p for p in Path(source).rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith(".")
+            )
             yield from ((str(p), p) for p in files)
         elif not Path(source).exists() and glob.has_magic(str(source)):
             yield from ((p, Path(p)) for p in sorted(glob.glob(str(source), recursive=True)) if Path(p).is_file())

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from . import leave
 from . import plan as planning
 from .data.dataset import Data
 from .errors import DataError, ModelFileError, NonFinite, Stopped
@@ -233,9 +234,9 @@ class Session:
         }
         if self.options.report:
             self._describe("running")
-            from . import leave
-
-            leave.pictures_and_report(self, network, outcome)
+            history = self.folder.metrics()
+            drawn = self.task.pictures(network, self.data, self.facts, self.options, outcome, history)
+            leave.pictures_and_report(self.folder, self.content, drawn)
         self._describe("finished")
         self.finishing = False
         yield self._progress(Report(self.trainer.step, {}, 0.0), time.monotonic(), self.trainer.step, None)
@@ -301,9 +302,7 @@ class Session:
     def _tensorboard(self, stack: ExitStack):
         if not self.options.tensorboard or ranks.rank() > 0:
             return None
-        from .leave import tensorboard_writer
-
-        board = tensorboard_writer(self.folder.path / "tensorboard")
+        board = leave.tensorboard_writer(self.folder.path / "tensorboard")
         stack.callback(board.close)
         return board
 
@@ -347,5 +346,3 @@ def same_data(content: dict[str, Any], data: Data) -> None:
             f"{data.name} is not what this run was trained on: its content has changed.",
             cure="Restore the data, or train anew into another --out.",
         )
-
-

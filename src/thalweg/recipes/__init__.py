@@ -41,7 +41,9 @@ def find(name: str) -> RecipeFile:
         try:
             return parse(name, Path(name).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise NotFound(f"There is no recipe file {name}.", cure="See `thalweg recipes` for the built-in ones.") from error
+            raise NotFound(
+                f"There is no recipe file {name}.", cure="See `thalweg recipes` for the built-in ones."
+            ) from error
     known = contents()
     if name not in known:
         raise NotFound.among("recipe", name, known)

@@ -65,7 +65,9 @@ class Task(ABC):
         """The metrics on a split, and an outcome from which pictures are drawn; its `details` go into run.json."""
 
     @abstractmethod
-    def pictures(self, network: nn.Module, data: Data, facts: Facts, options: Options, outcome: Any, history: list[dict]) -> dict[str, Image.Image]:
+    def pictures(
+        self, network: nn.Module, data: Data, facts: Facts, options: Options, outcome: Any, history: list[dict]
+    ) -> dict[str, Image.Image]:
         """Pictures of a finished run, by file name without ending."""
 
     @abstractmethod

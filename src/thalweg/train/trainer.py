@@ -97,7 +97,11 @@ class Trainer:
     @property
     def due(self) -> bool:
         """Whether a report is due: every so many steps, at the end of an epoch, at the end of the run."""
-        return 0 in (self.step % self.recipe.report, self.step % self.stream.steps_per_epoch, self.recipe.steps - self.step)
+        return 0 in (
+            self.step % self.recipe.report,
+            self.step % self.stream.steps_per_epoch,
+            self.recipe.steps - self.step,
+        )
 
     def seed(self) -> int:
         """Randomness is a function of (seed, step, rank): nothing to save, and any step can be replayed alone.
@@ -175,9 +179,7 @@ class Trainer:
     def _average(self) -> None:
         decay = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.objective.network.parameters()), 1 - decay
-            )
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.objective.network.parameters()), 1 - decay)
             # Batch statistics belong to the weights that were run; they are averages themselves.
             for mean, latest in zip(self.average.buffers(), self.objective.network.buffers(), strict=True):
                 mean.copy_(latest)
@@ -230,7 +232,9 @@ class Trainer:
 def divide(batch: Batch, parts: int) -> list[Batch]:
     """The batch in `parts` pieces, as equal as can be."""
     pieces = {name: values.tensor_split(parts) for name, values in batch.items()}
-    return [{name: pieces[name][part] for name in batch} for part in range(parts) if len(next(iter(pieces.values()))[part])]
+    return [
+        {name: pieces[name][part] for name in batch} for part in range(parts) if len(next(iter(pieces.values()))[part])
+    ]
 
 
 __all__ = ["Loss", "Report", "Trainer", "divide"]

@@ -1,0 +1,223 @@
+"""A training before it begins: options from a recipe and from what was given, the data, the folder, the plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import options as settings
+from . import plan as planning
+from . import recipes, registry
+from .data.dataset import Data
+from .errors import DataError, NotFound, OptionError
+from .options import Options
+from .run import RunFolder, new_folder
+from .session import Progress, Session, same_data
+from .train import ranks
+from .version import __version__
+
+#: what a resumed run may be told anew; everything else is as it was
+CHANGEABLE = {"epochs", "steps", "save_every", "report", "tensorboard", "offline", "threads"}
+
+
+class Planned:
+    """A training that is planned but not begun. Iterating it trains and yields Progress; then `run` is there.
+
+    Raises every error of data and settings when it is made, before anything is trained.
+    """
+
+    def __init__(
+        self,
+        task: str = "classify",
+        data: Any = None,
+        *,
+        recipe: str | None = None,
+        out: Any = None,
+        resume: bool = False,
+        **given: Any,
+    ):
+        self._joined = ranks.joined(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self._joined.__enter__()
+        self.notices: list[str] = []
+        folder = RunFolder(out) if out is not None else None
+        if resume and folder is None:
+            raise OptionError(
+                "--resume needs to know which run to go on with.", cure="Give --out with the run's folder."
+            )
+        content = folder.read() if resume and folder.exists else {}
+        if resume and not content and data is None and recipe is None and not given:
+            raise NotFound(
+                f"There is no run in {out} to go on with.", cure="Give the folder of a run, or say what to train."
+            )
+        if content.get("status") == "finished" and not set(given) & {"epochs", "steps"}:
+            self.session, self.folder, self.content = None, folder, content
+            return
+        if content:
+            task, options = content["task"], resumed_options(content, data, given)
+        else:
+            task, options = fresh_options(task, data, recipe, given)
+        planning.check(options)
+        self._set_threads(options, content)
+        chosen = registry.find_task(task)()
+        if data is None and content.get("data", {}).get("in_memory"):
+            raise DataError(f"{out} was trained on data in memory.", cure="Give the data again.")
+        loaded = data if isinstance(data, Data) else chosen.read(options, self.notices.append)
+        same_data(content, loaded)
+        if folder is None:
+            model = options.model or chosen.default_model
+            folder = (
+                new_folder(f"{task}-{loaded.name}-{model}".replace("/", "-"))
+                if ranks.rank() == 0
+                else RunFolder("runs/.rank")
+            )
+        if ranks.rank() == 0:
+            folder.claim(resume)
+        content = content or first_content(task, options, recipe, loaded, in_memory=isinstance(data, Data))
+        try:
+            self.session = Session(chosen, options, loaded, folder, content, self.notices.append)
+        except BaseException:
+            folder.release()
+            raise
+        self.folder, self.content = folder, content
+
+    def _set_threads(self, options: Options, content: dict[str, Any]) -> None:
+        """Sums in another order give other last bits, so a resumed run keeps its number of threads."""
+        threads = options.threads or content.get("plan", {}).get("threads")
+        if threads and threads != torch.get_num_threads():
+            torch.set_num_threads(int(threads))
+        versions = content.get("versions", {})
+        if versions and versions.get("torch") != torch.__version__:
+            self.notices.append(
+                f"The run was begun with torch {versions.get('torch')}, this is {torch.__version__}: the last bits may differ."
+            )
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What will be done, as JSON values."""
+        return self.content["plan"] if self.session is None else self.session.plan.json()
+
+    def lines(self) -> list[str]:
+        """The plan in words, and what was noticed while reading the data."""
+        if self.session is None:
+            return [f"{self.path} is finished already; --epochs +N trains it further."]
+        return [*plan_lines(self.session), *self.notices]
+
+    def __iter__(self) -> Iterator[Progress]:
+        try:
+            if self.session is not None:
+                told = len(self.notices)
+                for progress in self.session:
+                    yield replace(progress, notes=tuple(self.notices[told:]))
+                    told = len(self.notices)
+        finally:
+            self._joined.__exit__(None, None, None)
+
+
+def fresh_options(task: str, data: Any, recipe: str | None, given: dict[str, Any]) -> tuple[str, Options]:
+    """Task and options of a new run: the recipe's, then what was given."""
+    values = {}
+    if recipe is not None:
+        found = recipes.find(recipe)
+        task, values = found.task, dict(found.options)
+        # one length replaces another, whichever way it is said
+        if {"epochs", "steps", "time"} & set(given):
+            values = {k: v for k, v in values.items() if k not in ("epochs", "steps", "time")}
+        given = {**given, "arguments": {**values.get("arguments", {}), **(given.get("arguments") or {})}}
+    if data is not None and not isinstance(data, Data):
+        given = {**given, "data": os.fspath(data)}
+    given = {k: v for k, v in given.items() if v is not None}
+    if isinstance(given.get("epochs"), str) and given["epochs"].startswith("+"):
+        raise OptionError(f"--epochs {given['epochs']} means so many more, and this run is new.", cure="Add --resume.")
+    return task, settings.make({**values, **given})
+
+
+def resumed_options(content: dict[str, Any], data: Any, given: dict[str, Any]) -> Options:
+    """The options of a run that goes on. Raises OptionError for one that would make it another run."""
+    before = settings.make(content["options"])
+    given = {k: v for k, v in given.items() if v is not None}
+    if str(given.get("epochs", "")).startswith("+"):
+        given["epochs"] = content["plan"]["epochs"] + settings.convert("epochs", given["epochs"][1:], float)
+    asked = settings.make(given)
+    if data is not None and not isinstance(data, Data):
+        given, asked = {**given, "data": os.fspath(data)}, replace(asked, data=os.fspath(data))
+    for name in given:
+        old, new = getattr(before, name), getattr(asked, name)
+        if name not in CHANGEABLE and old != new:
+            raise OptionError(
+                f"--{name.replace('_', '-')} {new} is not what this run was begun with ({old}).",
+                cure="Leave it out to go on, or train anew into another --out.",
+            )
+    longer = {k: getattr(asked, k) for k in given if k in CHANGEABLE}
+    if {"epochs", "steps"} & set(longer):
+        longer = {"epochs": None, "steps": None, "time": None, **longer}
+    return replace(before, **longer)
+
+
+def first_content(task: str, options: Options, recipe: str | None, data: Data, in_memory: bool) -> dict[str, Any]:
+    """What run.json holds before the first step."""
+    import platform
+    import shlex
+    from datetime import UTC, datetime
+
+    words = ["thalweg", "train", task]
+    words += [str(options.data)] if options.data else []
+    for name, value in settings.changed(options).items():
+        flag = "--" + name.replace("_", "-")
+        if name == "arguments":
+            words += [w for k, v in value.items() for w in ("--set", f"{k}={listed(v)}")]
+        elif isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif name != "data":
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return {
+        "thalweg": __version__,
+        "task": task,
+        "recipe": recipe,
+        "command": shlex.join(words),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": options.seed,
+        "options": asdict(options),
+        "versions": {"thalweg": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "data": {
+            "name": data.name,
+            "in_memory": in_memory,
+            "format": data.format,
+            "fingerprint": data.fingerprint,
+            "counts": {name: len(split) for name, split in data.splits.items()},
+            "bad": [asdict(bad) for bad in data.bad],
+            "notes": list(data.notes),
+        },
+    }
+
+
+def listed(value: Any) -> str:
+    """A model's argument as --set takes it."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def plan_lines(session: Session) -> list[str]:
+    """The first lines of a run."""
+    plan, data = session.plan, session.data
+    recipe = plan.recipe
+    counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    height, width, channels = data.shape
+    threads = f" with {plan.threads} threads" if plan.device == "cpu" else ""
+    lines = [
+        f"{data.name} ({data.format}): {len(data.classes)} classes, {counts}, {width}x{height} {'grey' if channels == 1 else 'colour'}",
+        f"{session.model_name}: {session.parameters:,} parameters, {recipe.precision} on {plan.device}{threads}",
+        f"{recipe.steps:,} updates of {plan.batch} ({plan.epochs:.3g} epochs), {recipe.optimizer}, rate {recipe.lr:g} {recipe.schedule}",
+    ]
+    lines += [f"note: {note}" for note in data.notes]
+    lines += [f"left out: {bad.source}: {bad.reason}" for bad in data.bad[:10]]
+    lines += [f"left out: {len(data.bad) - 10} more files"] if len(data.bad) > 10 else []
+    return [*lines, f"writing to {session.folder.path}"]
