@@ -37,7 +37,9 @@ def main() -> None:
         found.append(percent)
         print(f"{asked.recipe} seed {seed}: {percent:.2f} % in {seconds:.0f} s", flush=True)
     spread = statistics.stdev(found) if len(found) > 1 else 0.0
-    print(f"{asked.recipe}: {statistics.mean(found):.3f} % +- {spread:.3f} ({min(found):.2f} to {max(found):.2f}) over {len(found)} seeds")
+    print(
+        f"{asked.recipe}: {statistics.mean(found):.3f} % +- {spread:.3f} ({min(found):.2f} to {max(found):.2f}) over {len(found)} seeds"
+    )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def detect(batch: int, rank: int, ranks: int) -> tuple[Objective, Resident]:
         return Loss((error * b["real"]).sum() / b["real"].sum(), b["real"].sum())
 
     boxes, real = pad([torch.rand(1 + int(n), 4) for n in torch.randint(5, (64,))], most=5)
-    return Supervised(net, criterion), Resident({"image": torch.randn(64, 16), "box": boxes, "real": real}, batch, 3, rank, ranks)
+    return Supervised(net, criterion), Resident(
+        {"image": torch.randn(64, 16), "box": boxes, "real": real}, batch, 3, rank, ranks
+    )
 
 
 def generate(batch: int, rank: int, ranks: int) -> tuple[Objective, Resident]:

@@ -35,7 +35,11 @@ def main() -> None:
     precision = plan.choose_precision(settings, torch.device("cpu"), network)
     stream = task.stream(split, options.batch, options.seed, 0, 1, "cpu")
     recipe = Recipe(
-        steps=options.epochs * stream.steps_per_epoch, lr=1e-3, optimizer="adam", schedule="constant", precision=precision
+        steps=options.epochs * stream.steps_per_epoch,
+        lr=1e-3,
+        optimizer="adam",
+        schedule="constant",
+        precision=precision,
     )
     trainer = Trainer(task.objective(network, facts, settings), stream, recipe, task.augment(facts, settings))
     seconds, began = [], time.perf_counter()

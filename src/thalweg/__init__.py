@@ -14,15 +14,28 @@ first name that needs it.
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
 
+from . import train
 from .version import __version__ as __version__
 
 __all__ = ["Run", "load", "models", "recipes", "tasks", "train"]
 
 
+class Verb(ModuleType):
+    """A folder of this package that can be called, since the folder and the verb have one name."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Trains and returns the run: see `thalweg.api.train`."""
+        return importlib.import_module(".api", __name__).train(*arguments, **options)
+
+
+train.__class__ = Verb
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("models", "recipes", "tasks", "train"):
+    if name in ("models", "recipes", "tasks"):
         return importlib.import_module(f".{name}", __name__)
     if name in ("Run", "load"):
         return getattr(importlib.import_module(".api", __name__), name)

@@ -54,9 +54,7 @@ class Options:
     strict: Annotated[bool, "refuse data with unreadable files instead of leaving them out"] = False
     seed: Annotated[int, "seed of everything random"] = 0
     device: Annotated[str, "auto, cpu, cuda, cuda:1 or mps"] = "auto"
-    precision: Annotated[Literal["auto", "float32", "bfloat16"], "number format of the matrix products"] = (
-        "auto"
-    )
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], "number format of the matrix products"] = "auto"
     threads: Annotated[int | None, "threads of the processor"] = None
     compile: Annotated[bool, "torch.compile; pays only on long runs"] = False
     save_every: Annotated[float, "seconds between checkpoints inside an epoch"] = 60.0
@@ -100,7 +98,9 @@ def convert(name: str, value: Any, kind: Any) -> Any:
         done, result = _as(value, member)
         if done:
             return result
-    raise OptionError(f"--{name.replace('_', '-')}: {value!r} is not {describe(kind)}.", cure="Give " + describe(kind) + ".")
+    raise OptionError(
+        f"--{name.replace('_', '-')}: {value!r} is not {describe(kind)}.", cure="Give " + describe(kind) + "."
+    )
 
 
 def members(kind: Any) -> tuple[Any, ...]:
@@ -118,7 +118,9 @@ def _as(value: Any, member: Any) -> tuple[bool, Any]:
         return isinstance(value, str) and value in typing.get_args(member), value
     if member is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        return (True, value) if isinstance(value, bool) else (str(value).lower() in words, words.get(str(value).lower()))
+        return (
+            (True, value) if isinstance(value, bool) else (str(value).lower() in words, words.get(str(value).lower()))
+        )
     if member in (int, float):
         if isinstance(value, bool):
             return False, None
@@ -157,7 +159,11 @@ def schema(cls: type = Options) -> dict[str, Any]:
             else:
                 kinds.append(names.get(member, "object"))
         either = [{"type": k} for k in kinds] + ([{"enum": choices}] if choices else [])
-        properties[name] = {"description": about, "default": default, **(either[0] if len(either) == 1 else {"anyOf": either})}
+        properties[name] = {
+            "description": about,
+            "default": default,
+            **(either[0] if len(either) == 1 else {"anyOf": either}),
+        }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": cls.__name__,

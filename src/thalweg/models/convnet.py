@@ -59,5 +59,7 @@ def convnet(
     """
     widths = (widths,) if isinstance(widths, int) else tuple(widths)
     if not widths or min(widths) < 1 or depth < 1 or stem not in (1, 2):
-        raise OptionError(f"convnet(widths={list(widths)}, depth={depth}, stem={stem}): widths and depth are at least 1, stem is 1 or 2.")
+        raise OptionError(
+            f"convnet(widths={list(widths)}, depth={depth}, stem={stem}): widths and depth are at least 1, stem is 1 or 2."
+        )
     return ConvNet(channels, classes, size, widths, depth, stem)

@@ -99,7 +99,8 @@ def original(channels: int, classes: int, size: int) -> LeNet:
     """The paper's network. Raises OptionError for pictures that are not 28 or 32 pixels."""
     if size not in (28, 32):
         raise OptionError(
-            f"LeNet-5 of 1998 reads pictures of 28 or 32 pixels, not {size}.", cure="Give --size 28, or use variant=talk."
+            f"LeNet-5 of 1998 reads pictures of 28 or 32 pixels, not {size}.",
+            cure="Give --size 28, or use variant=talk.",
         )
     features = nn.Sequential(
         nn.Conv2d(channels, 6, 5, padding=(32 - size) // 2),
@@ -138,5 +139,7 @@ def lenet(
     if variant != "talk":
         raise OptionError(f"variant={variant} is not a LeNet.", cure="Give talk or 1998.")
     if len(filters) != 2 or min(*filters, hidden) < 1:
-        raise OptionError(f"lenet(filters={list(filters)}, hidden={hidden}): two numbers of filters and one of neurons, all at least 1.")
+        raise OptionError(
+            f"lenet(filters={list(filters)}, hidden={hidden}): two numbers of filters and one of neurons, all at least 1."
+        )
     return talk(channels, classes, size, activation, tuple(filters), hidden)
