@@ -1,0 +1,301 @@
+"""A network as one ONNX file that takes pictures of any size, and proof that it answers as `thalweg predict` does.
+
+What stands between a decoded picture and the network is part of the file: the resizing of `data.images.fit`, with Pillow's
+triangle filter, its whole-number weights and its rounding after each of its two passes; then mean and deviation; softmax
+at the end. So nobody has to rebuild it, and what is compared is the whole way from the bytes of a picture file.
+"""
+
+# N pictures, h w their extent, S side of what the network sees, C channels, K classes
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from .data.images import decode
+from .errors import DataError, ExportError, ResourceError
+from .train.checkpoint import flush_folder, write_durably
+from .version import __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: the largest difference of a probability that is taken for the same answer
+TOLERANCE = 1e-4
+#: Pillow's weights are whole multiples of one by this
+ONE = 2**22
+#: extents (h, w) of the pictures that answers are compared on, in sides of what the network sees
+EXTENTS = ((1.6, 1.3), (0.7, 1.1), (1.1, 3.2), (2.9, 1.0), (0.4, 0.4))
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and how near it is: the largest difference of a probability, and the share of equal labels.
+
+    `samples` is the number of different pictures that were compared.
+    """
+
+    path: Path
+    difference: float
+    agreement: float
+    samples: int
+
+
+def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_NHWC: np.ndarray) -> Export:
+    """Writes `network` with its preprocessing to `path` and compares its answers with those of `thalweg predict`.
+
+    `facts` are those of the task: classes, channels, size, mean and std (on the scale of 0 to 1), ink. `samples_NHWC` are
+    uint8 pictures of the network's size. The file takes `image` (N, h, w, C) uint8 and gives `probability` (N, K).
+    Raises DataError without samples, ResourceError for a package that is not installed and a file that cannot be
+    written, ExportError where the network cannot be written as ONNX or answers otherwise; then no file is left.
+    """
+    need_packages()
+    if not len(samples_NHWC):
+        raise DataError("There is no picture to compare answers on.", cure="Give data with a test set.")
+    path, network = Path(path), deepcopy(network).cpu().float().eval()
+    if path.is_dir():
+        raise ResourceError(f"{path} is a folder.", cure="Give --out the name of a file.")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(draft, serialised(network, facts))
+        difference, agreement, count = compared(network, facts, draft, samples_NHWC)
+        if not (difference <= TOLERANCE and agreement == 1):
+            raise ExportError(
+                f"The exported model answers differently: probabilities differ by up to {difference:.2g}, and "
+                f"{agreement:.2%} of the labels are equal, on {count} pictures. Nothing was written.",
+                cure=f"At most {TOLERANCE:g} and all labels are accepted; look for what the network does only in PyTorch.",
+            )
+        os.replace(draft, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise ResourceError(
+            f"Could not write {path}: {error.strerror or error}.", cure="Make room, or give another --out."
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return Export(path, difference, agreement, count)
+
+
+def need_packages() -> None:
+    """Raises ResourceError, naming the first package for ONNX that is not there."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise ResourceError(
+                f"Writing ONNX needs the package {package}: {error}.", cure='pip install "thalweg[onnx]"'
+            ) from error
+
+
+def serialised(network: nn.Module, facts: dict[str, Any]) -> bytes:
+    """The bytes of the ONNX file, with nothing in it about this machine. Raises ExportError."""
+    import onnx
+    import torch
+
+    # extents that are equal to each other, or to the network's, would be taken for the only ones
+    size, dynamic = facts["size"][0], torch.export.Dim.DYNAMIC
+    example = torch.zeros(2, size + 3, size + 5, facts["channels"], dtype=torch.uint8)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                whole(network, facts),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: dynamic, 1: dynamic, 2: dynamic},),
+                input_names=["image"],
+                output_names=["probability"],
+                verbose=False,
+            )
+        model = program.model_proto
+        forget(model)
+        onnx.helper.set_model_props(model, properties(facts))
+        model.producer_name, model.producer_version = "thalweg", __version__
+        onnx.checker.check_model(model, full_check=True)
+        return model.SerializeToString()
+    except Exception as error:  # an exporter given a network it cannot follow may raise anything
+        reason = next(
+            (line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__
+        )
+        raise ExportError(
+            f"This network cannot be written as ONNX: {reason.strip()}.",
+            cure="It may only do what torch.onnx.export can follow: no Python that depends on values of tensors.",
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the exporter's talk about its own inside from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def properties(facts: dict[str, Any]) -> dict[str, str]:
+    """What a program that uses the file has to know, each value as JSON."""
+    form = (
+        "Pictures in the form of MNIST's: one character, white on black, its centre of mass in the middle."
+        if facts["ink"]
+        else "Pictures as they are, upright, of any size."
+    )
+    known = {key: facts[key] for key in ("classes", "channels", "size", "mean", "std", "ink")}
+    return {key: json.dumps(value) for key, value in {**known, "input": form, "thalweg": __version__}.items()}
+
+
+def forget(message: Any) -> None:
+    """Empties every comment of an ONNX message and of all in it: PyTorch writes the paths of source files there."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in value if hasattr(value, "__len__") else (value,):
+                forget(part)
+
+
+def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
+    """A module from bytes (N, h, w, C) of any extent to probabilities (N, K)."""
+    import torch
+
+    from .tasks.classify import normalised
+
+    size, columns_first = facts["size"][0], downwards_first()
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, image_NhwC: Tensor) -> Tensor:
+            seen_NSSC = fitted(image_NhwC, size, columns_first)
+            return self.network(normalised(seen_NSSC, facts)).float().softmax(1)
+
+    return Whole().eval()
+
+
+def downwards_first() -> bool:
+    """Whether the installed Pillow resizes tall pictures downwards, then across; older ones never do.
+
+    The two orders round differently, by one level in every fifth pixel.
+    """
+    tall = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 16), np.uint8))
+    both, across = (tall.resize(size, Image.Resampling.BILINEAR) for size in ((8, 8), (8, 64)))
+    return both != across.resize((8, 8), Image.Resampling.BILINEAR)
+
+
+def fitted(image_NhwC: Tensor, size: int, columns_first: bool) -> Tensor:
+    """The middle of each picture, its shorter side brought to `size` as by `data.images.fit`: (N, S, S, C) whole numbers.
+
+    Double precision holds every sum of bytes times Pillow's weights exactly, so that not one level differs.
+    """
+    import torch
+
+    h, w = (torch.scalar_tensor(extent, dtype=torch.float64) for extent in image_NhwC.shape[1:3])
+    side = torch.minimum(h, w)
+    down_Sh = weights(image_NhwC.shape[1], (h - side) / 2, side, size)
+    across_wS = weights(image_NhwC.shape[2], (w - side) / 2, side, size).T
+    x_NChw = image_NhwC.permute(0, 3, 1, 2).to(torch.float64)
+    x_NCSS = rounded(down_Sh @ rounded(x_NChw @ across_wS))
+    if columns_first:
+        other_NCSS = rounded(rounded(down_Sh @ x_NChw) @ across_wS)
+        x_NCSS = torch.where((h > size) & (h + size > 2 * w), other_NCSS, x_NCSS)
+    return x_NCSS.permute(0, 2, 3, 1)
+
+
+def weights(length: int, start: Tensor, side: Tensor, size: int) -> Tensor:
+    """Pillow's weights (S, length) that bring `side` pixels from `start` on to `size`: triangles, wider when shrinking."""
+    import torch
+
+    scale = side / size
+    centre_S = start + (torch.arange(size, dtype=torch.float64) + 0.5) * scale
+    pixel_L = torch.arange(length, dtype=torch.float64) + 0.5
+    triangle_SL = (1 - (pixel_L - centre_S[:, None]).abs() / scale.clamp(min=1)).clamp(min=0)
+    return (triangle_SL / triangle_SL.sum(1, keepdim=True) * ONE + 0.5).floor()
+
+
+def rounded(sums: Tensor) -> Tensor:
+    """Sums of bytes times whole weights, as levels 0 to 255."""
+    return (sums / ONE + 0.5).floor()
+
+
+def compared(
+    network: nn.Module, facts: dict[str, Any], file: Path, samples_NHWC: np.ndarray
+) -> tuple[float, float, int]:
+    """Largest difference of a probability, share of equal labels, number of pictures.
+
+    One side is what `thalweg predict --as-is` answers to PNG files of the samples and of the samples in other extents; the
+    other is onnxruntime, given the pixels of the same files, all of an extent at once and one by one.
+    """
+    import torch
+
+    from .tasks.classify import Classify
+
+    task, answer = Classify(), session(file)
+    size, differences, equal, count = facts["size"][0], [], [], 0
+    extents = [(size, size), *((max(1, round(size * h)) | 1, max(1, round(size * w)) | 1) for h, w in EXTENTS)]
+    for number, extent in enumerate(extents):
+        # every sample as it is; of each other extent a share
+        samples = samples_NHWC if not number else samples_NHWC[number - 1 :: len(EXTENTS)]
+        if not len(samples):
+            continue
+        files = [png(sample, extent) for sample in samples]
+        seen = np.stack([task.example(content, facts, as_is=True) for content in files])
+        ours_NK = task.infer(network, {"image": torch.from_numpy(seen)}, facts).numpy()
+        pixels_NhwC = np.stack([decode(content, facts["channels"]) for content in files])
+        for theirs_NK in (answer(pixels_NhwC), np.concatenate([answer(one[None]) for one in pixels_NhwC])):
+            differences.append(np.abs(ours_NK - theirs_NK).max())
+            equal.append(ours_NK.argmax(1) == theirs_NK.argmax(1))
+        count += len(samples)
+    return float(np.max(differences)), float(np.concatenate(equal).mean()), count
+
+
+def png(sample_HWC: np.ndarray, extent: tuple[int, int]) -> bytes:
+    """A picture brought to the extent (h, w), as the bytes of a PNG file."""
+    picture, file = Image.fromarray(sample_HWC[..., 0] if sample_HWC.shape[2] == 1 else sample_HWC), io.BytesIO()
+    picture.resize(extent[::-1], Image.Resampling.BICUBIC).save(file, "PNG")
+    return file.getvalue()
+
+
+def session(file: Path) -> Any:
+    """A function from pictures (N, h, w, C) uint8 to probabilities (N, K), computed by onnxruntime on the processor."""
+    import onnxruntime
+    import torch
+
+    choices = onnxruntime.SessionOptions()
+    choices.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    choices.intra_op_num_threads, choices.log_severity_level = torch.get_num_threads(), 3
+    try:
+        made = onnxruntime.InferenceSession(file.read_bytes(), choices, providers=["CPUExecutionProvider"])
+    except OSError:
+        raise
+    except Exception as error:
+        raise ExportError(f"The exported model cannot be run: {str(error).splitlines()[0]}.") from error
+
+    def answer(pixels_NhwC: np.ndarray) -> np.ndarray:
+        try:
+            return made.run(["probability"], {"image": pixels_NhwC})[0]
+        except Exception as error:
+            extent = "x".join(map(str, pixels_NhwC.shape))
+            raise ExportError(
+                f"The exported model refuses pictures of {extent}: {str(error).splitlines()[0]}."
+            ) from error
+
+    return answer
