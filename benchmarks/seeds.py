@@ -38,7 +38,8 @@ def main() -> None:
         print(f"{asked.recipe} seed {seed}: {percent:.2f} % in {seconds:.0f} s", flush=True)
     spread = statistics.stdev(found) if len(found) > 1 else 0.0
     print(
-        f"{asked.recipe}: {statistics.mean(found):.3f} % +- {spread:.3f} ({min(found):.2f} to {max(found):.2f}) over {len(found)} seeds"
+        f"{asked.recipe}: {statistics.mean(found):.3f} % +- {spread:.3f} "
+        f"({min(found):.2f} to {max(found):.2f}) over {len(found)} seeds"
     )
 
 

@@ -1,4 +1,4 @@
-"""Thalweg's own loop on the talk's LeNet or MLP: the trainer, its stream and its objective, without a session around."""
+"""Thalweg's own loop on the talk's LeNet or MLP: trainer, stream and objective without a session around."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Run:
 
     @property
     def network(self) -> torch.nn.Module:
-        """The network with its weights, in evaluation mode. Raises ModelFileError naming the first tensor that differs."""
+        """The network with its weights, evaluating. Raises ModelFileError naming the first tensor that differs."""
         if self._network is None:
             entry = registry.find_model(self.options.model or self.task.default_model, self.content["task"])
             network = entry(**{**self.task.arguments(self.facts), **self.options.arguments})
@@ -131,18 +131,20 @@ class Run:
         read = self.task.read(options, tell)
         if list(read.classes) != list(self.facts["classes"]):
             raise DataError(
-                f"{read.name} has the classes {', '.join(read.classes[:12])}; this run knows {', '.join(self.facts['classes'][:12])}.",
+                f"{read.name} has the classes {', '.join(read.classes[:12])}; "
+                f"this run knows {', '.join(self.facts['classes'][:12])}.",
                 cure="Give data with the same classes.",
             )
         if list(read.shape) != [*self.facts["size"], self.facts["channels"]]:
             raise DataError(
-                f"{read.name} has pictures of {read.shape}; this run reads {[*self.facts['size'], self.facts['channels']]} (height, width, channels).",
+                f"{read.name} has pictures of {list(read.shape)} (height, width, channels); "
+                f"this run reads {[*self.facts['size'], self.facts['channels']]}.",
                 cure="Give pictures of that size.",
             )
         return read
 
     def evaluate(self, data: Any = None, split: str = "test") -> dict[str, Any]:
-        """{"split", "metrics", "data"} on the run's own data or on other data. Raises OptionError for an unknown split."""
+        """{"split", "metrics", "data"} on the run's data or on other. Raises OptionError for an unknown split."""
         read = self.read(data)
         if split not in read.splits:
             raise OptionError(f"--split {split} is none.", cure="Give train, valid or test.")
@@ -154,7 +156,7 @@ class Run:
     def predict(
         self, sources: Any, top: int = 5, batch: int = 64, as_is: bool = False, **choices: Any
     ) -> Iterator[Prediction | Unreadable]:
-        """An answer per source: files, folders, globs, URLs, arrays, Pillow images. Unreadable ones are answered as such."""
+        """An answer per source: files, folders, patterns, URLs, arrays, Pillow images; unreadable ones as such."""
         network, task, facts = self.network, self.task, self.facts
         return answer(
             sources,
@@ -181,8 +183,9 @@ class Run:
         test = self.results.get("test")
         if not test:
             return [f"{self.path}: not finished; go on with --resume."]
-        accuracy = f"test accuracy {100 * test['accuracy']:.2f} % (95 % interval {100 * test['accuracy_low']:.2f} to {100 * test['accuracy_high']:.2f})"
-        lines = [f"{accuracy} on {test['examples']:,} pictures, {self.results['seconds']:.1f} s"]
+        accuracy, low, high = (100 * test[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+        told = f"test accuracy {accuracy:.2f} % (95 % interval {low:.2f} to {high:.2f})"
+        lines = [f"{told} on {test['examples']:,} pictures, {self.results['seconds']:.1f} s"]
         return lines + ([f"report: {self.path / 'report.html'}"] if (self.path / "report.html").is_file() else [])
 
 

@@ -75,7 +75,7 @@ class ResourceError(ThalwegError):
 
 
 class NonFinite(ThalwegError):
-    """The loss became infinite or not a number. `step` counts from 0; `rows` are the batch's rows of the training set."""
+    """The loss became infinite or not a number. `step` counts from 0; `rows` are those of the training set."""
 
     exit_code = 6
 

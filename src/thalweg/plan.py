@@ -1,4 +1,4 @@
-"""From what was asked to what is done: device, precision, batch, steps and rates, decided before anything is trained."""
+"""From what was asked to what is done: device, precision, batch, steps and rates, all before anything is trained."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def range_test(objective: Objective, stream: Stream, recipe: Recipe, augment: Ca
 def quickest_batch(
     objective: Objective, make_stream: Callable[[int], Stream], recipe: Recipe, augment: Callable
 ) -> int:
-    """The smallest batch from 32 to 1024 that trains at 90 % of the best speed; memory that runs out ends the search."""
+    """The smallest batch from 32 to 1024 at 90 % of the best speed; memory that runs out ends the search."""
     speeds: dict[int, float] = {}
     for batch in (32, 64, 128, 256, 512, 1024):
         stream = make_stream(batch)

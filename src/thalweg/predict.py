@@ -25,7 +25,7 @@ MOST_BYTES = 50_000_000
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one picture. `probabilities` (K,) go with `classes`; `seen` (H, W, C) uint8 is what the network got."""
+    """The answer to one picture: `probabilities` (K,) of `classes`; `seen` (H, W, C) uint8 is what the network got."""
 
     source: str
     classes: tuple[str, ...]

@@ -104,7 +104,7 @@ class Session:
             self.task.score(objective.network, self.data.valid, self.facts, self.device)
             per_validation = ranks.first(time.monotonic() - start)
             budget = planning.seconds(options.time)
-            # The budget includes what was spent on the plan; where that was nearly all, a quarter is trained all the same.
+            # The budget includes what the plan took; where that was nearly all, a quarter is trained all the same.
             left = max(budget - ranks.first(time.monotonic() - self.begun), budget / 4)
             recipe = planning.fit_time(recipe, left, per_step, per_validation, stream.steps_per_epoch)
         threads, together = torch.get_num_threads(), ranks.count()

@@ -93,7 +93,8 @@ class Planned:
         versions = content.get("versions", {})
         if versions and versions.get("torch") != torch.__version__:
             self.notices.append(
-                f"The run was begun with torch {versions.get('torch')}, this is {torch.__version__}: the last bits may differ."
+                f"The run was begun with torch {versions.get('torch')}, this is {torch.__version__}: "
+                "the last bits may differ."
             )
 
     @property
@@ -211,11 +212,13 @@ def plan_lines(session: Session) -> list[str]:
     recipe = plan.recipe
     counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
     height, width, channels = data.shape
+    colour = "grey" if channels == 1 else "colour"
     threads = f" with {plan.threads} threads" if plan.device == "cpu" else ""
     lines = [
-        f"{data.name} ({data.format}): {len(data.classes)} classes, {counts}, {width}x{height} {'grey' if channels == 1 else 'colour'}",
+        f"{data.name} ({data.format}): {len(data.classes)} classes, {counts}, {width}x{height} {colour}",
         f"{session.model_name}: {session.parameters:,} parameters, {recipe.precision} on {plan.device}{threads}",
-        f"{recipe.steps:,} updates of {plan.batch} ({plan.epochs:.3g} epochs), {recipe.optimizer}, rate {recipe.lr:g} {recipe.schedule}",
+        f"{recipe.steps:,} updates of {plan.batch} ({plan.epochs:.3g} epochs), "
+        f"{recipe.optimizer}, rate {recipe.lr:g} {recipe.schedule}",
     ]
     lines += [f"note: {note}" for note in data.notes]
     lines += [f"left out: {bad.source}: {bad.reason}" for bad in data.bad[:10]]

@@ -1,1 +1,1 @@
-"""How examples arrive: readers of files, splits, batches, augmentation. Only stream.py, augment.py and pad.py import torch."""
+"""How examples arrive: readers, splits, batches, augmentation. Only stream.py, augment.py and pad.py import torch."""

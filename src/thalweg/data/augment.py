@@ -1,7 +1,7 @@
 """Random changes of training pictures, a whole batch at a time, on the device that the batch is on.
 
-Functions take and give floats of 0 to 1 (B, C, H, W), `shift` also bytes. Geometry (shift, rotate, scale, shear, elastic) is one
-resampling, however many of them are asked for.
+Functions take and give floats of 0 to 1 (B, C, H, W), `shift` also bytes. Geometry (shift, rotate, scale, shear,
+elastic) is one resampling, however many of them are asked for.
 """
 
 from __future__ import annotations

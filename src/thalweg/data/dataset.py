@@ -1,4 +1,4 @@
-"""The two values that every reader gives back: a split, and the whole of a data set with what was found while reading."""
+"""The two values that every reader gives back: a split, and a whole data set with what was found while reading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class Bad:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in memory. images (N, H, W, C) uint8, C is 1 (grey) or 3 (RGB); labels (N,) int64; sources name each example."""
+    """Examples in memory.
+
+    images (N, H, W, C) uint8, C is 1 (grey) or 3 (RGB); labels (N,) int64; sources name each example.
+    """
 
     images: np.ndarray
     labels: np.ndarray

@@ -1,4 +1,4 @@
-"""The activation functions of the talk, by name. All seven never fall, so a maximum may be taken before or after them."""
+"""The activation functions of the talk, by name. None ever falls, so a maximum may be taken before or after it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Lambda(nn.Module):
 
 
 def binary_step(x: Tensor) -> Tensor:
-    """1 where x >= 0, else 0 (McCulloch and Pitts 1943). Its derivative is 0 wherever there is one: nothing below it learns."""
+    """1 where x >= 0, else 0 (McCulloch and Pitts 1943). Its derivative is 0: nothing below it learns."""
     return (x >= 0).to(x.dtype)
 
 

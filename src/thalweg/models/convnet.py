@@ -54,12 +54,13 @@ def convnet(
 ) -> nn.Module:
     """A small modern convolutional network: best accuracy and speed at this size.
 
-    `widths` are the channels of each stage, `depth` its convolutions, `stem` the step of the first convolution (1 or 2).
+    `widths` are the channels of each stage, `depth` its convolutions, `stem` the step of the first one (1 or 2).
     Raises OptionError for widths, depth or stem that make no network.
     """
     widths = (widths,) if isinstance(widths, int) else tuple(widths)
     if not widths or min(widths) < 1 or depth < 1 or stem not in (1, 2):
         raise OptionError(
-            f"convnet(widths={list(widths)}, depth={depth}, stem={stem}): widths and depth are at least 1, stem is 1 or 2."
+            f"convnet(widths={list(widths)}, depth={depth}, stem={stem}) is no network.",
+            cure="Widths and depth are at least 1, stem is 1 or 2.",
         )
     return ConvNet(channels, classes, size, widths, depth, stem)

@@ -5,8 +5,8 @@
 never fall, so the result is the same and a quarter of the values pass through them.
 
 `variant="1998"` is the paper's: pictures padded to 32x32, subsampling layers with one weight and one bias per map, the
-connection table of layer C3 (Table I), 1.7159 tanh(2/3 x) throughout (Appendix A). Differs from the paper: the last layer
-is a plain linear one in place of distances to hand-drawn 7x12 characters, so that any classes can be learned.
+connection table of layer C3 (Table I), 1.7159 tanh(2/3 x) throughout (Appendix A). Differs from the paper: the last
+layer is a plain linear one in place of distances to hand-drawn 7x12 characters, so that any classes can be learned.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class LeNet(nn.Module):
 
 
 def talk(channels: int, classes: int, size: int, activation: str, filters: tuple[int, int], hidden: int) -> LeNet:
-    """The talk's variant. Pictures below 16 pixels are padded to 16 or 17, so that two 5x5 filters and two poolings fit."""
+    """The talk's variant. Pictures below 16 pixels are padded to 16 or 17, so that both filters and poolings fit."""
     pad = 0 if size >= 16 else (16 - size + 1) // 2
     side = ((size + 2 * pad - 4) // 2 - 4) // 2
     features = nn.Sequential(
@@ -140,6 +140,7 @@ def lenet(
         raise OptionError(f"variant={variant} is not a LeNet.", cure="Give talk or 1998.")
     if len(filters) != 2 or min(*filters, hidden) < 1:
         raise OptionError(
-            f"lenet(filters={list(filters)}, hidden={hidden}): two numbers of filters and one of neurons, all at least 1."
+            f"lenet(filters={list(filters)}, hidden={hidden}) is no network.",
+            cure="Give two numbers of filters and one of neurons, all at least 1.",
         )
     return talk(channels, classes, size, activation, tuple(filters), hidden)

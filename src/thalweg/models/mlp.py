@@ -2,8 +2,8 @@
 
 The default is the network of the talk: 784 inputs, 128 and 64 hidden neurons with ReLU, 10 outputs.
 
-Differs from the paper: any activation of `layers.activations` (the paper's is the logistic); outputs are logits, and the
-softmax is part of the loss.
+Differs from the paper: any activation of `layers.activations` (the paper's is the logistic); outputs are logits, and
+the softmax is part of the loss.
 """
 
 from __future__ import annotations

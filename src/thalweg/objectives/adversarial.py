@@ -1,7 +1,7 @@
 """Generative adversarial networks (Goodfellow et al. 2014, arXiv:1406.2661), with the non-saturating loss.
 
-R1 (Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406) is a third phase that runs on every n-th step only, as in StyleGAN2
-(Karras et al. 2020, arXiv:1912.04958, section 4, lazy regularisation).
+R1 (Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406) is a third phase that runs on every n-th step only, as in
+StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, section 4, lazy regularisation).
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class RecipeFile:
 
 def contents() -> dict[str, RecipeFile]:
     """Every recipe of the package, by name."""
-    files = (f for f in resources.files(__name__).iterdir() if f.name.endswith(".yaml"))
-    return {f.name.removesuffix(".yaml"): parse(f.name, f.read_text(encoding="utf-8")) for f in sorted(files, key=lambda f: f.name.removesuffix(".yaml"))}
+    files = {f.name.removesuffix(".yaml"): f for f in resources.files(__name__).iterdir() if f.name.endswith(".yaml")}
+    return {name: parse(file.name, file.read_text(encoding="utf-8")) for name, file in sorted(files.items())}
 
 
 def find(name: str) -> RecipeFile:

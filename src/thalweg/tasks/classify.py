@@ -199,7 +199,7 @@ def bytes_of(array: np.ndarray) -> np.ndarray:
 
 
 def normalised(image_BHWC: Tensor, facts: Facts) -> Tensor:
-    """Bytes (B, H, W, C) to floats (B, C, H, W), channels last in memory, mean 0 and deviation 1 over the training set."""
+    """Bytes (B, H, W, C) to floats (B, C, H, W), channels last in memory, mean 0 and deviation 1 over training."""
     return centred(image_BHWC.permute(0, 3, 1, 2).to(torch.float32), facts, 255.0)
 
 

@@ -14,8 +14,8 @@ def build(module: nn.Module, weights: Iterable[Tensor], recipe: Recipe) -> torch
     """The optimiser named by the recipe for the given weights of `module`.
 
     SGD (Robbins and Monro 1951), momentum (Polyak 1964), Nesterov (1983), AdaGrad (Duchi et al. 2011), AdaDelta (Zeiler
-    2012), RMSProp (Tieleman and Hinton 2012), Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), Muon (Jordan
-    et al. 2024). Weight decay applies to matrices and filters, not to biases and scales.
+    2012), RMSProp (Tieleman and Hinton 2012), Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), Muon
+    (Jordan et al. 2024). Weight decay applies to matrices and filters, not to biases and scales.
     """
     weights = list(weights)
     groups = [

@@ -25,7 +25,7 @@ def count() -> int:
 
 @contextmanager
 def joined(device: torch.device):
-    """Joins the group that torchrun describes in the environment, and leaves it at the end. Nothing without torchrun."""
+    """Joins the group that torchrun describes in the environment, and leaves it at the end; alone, does nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return

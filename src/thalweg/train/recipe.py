@@ -41,9 +41,9 @@ class Recipe:
     def rate(self, step: int) -> float:
         """The learning rate of `step`, counted from 0.
 
-        After a linear warm-up: constant; step (a tenth after 1/2 and again after 3/4 of the run); linear to zero; cosine
-        to zero (Loshchilov and Hutter 2017, arXiv:1608.03983); one-cycle (Smith and Topin 2018, arXiv:1708.07120), which
-        warms up from 1/25 of the rate and ends near zero.
+        After a linear warm-up: constant; step (a tenth after 1/2 and again after 3/4 of the run); linear to zero;
+        cosine to zero (Loshchilov and Hutter 2017, arXiv:1608.03983); one-cycle (Smith and Topin 2018,
+        arXiv:1708.07120), which warms up from 1/25 of the rate and ends near zero.
         """
         warm = round(self.warmup * self.steps)
         if step < warm:

@@ -187,7 +187,8 @@ class Trainer:
     def _non_finite(self, phase: Phase) -> NonFinite:
         rows = tuple(self.stream.rows(self.step))
         return NonFinite(
-            f"The loss of phase '{phase.name}' became infinite or not a number at step {self.step}; the weights before it are kept.",
+            f"The loss of phase '{phase.name}' became infinite or not a number at step {self.step}; "
+            "the weights before it are kept.",
             cure="Give a smaller --lr, or --clip 1; if it stays, look at the pictures of that batch.",
             step=self.step,
             rows=rows,
