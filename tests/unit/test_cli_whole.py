@@ -172,6 +172,15 @@ def test_what_goes_wrong_has_its_code_and_says_what(words, code, said, run, tmp_
     assert "Traceback" not in shown.err and "unexpected" not in shown.err
 
 
+def test_export_writes_a_file_that_agrees_and_prints_where_it_is(run, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "digits.onnx"
+    assert cli.run(["export", str(run), "--out", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [str(path)] and path.is_file()
+    assert "same label in 100.00%" in shown.err
+
+
 def test_data_check_counts_every_picture_once_and_draws_a_batch(tmp_path, capsys):
     from PIL import Image
 
