@@ -77,7 +77,7 @@ def test_every_recipe_can_be_followed():
 
 
 def test_what_is_given_goes_before_the_recipe(tmp_path):
-    from thalweg.api import fresh_options
+    from thalweg.training import fresh_options
 
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD, encoding="utf-8")
