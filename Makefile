@@ -17,7 +17,7 @@ demo: $(VENV)/run.stamp
 	@rm -rf $(RUN) runs/demo-digits
 	$(BIN)/thalweg train classify digits --model lenet --epochs 12 --threads 1 --out $(RUN)
 	$(BIN)/thalweg data sample digits --count 10 --out runs/demo-digits
-	$(BIN)/thalweg predict $(RUN) runs/demo-digits --as-is
+	$(BIN)/thalweg predict $(RUN) runs/demo-digits
 	@echo "The report, for any browser: $(RUN)/report.html"
 
 test: $(VENV)/dev.stamp

@@ -86,7 +86,9 @@ def train(
     from . import api
 
     try:
-        training = api.training(data=data, recipe=recipe, out=out, resume=resume, **chosen)
+        training = api.training(
+            data=data, recipe=recipe, out=out, resume=resume, notice=lambda told: say(visible(told)), **chosen
+        )
     except NotFound as error:
         if task and os.path.exists(task):
             error.cure = f"Did you mean: thalweg train classify {task}"

@@ -137,9 +137,11 @@ def _as(value: Any, member: Any) -> tuple[bool, Any]:
 
 def describe(kind: Any) -> str:
     """A type in words: 'a whole number or auto'."""
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "none"}
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     told = []
     for member in members(kind):
+        if member is types.NoneType:  # what is not given; nobody has to be told
+            continue
         if typing.get_origin(member) is Literal:
             told.append(", ".join(typing.get_args(member)))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from . import options as settings
 from . import plan as planning
 from . import recipes, registry
 from .data.dataset import Data
+from .data.read import tell
 from .errors import DataError, NotFound, OptionError
 from .options import Options
 from .run import RunFolder, new_folder
@@ -39,6 +40,7 @@ class Planned:
         recipe: str | None = None,
         out: Any = None,
         resume: bool = False,
+        notice: Callable[[str], None] = tell,
         **given: Any,
     ):
         self._joined = ranks.joined(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -66,7 +68,7 @@ class Planned:
         chosen = registry.find_task(task)()
         if data is None and content.get("data", {}).get("in_memory"):
             raise DataError(f"{out} was trained on data in memory.", cure="Give the data again.")
-        loaded = data if isinstance(data, Data) else chosen.read(options, self.notices.append)
+        loaded = data if isinstance(data, Data) else chosen.read(options, notice)
         same_data(content, loaded)
         if folder is None:
             model = options.model or chosen.default_model
