@@ -1,8 +1,8 @@
 """A network as one ONNX file that takes pictures of any size, and proof that it answers as `thalweg predict` does.
 
-What stands between a decoded picture and the network is part of the file: the resizing of `data.images.fit`, with Pillow's
-triangle filter, its whole-number weights and its rounding after each of its two passes; then mean and deviation; softmax
-at the end. So nobody has to rebuild it, and what is compared is the whole way from the bytes of a picture file.
+What stands between a decoded picture and the network is part of the file: the resizing of `data.images.fit`, with
+Pillow's triangle filter, its whole-number weights and its rounding after each of two passes; then mean and deviation;
+softmax at the end. So nobody has to rebuild it, and what is compared is the whole way from the bytes of a picture file.
 """
 
 # N pictures, h w their extent, S side of what the network sees, C channels, K classes
@@ -15,7 +15,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
@@ -57,8 +57,8 @@ class Export:
 def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_NHWC: np.ndarray) -> Export:
     """Writes `network` with its preprocessing to `path` and compares its answers with those of `thalweg predict`.
 
-    `facts` are those of the task: classes, channels, size, mean and std (on the scale of 0 to 1), ink. `samples_NHWC` are
-    uint8 pictures of the network's size. The file takes `image` (N, h, w, C) uint8 and gives `probability` (N, K).
+    `facts` are those of the task: classes, channels, size, mean and std (on the scale of 0 to 1), ink. `samples_NHWC`
+    are uint8 pictures of the network's size. The file takes `image` (N, h, w, C) uint8 and gives `probability` (N, K).
     Raises DataError without samples, ResourceError for a package that is not installed and a file that cannot be
     written, ExportError where the network cannot be written as ONNX or answers otherwise; then no file is left.
     """
@@ -77,7 +77,7 @@ def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_N
             raise ExportError(
                 f"The exported model answers differently: probabilities differ by up to {difference:.2g}, and "
                 f"{agreement:.2%} of the labels are equal, on {count} pictures. Nothing was written.",
-                cure=f"At most {TOLERANCE:g} and all labels are accepted; look for what the network does only in PyTorch.",
+                cure=f"All labels and {TOLERANCE:g} are asked for; look for what the network does only in PyTorch.",
             )
         os.replace(draft, path)
         flush_folder(path.parent)
@@ -108,7 +108,7 @@ def serialised(network: nn.Module, facts: dict[str, Any]) -> bytes:
     import torch
 
     # extents that are equal to each other, or to the network's, would be taken for the only ones
-    size, dynamic = facts["size"][0], torch.export.Dim.DYNAMIC
+    size, free = facts["size"][0], dict(enumerate(map(torch.export.Dim, ("N", "h", "w"))))
     example = torch.zeros(2, size + 3, size + 5, facts["channels"], dtype=torch.uint8)
     try:
         with quiet(), torch.no_grad():
@@ -116,7 +116,7 @@ def serialised(network: nn.Module, facts: dict[str, Any]) -> bytes:
                 whole(network, facts),
                 (example,),
                 dynamo=True,
-                dynamic_shapes=({0: dynamic, 1: dynamic, 2: dynamic},),
+                dynamic_shapes=(free,),
                 input_names=["image"],
                 output_names=["probability"],
                 verbose=False,
@@ -128,13 +128,17 @@ def serialised(network: nn.Module, facts: dict[str, Any]) -> bytes:
         onnx.checker.check_model(model, full_check=True)
         return model.SerializeToString()
     except Exception as error:  # an exporter given a network it cannot follow may raise anything
-        reason = next(
-            (line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__
-        )
         raise ExportError(
-            f"This network cannot be written as ONNX: {reason.strip()}.",
+            f"This network cannot be written as ONNX: {first_line(error)}.",
             cure="It may only do what torch.onnx.export can follow: no Python that depends on values of tensors.",
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or that which it was raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
 
 @contextmanager
@@ -143,7 +147,7 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -202,7 +206,7 @@ def downwards_first() -> bool:
 
 
 def fitted(image_NhwC: Tensor, size: int, columns_first: bool) -> Tensor:
-    """The middle of each picture, its shorter side brought to `size` as by `data.images.fit`: (N, S, S, C) whole numbers.
+    """The middle of each picture, its shorter side brought to `size` as by `data.images.fit`: (N, S, S, C), 0 to 255.
 
     Double precision holds every sum of bytes times Pillow's weights exactly, so that not one level differs.
     """
@@ -221,7 +225,7 @@ def fitted(image_NhwC: Tensor, size: int, columns_first: bool) -> Tensor:
 
 
 def weights(length: int, start: Tensor, side: Tensor, size: int) -> Tensor:
-    """Pillow's weights (S, length) that bring `side` pixels from `start` on to `size`: triangles, wider when shrinking."""
+    """Pillow's weights (S, length) for `side` pixels from `start` on: triangles, wider when shrinking."""
     import torch
 
     scale = side / size
@@ -241,8 +245,8 @@ def compared(
 ) -> tuple[float, float, int]:
     """Largest difference of a probability, share of equal labels, number of pictures.
 
-    One side is what `thalweg predict --as-is` answers to PNG files of the samples and of the samples in other extents; the
-    other is onnxruntime, given the pixels of the same files, all of an extent at once and one by one.
+    One side is what `thalweg predict --as-is` answers to PNG files of the samples and of samples brought to other
+    extents; the other is onnxruntime, given the pixels of the same files, all of an extent at once and one by one.
     """
     import torch
 
@@ -287,15 +291,13 @@ def session(file: Path) -> Any:
     except OSError:
         raise
     except Exception as error:
-        raise ExportError(f"The exported model cannot be run: {str(error).splitlines()[0]}.") from error
+        raise ExportError(f"The exported model cannot be run: {first_line(error)}.") from error
 
     def answer(pixels_NhwC: np.ndarray) -> np.ndarray:
         try:
             return made.run(["probability"], {"image": pixels_NhwC})[0]
         except Exception as error:
             extent = "x".join(map(str, pixels_NhwC.shape))
-            raise ExportError(
-                f"The exported model refuses pictures of {extent}: {str(error).splitlines()[0]}."
-            ) from error
+            raise ExportError(f"The exported model refuses pictures of {extent}: {first_line(error)}.") from error
 
     return answer
