@@ -26,8 +26,9 @@ from . import options
 from .errors import Busy, ModelFileError, NotFound, OptionError, ResourceError
 
 FORMAT = 1
-#: what every run.json holds, and its kind
+#: what every run.json holds, what it comes to hold, and of which kind that is
 NEEDED = {"format": int, "task": str, "options": dict, "facts": dict}
+LATER = {"plan": dict, "data": dict, "versions": dict, "results": dict}
 RESTORE = "Restore it from a copy, or train again."
 
 
@@ -143,8 +144,9 @@ class RunFolder:
             raise ModelFileError(
                 f"{file} has format {content['format']}; this version reads up to {FORMAT}.", cure="Upgrade thalweg."
             )
-        for key, kind in NEEDED.items():
-            if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+        told = {**{key: {} for key in LATER}, **(content if isinstance(content, dict) else {})}
+        for key, kind in {**NEEDED, **LATER}.items():
+            if not isinstance(told.get(key), kind):
                 raise ModelFileError(f"{file} describes no run: '{key}' is missing or wrong.", cure=RESTORE)
         try:
             options.make(content["options"])

@@ -56,11 +56,11 @@ class Planned:
             raise NotFound(
                 f"There is no run in {out} to go on with.", cure="Give the folder of a run, or say what to train."
             )
-        if content.get("status") == "finished" and not set(given) & {"epochs", "steps"}:
-            self.session, self.folder, self.content = None, folder, content
-            return
         if content:
             task, options = content["task"], resumed_options(content, data, given)
+            if content.get("status") == "finished" and given.get("epochs") is None and given.get("steps") is None:
+                self.session, self.folder, self.content = None, folder, content
+                return
         else:
             task, options = fresh_options(task, data, recipe, given)
         planning.check(options)

@@ -248,6 +248,7 @@ def test_names_that_are_not_utf_8_come_back_as_they_were(tmp_path):
         (b'{"format": 1, "task": "classify", "options": {}}', "'facts'"),
         (b'{"format": 1, "task": "classify", "facts": {}, "options": {"warp": 9}}', "'warp'"),
         (b'{"format": 1, "task": "classify", "facts": {}, "options": {"epochs": "many"}}', "--epochs"),
+        (b'{"format": 1, "task": "classify", "facts": {}, "options": {}, "plan": []}', "'plan'"),
         (b'{"format": 2}', "format 2"),
     ],
 )
