@@ -72,7 +72,7 @@ def test_a_value_that_does_not_fit_is_named_with_what_is_taken(value, kind):
 
 
 def test_types_are_told_in_words():
-    assert describe(int | Literal["auto"] | None) == "a whole number or auto or none"
+    assert describe(int | Literal["auto"] | None) == "a whole number or auto"
     assert describe(float) == "a number" and describe(bool) == "true or false"
     assert describe(dict[str, int]) == "a mapping"
     assert members(int | None) == (int, type(None))

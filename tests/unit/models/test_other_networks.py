@@ -64,7 +64,8 @@ def test_a_convnet_that_cannot_be_is_refused(wrong):
 def test_a_convnet_reads_every_size(size, stem):
     network = convnet(channels=3, classes=4, size=size, widths=(4, 6, 8, 8), depth=2, stem=stem)
     assert network(torch.zeros(2, 3, size, size)).shape == (2, 4)
-    assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == 1 + 4 * 2
+    kinds = [type(m) for m in network.features if not isinstance(m, nn.MaxPool2d)]
+    assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * (1 + 4 * 2) + [nn.AdaptiveMaxPool2d, nn.Flatten]
 
 
 def test_a_convnet_of_one_width():
