@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -22,7 +23,8 @@ from . import recipes as recipe_files
 from . import registry
 from .data.dataset import Data
 from .data.read import tell
-from .errors import DataError, ModelFileError, NotFound, OptionError
+from .errors import DataError, ModelFileError, NotFound, OptionError, ResourceError
+from .leave import write_pictures
 from .predict import Prediction, Unreadable
 from .predict import predict as answer
 from .run import RunFolder
@@ -143,14 +145,21 @@ class Run:
             )
         return read
 
-    def evaluate(self, data: Any = None, split: str = "test") -> dict[str, Any]:
-        """{"split", "metrics", "data"} on the run's data or on other. Raises OptionError for an unknown split."""
+    def evaluate(self, data: Any = None, split: str = "test", save: Any = None) -> dict[str, Any]:
+        """{"split", "metrics", "data"} on the run's data or on other; pictures of it into the folder `save`, if given.
+
+        Raises OptionError for an unknown split, DataError for one without examples.
+        """
         read = self.read(data)
         if split not in read.splits:
             raise OptionError(f"--split {split} is none.", cure="Give train, valid or test.")
         if not len(read.splits[split]):
             raise DataError(f"{read.name} has no examples in its {split} set.")
-        results, _ = self.task.score(self.network, read.splits[split], self.facts, torch.device("cpu"))
+        results, outcome = self.task.score(self.network, read.splits[split], self.facts, torch.device("cpu"))
+        if save is not None:
+            history = self.folder.metrics()
+            drawn = self.task.pictures(self.network, read, self.facts, self.options, outcome, history)
+            write_pictures(RunFolder(save), drawn)
         return {"split": split, "metrics": results, "data": read.name}
 
     def predict(
@@ -169,14 +178,24 @@ class Run:
         )
 
     def export(self, format: str = "onnx", out: Any = None) -> Export:
-        """Writes the network with its preprocessing, and proves that it answers alike. Raises ExportError."""
+        """Writes the network with its preprocessing, and proves that it answers alike. Raises ExportError.
+
+        The proof is on pictures of the test set, or on noise where the data is not at hand. Without `out` the file goes
+        into the run, or here for a network that comes with the package.
+        """
         from .export import export_onnx
 
         if format != "onnx":
             raise OptionError(f"--format {format} is not known.", cure="Give onnx.")
-        test = self.read().test
-        path = Path(out) if out is not None else self.path / "model.onnx"
-        return export_onnx(self.network, self.facts, path, test.images[:64])
+        try:
+            samples = self.read().test.images[:64]
+        except (DataError, NotFound, ResourceError) as error:
+            tell(f"The proof is on noise, because the data is not at hand: {error.message}")
+            shape = (64, *self.facts["size"], self.facts["channels"])
+            samples = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        here = self.path in shipped().values()
+        path = Path(out) if out is not None else Path(f"{self.path.name}.onnx") if here else self.path / "model.onnx"
+        return export_onnx(self.network, self.facts, path, samples)
 
     def summary(self) -> list[str]:
         """The result in words."""

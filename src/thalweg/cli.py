@@ -114,6 +114,7 @@ def evaluate(
     run: RunName,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="other data than the run's own")] = None,
     split: Annotated[str, typer.Option(metavar="train|valid|test", help="which part of the data")] = "test",
+    save: Annotated[str | None, typer.Option(metavar="DIR", help="write pictures of it into DIR/pictures")] = None,
     json: Json = False,
 ) -> None:
     """Measure a run on its test set, or on other data.
@@ -124,7 +125,7 @@ def evaluate(
     """
     from . import api
 
-    found = api.load(run).evaluate(data=data, split=split)
+    found = api.load(run).evaluate(data=data, split=split, save=save)
     if json:
         return out(as_json({"split": found["split"], "metrics": found["metrics"]}))
     out(f"{figure(found['data'])}, {found['split']}")

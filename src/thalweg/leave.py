@@ -17,12 +17,17 @@ def pictures_and_report(folder: RunFolder, content: dict[str, Any], drawn: dict[
     from .card import card
     from .report import report, story
 
+    write_pictures(folder, drawn)
+    folder.write_file("report.html", report(story(content, drawn)).encode())
+    folder.write_file("MODEL_CARD.md", card(content).encode())
+
+
+def write_pictures(folder: RunFolder, drawn: dict[str, Image.Image]) -> None:
+    """pictures/NAME.png for every picture. Raises ResourceError where the disk is full."""
     for name, picture in drawn.items():
         file = io.BytesIO()
         picture.save(file, "PNG")
         folder.write_file(f"pictures/{name}.png", file.getvalue())
-    folder.write_file("report.html", report(story(content, drawn)).encode())
-    folder.write_file("MODEL_CARD.md", card(content).encode())
 
 
 def tensorboard_writer(folder: Path) -> Any:

@@ -211,3 +211,9 @@ def test_listings_name_what_there_is(capsys):
     for verb, name in (("models", "lenet"), ("data list", "mnist")):
         assert cli.run([*verb.split(), "--json"]) == 0
         assert name in [row["name"] for row in json.loads(capsys.readouterr().out)]
+
+
+def test_evaluate_draws_where_it_is_asked_to(run, tmp_path, capsys):
+    assert cli.run(["evaluate", str(run), "--save", str(tmp_path / "seen")]) == 0
+    drawn = {path.stem for path in (tmp_path / "seen" / "pictures").glob("*.png")}
+    assert drawn == {"curves", "confusion", "classes", "mistakes", "calibration", "batch", "filters"}
