@@ -242,7 +242,10 @@ def test_evaluate_prints_one_object(api, capsys):
     shown = capsys.readouterr()
     found = json.loads(shown.out, parse_constant=pytest.fail)
     assert found == {"split": "valid", "metrics": {"accuracy": 0.98, "loss": None, "top5": None}}
-    assert api.calls == [("load", ("runs/a",), {}), ("evaluate", (), {"data": "photos", "split": "valid", "save": None})]
+    assert api.calls == [
+        ("load", ("runs/a",), {}),
+        ("evaluate", (), {"data": "photos", "split": "valid", "save": None}),
+    ]
 
 
 def test_evaluate_prints_a_table(api, capsys):
