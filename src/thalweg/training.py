@@ -43,19 +43,17 @@ class Planned:
         notice: Callable[[str], None] = tell,
         **given: Any,
     ):
+        self.notices: list[str] = []
         self._joined = ranks.joined(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self._joined.__enter__()
-        self.notices: list[str] = []
-        folder = RunFolder(out) if out is not None else None
-        if resume and folder is None:
-            raise OptionError(
-                "--resume needs to know which run to go on with.", cure="Give --out with the run's folder."
-            )
-        content = folder.read() if resume and folder.exists else {}
-        if resume and not content and data is None and recipe is None and not given:
-            raise NotFound(
-                f"There is no run in {out} to go on with.", cure="Give the folder of a run, or say what to train."
-            )
+        try:
+            self._prepare(task, data, recipe, RunFolder(out) if out is not None else None, resume, notice, given)
+        except BaseException:
+            self._joined.__exit__(None, None, None)
+            raise
+
+    def _prepare(self, task, data, recipe, folder, resume, notice, given) -> None:
+        content = self._found(folder, recipe, resume, new=data is not None or recipe is not None or bool(given))
         if content:
             task, options = content["task"], resumed_options(content, data, given)
             if content.get("status") == "finished" and given.get("epochs") is None and given.get("steps") is None:
@@ -67,16 +65,12 @@ class Planned:
         self._set_threads(options, content)
         chosen = registry.find_task(task)()
         if data is None and content.get("data", {}).get("in_memory"):
-            raise DataError(f"{out} was trained on data in memory.", cure="Give the data again.")
+            raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
         loaded = data if isinstance(data, Data) else chosen.read(options, notice)
         same_data(content, loaded)
         if folder is None:
-            model = options.model or chosen.default_model
-            folder = (
-                new_folder(f"{task}-{loaded.name}-{model}".replace("/", "-"))
-                if ranks.rank() == 0
-                else RunFolder("runs/.rank")
-            )
+            name = f"{task}-{loaded.name}-{options.model or chosen.default_model}".replace("/", "-")
+            folder = new_folder(name) if ranks.rank() == 0 else RunFolder("runs/.rank")
         if ranks.rank() == 0:
             folder.claim(resume)
         content = content or first_content(task, options, recipe, loaded, in_memory=isinstance(data, Data))
@@ -86,6 +80,27 @@ class Planned:
             folder.release()
             raise
         self.folder, self.content = folder, content
+
+    def _found(self, folder: RunFolder | None, recipe: str | None, resume: bool, new: bool) -> dict[str, Any]:
+        """run.json of the run to go on with; empty for a new run."""
+        if not resume:
+            return {}
+        if folder is None:
+            raise OptionError(
+                "--resume needs to know which run to go on with.", cure="Give --out with the run's folder."
+            )
+        content = folder.read() if folder.exists else {}
+        if not content and not new:
+            raise NotFound(
+                f"There is no run in {folder.path} to go on with.",
+                cure="Give the folder of a run, or say what to train.",
+            )
+        if content and recipe is not None and recipe != content.get("recipe"):
+            raise OptionError(
+                f"--recipe {recipe} is not what {folder.path} was begun with ({content.get('recipe')}).",
+                cure="Leave it out to go on, or train anew into another --out.",
+            )
+        return content
 
     def _set_threads(self, options: Options, content: dict[str, Any]) -> None:
         """Sums in another order give other last bits, so a resumed run keeps its number of threads."""

@@ -217,3 +217,14 @@ def test_evaluate_draws_where_it_is_asked_to(run, tmp_path, capsys):
     assert cli.run(["evaluate", str(run), "--save", str(tmp_path / "seen")]) == 0
     drawn = {path.stem for path in (tmp_path / "seen" / "pictures").glob("*.png")}
     assert drawn == {"curves", "confusion", "classes", "mistakes", "calibration", "batch", "filters"}
+
+
+def test_another_recipe_than_the_run_was_begun_with_is_refused(run, capsys):
+    assert cli.run(["train", "--recipe", "mnist-mlp", "--out", str(run), "--resume"]) == 2
+    assert "--recipe mnist-mlp is not what" in capsys.readouterr().err
+
+
+def test_there_must_be_a_run_to_go_on_with(tmp_path, capsys):
+    assert cli.run(["train", "--resume", "--out", str(tmp_path / "none")]) == 2
+    assert "There is no run" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

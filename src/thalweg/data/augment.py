@@ -21,7 +21,7 @@ AMOUNTS = {
     "rotate": (10.0, "largest angle in degrees"),
     "scale": (0.1, "largest change of size, as a share"),
     "shear": (0.1, "largest slant, as a share of the height"),
-    "elastic": (1.5, "typical shift of each part in pixels, as of rubber (Simard et al. 2003)"),
+    "elastic": (1.0, "typical shift of each part in pixels, as of rubber (Simard et al. 2003)"),
     "thickness": (0.3, "share of the pictures whose strokes are made thinner or thicker"),
     "flip": (0.5, "share of the pictures that are mirrored"),
     "cutout": (0.25, "side of the square that is blanked, as a share (DeVries and Taylor 2017)"),

@@ -111,7 +111,10 @@ class Trainer:
         return zlib.crc32(f"{self.recipe.seed}/{self.step}/{ranks.rank()}".encode())
 
     def report(self) -> Report:
-        """The means since the last report; begins a new one. The only place where the host waits for the device."""
+        """The means since the last report; begins a new one. The only place where the host waits for the device.
+
+        Raises NonFinite where a loss on another device than the processor was no number: there it is seen only now.
+        """
         means = {}
         for phase in self.phases:
             items = float(self.sums.get(f"{phase.name}/items", 0.0))
@@ -121,6 +124,8 @@ class Trainer:
         if "fit" in means:
             means = {"loss": means.pop("fit"), **means}
         self.sums = {}
+        if self.device.type != "cpu" and not all(map(math.isfinite, means.values())):
+            raise self._non_finite(self.phases[0])
         return Report(self.step, means, self.recipe.rate(self.step - 1))
 
     def update(self, phase: Phase, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor | int]:
