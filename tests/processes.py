@@ -25,7 +25,9 @@ if os.name != "posix":
 
 PACKAGE = str(Path(thalweg.__file__).parent)
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["thalweg.api", "thalweg.cli", "thalweg.data.named", "sklearn.datasets", "pytest"])
+SERVER.set_forkserver_preload(
+    ["thalweg.api", "thalweg.cli", "thalweg.data.named", "sklearn.datasets", "torch._dynamo", "pytest"]
+)
 
 
 @dataclass

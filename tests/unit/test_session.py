@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from tests.folders import content, remains, snapshot
 from thalweg import api, leave, session
 from thalweg.errors import Busy, DataError, ModelFileError, NonFinite, OptionError, ResourceError, Stopped
 from thalweg.tasks.classify import Classify
@@ -62,23 +63,6 @@ def stopped(training: api.Training) -> Stopped:
         for _ in training:
             pass
     return raised.value
-
-
-def content(out: Path) -> dict:
-    return json.loads((out / "run.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-
-
-def remains(out: Path) -> dict:
-    """What equal runs have in common, bit for bit."""
-    results = {k: v for k, v in content(out)["results"].items() if k != "seconds"}
-    (*_, last) = sorted((out / "state").iterdir())
-    files = [out / "weights.safetensors", out / "metrics.jsonl", last / "tensors.safetensors", last / "state.json"]
-    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    return {"results": results, "last": last.name, **sums}
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +193,7 @@ def test_a_run_that_failed_over_its_report_makes_it_when_it_goes_on(tmp_path, wh
     def fail(*_):
         raise RuntimeError("no fonts")
 
+    monkeypatch.setattr(Classify, "pictures", lambda *_: {})
     with monkeypatch.context() as patch:
         patch.setattr(leave, "pictures_and_report", fail)
         with pytest.raises(RuntimeError, match="no fonts"):
@@ -335,7 +320,7 @@ def test_threads_are_kept_when_a_run_goes_on(tmp_path):
 
 def test_a_time_is_planned_once_and_then_kept(tmp_path):
     out = tmp_path / "a"
-    training = begin(out, epochs=None, time="1s")
+    training = begin(out, epochs=None, time="0.5s")
     steps = training.plan["recipe"]["steps"]
     assert steps > 1
     stopped(at_step(training, 2, terminate))

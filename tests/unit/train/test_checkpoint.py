@@ -222,7 +222,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
 # --- damaged ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path):
+def test_flipped_bits_and_cuts_anywhere_are_noticed(tmp_path):
     saved = checkpoint.save(tmp_path, 5, state(5))
     draw = random.Random(0)
     for file in sorted(saved.iterdir()):
