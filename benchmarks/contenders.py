@@ -24,6 +24,7 @@ TIME = {
 
 THROUGHPUT = {
     OURS: "thalweg_lenet.py",
+    "Thalweg, float32": "thalweg_lenet.py --precision float32",
     "PyTorch example loop": "lenet_pytorch.py",
     "Keras 3 (JAX)": "lenet_keras.py",
 }
