@@ -218,6 +218,7 @@ class Session:
         if self.standing.best_weights:
             network.load_state_dict(self.standing.best_weights)
         if ranks.rank() > 0:
+            ranks.agree(False)  # all leave together: a process that goes while others work can tear them down
             return
         network.eval()
         self.content["weights_sha256"] = self.folder.write_weights(network.state_dict())
@@ -239,6 +240,7 @@ class Session:
             leave.pictures_and_report(self.folder, self.content, drawn)
         self._describe("finished")
         self.finishing = False
+        ranks.agree(False)
         yield self._progress(Report(self.trainer.step, {}, 0.0), time.monotonic(), self.trainer.step, None)
 
     def _restore(self, state: dict[str, Any]) -> None:
