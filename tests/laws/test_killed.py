@@ -81,6 +81,23 @@ def test_a_kill_anywhere_between_training_and_the_end_loses_nothing(whole, tmp_p
         assert sorted(p.name for p in out.iterdir() if p.name != ".lock") == FILES
 
 
+def die_in_the_report() -> None:
+    """Kills the process when its pictures are drawn and its report is to be written."""
+    from thalweg import leave
+
+    leave.pictures_and_report = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_kill_before_the_report_is_made_good(tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "classify", "digits", "--model", "perceptron", "--steps", "50", "--out", out]
+    assert thalweg_in(tmp_path / "notes", *words, before=die_in_the_report).code == -signal.SIGKILL
+    assert content(out)["results"] and not (out / "report.html").exists()
+    assert go_on(out).code == 0
+    assert (out / "report.html").is_file() and (out / "MODEL_CARD.md").is_file()
+    assert "finished already" in go_on(out).err
+
+
 # --- asked to stop ---------------------------------------------------------------------------------------------------
 
 

@@ -171,6 +171,17 @@ def test_a_signal_while_scores_are_taken_stops_and_loses_nothing(call, whole, tm
     assert remains(tmp_path / "a") == remains(whole)
 
 
+@posix
+def test_a_signal_after_the_last_step_is_not_lost(tmp_path, whole):
+    with pytest.raises(Stopped):
+        for progress in begin(tmp_path / "a"):
+            if progress.step == progress.steps and progress.valid:
+                terminate()
+    assert content(tmp_path / "a")["status"] == "stopped"
+    finish(tmp_path / "a", resume=True)
+    assert remains(tmp_path / "a") == remains(whole)
+
+
 def test_a_training_outside_the_main_thread_leaves_signals_alone(tmp_path, whole):
     worker = threading.Thread(target=finish, args=(tmp_path / "a",))
     worker.start()
