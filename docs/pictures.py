@@ -1,6 +1,6 @@
 """Draws the pictures of the README: a run on the digits that come along, and a drawing of our own, asked about.
 
-    python docs/pictures.py
+python docs/pictures.py
 """
 
 from __future__ import annotations
