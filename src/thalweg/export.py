@@ -179,7 +179,7 @@ def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
     """A module from bytes (N, h, w, C) of any extent to probabilities (N, K)."""
     import torch
 
-    from .tasks.classify import normalised
+    from .tasks.classify import normalised, probabilities
 
     size, columns_first = facts["size"][0], downwards_first()
 
@@ -190,7 +190,7 @@ def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
 
         def forward(self, image_NhwC: Tensor) -> Tensor:
             seen_NSSC = fitted(image_NhwC, size, columns_first)
-            return self.network(normalised(seen_NSSC, facts)).float().softmax(1)
+            return probabilities(self.network, normalised(seen_NSSC, facts), facts.get("views", "one"))
 
     return Whole().eval()
 

@@ -46,6 +46,10 @@ class Options:
     augment: Annotated[
         str, "comma-separated: shift, rotate, scale, shear, elastic, thickness, flip, cutout, as shift=3; or none"
     ] = "none"
+    views: Annotated[
+        Literal["one", "mirrored", "shifted"],
+        "when answering: the picture, also its mirror image, or both also shifted by a pixel; answers are averaged",
+    ] = "one"
     patience: Annotated[int | None, "stop after this many epochs without a better validation score; keeps the best"] = (
         None
     )

@@ -65,7 +65,7 @@ class Session:
         self.task, self.options, self.data = task, options, data
         self.folder, self.content, self.notice = folder, content, notice
         self.begun = time.monotonic()
-        self.facts = content.get("facts") or task.facts(data)
+        self.facts = content.get("facts") or {**task.facts(data), "views": options.views}
         self.device = planning.choose_device(options)
         self.standing, self.finishing = Standing(), False
         self._prepare()
@@ -76,6 +76,7 @@ class Session:
         entry = find_model(self.model_name, self.task.name)
         network = entry(**{**self.task.arguments(self.facts), **self.options.arguments})
         network = network.to(self.device, memory_format=torch.channels_last)
+        self.task.initialise(network, self.data, self.facts, self.device)
         self.parameters = sum(w.numel() for w in network.parameters())
         objective = self.task.objective(network, self.facts, self.options).to(self.device)
         augment = self.task.augment(self.facts, self.options)

@@ -1,4 +1,5 @@
-"""The activation functions of the talk, by name. None ever falls, so a maximum may be taken before or after it."""
+"""Activation functions by name: the seven of the talk, none of which ever falls, so that a maximum may be taken before or
+after them, and five that came later."""
 
 from __future__ import annotations
 
@@ -45,9 +46,20 @@ ACTIVATIONS = {
     "relu": nn.ReLU,
 }
 
+#: Maas et al. 2013; Clevert et al. 2016 (arXiv:1511.07289); Hendrycks and Gimpel 2016 (arXiv:1606.08415); Ramachandran
+#: et al. 2017 (arXiv:1710.05941); Dugas et al. 2001. GELU and SiLU fall a little left of zero.
+MODERN = {
+    "leaky-relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+}
+
 
 def activation(name: str) -> nn.Module:
     """A layer that applies the named activation. Raises NotFound, with the nearest names."""
-    if name not in ACTIVATIONS:
-        raise NotFound.among("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]()
+    known = {**ACTIVATIONS, **MODERN}
+    if name not in known:
+        raise NotFound.among("activation", name, known)
+    return known[name]()

@@ -44,6 +44,9 @@ class Task(ABC):
     def arguments(self, facts: Facts) -> dict[str, Any]:
         """The arguments that follow from the data, for the builder of a model."""
 
+    def initialise(self, network: nn.Module, data: Data, facts: Facts, device: Any) -> None:
+        """Sets what a new network takes from data before it is trained; most take nothing."""
+
     @abstractmethod
     def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
         """What is minimised."""

@@ -89,6 +89,13 @@ class Classify(Task):
         """channels, classes and size."""
         return {"channels": facts["channels"], "classes": len(facts["classes"]), "size": facts["size"][0]}
 
+    def initialise(self, network: nn.Module, data: Data, facts: Facts, device: Any) -> None:
+        """Lets a network that can begin from data, such as one with whitening filters, see up to 5,000 pictures."""
+        if hasattr(network, "initialise_from"):
+            rows = slice(None, None, max(1, len(data.train) // 5000))
+            images = torch.from_numpy(data.train.images[rows].copy()).to(device)
+            network.initialise_from(normalised(images, facts))
+
     def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
         """Cross-entropy, or squared error, of one network; the part `accuracy` is that of the training batches."""
         function, smoothing = LOSSES[options.loss], options.smoothing
@@ -121,7 +128,7 @@ class Classify(Task):
     def infer(self, network: nn.Module, batch: Batch, facts: Facts) -> Tensor:
         """Probabilities (B, K) in single precision."""
         with torch.inference_mode():
-            return network(normalised(batch["image"], facts)).float().softmax(1)
+            return probabilities(network, normalised(batch["image"], facts), facts.get("views", "one"))
 
     def score(self, network: nn.Module, split: Split, facts: Facts, device: Any) -> tuple[dict[str, Any], Outcome]:
         """Accuracy, top-5, loss, F1, calibration … of the network in evaluation mode."""
@@ -187,6 +194,24 @@ class Classify(Task):
             return pixels(fit(flat(picture), size), channels)
         except Unreadable as error:
             raise DataError(str(error)) from error
+
+
+def probabilities(network: nn.Module, x_BCHW: Tensor, views: str = "one") -> Tensor:
+    """(B, K): softmax of the logits, averaged over views: the pictures, mirrored, moved a pixel up-left and down-right.
+
+    Moving repeats the outermost pixels by reflection (Jordan 2024, arXiv:2404.00498, section 3.6: half the weight to the
+    pictures in place).
+    """
+    logits_BK = network(x_BCHW).float()
+    if views != "one":
+        logits_BK = (logits_BK + network(x_BCHW.flip(3)).float()) / 2
+    if views == "shifted":
+        height, width = x_BCHW.shape[2:]
+        padded = nn.functional.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
+        moved = [padded[:, :, y : y + height, x : x + width] for y, x in ((0, 0), (2, 2))]
+        shifted_BK = sum(network(x).float() + network(x.flip(3)).float() for x in moved) / 4
+        logits_BK = (logits_BK + shifted_BK) / 2
+    return logits_BK.softmax(1)
 
 
 def bytes_of(array: np.ndarray) -> np.ndarray:

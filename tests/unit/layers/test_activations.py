@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from thalweg.errors import NotFound
-from thalweg.layers.activations import ACTIVATIONS, activation
+from thalweg.layers.activations import ACTIVATIONS, MODERN, activation
 
 POINTS = np.array([-30.0, -2.5, -1.0, -1e-3, 0.0, 1e-3, 0.7, 1.0, 4.0, 30.0])
 
@@ -22,17 +24,27 @@ FORMULAS = {
 }
 
 
-def test_there_are_the_seven_of_the_talk():
+LATER = {
+    "leaky-relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "gelu": lambda x: x / 2 * (1 + np.array([math.erf(v / math.sqrt(2)) for v in x])),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(0, x),
+}
+
+
+def test_there_are_the_seven_of_the_talk_and_five_later_ones():
     assert list(ACTIVATIONS) == list(FORMULAS)
+    assert list(MODERN) == list(LATER)
 
 
-@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("name", [*FORMULAS, *LATER])
 def test_values_are_those_of_the_formula(name):
     found = activation(name)(torch.tensor(POINTS)).numpy()
-    np.testing.assert_allclose(found, FORMULAS[name](POINTS), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(found, {**FORMULAS, **LATER}[name](POINTS), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [n for n in FORMULAS if n != "step"])
+@pytest.mark.parametrize("name", [n for n in [*FORMULAS, *LATER] if n != "step"])
 def test_derivatives_are_those_of_finite_differences(name):
     """Away from 0, where ReLU has none."""
     x = torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=torch.float64, requires_grad=True)
