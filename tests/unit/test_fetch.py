@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import http.server
 import os
 import queue
 import subprocess
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import thalweg.fetch
+from tests.servers import serving
 from thalweg.errors import DataError, OptionError, ResourceError
 from thalweg.fetch import cache_folder, fetch, is_offline
 
@@ -22,59 +22,10 @@ SHA256, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdiges
 QUICK = {"pause": 0.01}
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; the server's `plan` says what goes wrong with each request, in order."""
-
-    def do_GET(self):
-        server = self.server
-        server.asked.append((self.path, self.headers.get("Range")))
-        plan = server.plan.pop(0) if server.plan else {}
-        if self.path == "/missing" or plan.get("status"):
-            self.send_error(plan.get("status", 404))
-            return
-        if self.path == "/moved":
-            self.send_response(302)
-            self.send_header("Location", server.target)
-            self.end_headers()
-            return
-        start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") and server.ranges else 0
-        if start >= len(CONTENT) and start:
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        shift = plan.get("shift", 0)
-        if start:
-            self.send_header("Content-Range", f"bytes {start + shift}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        if plan.get("length", True):
-            self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.end_headers()
-        server.may_go_on.wait(60)
-        body = CONTENT[start:]
-        self.wfile.write(body[: plan.get("cut", len(body))])
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.delenv("THALWEG_OFFLINE", raising=False)
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.handle_error = lambda *arguments: None
-    made.plan, made.asked, made.ranges, made.may_go_on = [], [], True, threading.Event()
-    made.may_go_on.set()
-    made.url = f"http://127.0.0.1:{made.server_port}"
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    with serving(CONTENT, monkeypatch) as made:
+        yield made
 
 
 def left(folder: Path) -> list[str]:
@@ -151,6 +102,16 @@ def test_a_wrong_sum_leaves_nothing_and_says_both(server, tmp_path):
             fetch(f"{server.url}/x", tmp_path / "x", **sums)
         assert str(tmp_path / "x") in error.value.cure
         assert not [n for n in left(tmp_path) if not n.endswith(".lock")]
+
+
+def test_the_beginning_of_a_sum_is_enough_unless_it_is_too_short(server, tmp_path):
+    fetch(f"{server.url}/x", tmp_path / "x", sha256=SHA256[:8].upper(), md5=MD5[:12])
+    assert (tmp_path / "x").read_bytes() == CONTENT
+    with pytest.raises(DataError, match=f"is {SHA256}, expected {'0' * 8}…"):
+        fetch(f"{server.url}/x", tmp_path / "y", sha256="0" * 8)
+    for short in (SHA256[:7], "0"):
+        with pytest.raises(OptionError, match="fewer than 8 digits"):
+            fetch(f"{server.url}/x", tmp_path / "z", sha256=short)
 
 
 def test_a_wrong_size_is_refused_early(server, tmp_path):
