@@ -11,6 +11,8 @@ from .console import as_json, figure, out, table
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="see `thalweg weights list`")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="imagenet, or imagenet-v2 where there are two")]
 
+HEADINGS = ("model", "weights", "parameters (M)", "MB", "top-1 %", "top-5 %", "on this machine")
+
 weights = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 
@@ -34,9 +36,7 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
     rows = api.weights_list()
     if json:
         return out(as_json(rows, indent=2))
-    for line in table(
-        ("model", "weights", "MB", "parameters", "top-1 %", "top-5 %", "here"), [_cells(row) for row in rows]
-    ):
+    for line in table(HEADINGS, [_cells(row) for row in rows]):
         out(line)
     for licence in dict.fromkeys(row["licence"] for row in rows):
         out()
@@ -44,10 +44,9 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
-    """A row of the table. Sizes are in millions of bytes and of parameters."""
-    size = f"{row['megabytes'] * 2**20 / 1e6:.1f}".rjust(5)
-    accuracy = [f"{row[key]:.2f}" for key in ("top1", "top5")]
-    return [row["model"], row["weights"], size, f"{row['parameters'] / 1e6:.1f} M", *accuracy, row["where"] or "no"]
+    """A row of the table; parameters in millions, size in millions of bytes."""
+    sizes = [row["parameters"] / 1e6, round(row["megabytes"] * 2**20 / 1e6, 1)]
+    return [row["model"], row["weights"], *sizes, row["top1"], row["top5"], "here" if row["where"] else "no"]
 
 
 @weights.command("pull")

@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .errors import ModelFileError, OptionError
 
@@ -24,6 +25,8 @@ INSIDE = ("state_dict", "model")
 WRAPPER = "module."
 #: a counter that old files and frozen batch norms do not have, and that evaluating does not need
 COUNTER = "num_batches_tracked"
+#: methods of a tensor that fill it with random numbers
+DRAWING = ("normal_", "uniform_", "trunc_normal_")
 OTHER = "Give the weights of this very model, or build the model with the arguments that it was trained with."
 
 
@@ -77,7 +80,8 @@ def _pickled(path: Path) -> Any:
                 cure="Where you trust it, write its weights alone: torch.save(network.state_dict(), FILE).",
             ) from None
         raise ModelFileError(
-            f"{path} is broken, or no file of torch.save ({type(error).__name__}); nothing of it was run.", cure="Fetch or copy it again."
+            f"{path} is broken, or no file of torch.save ({type(error).__name__}); nothing of it was run.",
+            cure="Fetch or copy it again.",
         ) from None
 
 
@@ -104,6 +108,20 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in content.items()}
 
 
+class Undrawn(TorchFunctionMode):
+    """`with Undrawn():` networks are built without drawing the numbers that all are replaced by weights afterwards.
+
+    They hold whatever the memory held. Of the second and more that building a VGG-16 takes, most is for these numbers.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        drawn = getattr(function, "__module__", None) == "torch.nn.init" or function.__name__ in DRAWING
+        if drawn:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
+
+
 def load_exactly(
     network: nn.Module, tensors: dict[str, Tensor], where: Path, *, replace_head: bool = False
 ) -> list[str]:
@@ -114,7 +132,7 @@ def load_exactly(
     """
     wanted = network.state_dict()
     given = {name: value for name, value in tensors.items() if name in wanted or not name.endswith(COUNTER)}
-    heads = tuple(f"{name}." for name in last_layers(network))
+    heads = tuple(f"{name}." for name in last_layers(network)) if wanted else ()
     kept = []
     for name, value in wanted.items():
         if name not in given and name.endswith(COUNTER):
@@ -152,20 +170,23 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Module]:
     """
     names = {module: name for name, module in network.named_modules()}
     head = getattr(network, "head", None)
-    inside = head if isinstance(head, nn.Module) else network
-    layers = [module for module in inside.modules() if any(True for _ in module.parameters(recurse=False))]
-    if not layers:
-        raise OptionError(f"{type(inside).__name__} has no layer with weights.", cure="Choose another model.")
-    return names[layers[-1]], layers[-1]
+    for inside in (head, network):
+        layers = [layer for layer in inside.modules() if _weighted(layer)] if isinstance(inside, nn.Module) else []
+        if layers:
+            return names[layers[-1]], layers[-1]
+    raise OptionError(f"{type(network).__name__} has no layer with weights.", cure="Choose another model.")
 
 
 def last_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The last layer, and with it that of an Inception's auxiliary head, by name; empty without weights."""
-    if not any(True for _ in network.parameters()):
-        return {}
+    """The last layer, and with it that of an Inception's auxiliary head, by name. Raises what `last_layer` raises."""
     found = dict([last_layer(network)])
     auxiliary = getattr(network, "AuxLogits", None)
     if isinstance(auxiliary, nn.Module):
         name, layer = last_layer(auxiliary)
         found[f"AuxLogits.{name}"] = layer
     return found
+
+
+def _weighted(layer: nn.Module) -> bool:
+    """Whether a layer has parameters of its own, not only in layers inside it."""
+    return next(layer.parameters(recurse=False), None) is not None

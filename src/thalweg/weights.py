@@ -163,9 +163,10 @@ def resolve(
             f"{path} is not a run: there is no run.json in it.", cure="Give a run's folder or a weights file."
         )
     names = [name for other, name in PUBLISHED if other == model]
+    published = did_you_mean(weights, names) if names else f"None are published for {model}."
     raise NotFound(
-        f"There are no weights '{weights}' for {model}.",
-        cure=f"{did_you_mean(weights, names)} A weights file or a run's folder can be given as well.",
+        f"There are no weights '{weights}' for {model}, and no such file or run.",
+        cure=f"{published} A weights file or a run's folder can be given as well.",
     )
 
 
