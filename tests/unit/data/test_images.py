@@ -2,10 +2,13 @@
 
 import io
 import struct
+from fractions import Fraction
 
 import corpus
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from thalweg.data import images
@@ -150,6 +153,54 @@ def test_a_large_photograph_keeps_its_look_when_decoded_at_a_fraction():
     exact = Image.open(io.BytesIO(content)).convert("RGB")
     expected = np.asarray(images.fit(exact, 32)).astype(int)
     assert np.abs(decode(content, size=32).astype(int) - expected).mean() < 2
+
+
+def with_margin(picture: Image.Image, size: int, resize: int) -> np.ndarray:
+    """The usual form for ImageNet, in two whole steps: all of the picture resized, then the middle of its array."""
+    wide, high = (round(Fraction(resize * extent, min(picture.size))) for extent in picture.size)
+    left, top = (round(Fraction(extent - size, 2)) for extent in (wide, high))
+    whole = np.asarray(picture.resize((wide, high), Image.Resampling.BILINEAR))
+    return whole[top : top + size, left : left + size]
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 48), st.integers(0, 16))
+@settings(max_examples=60, deadline=None)
+def test_with_a_margin_the_whole_is_resized_and_its_middle_cut_out(width, height, size, more):
+    width, height = min(width, 8 * height), min(height, 8 * width)
+    picture = corpus.picture(7, (width, height))
+    got = np.asarray(images.fit(picture, size, size + more))
+    assert np.array_equal(got, with_margin(picture, size, size + more))
+
+
+def test_a_margin_is_cut_off_all_around():
+    framed = np.zeros((64, 96), np.uint8)
+    framed[8:56, 24:72] = 255
+    assert (decode(saved(framed, "PNG"), size=48, resize=64) == 255).all()
+    assert decode(saved(framed, "PNG"), size=64, resize=64).min() == 0
+
+
+@pytest.mark.parametrize("extent", [(4, 3000), (3000, 4)])
+def test_a_strip_is_not_resized_whole(extent):
+    shades = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (3000, 4))
+    strip = Image.fromarray(np.ascontiguousarray(shades if extent[1] == 3000 else shades.T))
+    got = np.asarray(images.fit(strip, 24, 28)).astype(int)
+    assert np.abs(got - with_margin(strip, 24, 28)).max() <= 1
+    assert decode(saved(np.zeros((1, 60_000), np.uint8), "PNG"), 3, 224, resize=256).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("extent, exact", [((380, 284), True), ((403, 301), True), ((1200, 896), False)])
+def test_a_photograph_is_decoded_at_a_fraction_where_that_leaves_enough(extent, exact):
+    content = corpus.encoded(corpus.picture(5, extent), "JPEG", quality=92)
+    expected = with_margin(Image.open(io.BytesIO(content)).convert("RGB"), 56, 64).astype(int)
+    differences = np.abs(decode(content, 3, 56, resize=64).astype(int) - expected)
+    assert differences.max() == 0 if exact else 0 < differences.mean() < 0.5
+
+
+def test_a_fraction_keeps_the_proportions():
+    for extent, part in (((1200, 896), 4), ((1200, 898), 2), ((1201, 896), 1)):
+        with Image.open(io.BytesIO(corpus.encoded(corpus.picture(5, extent), "JPEG"))) as picture:
+            images._draft(picture, 56, 64)
+            assert picture.size == (extent[0] // part, extent[1] // part)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
