@@ -17,21 +17,22 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from . import train
+from . import explain, train
 from .version import __version__ as __version__
 
-__all__ = ["Run", "load", "models", "recipes", "tasks", "train"]
+__all__ = ["Run", "explain", "load", "models", "recipes", "tasks", "train"]
 
 
 class Verb(ModuleType):
     """A folder of this package that can be called, since the folder and the verb have one name."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Trains and returns the run: see `thalweg.api.train`."""
-        return importlib.import_module(".api", __name__).train(*arguments, **options)
+        """What the function of that name in `thalweg.api` does."""
+        verb = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module(".api", __name__), verb)(*arguments, **options)
 
 
-train.__class__ = Verb
+explain.__class__ = train.__class__ = Verb
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +55,43 @@ def show(found: Iterable[Any], form: str, top: int | None) -> int:
     if unreadable:
         say(f"{unreadable} of the sources could not be read.")
     return DataError.exit_code if unreadable else 0
+
+
+def compare(found: Mapping[str, Iterable[Any]], form: str, top: int | None) -> int:
+    """Prints the answers of several models to the same sources, side by side in a table; the exit code.
+
+    `found` has the predictions of each model by its name, in the same order of sources.
+    """
+    names, unreadable, begun = list(found), 0, False
+    for answers in zip(*found.values(), strict=True):
+        if hasattr(answers[0], "reason"):
+            unreadable += 1
+            say(f"unreadable: {visible(answers[0].source)}: {visible(answers[0].reason)}")
+        elif form == "table":
+            _beside(names, answers, top or 5)
+        elif form == "json":
+            for name, answer in zip(names, answers, strict=True):
+                out(as_json({"model": name, **answer.json()}))
+        else:
+            ranks = range(1, (top or 5) + 1)
+            if not begun:
+                ranked = [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
+                out(csv_line(["source", "model", "label", *ranked]))
+            for name, answer in zip(names, answers, strict=True):
+                cells = [cell for pair in answer.top(len(ranks)) for cell in pair]
+                out(csv_line([str(answer.source), name, answer.label, *cells]))
+        begun = True
+    if unreadable:
+        say(f"{unreadable} of the sources could not be read.")
+    return DataError.exit_code if unreadable else 0
+
+
+def _beside(names: Sequence[str], answers: Sequence[Any], top: int) -> None:
+    """One source: a column for each model with its likeliest classes."""
+    out(visible(answers[0].source))
+    columns = [[f"{p:.3f}  {visible(label)}" for label, p in answer.top(top)] for answer in answers]
+    for line in table(names, [list(row) for row in itertools.zip_longest(*columns, fillvalue="")]):
+        out("  " + line)
 
 
 class Json:

@@ -8,25 +8,30 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from . import exits, flags, options
+from .cli_data import data as data_verbs
+from .cli_weights import weights as weights_verbs
 from .console import as_json, figure, leads, out, prepare_streams, progress, say, table, visible
 from .errors import NotFound, OptionError
+from .lazy import facade
 from .version import __version__
 
 #: what several verbs take
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or the name of a shipped model")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, a shipped model, or one of ImageNet")]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="imagenet|FILE|RUN", help="weights for a model's name  [default: imagenet]"),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="never use the network")]
-DataName = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-data = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
-app.add_typer(data, name="data")
+app.add_typer(data_verbs, name="data")
+app.add_typer(weights_verbs, name="weights")
 
 
 def _version(asked: bool) -> None:
@@ -83,7 +88,7 @@ def train(
     """
     flags.check_more(given["epochs"], resume)
     chosen = flags.chosen(given, settings or ()) | ({"task": task} if task else {})
-    from . import api
+    api = facade()
 
     try:
         training = api.training(
@@ -123,7 +128,7 @@ def evaluate(
     thalweg evaluate runs/a
     thalweg evaluate runs/a other_photos/ --json
     """
-    from . import api
+    api = facade()
 
     found = api.load(run).evaluate(data=data, split=split, save=save)
     if json:
@@ -155,25 +160,69 @@ def predict(
     save: Annotated[
         str | None, typer.Option(metavar="DIR", help="write a picture of every answer, and what the model saw")
     ] = None,
+    weights: Weights = None,
     offline: Offline = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per source")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="one line of CSV per source")] = False,
 ) -> int:
     """Ask a model about pictures. Unreadable ones are named, the others answered; then the exit code is 3.
 
+    Models of ImageNet are fetched when they are named for the first time; `thalweg weights list` has their sizes.
+
     \b
     thalweg predict digits-lenet my_digit.png
+    thalweg predict vgg16,resnet152,inception_v3 stage.jpg         side by side
     thalweg predict runs/a photos/ --json
     thalweg predict runs/a 'new/*.jpg' --save answers/
     """
-    from . import answers, api
+    from . import answers
 
     if json and csv:
         raise OptionError("--json and --csv cannot both be given.", cure="Choose one.")
+    api = facade()
     asked = answers.from_stdin(sources, sys.stdin.buffer)
-    found = api.load(run).predict(asked, top=top or 5, batch=batch, as_is=as_is, save=save, offline=offline)
+    names = [run] if os.path.exists(run) else run.split(",")
+    choices = {"top": top or 5, "batch": batch, "as_is": as_is, "save": save, "offline": offline}
+    networks = {name: api.load(name, weights, offline) for name in names}
+    found = {name: network.predict(asked, **choices) for name, network in networks.items()}
     form = "json" if json else "csv" if csv else "table"
-    return answers.show(found, form, top)
+    return answers.show(found[run], form, top) if run in found else answers.compare(found, form, top)
+
+
+@app.command()
+def explain(
+    run: RunName,
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="a picture file")],
+    target: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="the class that is asked about  [default: the likeliest]"),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,…", help="grad-cam, integrated-gradients, occlusion, feature-maps  [default: all]"),
+    ] = None,
+    weights: Weights = None,
+    save: Annotated[str, typer.Option(metavar="DIR", help="where the pictures go")] = "explained",
+    json: Json = False,
+) -> None:
+    """Show what a classifier looked at in a picture: heat maps, feature maps, learned filters.
+
+    \b
+    thalweg explain squeezenet1_1 dog.jpg
+    thalweg explain runs/a horse.jpg --class horse --methods grad-cam
+    """
+    wanted = [name.strip() for name in methods.split(",")] if methods else None
+    api = facade()
+    found = api.explain(run, picture, target, wanted, weights)
+    written = api.save_pictures(found.pictures(), save)
+    for method, note in found.notes.items():
+        say(f"{method}: {visible(note)}")
+    if json:
+        return out(as_json({**found.json(), "pictures": [str(path) for path in written]}))
+    for label, probability in found.answers:
+        out(f"  {probability:.3f}  {visible(label)}")
+    for path in written:
+        out(str(path))
 
 
 @app.command()
@@ -189,7 +238,7 @@ def export(
     \b
     thalweg export runs/a --format onnx
     """
-    from . import api
+    api = facade()
 
     written = api.load(run).export(format=format, out=out_path)
     say(f"largest difference {written.difference:.2g}, same label in {written.agreement:.2%} of the answers")
@@ -207,7 +256,7 @@ def _show_rows(rows: Any, json: bool) -> None:
 @app.command()
 def models(json: Json = False) -> None:
     """List the models that can be trained, with their papers."""
-    from . import api
+    api = facade()
 
     _show_rows(api.models(), json)
 
@@ -215,7 +264,7 @@ def models(json: Json = False) -> None:
 @app.command()
 def recipes(json: Json = False) -> None:
     """List the recipes: published results, and ours."""
-    from . import api
+    api = facade()
 
     _show_rows(api.recipes(), json)
 
@@ -242,7 +291,7 @@ def doctor(json: Json = False) -> int:
     from . import doctor as checks
 
     def named_data() -> Any:
-        from . import api
+        api = facade()
 
         return api.data_list()
 
@@ -253,91 +302,6 @@ def doctor(json: Json = False) -> int:
         for line in checks.lines(found):
             out(line)
     return 0 if checks.fine(found) else checks.EXIT_CODE
-
-
-@data.callback()
-def data_top(context: typer.Context) -> None:
-    """Look at data, and fetch data sets by name."""
-    if context.invoked_subcommand is None:
-        out(context.get_help())
-
-
-@data.command("check")
-def data_check(
-    source: Annotated[str, typer.Argument(metavar="DATA", help="a folder, a file or the name of a data set")],
-    size: Annotated[int | None, typer.Option(metavar="N", help="height and width that pictures are brought to")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="refuse data with unreadable files")] = False,
-    save: Annotated[str | None, typer.Option(metavar="FILE", help="draw one batch into this picture")] = None,
-    json: Json = False,
-) -> None:
-    """Say what is in a data set, and what is wrong with it.
-
-    Format, counts per class, sizes, unreadable files, duplicates across the splits.
-
-    \b
-    thalweg data check photos/
-    thalweg data check photos/ --save batch.png
-    """
-    from . import api
-
-    wanted = {} if size is None else {"size": size}
-    found = api.data_check(source, strict=strict, **wanted)
-    if save:
-        _save(found.picture(), save)
-    if json:
-        return out(as_json(found.json()))
-    for line in found.lines():
-        out(visible(line))
-
-
-def _save(picture: Any, path: str) -> None:
-    """Writes a Pillow image where the user asked for it."""
-    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
-    try:
-        picture.save(path)
-    except ValueError:
-        raise OptionError(f"--save {path}: no picture has this ending.", cure="Give a name that ends in .png") from None
-    say(f"one batch is drawn in {visible(path)}")
-
-
-@data.command("list")
-def data_list(json: Json = False) -> None:
-    """List the data sets that have a name, and where they are found."""
-    from . import api
-
-    _show_rows(api.data_list(), json)
-
-
-@data.command("get")
-def data_get(name: DataName, offline: Offline = False) -> None:
-    """Fetch a data set by name, and print where it is.
-
-    \b
-    thalweg data get mnist
-    """
-    from . import api
-
-    folder = api.data_get(name, offline=offline)
-    if folder is None:
-        return say(f"'{name}' came with the installation; there is nothing to fetch.")
-    out(str(folder))
-
-
-@data.command("sample")
-def data_sample(
-    name: DataName,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="how many pictures")] = 5,
-    folder: Annotated[str, typer.Option("--out", metavar="DIR", help="where to write them")] = "samples",
-) -> None:
-    """Write a few pictures of a test split as PNG files.
-
-    \b
-    thalweg data sample digits --count 5 --out digits/
-    """
-    from . import api
-
-    for path in api.data_sample(name, count, folder):
-        out(str(path))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

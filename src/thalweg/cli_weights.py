@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import as_json, figure, out, table
+from .lazy import facade
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="see `thalweg weights list`")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="imagenet, or imagenet-v2 where there are two")]
@@ -31,7 +32,7 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
     thalweg weights list
     thalweg weights list --json        with address, checksum, licence, preprocessing
     """
-    from . import api
+    api = facade()
 
     rows = api.weights_list()
     if json:
@@ -61,7 +62,7 @@ def weights_pull(
     thalweg weights pull resnet50
     thalweg weights pull resnet50 imagenet-v2
     """
-    from . import api
+    api = facade()
 
     out(str(api.weights_pull(model, name, offline=offline)))
 
@@ -73,6 +74,6 @@ def weights_where(model: Model, name: Name = "imagenet") -> None:
     \b
     thalweg weights where resnet50
     """
-    from . import api
+    api = facade()
 
     out(str(api.weights_where(model, name)))

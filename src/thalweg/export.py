@@ -179,7 +179,7 @@ def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
     """A module from bytes (N, h, w, C) of any extent to probabilities (N, K)."""
     import torch
 
-    from .tasks.classify import normalised, probabilities
+    from .seeing import normalised, probabilities
 
     size, columns_first = facts["size"][0], downwards_first()
 

@@ -28,6 +28,13 @@ class Options:
     arguments: Annotated[dict[str, Any], "arguments of the model, as --set activation=tanh"] = dataclasses.field(
         default_factory=dict
     )
+    weights: Annotated[str | None, "what the network begins with: imagenet, a weights file, or another run"] = None
+    freeze: Annotated[bool, "train the last layer only"] = False
+    unfreeze: Annotated[int | None, "also train this many parts before the last layer; `thalweg models NAME`"] = None
+    gradual: Annotated[float | None, "epochs after which one frozen part more is trained"] = None
+    layer_decay: Annotated[float, "learning rate of each part as a share of that of the next, 0 to 1"] = 1.0
+    cache: Annotated[bool, "answer every picture once where all but the last layer is frozen"] = True
+    cached_views: Annotated[int, "random views of each picture that a frozen network answers once"] = 1
     epochs: Annotated[float | None, "passes over the training set in all"] = None
     steps: Annotated[int | None, "updates in all, instead of epochs"] = None
     time: Annotated[str | None, "time to train for, as 90s, 2m or 1h, instead of epochs"] = None
@@ -43,6 +50,7 @@ class Options:
     accumulate: Annotated[int, "micro-batches that a batch is divided into, to save memory"] = 1
     loss: Annotated[Literal["cross-entropy", "squared-error"], "what is minimised"] = "cross-entropy"
     smoothing: Annotated[float, "label smoothing, 0 to 1"] = 0.0
+    balance: Annotated[bool, "weigh the classes so that rare ones count as much as frequent ones"] = False
     augment: Annotated[
         str, "comma-separated: shift, rotate, scale, shear, elastic, thickness, flip, cutout, as shift=3; or none"
     ] = "none"
@@ -54,6 +62,7 @@ class Options:
         None
     )
     valid: Annotated[float, "share of the training set held out for validation, where none is given"] = 0.1
+    fold: Annotated[str | None, "validate on one of several equal parts of the training set, as 2/5"] = None
     size: Annotated[int | None, "height and width that pictures are brought to, in pixels"] = None
     strict: Annotated[bool, "refuse data with unreadable files instead of leaving them out"] = False
     seed: Annotated[int, "seed of everything random"] = 0

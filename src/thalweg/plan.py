@@ -92,9 +92,12 @@ def has_amx() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
 
 
-def usual_batch(examples: int) -> int:
-    """A power of two from 16 to 128 that gives a small training set some 40 updates per epoch."""
-    return 2 ** min(7, max(4, round(math.log2(max(1, examples) / 40))))
+def usual_batch(examples: int, pixels: int = 0) -> int:
+    """A power of two from 16 to 128 that gives a small training set some 40 updates per epoch.
+
+    At most 32 where pictures have more than 160 x 160 `pixels`: all that a network answers them must be remembered.
+    """
+    return 2 ** min(5 if pixels > 160 * 160 else 7, max(4, round(math.log2(max(1, examples) / 40))))
 
 
 def seconds(text: str) -> float:
@@ -109,12 +112,16 @@ def check(options: Options) -> None:
     """Raises OptionError for values that no run can have."""
     above_zero = {
         "epochs": 1e6, "steps": 1e9, "lr": 1e30, "clip": 1e30, "batch": 1e7, "accumulate": 1e6, "patience": 1e6,
-        "size": 4096, "threads": 4096,
+        "gradual": 1e6, "size": 4096, "threads": 4096,
     }  # fmt: skip
     for name, high in above_zero.items():
         value = getattr(options, name)
         if value not in (None, "auto") and not 0 < value <= high:
             raise OptionError(f"--{name} {value} is out of range.", cure=f"Give more than 0 and at most {high:,.10g}.")
+    if options.unfreeze is not None and options.unfreeze < 0 or options.cached_views < 1:
+        raise OptionError("--unfreeze and --cached-views count: they cannot be less.", cure="Give 1 or more.")
+    if not 0 < options.layer_decay <= 1:
+        raise OptionError(f"--layer-decay {options.layer_decay} is out of range.", cure="Give more than 0, at most 1.")
     for name in ("momentum", "ema", "smoothing", "valid"):
         if not 0 <= (getattr(options, name) or 0) < 1:
             raise OptionError(
@@ -143,9 +150,12 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
         epochs = options.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(USUAL_STEPS / stream.steps_per_epoch)))
         steps = max(1, round(epochs * stream.steps_per_epoch))
     warmup = options.warmup if options.warmup is not None else 0.25 if schedule == "one-cycle" else 0.0
+    frozen = options.freeze or options.unfreeze is not None or options.gradual is not None
+    # what was learned elsewhere is lost at the rates that a new network needs
+    usual = RATES[optimizer] * (0.1 if options.weights and (options.unfreeze != 0 and not options.freeze) else 1.0)
     return Recipe(
         steps=steps,
-        lr=RATES[optimizer] if options.lr in (None, "auto") else options.lr,
+        lr=usual if options.lr in (None, "auto") else options.lr,
         optimizer=optimizer,
         momentum=0.9 if options.momentum is None else options.momentum,
         weight_decay=options.weight_decay,
@@ -158,6 +168,9 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
         precision=precision,
         compile=options.compile,
         seed=options.seed,
+        trained_parts=(options.unfreeze or 0) if frozen else None,
+        unfreeze_every=round((options.gradual or 0) * stream.steps_per_epoch),
+        layer_decay=options.layer_decay,
     )
 
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 
-from . import leave
+from . import features, leave
 from . import plan as planning
 from .data.dataset import Data
 from .errors import DataError, ModelFileError, NonFinite, Stopped
+from .objectives.base import Batch
 from .options import Options
 from .plan import Plan
 from .registry import find_model
 from .run import MetricsFile, RunFolder
+from .starting import Start
 from .tasks.base import Task
 from .train import checkpoint, ranks
 from .train.trainer import Report, Trainer
@@ -61,31 +63,61 @@ class Session:
     `content` may come from a run that was cut off: then the newest whole checkpoint is gone on from.
     """
 
-    def __init__(self, task: Task, options: Options, data: Data, folder: RunFolder, content: dict, notice: Callable):
-        self.task, self.options, self.data = task, options, data
+    def __init__(
+        self,
+        task: Task,
+        options: Options,
+        data: Data,
+        folder: RunFolder,
+        content: dict,
+        notice: Callable,
+        start: Start | None = None,
+    ):
+        self.task, self.options, self.data, self.start = task, options, data, start
         self.folder, self.content, self.notice = folder, content, notice
         self.begun = time.monotonic()
-        self.facts = content.get("facts") or {**task.facts(data), "views": options.views}
+        self.facts = content.get("facts") or {
+            **task.facts(data), **(start.facts(data.shape[0]) if start else {}), "views": options.views,
+        }  # fmt: skip
         self.device = planning.choose_device(options)
         self.standing, self.finishing = Standing(), False
         self._prepare()
 
     def _prepare(self) -> None:
         torch.manual_seed(self.options.seed)
-        self.model_name = self.options.model or self.task.default_model
+        self.model_name = self.options.model or (self.start.model if self.start else self.task.default_model)
         entry = find_model(self.model_name, self.task.name)
-        network = entry(**{**self.task.arguments(self.facts), **self.options.arguments})
+        began = self.start.arguments if self.start else {}
+        self.arguments = self.content.get("arguments") or {
+            **self.task.arguments(self.facts), **began, **self.options.arguments,
+        }  # fmt: skip
+        network = entry(**self.arguments)
         network = network.to(self.device, memory_format=torch.channels_last)
-        self.task.initialise(network, self.data, self.facts, self.device)
+        if self.start:
+            self.content["start"] = {"weights": self.options.weights, **self.start.load(network, self.notice)}
+        elif "plan" not in self.content:
+            self.task.initialise(network, self.data, self.facts, self.device)
         self.parameters = sum(w.numel() for w in network.parameters())
         objective = self.task.objective(network, self.facts, self.options).to(self.device)
         augment = self.task.augment(self.facts, self.options)
+        self.features = self._features(network)
+        if self.features:
+            augment = still
         plan = self._saved_plan() if "plan" in self.content else self._plan(objective, augment)
         self.plan = self._extended(plan)
         self.trainer = Trainer(objective, self._stream(self.plan.batch), self.plan.recipe, augment)
 
+    def _features(self, network: torch.nn.Module) -> features.Features | None:
+        """The features of all pictures, where only the last layer is trained on them; else None."""
+        if not features.usable(self.options):
+            return None
+        return features.computed(self.task, network, self.data, self.facts, self.options, self.device, self.notice)
+
     def _stream(self, batch: int):
-        return self.task.stream(self.data.train, batch, self.options.seed, ranks.rank(), ranks.count(), self.device)
+        seed, rank, count = self.options.seed, ranks.rank(), ranks.count()
+        if self.features:
+            return self.features.stream(batch, seed, rank, count)
+        return self.task.stream(self.data.train, batch, seed, rank, count, self.device)
 
     def _plan(self, objective, augment) -> Plan:
         options = self.options
@@ -94,7 +126,8 @@ class Session:
             recipe = planning.recipe_of(options, self._stream(32), precision)
             batch = planning.quickest_batch(objective, self._stream, recipe, augment)
         else:
-            batch = options.batch or planning.usual_batch(len(self.data.train))
+            pixels = 0 if self.features else self.data.shape[0] * self.data.shape[1]
+            batch = options.batch or planning.usual_batch(len(self.data.train), pixels)
         stream = self._stream(batch)
         recipe = planning.recipe_of(options, stream, precision)
         if options.lr == "auto":
@@ -205,7 +238,8 @@ class Session:
     def _score(self, network: torch.nn.Module, split: str) -> tuple[dict[str, Any], Any]:
         """The metrics on a split and their outcome. Raises NonFinite where the network's answers are no numbers."""
         try:
-            return self.task.score(network, self.data.splits[split], self.facts, self.device)
+            known = getattr(self.features, split) if self.features else None
+            return self.task.score(network, self.data.splits[split], self.facts, self.device, known)
         except NonFinite as error:  # its rows are those of the split, not of the step
             message = f"After {self.trainer.step} updates, on the {split} set: {error.message}"
             raise NonFinite(message, error.cure, self.trainer.step) from None
@@ -283,6 +317,7 @@ class Session:
         if ranks.rank() == 0:
             self.content |= {"status": status, "options": asdict(self.options), "plan": self.plan.json()}
             self.content |= {"facts": self.facts, "model": self.model_name, "parameters": self.parameters}
+            self.content |= {"arguments": self.arguments}
             self.folder.write(self.content)
 
     def _progress(self, report: Report, started: float, first: int, valid: dict | None) -> Progress:
@@ -334,6 +369,11 @@ class Session:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def still(batch: Batch) -> Batch:
+    """The batch as it is: features are not changed at random."""
+    return batch
 
 
 def finite(network: torch.nn.Module) -> bool:

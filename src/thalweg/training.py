@@ -12,7 +12,7 @@ import torch
 
 from . import options as settings
 from . import plan as planning
-from . import recipes, registry
+from . import recipes, registry, starting
 from .data.dataset import Data
 from .data.read import tell
 from .errors import DataError, NotFound, OptionError
@@ -20,13 +20,14 @@ from .options import Options
 from .run import RunFolder, new_folder
 from .session import Progress, Session, same_data
 from .train import ranks
+from .trained import Run
 from .version import __version__
 
 #: what a resumed run may be told anew; everything else is as it was
 CHANGEABLE = {"epochs", "steps", "save_every", "report", "tensorboard", "offline", "threads"}
 
 
-class Planned:
+class Training:
     """A training that is planned but not begun. Iterating it trains and yields Progress; then `run` is there.
 
     Raises every error of data and settings when it is made, before anything is trained.
@@ -66,16 +67,21 @@ class Planned:
         chosen = registry.find_task(task)()
         if data is None and content.get("data", {}).get("in_memory"):
             raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
-        loaded = data if isinstance(data, Data) else chosen.read(options, notice)
+        begun = folder is not None and folder.state.is_dir() and any(folder.state.iterdir())
+        start = None if begun else starting.of_options(options, chosen.default_model, self.notices.append)
+        form = content.get("form", {}) if begun or start is None else start.form
+        loaded = data if isinstance(data, Data) else chosen.read(options, notice, form)
         same_data(content, loaded)
         if folder is None:
-            name = f"{task}-{loaded.name}-{options.model or chosen.default_model}".replace("/", "-")
+            model = options.model or (start.model if start else chosen.default_model)
+            name = f"{task}-{loaded.name}-{model}".replace("/", "-").replace(":", "-")
             folder = new_folder(name) if ranks.rank() == 0 else RunFolder("runs/.rank")
         if ranks.rank() == 0:
             folder.claim(resume)
         content = content or first_content(task, options, recipe, loaded, in_memory=isinstance(data, Data))
+        content.setdefault("form", form)
         try:
-            self.session = Session(chosen, options, loaded, folder, content, self.notices.append)
+            self.session = Session(chosen, options, loaded, folder, content, self.notices.append, start)
         except BaseException:
             folder.release()
             raise
@@ -118,6 +124,15 @@ class Planned:
     def path(self) -> Path:
         """The run's folder."""
         return self.folder.path
+
+    @property
+    def run(self) -> Run:
+        """The finished run."""
+        return Run(self.folder)
+
+    def summary(self) -> list[str]:
+        """The result in words."""
+        return self.run.summary()
 
     @property
     def plan(self) -> dict[str, Any]:

@@ -277,7 +277,7 @@ def test_no_path_of_one_machine_is_in_the_source():
 
 
 def test_the_public_names():
-    assert thalweg.__all__ == ["Run", "load", "models", "recipes", "tasks", "train"]
+    assert thalweg.__all__ == ["Run", "explain", "load", "models", "recipes", "tasks", "train"]
     for name in thalweg.__all__:
         assert getattr(thalweg, name) is not None
     assert set(thalweg.__all__) <= set(dir(thalweg))

@@ -13,12 +13,13 @@ from thalweg.options import Options
 from thalweg.train.finetune import freeze
 from thalweg.train.recipe import Recipe
 from thalweg.train.trainer import Trainer
+from thalweg.training import Training
 
 TASKS = registry.tasks()
 SETTINGS = {"epochs": 3, "batch": 16, "threads": 1, "seed": 5}
 
 
-def trained(task: str, folder, epochs_before_the_cut: int | None = None, **more) -> api.Training:
+def trained(task: str, folder, epochs_before_the_cut: int | None = None, **more) -> Training:
     training = api.training(task, TASKS[task]().toy(), out=folder, **{**SETTINGS, **more})
     for progress in training:
         if epochs_before_the_cut and progress.valid and progress.epoch >= epochs_before_the_cut:

@@ -22,6 +22,7 @@ from thalweg import api, leave, session
 from thalweg.errors import Busy, DataError, ModelFileError, NonFinite, OptionError, ResourceError, Stopped
 from thalweg.tasks.classify import Classify
 from thalweg.train import checkpoint
+from thalweg.training import Training
 
 BARS = Classify().toy()
 #: ten steps per epoch, a report every other step; everything random that a resume could lose
@@ -29,7 +30,7 @@ SETTINGS = {"model": "mlp", "arguments": {"widths": 16, "dropout": 0.2}, "batch"
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
-def begin(out: Path, *, resume: bool = False, data=BARS, **given) -> api.Training:
+def begin(out: Path, *, resume: bool = False, data=BARS, **given) -> Training:
     settings = {} if resume else {"epochs": 2, **SETTINGS}
     return api.training("classify", data, out=out, resume=resume, **{"report": False, **settings, **given})
 
@@ -40,7 +41,7 @@ def finish(out: Path, **given) -> Path:
     return out
 
 
-def at_step(training: api.Training, step: int, action) -> api.Training:
+def at_step(training: Training, step: int, action) -> Training:
     """The same training, in which `action` happens within the update that ends with `step`."""
     trainer = training.session.trainer
     honest = trainer.update
@@ -58,7 +59,7 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def stopped(training: api.Training) -> Stopped:
+def stopped(training: Training) -> Stopped:
     with pytest.raises(Stopped) as raised:
         for _ in training:
             pass
@@ -345,7 +346,7 @@ def test_a_time_is_planned_once_and_then_kept(tmp_path):
 # --- early stopping --------------------------------------------------------------------------------------------------
 
 
-def judged(training: api.Training, figures: list[float]) -> api.Training:
+def judged(training: Training, figures: list[float]) -> Training:
     """The same training, whose n-th epoch has the n-th figure on the validation set."""
     inner = training.session
     honest = inner.task.score

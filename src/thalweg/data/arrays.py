@@ -142,12 +142,12 @@ def _named(
     return classes, {p: np.array([place[str(v)] for v in of_part], np.int64) for p, of_part in labels.items()}
 
 
-def brought(found: Found, size: int | None, channels: int | None) -> Found:
+def brought(found: Found, size: int | None, channels: int | None, resize: int | None = None) -> Found:
     """The set with square pictures of `size` (None: their own shorter side) and `channels` (None: their own)."""
     before = {split.images.shape[1:3] for split in found.parts.values()}
     widest = max(split.images.shape[3] for split in found.parts.values())
     found.parts = {
-        part: replace(split, images=_brought(split.images, size, channels or widest))
+        part: replace(split, images=_brought(split.images, size, channels or widest, resize))
         for part, split in found.parts.items()
     }
     shapes = {split.images.shape[1:3] for split in found.parts.values()}
@@ -159,7 +159,7 @@ def brought(found: Found, size: int | None, channels: int | None) -> Found:
     return found
 
 
-def _brought(images: np.ndarray, size: int | None, channels: int) -> np.ndarray:
+def _brought(images: np.ndarray, size: int | None, channels: int, resize: int | None) -> np.ndarray:
     count, height, width, deep = images.shape
     size = size or min(height, width)
     require(
@@ -168,7 +168,7 @@ def _brought(images: np.ndarray, size: int | None, channels: int) -> np.ndarray:
     if (height, width) != (size, size):
         made = np.empty((count, size, size, deep), np.uint8)
         for row, values in enumerate(images):
-            resized = np.asarray(fit(Image.fromarray(values[..., 0] if deep == 1 else values), size))
+            resized = np.asarray(fit(Image.fromarray(values[..., 0] if deep == 1 else values), size, resize))
             made[row] = resized[..., None] if deep == 1 else resized
         images = made
     if deep == 1 and channels == 3:

@@ -89,7 +89,7 @@ def _listed(folder: Path, others: Counter) -> dict[str, list[Path]]:
     return found
 
 
-def read_folder(path: Path, size: int | None, channels: int | None) -> Found:
+def read_folder(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> Found:
     """The set in a folder with one folder per class, or with train, val(id) and test folders of such.
 
     Classes are in the order of their names. Raises DataError for a folder without classes or an empty class.
@@ -102,7 +102,7 @@ def read_folder(path: Path, size: int | None, channels: int | None) -> Found:
     rows = [
         (part, label, file) for part in classed for label, c in enumerate(classes) for file in classed[part].get(c, [])
     ]
-    pixels = load([file for _, _, file in rows], size, channels)
+    pixels = load([file for _, _, file in rows], size, channels, resize)
     part_of = np.array([PARTS.index(rows[k][0]) for k in pixels.kept], np.int64)
     labels = np.array([rows[k][1] for k in pixels.kept], np.int64)
     parts, files = {}, None

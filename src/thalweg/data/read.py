@@ -29,16 +29,19 @@ def read(
     source: str | Path,
     *,
     size: int | None = None,
+    resize: int | None = None,
     channels: int | None = None,
     valid: float = 0.1,
+    fold: str | None = None,
     strict: bool = False,
     offline: bool = False,
     notice: Callable[[str], None] = tell,
 ) -> Data:
     """The data set at a path or of a known name, in memory, with training, validation and test sets.
 
-    `size` brings every picture to (size, size) pixels; `channels` 1 or 3 to grey or RGB, None as the pictures are.
-    `valid` is the share of the training set that is held out where the source holds out none. `strict` raises DataError
+    `size` brings every picture to (size, size) pixels; with `resize` its shorter side to that, and the middle is kept.
+    `channels` 1 or 3 brings to grey or RGB, None leaves. `valid` is the share of the training set that is held out where
+    the source holds out none; `fold`, as "2/5", holds out one of so many equal parts instead. `strict` raises DataError
     for an unreadable file that would else be named in `bad` and left out. Raises NotFound for a source that does not
     exist, DataError for one that cannot be used, ResourceError where memory or the network do not allow it.
     """
@@ -46,18 +49,23 @@ def read(
         raise OptionError(f"channels: {channels} is neither 1 nor 3.", cure="Give 1 for grey or 3 for RGB.")
     if size is not None and size < 1:
         raise OptionError(f"--size: {size} is not a number of pixels.", cure="Give 1 or more, such as 64.")
-    found = find(source, size, channels, offline, notice)
+    found = find(source, size, channels, offline, notice, resize)
     if strict and found.bad:
         listed = "\n".join(f"  {b.source}: {b.reason}" for b in found.bad[:20])
         raise DataError(
             f"{found.where}: {counted(len(found.bad), 'file')} cannot be used.\n{listed}",
             cure="Repair or remove them, or leave out --strict.",
         )
-    return divide(found, valid, str(source) if source in KNOWN else Path(source).resolve().name)
+    return divide(found, valid, str(source) if source in KNOWN else Path(source).resolve().name, fold)
 
 
 def find(
-    source: str | Path, size: int | None, channels: int | None, offline: bool, notice: Callable[[str], None]
+    source: str | Path,
+    size: int | None,
+    channels: int | None,
+    offline: bool,
+    notice: Callable[[str], None],
+    resize: int | None = None,
 ) -> Found:
     """The examples at `source`, undivided, with the format recognised."""
     if source in KNOWN:
@@ -65,7 +73,7 @@ def find(
 
         if Path(source).exists():
             notice(f"'{source}' is the data set of that name; for the folder here, say {os.curdir}{os.sep}{source}.")
-        return brought(read_named(str(source), offline, notice), size, channels)
+        return brought(read_named(str(source), offline, notice), size, channels, resize)
     path = Path(source).expanduser()
     if not path.exists():
         raise NotFound(
@@ -73,23 +81,23 @@ def find(
             cure=did_you_mean(str(source), [*KNOWN, *_neighbours(path)]),
         )
     if path.is_file():
-        return _find_file(path, size, channels)
+        return _find_file(path, size, channels, resize)
     if is_cifar(path):
-        return brought(read_cifar(path), size, channels)
+        return brought(read_cifar(path), size, channels, resize)
     if any(is_idx(entry) for entry in path.iterdir()):
-        return brought(read_idx(path), size, channels)
+        return brought(read_idx(path), size, channels, resize)
     table = table_of(path)
-    return read_table(table, size, channels) if table else read_folder(path, size, channels)
+    return read_table(table, size, channels, resize) if table else read_folder(path, size, channels, resize)
 
 
-def _find_file(path: Path, size: int | None, channels: int | None) -> Found:
+def _find_file(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> Found:
     ending = path.suffix.lower()
     if is_idx(path):
-        return brought(read_idx(path), size, channels)
+        return brought(read_idx(path), size, channels, resize)
     if ending == ".npz":
-        return brought(read_npz(path), size, channels)
+        return brought(read_npz(path), size, channels, resize)
     if ending in TABLES:
-        return read_table(path, size, channels)
+        return read_table(path, size, channels, resize)
     if is_batch(path):
         cure = f"Give the folder that holds it: {path.parent}."
     elif ending in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"):

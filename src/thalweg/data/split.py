@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import numpy as np
 
@@ -95,11 +96,32 @@ def _spare(part: np.ndarray, key: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return free[np.argsort(key[free])[:1]]
 
 
-def divide(found: Found, valid: float, name: str) -> Data:
+def folded(found: Found, fold: str, part: np.ndarray, unit: np.ndarray, key: np.ndarray) -> None:
+    """Makes one of several equal parts of the training units the validation set, in `part` (U,): stratified.
+
+    `fold` is "2/5" for the second of five. Units of each class are dealt out in turn, in the order of their keys, so
+    that every unit is in exactly one of the folds. Raises OptionError, DataError where validation is given.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", fold)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count or count < 2:
+        raise OptionError(f"--fold {fold} is no fold.", cure="Give 1/5, 2/5, … 5/5.")
+    if "valid" in found.parts:
+        raise DataError(
+            f"{found.where} has a validation set of its own.", cure="Leave --fold out, or move its pictures to train."
+        )
+    labels = found.parts["train"].labels
+    first = np.unique(unit, return_index=True)[1]  # the class of a unit is that of its first row
+    left = np.flatnonzero(part != 2)
+    dealt = left[np.lexsort((key[left], labels[first][left]))]
+    part[dealt] = np.where(np.arange(len(dealt)) % count == number - 1, 1, 0)
+
+
+def divide(found: Found, valid: float, name: str, fold: str | None = None) -> Data:
     """The data set with all three parts: those that the source names stay, the others are taken from its training part.
 
-    `valid` is the share of the training part, 0 to 1. Raises OptionError for another share, DataError for a set that
-    cannot be divided.
+    `valid` is the share of the training part, 0 to 1; `fold` names one of several equal parts instead. Raises
+    OptionError for another share, DataError for a set that cannot be divided.
     """
     if not 0 <= valid < 1:
         raise OptionError(f"--valid: {valid} is not a share.", cure="Give a number from 0 to below 1, such as 0.1.")
@@ -112,7 +134,10 @@ def divide(found: Found, valid: float, name: str) -> Data:
     identities = [i for i in (found.groups, found.files, content) if i is not None]
     unit, key = units(*identities)
     shares = (TEST_SHARE if "test" not in found.parts else 0.0, valid if "valid" not in found.parts else 0.0)
-    row_part = assign(unit, key, whole.labels, *shares)[unit]
+    part_of_unit = assign(unit, key, whole.labels, *shares)
+    if fold:
+        folded(found, fold, part_of_unit, unit, key)
+    row_part = part_of_unit[unit]
     splits = dict(found.parts)
     for number, part in enumerate(PARTS):
         if part in found.parts and part != "train":

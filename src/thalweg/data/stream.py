@@ -83,6 +83,26 @@ class Resident:
         self.step = state["step"]
 
 
+class Views(Resident):
+    """As Resident, over V versions of the same N examples: `features` is (V, N, ...), all else (N, ...).
+
+    Which version of an example an epoch sees is drawn from (seed, epoch, example).
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], batch: int, seed: int = 0, rank: int = 0, ranks: int = 1):
+        self.features = tensors["features"]
+        super().__init__({k: v for k, v in tensors.items() if k != "features"}, batch, seed, rank, ranks)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            rows, epoch = self._indices(self.step), self.step // self.steps_per_epoch
+            generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
+            view = torch.randint(len(self.features), (self.examples,), generator=generator).to(self.device)[rows]
+            self.step += 1
+            batch = {name: values.index_select(0, rows) for name, values in self.tensors.items()}
+            yield {"features": self.features[view, rows], **batch}
+
+
 class Rows:
     """One long sequence (N,) cut into `batch` rows that go on from batch to batch, `length` items at a time.
 

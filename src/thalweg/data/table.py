@@ -134,7 +134,7 @@ def _row(cells: list[str], columns: dict[str, int], width: int, name: str, line:
     return Row(line, told["path"], told["label"], part, told.get("group", ""))
 
 
-def read_table(path: Path, size: int | None, channels: int | None) -> Found:
+def read_table(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> Found:
     """The set that a table names. Paths are relative to the table's folder and may not lead out of it.
 
     Raises DataError with file and line; a picture that is missing or cannot be read is named in `bad`.
@@ -149,7 +149,7 @@ def read_table(path: Path, size: int | None, channels: int | None) -> Found:
         )
     bad = [Bad(f"{path.name}, line {rows[k].line}: {rows[k].path}", _missing(files[k])) for k in sorted(missing)]
     there = [k for k in range(len(rows)) if k not in missing]
-    pixels = load([files[k] for k in there], size, channels)
+    pixels = load([files[k] for k in there], size, channels, resize)
     kept = [rows[there[k]] for k in pixels.kept]
     classes = tuple(sorted({row.label for row in kept}))
     place = {label: number for number, label in enumerate(classes)}

@@ -1,5 +1,7 @@
-"""Activation functions by name: the seven of the talk, none of which ever falls, so that a maximum may be taken before or
-after them, and five that came later."""
+"""Activation functions by name: the seven of the talk, and five that came later.
+
+None of the seven ever falls, so a maximum may be taken before or after them.
+"""
 
 from __future__ import annotations
 

@@ -21,19 +21,29 @@ def one_hot(labels_B: Tensor, classes: int, smoothing: float = 0.0, dtype: torch
     return targets_BK.scatter_(1, labels_B[:, None], 1.0 - smoothing + share)
 
 
-def cross_entropy(logits_BK: Tensor, labels_B: Tensor, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits_BK: Tensor, labels_B: Tensor, smoothing: float = 0.0, weight_B: Tensor | None = None
+) -> Tensor:
     """Mean over the batch of -sum_k target_k log softmax(logits)_k, in nats; a scalar.
 
     logits_BK are the raw outputs (no softmax before), labels_B is int64 in [0, K). The targets are those of `one_hot`.
+    Each example counts `weight_B` times, where that is given; the sum is divided by B all the same.
     """
-    return F.cross_entropy(logits_BK, labels_B, label_smoothing=smoothing)
+    if weight_B is None:
+        return F.cross_entropy(logits_BK, labels_B, label_smoothing=smoothing)
+    return (F.cross_entropy(logits_BK, labels_B, label_smoothing=smoothing, reduction="none") * weight_B).mean()
 
 
-def squared_error(logits_BK: Tensor, labels_B: Tensor, smoothing: float = 0.0) -> Tensor:
+def squared_error(
+    logits_BK: Tensor, labels_B: Tensor, smoothing: float = 0.0, weight_B: Tensor | None = None
+) -> Tensor:
     """Mean over the batch of sum_k (logits_k - target_k)^2; a scalar.
 
     The raw outputs are compared with the targets of `one_hot`, not their softmax: the outputs themselves are to become
     0 and 1 (Hui and Belkin, 2021; arXiv:2006.07322). A sum over classes, so it does not shrink as classes are added.
+    Each example counts `weight_B` times, where that is given.
     """
     targets_BK = one_hot(labels_B, logits_BK.shape[1], smoothing, logits_BK.dtype)
+    if weight_B is not None:
+        return ((logits_BK - targets_BK).square().sum(1) * weight_B).mean()
     return F.mse_loss(logits_BK, targets_BK, reduction="sum") / len(labels_B)

@@ -29,8 +29,8 @@ class Task(ABC):
     judged_by: str
 
     @abstractmethod
-    def read(self, options: Options, notice: Callable[[str], None]) -> Data:
-        """The data named by the options, read and divided. Raises DataError."""
+    def read(self, options: Options, notice: Callable[[str], None], form: Facts | None = None) -> Data:
+        """The data named by the options, read and divided, in the form that weights ask for. Raises DataError."""
 
     @abstractmethod
     def toy(self) -> Data:
@@ -46,6 +46,7 @@ class Task(ABC):
 
     def initialise(self, network: nn.Module, data: Data, facts: Facts, device: Any) -> None:
         """Sets what a new network takes from data before it is trained; most take nothing."""
+        return None
 
     @abstractmethod
     def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
@@ -64,8 +65,13 @@ class Task(ABC):
         """The network's answers to a batch as it comes from the stream or a user; nothing random."""
 
     @abstractmethod
-    def score(self, network: nn.Module, split: Split, facts: Facts, device: Any) -> tuple[dict[str, Any], Any]:
-        """The metrics on a split, and an outcome from which pictures are drawn; its `details` go into run.json."""
+    def score(
+        self, network: nn.Module, split: Split, facts: Facts, device: Any, features: Tensor | None = None
+    ) -> tuple[dict[str, Any], Any]:
+        """The metrics on a split, and an outcome from which pictures are drawn; its `details` go into run.json.
+
+        `features` (N, ...), where they are at hand, are what the network's head reads in place of the examples.
+        """
 
     @abstractmethod
     def pictures(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,18 +15,25 @@ from ..data import toy
 from ..data.augment import augmentation
 from ..data.dataset import Data, Split
 from ..data.stream import Resident, Stream
-from ..errors import DataError
 from ..losses.classification import cross_entropy, squared_error
 from ..metrics.classification import Scores
 from ..objectives.base import Batch, Loss, Objective
 from ..objectives.supervised import Supervised
 from ..options import Options
 from ..registry import task
+from ..seeing import centred, normalised, probabilities, seen, squared
 from .base import Facts, Task
 
+
 LOSSES = {"cross-entropy": cross_entropy, "squared-error": squared_error}
-#: pictures in one batch where nothing is trained
-BATCH = 500
+#: most pictures, and most of their pixels together, in one batch where nothing is trained
+BATCH, PIXELS = 500, 2_000_000
+
+
+def balanced(counts: Sequence[int]) -> Tensor:
+    """(K,) weights of classes with which each counts as much as any other, and all examples together as before."""
+    count_K = torch.tensor(counts, dtype=torch.float32)
+    return torch.where(count_K > 0, count_K.sum() / ((count_K > 0).sum() * count_K), 0.0)
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,23 @@ class Classify(Task):
     default_data = "digits"
     judged_by = "accuracy"
 
-    def read(self, options: Options, notice: Callable[[str], None]) -> Data:
+    def read(self, options: Options, notice: Callable[[str], None], form: Facts | None = None) -> Data:
         """The pictures of a folder, a file or a known name. Raises DataError."""
         from ..data.read import read
 
+        form = form or {}
+        size, resize = options.size, form.get("resize")
+        if form:
+            usual = form["size"][0]
+            size = size or usual
+            resize = resize and round(resize * size / usual)
         return squared(
             read(
                 options.data or self.default_data,
-                size=options.size,
+                size=size,
+                resize=resize,
+                channels=form.get("channels"),
+                fold=options.fold,
                 valid=options.valid,
                 strict=options.strict,
                 offline=options.offline,
@@ -83,6 +98,7 @@ class Classify(Task):
             "mean": [round(float(m), 6) for m in sample.mean((0, 1, 2), dtype=np.float64)],
             "std": [round(max(float(s), 1e-3), 6) for s in sample.std((0, 1, 2), dtype=np.float64)],
             "ink": data.ink,
+            "counts": np.bincount(data.train.labels, minlength=len(data.classes)).tolist(),
         }
 
     def arguments(self, facts: Facts) -> dict[str, Any]:
@@ -99,11 +115,18 @@ class Classify(Task):
     def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
         """Cross-entropy, or squared error, of one network; the part `accuracy` is that of the training batches."""
         function, smoothing = LOSSES[options.loss], options.smoothing
+        weight_K = balanced(facts["counts"]) if options.balance else None
 
         def criterion(network: nn.Module, batch: Batch) -> Loss:
-            logits_BK, label_B = network(batch["image"]).float(), batch["label"]
+            label_B = batch["label"]
+            answer = network.head(batch["features"]) if "features" in batch else network(batch["image"])
+            logits_BK, *auxiliary = answer if isinstance(answer, tuple) else (answer,)
+            weight_B = None if weight_K is None else weight_K.to(label_B.device)[label_B]
+            loss = function(logits_BK.float(), label_B, smoothing, weight_B)
+            for other_BK in auxiliary:  # Szegedy et al. 2016, arXiv:1512.00567, section 4; the share as torchvision's
+                loss = loss + 0.4 * function(other_BK.float(), label_B, smoothing, weight_B)
             accuracy = (logits_BK.detach().argmax(1) == label_B).float().mean()
-            return Loss(function(logits_BK, label_B, smoothing), len(label_B), {"accuracy": accuracy})
+            return Loss(loss, len(label_B), {"accuracy": accuracy})
 
         return Supervised(network, criterion)
 
@@ -130,13 +153,25 @@ class Classify(Task):
         with torch.inference_mode():
             return probabilities(network, normalised(batch["image"], facts), facts.get("views", "one"))
 
-    def score(self, network: nn.Module, split: Split, facts: Facts, device: Any) -> tuple[dict[str, Any], Outcome]:
+    def prepared(self, images: np.ndarray, facts: Facts, device: Any) -> Tensor:
+        """Pictures (B, H, W, C) uint8 as the network reads them: (B, C, H, W), nothing random."""
+        return normalised(torch.from_numpy(images.copy()).to(device), facts)
+
+    def score(
+        self, network: nn.Module, split: Split, facts: Facts, device: Any, features: Tensor | None = None
+    ) -> tuple[dict[str, Any], Outcome]:
         """Accuracy, top-5, loss, F1, calibration … of the network in evaluation mode."""
         network.eval()
         answers = []
-        for start in range(0, len(split), BATCH):
-            images = torch.from_numpy(split.images[start : start + BATCH].copy()).to(device)
-            answers.append(self.infer(network, {"image": images}, facts).cpu().numpy())
+        rows = max(1, min(BATCH, PIXELS // max(1, facts["size"][0] * facts["size"][1])))
+        for start in range(0, len(split), rows):
+            if features is not None:
+                with torch.inference_mode():
+                    found = network.head(features[start : start + rows]).float().softmax(1)
+            else:
+                images = torch.from_numpy(split.images[start : start + rows].copy()).to(device)
+                found = self.infer(network, {"image": images}, facts)
+            answers.append(found.cpu().numpy())
         probabilities = np.concatenate(answers) if answers else np.empty((0, len(facts["classes"])), np.float32)
         scores = Scores(len(facts["classes"]))
         scores.add(probabilities, split.labels)
@@ -176,81 +211,5 @@ class Classify(Task):
         return drawn
 
     def example(self, source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
-        """A file, bytes, Pillow image or array as (H, W, C) uint8 of the network's size.
-
-        Drawings are brought to white on black, centred, where the network learned such; `as_is` leaves them.
-        """
-        from ..data.images import Unreadable, decode, fit, flat, pixels
-        from ..data.ink import ink
-
-        size, channels = facts["size"][0], facts["channels"]
-        is_file = isinstance(source, (str, os.PathLike, bytes))
-        try:
-            if facts["ink"] and not as_is:
-                return ink(decode(source) if is_file else source, size)[..., None]
-            if is_file:
-                return decode(source, channels, size)
-            picture = Image.fromarray(bytes_of(source)) if isinstance(source, np.ndarray) else source
-            return pixels(fit(flat(picture), size), channels)
-        except Unreadable as error:
-            raise DataError(str(error)) from error
-
-
-def probabilities(network: nn.Module, x_BCHW: Tensor, views: str = "one") -> Tensor:
-    """(B, K): softmax of the logits, averaged over views: the pictures, mirrored, moved a pixel up-left and down-right.
-
-    Moving repeats the outermost pixels by reflection (Jordan 2024, arXiv:2404.00498, section 3.6: half the weight to the
-    pictures in place).
-    """
-    logits_BK = network(x_BCHW).float()
-    if views != "one":
-        logits_BK = (logits_BK + network(x_BCHW.flip(3)).float()) / 2
-    if views == "shifted":
-        height, width = x_BCHW.shape[2:]
-        padded = nn.functional.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
-        moved = [padded[:, :, y : y + height, x : x + width] for y, x in ((0, 0), (2, 2))]
-        shifted_BK = sum(network(x).float() + network(x.flip(3)).float() for x in moved) / 4
-        logits_BK = (logits_BK + shifted_BK) / 2
-    return logits_BK.softmax(1)
-
-
-def bytes_of(array: np.ndarray) -> np.ndarray:
-    """A picture (H, W), (H, W, 1) or (H, W, 3) as uint8; floats are taken to be 0 to 1. Raises DataError."""
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
-        raise DataError(f"An array of shape {array.shape} is no picture.", cure="Give (H, W), (H, W, 1) or (H, W, 3).")
-    if array.dtype.kind == "f":
-        array = (np.clip(array, 0, 1) * 255).round()
-    return np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array).astype(np.uint8)
-
-
-def normalised(image_BHWC: Tensor, facts: Facts) -> Tensor:
-    """Bytes (B, H, W, C) to floats (B, C, H, W), channels last in memory, mean 0 and deviation 1 over training."""
-    return centred(image_BHWC.permute(0, 3, 1, 2).to(torch.float32), facts, 255.0)
-
-
-def centred(x_BCHW: Tensor, facts: Facts, white: float) -> Tensor:
-    """(x / white - mean) / std per channel, in place; facts give mean and std on the scale of 0 to 1."""
-    if len(facts["mean"]) == 1:
-        mean, std = facts["mean"][0], facts["std"][0]
-        return x_BCHW.mul_(1 / (white * std)).sub_(mean / std)
-    mean = torch.tensor(facts["mean"], device=x_BCHW.device)[:, None, None]
-    std = torch.tensor(facts["std"], device=x_BCHW.device)[:, None, None]
-    return x_BCHW.mul_(1 / (white * std)).sub_(mean / std)
-
-
-def squared(data: Data) -> Data:
-    """Pictures that are wider than high, or the reverse, get a black border so that they are square."""
-    height, width, _ = data.shape
-    if height == width:
-        return data
-    side = max(height, width)
-    if side > 512:
-        raise DataError(f"{data.name}: pictures of {width}x{height} are too large to pad.", cure="Give --size.")
-    top, left = (side - height) // 2, (side - width) // 2
-    margins = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
-
-    def pad(split: Split) -> Split:
-        return Split(np.pad(split.images, margins), split.labels, split.sources)
-
-    note = f"pictures of {width}x{height} were given a black border to {side}x{side}"
-    return replace(data, train=pad(data.train), valid=pad(data.valid), test=pad(data.test), notes=(*data.notes, note))
+        """A file, bytes, Pillow image or array as (H, W, C) uint8 of the network's size. Raises DataError."""
+        return seen(source, facts, as_is)

@@ -37,6 +37,9 @@ class Recipe:
     precision: str = "float32"
     compile: bool = False
     seed: int = 0
+    trained_parts: int | None = None  # parts before the last layer that are trained from the start; None: all
+    unfreeze_every: int = 0  # steps after which one part more is trained; 0: never
+    layer_decay: float = 1.0  # rate of a part as a share of the rate of the next
 
     def rate(self, step: int) -> float:
         """The learning rate of `step`, counted from 0.

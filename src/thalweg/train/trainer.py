@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..data.stream import Stream
 from ..errors import NonFinite
 from ..objectives.base import Batch, Loss, Objective, Phase
-from . import optimizers, ranks
+from . import finetune, optimizers, ranks
 from .recipe import Recipe
 
 
@@ -54,12 +54,15 @@ class Trainer:
         self.step = 0
         self.phases = objective.phases()
         self.device = next(objective.parameters()).device
+        self.finetuning = finetune.Finetuning(objective.network, recipe) if finetune.asked(recipe) else None
         self.trainable = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
         self.optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
         for phase in self.phases:  # phases that share a module share its optimiser
             if phase.module not in self.optimizers:
                 weights = self.trainable[phase.name]
                 self.optimizers[phase.module] = optimizers.build(phase.module, weights, recipe)
+                if self.finetuning:
+                    finetune.split_groups(self.optimizers[phase.module], self.finetuning)
         self.losses = {p.name: torch.compile(p.loss) if recipe.compile and p.compile else p.loss for p in self.phases}
         self.average = copy.deepcopy(objective.network).requires_grad_(False) if recipe.ema else None
         self.alone = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
@@ -79,6 +82,8 @@ class Trainer:
         generator = torch.default_generator if self.device.type == "cpu" else None
         batches = iter(self.stream)
         while self.step < self.recipe.steps:
+            if self.finetuning:
+                self.finetuning.apply(self.step)
             seed = self.seed()
             generator.manual_seed(seed) if generator else torch.manual_seed(seed)
             batch = self.augment(next(batches))
@@ -151,7 +156,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(weights, self.recipe.clip)
         rate = self.recipe.rate(self.step)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            factor = self.finetuning.rate(group["params"][0], self.step) if self.finetuning else 1.0
+            group["lr"] = rate * factor
         optimizer.step()
         return sums, items
 

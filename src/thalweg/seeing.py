@@ -1,0 +1,101 @@
+"""What a classifier sees of a picture, from a file to normalised pixels, and what it answers.
+
+`facts` are those of the task in run.json: channels, size, resize, mean, std, ink, views.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .data.dataset import Data, Split
+from .errors import DataError
+
+Facts = dict[str, Any]
+
+
+def seen(source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
+    """A file, bytes, Pillow image or array as (H, W, C) uint8 of the network's size. Raises DataError.
+
+    Drawings are brought to white on black, centred, where the network learned such; `as_is` leaves them.
+    """
+    from .data.images import Unreadable, decode, fit, flat, pixels
+    from .data.ink import ink
+
+    size, channels, resize = facts["size"][0], facts["channels"], facts.get("resize")
+    is_file = isinstance(source, (str, os.PathLike, bytes))
+    try:
+        if facts["ink"] and not as_is:
+            return ink(decode(source) if is_file else source, size)[..., None]
+        if is_file:
+            return decode(source, channels, size, resize)
+        picture = Image.fromarray(bytes_of(source)) if isinstance(source, np.ndarray) else source
+        return pixels(fit(flat(picture), size, resize), channels)
+    except Unreadable as error:
+        raise DataError(str(error)) from error
+
+
+def probabilities(network: nn.Module, x_BCHW: Tensor, views: str = "one") -> Tensor:
+    """(B, K): softmax of the logits, averaged over views: the pictures, mirrored, moved a pixel up-left and down-right.
+
+    Moved pictures are continued by reflection, and those in place have half the weight (Jordan 2024, arXiv:2404.00498,
+    section 3.6).
+    """
+    logits_BK = network(x_BCHW).float()
+    if views != "one":
+        logits_BK = (logits_BK + network(x_BCHW.flip(3)).float()) / 2
+    if views == "shifted":
+        height, width = x_BCHW.shape[2:]
+        padded = nn.functional.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
+        moved = [padded[:, :, y : y + height, x : x + width] for y, x in ((0, 0), (2, 2))]
+        shifted_BK = sum(network(x).float() + network(x.flip(3)).float() for x in moved) / 4
+        logits_BK = (logits_BK + shifted_BK) / 2
+    return logits_BK.softmax(1)
+
+
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    """A picture (H, W), (H, W, 1) or (H, W, 3) as uint8; floats are taken to be 0 to 1. Raises DataError."""
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        raise DataError(f"An array of shape {array.shape} is no picture.", cure="Give (H, W), (H, W, 1) or (H, W, 3).")
+    if array.dtype.kind == "f":
+        array = (np.clip(array, 0, 1) * 255).round()
+    return np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array).astype(np.uint8)
+
+
+def normalised(image_BHWC: Tensor, facts: Facts) -> Tensor:
+    """Bytes (B, H, W, C) to floats (B, C, H, W), channels last in memory, mean 0 and deviation 1 over training."""
+    return centred(image_BHWC.permute(0, 3, 1, 2).to(torch.float32), facts, 255.0)
+
+
+def centred(x_BCHW: Tensor, facts: Facts, white: float) -> Tensor:
+    """(x / white - mean) / std per channel, in place; facts give mean and std on the scale of 0 to 1."""
+    if len(facts["mean"]) == 1:
+        mean, std = facts["mean"][0], facts["std"][0]
+        return x_BCHW.mul_(1 / (white * std)).sub_(mean / std)
+    mean = torch.tensor(facts["mean"], device=x_BCHW.device)[:, None, None]
+    std = torch.tensor(facts["std"], device=x_BCHW.device)[:, None, None]
+    return x_BCHW.mul_(1 / (white * std)).sub_(mean / std)
+
+
+def squared(data: Data) -> Data:
+    """Pictures that are wider than high, or the reverse, get a black border so that they are square."""
+    height, width, _ = data.shape
+    if height == width:
+        return data
+    side = max(height, width)
+    if side > 512:
+        raise DataError(f"{data.name}: pictures of {width}x{height} are too large to pad.", cure="Give --size.")
+    top, left = (side - height) // 2, (side - width) // 2
+    margins = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
+
+    def pad(split: Split) -> Split:
+        return Split(np.pad(split.images, margins), split.labels, split.sources)
+
+    note = f"pictures of {width}x{height} were given a black border to {side}x{side}"
+    return replace(data, train=pad(data.train), valid=pad(data.valid), test=pad(data.test), notes=(*data.notes, note))

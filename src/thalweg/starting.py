@@ -1,0 +1,122 @@
+"""What a training begins from instead of chance: published weights, a weights file, or another run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import foreign, weights
+from .errors import ModelFileError, OptionError
+from .options import Options
+from .published import PUBLISHED
+from .registry import find_model
+from .run import RunFolder
+
+#: what a network's weights ask of pictures
+FORM = ("channels", "size", "resize", "mean", "std", "ink")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights by name, and what comes with them: the model, its arguments, the form of pictures, the classes."""
+
+    model: str
+    tensors: dict[str, Tensor]
+    where: Path
+    form: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the file, in hex."""
+        with self.where.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @property
+    def outputs(self) -> int:
+        """The number of classes that the weights tell apart."""
+        with torch.device("meta"):
+            network = find_model(self.model)(channels=3, classes=2, **self.arguments)
+        name, _ = foreign.last_layer(network)
+        found = self.tensors.get(f"{name}.weight")
+        if found is None:
+            raise ModelFileError(f"{self.where}: the tensor '{name}.weight' is missing.", cure=foreign.OTHER)
+        return len(found)
+
+    def facts(self, size: int) -> dict[str, Any]:
+        """What the weights ask of pictures of `size` pixels, to be among the facts of a run."""
+        facts = {key: self.form[key] for key in ("resize", "mean", "std", "ink") if key in self.form}
+        if facts.get("resize"):
+            facts["resize"] = round(facts["resize"] * size / self.form["size"][0])
+        return facts
+
+    def load(self, network: nn.Module, notice: Callable[[str], None]) -> dict[str, Any]:
+        """Loads the weights; a last layer for other classes stays as it is. What run.json holds of it.
+
+        Raises ModelFileError naming the first tensor that differs.
+        """
+        new = foreign.load_exactly(network, self.tensors, self.where, replace_head=True)
+        told = f"begins from {self.where}, {len(self.tensors) - len(new):,} tensors"
+        notice(f"{told}; new: {', '.join(new)}" if new else told)
+        return {"file": self.where.name, "sha256": self.sha256, "new": new}
+
+
+def of_options(options: Options, default_model: str, notice: Callable[[str], None]) -> Start | None:
+    """What `--weights` names; None where it is not given. Raises NotFound, OptionError, and the errors of reading."""
+    if options.weights is None:
+        return None
+    from .trained import shipped
+
+    named = str(shipped().get(options.weights, options.weights))
+    folder = RunFolder(named)
+    model = options.model or (folder.read().get("model") if folder.exists else None) or default_model
+    if options.weights == "imagenet" and options.model is None:
+        have = sorted({name for name, _ in PUBLISHED})
+        raise OptionError("--weights imagenet: of which model?", cure=f"Add --model: {', '.join(have)}.")
+    return find(model, named, options.offline, notice)
+
+
+def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -> Start:
+    """The weights of that name, file or run's folder for a model.
+
+    Raises NotFound where there are none, ModelFileError for a file that cannot be read or a run of another model, and
+    ResourceError where they would have to be fetched and must not be.
+    """
+    path, row = weights.resolve(model, named, offline, notice)
+    if path.is_dir():
+        return of_run(RunFolder(path), model)
+    if row is not None:
+        known = weights.facts(row)
+        form = {key: known[key] for key in FORM}
+        return Start(model, foreign.read(path), path, form, dict(row.arguments), tuple(known["classes"]))
+    start = Start(model, foreign.read(path), path)
+    if (model, "imagenet") in PUBLISHED:
+        usual = weights.facts(weights.find(model))
+        notice(f"{path.name} says nothing of the form of pictures: taken to be that of ImageNet's weights for {model}.")
+        classes = tuple(usual["classes"]) if start.outputs == len(usual["classes"]) else ()
+        start = replace(start, form={key: usual[key] for key in FORM}, classes=classes)
+    return start
+
+
+def of_run(folder: RunFolder, model: str) -> Start:
+    """The weights of a finished run. Raises OptionError for a run of another model, ModelFileError for a broken one."""
+    content = folder.read()
+    if content.get("model") != model:
+        raise OptionError(
+            f"--weights {folder.path} is a {content.get('model')}, not a {model}.",
+            cure=f"Leave --model out, or give --model {content.get('model')}.",
+        )
+    facts = content["facts"]
+    form = {key: facts[key] for key in FORM if key in facts}
+    own = ("channels", "classes", "size")
+    arguments = {**content["options"].get("arguments", {}), **content.get("arguments", {})}
+    arguments = {key: value for key, value in arguments.items() if key not in own}
+    tensors = folder.weights(content)
+    return Start(model, tensors, folder.path / "weights.safetensors", form, arguments, tuple(facts["classes"]))

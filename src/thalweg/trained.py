@@ -1,0 +1,287 @@
+"""Networks that can be asked: a finished run, one that comes with the package, or one with published weights.
+
+load("runs/a")                          a run
+load("digits-lenet")                    comes with the package
+load("resnet152")                       with ImageNet's weights, fetched by that name
+load("resnet18", weights="mine.pth")    with the weights of a file, or of another run
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import foreign, registry
+from . import options as settings
+from .data.dataset import Data, Split
+from .data.read import tell
+from .errors import DataError, ModelFileError, NotFound, OptionError, ResourceError
+from .predict import Prediction, Unreadable, pictures
+from .predict import predict as answer
+from .run import RunFolder
+
+if TYPE_CHECKING:
+    from .explain.picture import Explanation
+    from .export import Export
+    from .starting import Start
+
+
+class Trained:
+    """A network with its task, the facts of what it was trained on, and the options it was trained with."""
+
+    name: str
+    content: dict[str, Any]
+
+    def __init__(self, task: str, facts: dict[str, Any], options: settings.Options):
+        self.task, self.facts, self.options = registry.find_task(task)(), facts, options
+        self._network: torch.nn.Module | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def _built(self) -> torch.nn.Module:
+        raise AssertionError("each kind of trained network builds its own")
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network with its weights, evaluating. Raises ModelFileError naming the first tensor that differs."""
+        if self._network is None:
+            self._network = self._built().to(memory_format=torch.channels_last).eval()
+        return self._network
+
+    def read(self, data: Any = None) -> Data:
+        """Data whose classes this network knows, in its order of them. Raises DataError."""
+        if data is None:
+            raise DataError(f"{self.name} came without data.", cure="Name the data to evaluate on.")
+        if not isinstance(data, Data):
+            options = replace(self.options, data=os.fspath(data), size=self.facts["size"][0], fold=None)
+            data = self.task.read(options, tell, self._form())
+        return self._known(data)
+
+    def _form(self) -> dict[str, Any]:
+        return {key: self.facts[key] for key in ("size", "channels", "resize") if key in self.facts}
+
+    def _known(self, read: Data) -> Data:
+        """The data with the labels that this network gives its classes, which may be more. Raises DataError."""
+        classes = list(self.facts["classes"])
+        if list(read.shape) != [*self.facts["size"], self.facts["channels"]]:
+            raise DataError(
+                f"{read.name} has pictures of {list(read.shape)} (height, width, channels); "
+                f"{self.name} reads {[*self.facts['size'], self.facts['channels']]}.",
+                cure="Give pictures of that size.",
+            )
+        if list(read.classes) == classes:
+            return read
+        if not set(read.classes) <= set(classes):
+            raise DataError(
+                f"{read.name} has the classes {', '.join(read.classes[:12])}; "
+                f"{self.name} knows {', '.join(classes[:12])}{', …' if len(classes) > 12 else ''}.",
+                cure="Give data whose classes are among these.",
+            )
+        label = np.array([classes.index(name) for name in read.classes], np.int64)
+        splits = {part: Split(split.images, label[split.labels], split.sources) for part, split in read.splits.items()}
+        return replace(read, classes=tuple(classes), **splits)
+
+    def evaluate(self, data: Any = None, split: str = "test", save: Any = None) -> dict[str, Any]:
+        """{"split", "metrics", "data"} on the run's data or on other; pictures of it into the folder `save`, if given.
+
+        Raises OptionError for an unknown split, DataError for one without examples.
+        """
+        from .leave import write_pictures
+
+        read = self.read(data)
+        if split not in read.splits:
+            raise OptionError(f"--split {split} is none.", cure="Give train, valid or test.")
+        if not len(read.splits[split]):
+            raise DataError(f"{read.name} has no examples in its {split} set.")
+        results, outcome = self.task.score(self.network, read.splits[split], self.facts, torch.device("cpu"))
+        if save is not None:
+            drawn = self.task.pictures(self.network, read, self.facts, self.options, outcome, self._history())
+            write_pictures(RunFolder(save), drawn)
+        return {"split": split, "metrics": results, "data": read.name}
+
+    def _history(self) -> list[dict[str, Any]]:
+        return []
+
+    def predict(
+        self, sources: Any, top: int = 5, batch: int = 64, as_is: bool = False, **choices: Any
+    ) -> Iterator[Prediction | Unreadable]:
+        """An answer per source: files, folders, patterns, URLs, arrays, Pillow images; unreadable ones as such."""
+        network, task, facts = self.network, self.task, self.facts
+        return answer(
+            sources,
+            see=lambda source: task.example(source, facts, as_is),
+            ask=lambda images: task.infer(network, {"image": images}, facts),
+            classes=facts["classes"],
+            top=top,
+            batch=batch,
+            **choices,
+        )
+
+    def explain(self, source: Any, target: str | None = None, methods: Any = None) -> Explanation:
+        """What the network looked at in one picture when it answered, or would have to answer the class `target`.
+
+        Raises DataError for a picture that cannot be read, NotFound for a class or method that there is not.
+        """
+        from .explain.picture import METHODS, explain_picture
+
+        classes = list(self.facts["classes"])
+        if target is not None and target not in classes:
+            raise NotFound.among("class", target, classes)
+        (found, *_) = [*pictures([source])] or [(None, None)]
+        if found[1] is None:
+            raise DataError(f"{source} holds no picture.", cure="Give one picture.")
+        picture_HWC = self.task.example(found[1], self.facts)
+        x_1CHW = self.task.prepared(picture_HWC[None], self.facts, torch.device("cpu"))
+        black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))
+        return explain_picture(
+            self.network, x_1CHW, picture_HWC, classes, tuple(methods or METHODS), target, black_1CHW
+        )
+
+    def export(self, format: str = "onnx", out: Any = None) -> Export:
+        """Writes the network with its preprocessing, and proves that it answers alike. Raises ExportError.
+
+        The proof is on pictures of the test set, or on noise where the data is not at hand. Without `out` the file goes
+        into the run, or here for a network that has no folder of the user's.
+        """
+        from .export import export_onnx
+
+        if format != "onnx":
+            raise OptionError(f"--format {format} is not known.", cure="Give onnx.")
+        try:
+            samples = self.read().test.images[:64]
+        except (DataError, NotFound, ResourceError) as error:
+            tell(f"The proof is on noise, because the data is not at hand: {error.message}")
+            shape = (16 if self.facts["size"][0] > 96 else 64, *self.facts["size"], self.facts["channels"])
+            samples = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        return export_onnx(self.network, self.facts, Path(out) if out is not None else self._place(), samples)
+
+    def _place(self) -> Path:
+        """Where an export goes that was given no place."""
+        return Path(f"{self.name}.onnx")
+
+
+class Run(Trained):
+    """A finished run, or a network that comes with the package: evaluate, predict, explain, export."""
+
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
+        self.content = folder.read()
+        for key in ("task", "options", "facts"):
+            if key not in self.content:
+                raise ModelFileError(
+                    f"{folder.path / 'run.json'}: '{key}' is missing.", cure="Train again, or restore it from a copy."
+                )
+        super().__init__(self.content["task"], self.content["facts"], settings.make(self.content["options"]))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.path.name
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.folder.path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Validation and test metrics, steps, epochs, seconds; empty for a run that is not finished."""
+        return self.content.get("results", {})
+
+    def _built(self) -> torch.nn.Module:
+        model = self.content.get("model") or self.options.model or self.task.default_model
+        arguments = self.content.get("arguments") or {**self.task.arguments(self.facts), **self.options.arguments}
+        network = registry.find_model(model, self.content["task"])(**arguments)
+        foreign.load_exactly(network, self.folder.weights(self.content), self.path / "weights.safetensors")
+        return network
+
+    def read(self, data: Any = None) -> Data:
+        """The run's data, or other data whose classes it knows. Raises DataError."""
+        if data is not None:
+            return super().read(data)
+        if self.content.get("data", {}).get("in_memory"):
+            raise DataError(f"{self.path} was trained on data in memory.", cure="Give the data again.")
+        return self._known(self.task.read(self.options, tell, self._form()))
+
+    def _form(self) -> dict[str, Any]:
+        return super()._form() if self.content.get("form") else {}
+
+    def _history(self) -> list[dict[str, Any]]:
+        return self.folder.metrics()
+
+    def _place(self) -> Path:
+        return Path(f"{self.name}.onnx") if self.path in shipped().values() else self.path / "model.onnx"
+
+    def summary(self) -> list[str]:
+        """The result in words."""
+        test = self.results.get("test")
+        if not test:
+            return [f"{self.path}: not finished; go on with --resume."]
+        accuracy, low, high = (100 * test[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+        told = f"test accuracy {accuracy:.2f} % (95 % interval {low:.2f} to {high:.2f})"
+        lines = [f"{told} on {test['examples']:,} pictures, {self.results['seconds']:.1f} s"]
+        return lines + ([f"report: {self.path / 'report.html'}"] if (self.path / "report.html").is_file() else [])
+
+
+class Pretrained(Trained):
+    """A network of the registry with weights from elsewhere, as they are."""
+
+    def __init__(self, start: Start, task: str = "classify"):
+        self.name, self.start = start.model, start
+        self.entry = registry.find_model(start.model, task)
+        count = len(start.classes) or start.outputs
+        classes = list(start.classes) or [f"class {number}" for number in range(count)]
+        usual = self.entry.arguments["size"].default
+        plain = {"channels": 3, "size": [usual, usual], "mean": [0.5] * 3, "std": [0.5] * 3, "ink": False}
+        facts = {**plain, **start.form, "classes": classes}
+        self.content = {"model": start.model, "task": task, "facts": facts}
+        super().__init__(task, facts, settings.Options(model=start.model))
+
+    def _built(self) -> torch.nn.Module:
+        with foreign.Undrawn():
+            network = self.entry(**{**self.task.arguments(self.facts), **self.start.arguments})
+        foreign.load_exactly(network, self.start.tensors, self.start.where)
+        return network
+
+
+def shipped() -> dict[str, Path]:
+    """The trained networks that come with the package, by name."""
+    root = Path(str(resources.files("thalweg") / "shipped"))
+    return {p.name: p for p in sorted(root.iterdir()) if (p / "run.json").is_file()}
+
+
+def load(name: str | os.PathLike, weights: str | None = None, offline: bool = False) -> Trained:
+    """What can be asked under a name: a run's folder, a network that comes with the package, or a model.
+
+    A model takes ImageNet's weights, or those that `weights` names: published ones, a file, a run's folder. Raises
+    NotFound, ModelFileError, and ResourceError where weights are needed that are not here.
+    """
+    path = Path(name)
+    if weights is None and (path / "run.json").is_file():
+        return Run(RunFolder(path))
+    known = shipped()
+    if weights is None and str(name) in known:
+        return Run(RunFolder(known[str(name)]))
+    if weights is None and path.exists():
+        raise ModelFileError(
+            f"{path} is not a run: there is no run.json in it.", cure="Give the folder that `thalweg train` printed."
+        )
+    from . import starting
+    from .published import PUBLISHED
+
+    pretrained = {model for model, _ in PUBLISHED}
+    if weights is None and str(name) not in pretrained and str(name) not in registry.models():
+        raise NotFound.among("run or network", str(name), {*known, *pretrained})
+    registry.find_model(str(name))
+    return Pretrained(starting.find(str(name), weights or "imagenet", offline, tell))
