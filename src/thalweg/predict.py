@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .data.pictures import ahead
 from .errors import DataError, ResourceError
 
 #: files of a folder that are taken for pictures
@@ -93,17 +94,25 @@ def predict(
                 save_pictures(prediction, Path(save))
             yield prediction
 
-    waiting, none = [], True
-    for name, source in pictures(sources):
-        none = False
+    def looked(found: tuple[str, Any]) -> tuple[str, np.ndarray | str]:
+        """The name of a source, and what the network sees of it, or why it sees nothing."""
+        name, source = found
         try:
-            waiting.append((name, see(download(source, offline) if is_address(source) else source)))
+            return name, see(download(source, offline) if is_address(source) else source)
         except (DataError, ResourceError) as error:
             if isinstance(error, ResourceError) and not is_address(source):
                 raise
+            return name, error.message
+
+    waiting, none = [], True
+    for name, example in ahead(looked, pictures(sources)):  # threads read while the network answers
+        none = False
+        if isinstance(example, str):
             yield from answered(waiting)
             waiting = []
-            yield Unreadable(name, error.message)
+            yield Unreadable(name, example)
+        else:
+            waiting.append((name, example))
         if len(waiting) == batch:
             yield from answered(waiting)
             waiting = []

@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -31,8 +32,9 @@ class ModelEntry:
 
     def __call__(self, **arguments: Any) -> Any:
         """Builds the network. Raises OptionError for an argument that the model does not have or cannot use."""
+        anything = any(p.kind is p.VAR_KEYWORD for p in self.arguments.values())
         for key in arguments:
-            if key not in self.arguments:
+            if key not in self.arguments and not anything:
                 raise OptionError(
                     f"The model '{self.name}' has no argument '{key}'.", cure=did_you_mean(key, self.arguments)
                 )
@@ -88,7 +90,11 @@ def tasks() -> dict[str, type]:
 
 
 def find_model(name: str, task: str | None = None) -> ModelEntry:
-    """The model of that name. Raises NotFound, with the nearest names."""
+    """The model of that name, or 'timm:NAME' or 'torchvision:NAME'. Raises NotFound, with the nearest names."""
+    from . import elsewhere
+
+    if elsewhere.names(name):
+        return ModelEntry(name, "classify", f"see {name.partition(':')[0]}", partial(elsewhere.build, name))
     found = models(task)
     if name not in found:
         raise NotFound.among("model", name, found)

@@ -91,7 +91,7 @@ class Session:
         self.arguments = self.content.get("arguments") or {
             **self.task.arguments(self.facts), **began, **self.options.arguments,
         }  # fmt: skip
-        network = entry(**self.arguments)
+        network = entry(**{**self.arguments, **(self.start.building if self.start else {})})
         network = network.to(self.device, memory_format=torch.channels_last)
         if self.start:
             self.content["start"] = {"weights": self.options.weights, **self.start.load(network, self.notice)}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import foreign, weights
+from . import elsewhere, foreign, weights
 from .errors import ModelFileError, OptionError
 from .options import Options
 from .published import PUBLISHED
@@ -31,6 +31,7 @@ class Start:
     where: Path
     form: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
+    building: dict[str, Any] = field(default_factory=dict)  # as arguments, but not for those who load the run later
     classes: tuple[str, ...] = ()
 
     @property
@@ -62,6 +63,8 @@ class Start:
 
         Raises ModelFileError naming the first tensor that differs.
         """
+        if not self.tensors:
+            return {"file": str(self.where)}
         new = foreign.load_exactly(network, self.tensors, self.where, replace_head=True)
         told = f"begins from {self.where}, {len(self.tensors) - len(new):,} tensors"
         notice(f"{told}; new: {', '.join(new)}" if new else told)
@@ -89,6 +92,9 @@ def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -
     Raises NotFound where there are none, ModelFileError for a file that cannot be read or a run of another model, and
     ResourceError where they would have to be fetched and must not be.
     """
+    if elsewhere.names(model) and named == "imagenet":
+        notice(f"{model}: the weights are those that {model.partition(':')[0]} fetches by that name.")
+        return Start(model, {}, Path(model), elsewhere.form(model), {}, {"pretrained": True}, weights.classes())
     path, row = weights.resolve(model, named, offline, notice)
     if path.is_dir():
         return of_run(RunFolder(path), model)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from .explain.picture import Explanation
     from .export import Export
     from .starting import Start
+
+
+#: from so many pictures on, a network is made ready for speed before it is asked
+MANY = 64
 
 
 class Trained:
@@ -114,7 +120,12 @@ class Trained:
         self, sources: Any, top: int = 5, batch: int = 64, as_is: bool = False, **choices: Any
     ) -> Iterator[Prediction | Unreadable]:
         """An answer per source: files, folders, patterns, URLs, arrays, Pillow images; unreadable ones as such."""
-        network, task, facts = self.network, self.task, self.facts
+        from .inference import faster
+
+        task, facts = self.task, self.facts
+        again = not isinstance(sources, Iterator)  # what can be gone through only once is not counted
+        many = again and sum(1 for _ in islice(pictures(sources), MANY)) == MANY
+        network = faster(self.network) if many else self.network
         return answer(
             sources,
             see=lambda source: task.example(source, facts, as_is),
@@ -249,9 +260,14 @@ class Pretrained(Trained):
         super().__init__(task, facts, settings.Options(model=start.model))
 
     def _built(self) -> torch.nn.Module:
-        with foreign.Undrawn():
-            network = self.entry(**{**self.task.arguments(self.facts), **self.start.arguments})
-        foreign.load_exactly(network, self.start.tensors, self.start.where)
+        with foreign.Undrawn() if self.start.tensors else nullcontext():
+            network = self.entry(**{**self.task.arguments(self.facts), **self.start.arguments, **self.start.building})
+        if getattr(network, "replaced", False):
+            raise OptionError(
+                f"{self.name} was not trained on ImageNet's 1,000 classes.", cure="Fine-tune it: thalweg train."
+            )
+        if self.start.tensors:
+            foreign.load_exactly(network, self.start.tensors, self.start.where)
         return network
 
 
@@ -277,11 +293,12 @@ def load(name: str | os.PathLike, weights: str | None = None, offline: bool = Fa
         raise ModelFileError(
             f"{path} is not a run: there is no run.json in it.", cure="Give the folder that `thalweg train` printed."
         )
-    from . import starting
+    from . import elsewhere, starting
     from .published import PUBLISHED
 
     pretrained = {model for model, _ in PUBLISHED}
-    if weights is None and str(name) not in pretrained and str(name) not in registry.models():
+    ours = {*pretrained, *registry.models()}
+    if weights is None and str(name) not in ours and not elsewhere.names(str(name)):
         raise NotFound.among("run or network", str(name), {*known, *pretrained})
     registry.find_model(str(name))
     return Pretrained(starting.find(str(name), weights or "imagenet", offline, tell))

@@ -38,7 +38,8 @@ FOLDERS = {
 TOP = {
     "version": set(),
     "errors": set(),
-    "registry": {"errors"},
+    "registry": {"elsewhere", "errors"},
+    "elsewhere": {"errors"},
     "options": {"errors"},
     "cli": {
         *("answers", "cli_data", "cli_weights", "console", "doctor", "errors", "exits", "flags", "lazy", "options"),

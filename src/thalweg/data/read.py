@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ..errors import DataError, NotFound, OptionError, did_you_mean
 from .arrays import brought, read_npz
@@ -40,10 +43,10 @@ def read(
     """The data set at a path or of a known name, in memory, with training, validation and test sets.
 
     `size` brings every picture to (size, size) pixels; with `resize` its shorter side to that, and the middle is kept.
-    `channels` 1 or 3 brings to grey or RGB, None leaves. `valid` is the share of the training set that is held out where
-    the source holds out none; `fold`, as "2/5", holds out one of so many equal parts instead. `strict` raises DataError
-    for an unreadable file that would else be named in `bad` and left out. Raises NotFound for a source that does not
-    exist, DataError for one that cannot be used, ResourceError where memory or the network do not allow it.
+    `channels` 1 or 3 brings to grey or RGB, None leaves. `valid` is the share of the training set that is held out
+    where the source holds out none; `fold`, as "2/5", holds out one of so many equal parts instead. `strict` raises
+    DataError for an unreadable file that would else be named in `bad` and left out. Raises NotFound for a source that
+    does not exist, DataError for one that cannot be used, ResourceError where memory or the network do not allow it.
     """
     if channels not in (None, 1, 3):
         raise OptionError(f"channels: {channels} is neither 1 nor 3.", cure="Give 1 for grey or 3 for RGB.")
@@ -56,7 +59,8 @@ def read(
             f"{found.where}: {counted(len(found.bad), 'file')} cannot be used.\n{listed}",
             cure="Repair or remove them, or leave out --strict.",
         )
-    return divide(found, valid, str(source) if source in KNOWN else Path(source).resolve().name, fold)
+    named = str(source) if str(source).partition(":")[0] in KNOWN else Path(source).resolve().name
+    return divide(found, valid, named, fold)
 
 
 def find(
@@ -68,6 +72,9 @@ def find(
     resize: int | None = None,
 ) -> Found:
     """The examples at `source`, undivided, with the format recognised."""
+    name, _, only = str(source).partition(":")
+    if only and name in KNOWN:
+        return chosen(find(name, size, channels, offline, notice, resize), only.split(","))
     if source in KNOWN:
         from .named import read_named  # brings the machinery of downloads, which paths do not need
 
@@ -88,6 +95,24 @@ def find(
         return brought(read_idx(path), size, channels, resize)
     table = table_of(path)
     return read_table(table, size, channels, resize) if table else read_folder(path, size, channels, resize)
+
+
+def chosen(found: Found, names: Sequence[str]) -> Found:
+    """The examples of some classes only, in the order of `names`: "cifar10:automobile,horse". Raises DataError."""
+    names = [name.strip() for name in names]
+    for name in names:
+        if name not in found.classes or names.count(name) > 1:
+            raise DataError(f"{found.where} has no class '{name}'.", cure=did_you_mean(name, found.classes))
+    label = np.full(len(found.classes), -1)
+    label[[found.classes.index(name) for name in names]] = np.arange(len(names))
+    parts = {}
+    for part, split in found.parts.items():
+        rows = np.flatnonzero(label[split.labels] >= 0)
+        taken = split.take(rows)
+        parts[part] = replace(taken, labels=label[taken.labels].astype(np.int64))
+        if part == "train":
+            groups, files = (kept if kept is None else kept[rows] for kept in (found.groups, found.files))
+    return replace(found, classes=tuple(names), parts=parts, groups=groups, files=files)
 
 
 def _find_file(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> Found:

@@ -24,7 +24,6 @@ from ..registry import task
 from ..seeing import centred, normalised, probabilities, seen, squared
 from .base import Facts, Task
 
-
 LOSSES = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 #: most pictures, and most of their pixels together, in one batch where nothing is trained
 BATCH, PIXELS = 500, 2_000_000
