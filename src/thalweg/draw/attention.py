@@ -21,6 +21,8 @@ from . import style
 _GAP, _HEADING, _TITLE, _KEY, _LINE, _BAR, _LARGEST = 10, 36, 22, 18, 14, 24, 240
 #: points
 _SMALL = 8
+#: as much of a line of bold letters fits as is measured, for plain ones
+_BOLD = 0.85
 #: panels in a row
 _COLUMNS = 4
 #: the colour of heat 0 to 1, from dark to light, told apart without hue too
@@ -45,7 +47,7 @@ def overlay(picture_HWC: np.ndarray, heat_HW: np.ndarray, label: str = "", proba
     made, axes = style.sheet(width + 2 * _GAP, height + top + _GAP)
     if label:
         share = f"  {style.percent(probability)}" if probability is not None else ""
-        room = width - style.measure(share, 11.5) * 1.1
+        room = _BOLD * width - style.measure(share, 11.5)
         axes.text(_GAP, top / 2, style.fit(label, room, 11.5) + share, va="center", fontweight="bold", fontsize=11.5)
     style.place(axes, laid(picture_HWC, heat_HW), (_GAP, top, width, height))
     return made
@@ -60,7 +62,7 @@ def looked_at(
     Every map has a key to its colours. The bar of `label` is the darker one.
     """
     high, wide = picture_HWC.shape[:2]
-    seen = Panel("The picture", picture_HWC, f"{wide} x {high} pixels, as the network sees it")
+    seen = Panel("The picture", picture_HWC, f"{wide} x {high}, as the network sees it")
     shown = [seen, *(Panel(*panel) for panel in panels)]
     columns = min(_COLUMNS, len(shown))
     room = min((style.WIDTH - _GAP) / _COLUMNS, _LARGEST) - _GAP
@@ -71,7 +73,7 @@ def looked_at(
     bars = top + rows * step
     made, axes = style.sheet(max(columns * (room + _GAP) + _GAP, 560), bars + _BAR * len(answers) + _GAP)
     if label:
-        words = style.fit(f"What speaks for {label}?", 0.9 * (axes.get_xlim()[1] - 2 * _GAP), 11.5)
+        words = style.fit(f"What speaks for {label}?", _BOLD * (axes.get_xlim()[1] - 2 * _GAP), 11.5)
         axes.text(_GAP, top / 2, words, va="center", fontweight="bold", fontsize=11.5)
     for number, panel in enumerate(shown):
         x, y = _GAP + number % _COLUMNS * (room + _GAP), top + number // _COLUMNS * step
@@ -83,7 +85,7 @@ def looked_at(
 def _panel(axes: Axes, panel: Panel, picture_HWC: np.ndarray, box: tuple, room: float) -> None:
     """A title, below it the map over the picture, below that its key and its caption."""
     x, y, width, height = box
-    axes.text(x, y + _TITLE / 2, style.fit(panel.title, 0.9 * room), va="center", fontweight="bold")
+    axes.text(x, y + _TITLE / 2, style.fit(panel.title, _BOLD * room), va="center", fontweight="bold")
     y += _TITLE
     picture = panel.shown.ndim == 3
     style.place(axes, panel.shown if picture else laid(picture_HWC, panel.shown), (x, y, width, height))
@@ -146,8 +148,9 @@ def laid(picture_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
     grey_HW1 = picture_HWC.astype(np.float64).mean(2, keepdims=True) / 255
     heat_HW = np.nan_to_num(np.asarray(heat_HW, np.float64))
     if not signed(heat_HW):
-        heat_HW1 = (heat_HW / max(heat_HW.max(), 1e-12))[..., None]
-        return (1 - 0.75 * heat_HW1) * 0.8 * grey_HW1 + 0.75 * heat_HW1 * _HOT(heat_HW)[..., :3]
+        heat_HW = heat_HW / max(heat_HW.max(), 1e-12)
+        cover_HW1 = 0.75 * heat_HW[..., None]
+        return (1 - cover_HW1) * 0.8 * grey_HW1 + cover_HW1 * _HOT(heat_HW)[..., :3]
     largest = np.quantile(np.abs(heat_HW), 0.998)
     heat_HW1 = np.clip(heat_HW / max(largest, 1e-12), -1, 1)[..., None]
     ink_HW3 = np.where(heat_HW1 > 0, to_rgb(style.BLUE), to_rgb(style.VERMILLION))

@@ -40,7 +40,8 @@ def maps_sheet(layers: Sequence[Layer], title: str = "What each layer answers") 
     room = (style.WIDTH - _GAP) / _COLUMNS - _GAP
     heights = [room * min(1, layer.maps_NHW.shape[1] / layer.maps_NHW.shape[2]) for layer in layers]
     made, axes = style.sheet(style.WIDTH, _TITLE + sum(heights) + len(layers) * (_HEADING + 2 * _GAP))
-    axes.text(_GAP, 18, style.fit(title, style.WIDTH - 2 * _GAP, 11.5), va="center", fontweight="bold", fontsize=11.5)
+    # bold letters are wider than those that are measured
+    axes.text(_GAP, 18, style.fit(title, 0.85 * style.WIDTH, 11.5), va="center", fontweight="bold", fontsize=11.5)
     told = "strongest first; white is 0, blue positive, orange negative, one scale for each layer"
     axes.text(_GAP, 38, told, va="center", fontsize=8, color=style.GREY)
     y = _TITLE
@@ -48,7 +49,7 @@ def maps_sheet(layers: Sequence[Layer], title: str = "What each layer answers") 
         _, high, wide = layer.maps_NHW.shape
         size = f"{layer.channels} maps of {wide} x {high}"
         axes.text(style.WIDTH - _GAP, y + _HEADING / 2, size, va="center", ha="right", fontsize=8.5)
-        name = style.fit(f"{layer.name}  {layer.kind}", 0.9 * (style.WIDTH - style.measure(size)) - 30)
+        name = style.fit(f"{layer.name}  {layer.kind}", 0.85 * (style.WIDTH - style.measure(size)) - 30)
         axes.text(_GAP, y + _HEADING / 2, name, va="center", fontweight="bold", fontsize=9.5)
         y += _HEADING
         width = height * wide / high

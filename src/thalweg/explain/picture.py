@@ -86,7 +86,7 @@ class Explanation:
         if self.layers:
             drawn["feature-maps"] = maps_sheet(self.layers)
         if self.filters is not None:
-            drawn["filters"] = filters(self.filters, title="filters of the first layer")
+            drawn["filters"] = filters(self.filters, title="Filters of the first layer")
         return drawn
 
 
