@@ -45,9 +45,9 @@ def occlusion(
 ) -> Occlusion:
     """The fall of the probability of the class number `target` as a square of side `patch` moves by `stride`.
 
-    By default the square is about a sixth of the picture's shorter side, the stride half the square. What is covered becomes
-    `fill`, a number or a tensor that broadcasts to (C, patch, patch), on the network's scale: 0 is the mean colour of a
-    normalised picture. Raises OptionError for an unknown class, and squares that do not fit or do not move.
+    By default the square is about a sixth of the picture's shorter side, the stride half the square. What is covered
+    becomes `fill`, a number or a tensor that broadcasts to (C, patch, patch), on the network's scale: 0 is the mean
+    colour of a normalised picture. Raises OptionError for an unknown class, and for squares that do not fit or move.
     """
     x_1CHW = picture(x_1CHW)
     high, wide = x_1CHW.shape[2:]
