@@ -72,6 +72,7 @@ class Options:
     compile: Annotated[bool, "torch.compile; pays only on long runs"] = False
     save_every: Annotated[float, "seconds between checkpoints inside an epoch"] = 60.0
     tensorboard: Annotated[bool, "also write TensorBoard's files into the run"] = False
+    duplicates: Annotated[bool, "also tell the score without test pictures that nearly are training pictures"] = False
     report: Annotated[bool, "draw the pictures and write report.html at the end"] = True
     offline: Annotated[bool, "never use the network"] = False
 

@@ -268,6 +268,8 @@ class Session:
             "best_epoch": self.standing.best_epoch,
             "seconds": round(time.monotonic() - self.begun, 1),
         }
+        if self.options.duplicates:
+            self.content["results"]["near_copies"] = leave.near_copies(self.data, outcome)
         if self.options.report:
             self._describe("running")
             history = self.folder.metrics()

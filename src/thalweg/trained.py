@@ -242,6 +242,11 @@ class Run(Trained):
         accuracy, low, high = (100 * test[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
         told = f"test accuracy {accuracy:.2f} % (95 % interval {low:.2f} to {high:.2f})"
         lines = [f"{told} on {test['examples']:,} pictures, {self.results['seconds']:.1f} s"]
+        if near := self.results.get("near_copies"):
+            without = (
+                "" if near["accuracy_without"] is None else f"; without them {100 * near['accuracy_without']:.2f} %"
+            )
+            lines.append(f"near copies of training pictures in the test set: {near['examples']:,}{without}")
         return lines + ([f"report: {self.path / 'report.html'}"] if (self.path / "report.html").is_file() else [])
 
 

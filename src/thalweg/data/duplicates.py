@@ -71,6 +71,14 @@ def near_pairs(splits: dict[str, Split], exact: list[Pair]) -> list[Pair]:
     return found
 
 
+def leaked(train: Split, test: Split) -> np.ndarray:
+    """The rows of the test set, int64 in order, that are exact or near copies of pictures of the training set."""
+    splits = {"train": train, "test": test}
+    exact = exact_pairs(splits)
+    pairs = [pair for pair in exact if pair.one[0] != pair.two[0]] + near_pairs(splits, exact)
+    return np.unique(np.array([pair.two[1] for pair in pairs], np.int64))
+
+
 def copies(queries: np.ndarray, base: list[np.ndarray]) -> Iterator[tuple[int, int, bool]]:
     """(row of `queries`, row of `base` joined, mirrored) for every near copy. Pictures (N, S, S, C) uint8."""
     coarse_ND = np.concatenate([_coarse(images) for images in base])

@@ -48,6 +48,12 @@ class Outcome:
         """What run.json holds of the test beside its metrics."""
         return {"per_class": self.scores.per_class, "confusion": self.scores.confusion.tolist()}
 
+    def without(self, rows: np.ndarray) -> dict[str, Any]:
+        """How many examples `rows` are, and the accuracy on all others; None where there are no others."""
+        kept = np.setdiff1d(np.arange(len(self.split)), rows)
+        right = self.probabilities[kept].argmax(1) == self.split.labels[kept] if len(kept) else np.empty(0)
+        return {"examples": len(rows), "accuracy_without": float(right.mean()) if len(kept) else None}
+
 
 @task
 class Classify(Task):
