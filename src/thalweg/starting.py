@@ -31,8 +31,8 @@ class Start:
     where: Path
     form: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
-    building: dict[str, Any] = field(default_factory=dict)  # as arguments, but not for those who load the run later
     classes: tuple[str, ...] = ()
+    building: dict[str, Any] = field(default_factory=dict)  # as arguments, but not for those who load the run later
 
     @property
     def sha256(self) -> str:
@@ -94,7 +94,7 @@ def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -
     """
     if elsewhere.names(model) and named == "imagenet":
         notice(f"{model}: the weights are those that {model.partition(':')[0]} fetches by that name.")
-        return Start(model, {}, Path(model), elsewhere.form(model), {}, {"pretrained": True}, weights.classes())
+        return Start(model, {}, Path(model), elsewhere.form(model), {}, weights.classes(), {"pretrained": True})
     path, row = weights.resolve(model, named, offline, notice)
     if path.is_dir():
         return of_run(RunFolder(path), model)
