@@ -78,7 +78,11 @@ def computed(
         kept = cache_folder() / "features" / f"{key}.npy"
         found = _kept(kept, (views, len(split), *example.shape[1:]))
         if found is None:
-            quick = quick or (faster(Body(network)) if device.type == "cpu" else Body(network).eval())
+            quick = quick or (
+                faster(Body(network), (facts["channels"], *facts["size"]))
+                if device.type == "cpu"
+                else Body(network).eval()
+            )
             if part == "train":
                 notice(f"computing the features of {len(split):,} pictures once; they are kept in {kept.parent}")
             torch.manual_seed(options.seed)

@@ -73,14 +73,13 @@ def find(
 ) -> Found:
     """The examples at `source`, undivided, with the format recognised."""
     name, _, only = str(source).partition(":")
-    if only and name in KNOWN:
-        return chosen(find(name, size, channels, offline, notice, resize), only.split(","))
-    if source in KNOWN:
+    if name in KNOWN:
         from .named import read_named  # brings the machinery of downloads, which paths do not need
 
         if Path(source).exists():
             notice(f"'{source}' is the data set of that name; for the folder here, say {os.curdir}{os.sep}{source}.")
-        return brought(read_named(str(source), offline, notice), size, channels, resize)
+        found = read_named(name, offline, notice)
+        return brought(chosen(found, only.split(",")) if only else found, size, channels, resize)
     path = Path(source).expanduser()
     if not path.exists():
         raise NotFound(
