@@ -36,3 +36,8 @@ OVERHEAD = {
 
 #: trained for one epoch, so the length of a cycle makes no difference
 MEMORY = {name: command for name, command in TIME.items() if name != "fastai, cycle of 5"}
+
+FINETUNING = {
+    "Thalweg, features computed once": "thalweg_finetuning.py --cache yes",
+    "Thalweg, computed in every epoch": "thalweg_finetuning.py --cache no",
+}

@@ -70,19 +70,14 @@ def computed(
     change = task.augment(facts, options) if options.cached_views > 1 else None
     from .inference import faster
 
-    quick = None
-    made = {}
+    quick, made, shape = None, {}, (BATCH, facts["channels"], *facts["size"])
     for part, split in data.splits.items():
         views = options.cached_views if part == "train" else 1
         key = hashlib.sha256(f"{known} {part} {views} {data.fingerprint}".encode()).hexdigest()[:32]
         kept = cache_folder() / "features" / f"{key}.npy"
         found = _kept(kept, (views, len(split), *example.shape[1:]))
         if found is None:
-            quick = quick or (
-                faster(Body(network), (facts["channels"], *facts["size"]))
-                if device.type == "cpu"
-                else Body(network).eval()
-            )
+            quick = quick or (faster(Body(network), shape) if device.type == "cpu" else Body(network).eval())
             if part == "train":
                 notice(f"computing the features of {len(split):,} pictures once; they are kept in {kept.parent}")
             torch.manual_seed(options.seed)

@@ -125,7 +125,7 @@ class Trained:
         task, facts = self.task, self.facts
         again = not isinstance(sources, Iterator)  # what can be gone through only once is not counted
         many = again and sum(1 for _ in islice(pictures(sources), MANY)) == MANY
-        network = faster(self.network, (facts["channels"], *facts["size"])) if many else self.network
+        network = faster(self.network, (batch, facts["channels"], *facts["size"])) if many else self.network
         return answer(
             sources,
             see=lambda source: task.example(source, facts, as_is),
