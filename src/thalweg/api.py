@@ -104,6 +104,26 @@ def models() -> list[dict[str, Any]]:
     ]
 
 
+def model_parts(name: str) -> list[dict[str, Any]]:
+    """A row per part of a model for ten classes, from the picture on: what `freeze` and `unfreeze` count. NotFound."""
+    import torch
+
+    from .train.finetune import parts
+
+    with torch.device("meta"):
+        network = registry.find_model(name)(channels=3, classes=10)
+    found = parts(network)
+    return [
+        {
+            "part": part.name,
+            "layers": " ".join(type(layer).__name__ for layer in part.layers),
+            "parameters": sum(weight.numel() for weight in part.weights),
+            "unfreeze": len(found) - 1 - number,
+        }
+        for number, part in enumerate(found)
+    ]
+
+
 def tasks() -> list[dict[str, Any]]:
     """A row per task: name, about, default model and data."""
     return [

@@ -254,11 +254,18 @@ def _show_rows(rows: Any, json: bool) -> None:
 
 
 @app.command()
-def models(json: Json = False) -> None:
-    """List the models that can be trained, with their papers."""
-    api = facade()
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="show the parts of this model")] = None,
+    json: Json = False,
+) -> None:
+    """List the models that can be trained, with their papers; or the parts of one, as --freeze and --unfreeze see it.
 
-    _show_rows(api.models(), json)
+    \b
+    thalweg models
+    thalweg models resnet18
+    """
+    api = facade()
+    _show_rows(api.model_parts(name) if name else api.models(), json)
 
 
 @app.command()
