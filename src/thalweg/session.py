@@ -85,7 +85,8 @@ class Session:
 
     def _prepare(self) -> None:
         torch.manual_seed(self.options.seed)
-        self.model_name = self.options.model or (self.start.model if self.start else self.task.default_model)
+        known = self.content.get("model") or (self.start.model if self.start else self.task.default_model)
+        self.model_name = self.options.model or known
         entry = find_model(self.model_name, self.task.name)
         began = self.start.arguments if self.start else {}
         self.arguments = self.content.get("arguments") or {
