@@ -1,4 +1,4 @@
-"""Runs in the environment that has torchvision: compares its classification networks with ours, or tells their facts."""
+"""Runs in the environment that has torchvision: compares its classification networks with ours, or tells facts."""
 
 from __future__ import annotations
 
@@ -146,6 +146,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=2, help="pictures")
     options = parser.parse_args()
     names = [name for name in NETWORKS if options.only in name]
+    if not names:
+        parser.error(f"no network has '{options.only}' in its name; there are {', '.join(NETWORKS)}")
     torch.set_num_threads(1)
     if options.what == "answers":
         published_answers()
