@@ -15,7 +15,7 @@ from . import features, leave
 from . import plan as planning
 from .data.dataset import Data
 from .errors import DataError, ModelFileError, NonFinite, Stopped
-from .objectives.base import Batch
+from .objectives.base import Batch, Objective
 from .options import Options
 from .plan import Plan
 from .registry import find_model
@@ -77,7 +77,7 @@ class Session:
         self.folder, self.content, self.notice = folder, content, notice
         self.begun = time.monotonic()
         self.facts = content.get("facts") or {
-            **task.facts(data), **(start.facts(data.shape[0]) if start else {}), "views": options.views,
+            **task.facts(data), **(start.facts(data.shape[0], data.shape[2]) if start else {}), "views": options.views,
         }  # fmt: skip
         self.device = planning.choose_device(options)
         self.standing, self.finishing = Standing(), False
@@ -101,18 +101,22 @@ class Session:
         self.parameters = sum(w.numel() for w in network.parameters())
         objective = self.task.objective(network, self.facts, self.options).to(self.device)
         augment = self.task.augment(self.facts, self.options)
-        self.features = self._features(network)
+        self.features = self._features(objective)
         if self.features:
             augment = still
         plan = self._saved_plan() if "plan" in self.content else self._plan(objective, augment)
         self.plan = self._extended(plan)
         self.trainer = Trainer(objective, self._stream(self.plan.batch), self.plan.recipe, augment)
 
-    def _features(self, network: torch.nn.Module) -> features.Features | None:
+    def _features(self, objective: Objective) -> features.Features | None:
         """The features of all pictures, where only the last layer is trained on them; else None."""
         if not features.usable(self.options):
             return None
-        return features.computed(self.task, network, self.data, self.facts, self.options, self.device, self.notice)
+        saved = checkpoint.load(self.folder.state, notice=lambda told: None)  # it is told when the training goes on
+        if saved:
+            objective.load_state_dict(saved[1]["trainer"]["objective"])
+        options, device = self.options, self.device
+        return features.computed(self.task, objective.network, self.data, self.facts, options, device, self.notice)
 
     def _stream(self, batch: int):
         seed, rank, count = self.options.seed, ranks.rank(), ranks.count()

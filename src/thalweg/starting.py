@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import elsewhere, foreign, weights
-from .errors import ModelFileError, OptionError
+from .errors import DataError, ModelFileError, OptionError
 from .options import Options
 from .published import PUBLISHED
 from .registry import find_model
@@ -43,16 +43,36 @@ class Start:
     @property
     def outputs(self) -> int:
         """The number of classes that the weights tell apart."""
-        with torch.device("meta"):
-            network = find_model(self.model)(channels=3, classes=2, **self.arguments)
-        name, _ = foreign.last_layer(network)
-        found = self.tensors.get(f"{name}.weight")
-        if found is None:
-            raise ModelFileError(f"{self.where}: the tensor '{name}.weight' is missing.", cure=foreign.OTHER)
-        return len(found)
+        return len(self._weight(foreign.last_layer(self._bare())[0]))
 
-    def facts(self, size: int) -> dict[str, Any]:
-        """What the weights ask of pictures of `size` pixels, to be among the facts of a run."""
+    @property
+    def channels(self) -> int:
+        """The channels of the pictures that the first layer of the weights reads."""
+        first = next(name for name, weight in self._bare().named_parameters() if weight.dim() > 1)
+        return self._weight(first.removesuffix(".weight")).shape[1]
+
+    def _bare(self) -> nn.Module:
+        """The network without any numbers in it."""
+        with torch.device("meta"):
+            return find_model(self.model)(channels=3, classes=2, **self.arguments)
+
+    def _weight(self, layer: str) -> Tensor:
+        found = self.tensors.get(f"{layer}.weight")
+        if found is None:
+            raise ModelFileError(f"{self.where}: the tensor '{layer}.weight' is missing.", cure=foreign.OTHER)
+        return found
+
+    def facts(self, size: int, channels: int) -> dict[str, Any]:
+        """What the weights ask of pictures of `size` pixels, to be among the facts of a run.
+
+        Raises DataError for pictures of other `channels` than those that the weights have learned.
+        """
+        wanted = self.form.get("channels", channels)
+        if channels != wanted:
+            raise DataError(
+                f"The weights of {self.model} read pictures with {wanted} channels, these have {channels}.",
+                cure=f"Give pictures (N, H, W, {wanted}).",
+            )
         facts = {key: self.form[key] for key in ("resize", "mean", "std", "ink") if key in self.form}
         if facts.get("resize"):
             facts["resize"] = round(facts["resize"] * size / self.form["size"][0])
@@ -103,7 +123,7 @@ def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -
         form = {key: known[key] for key in FORM}
         return Start(model, foreign.read(path), path, form, dict(row.arguments), tuple(known["classes"]))
     start = Start(model, foreign.read(path), path)
-    if (model, "imagenet") in PUBLISHED:
+    if (model, "imagenet") in PUBLISHED and start.channels == 3:
         usual = weights.facts(weights.find(model))
         notice(f"{path.name} says nothing of the form of pictures: taken to be that of ImageNet's weights for {model}.")
         classes = tuple(usual["classes"]) if start.outputs == len(usual["classes"]) else ()

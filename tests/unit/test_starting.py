@@ -1,4 +1,4 @@
-"""What a training begins from: published weights, files and runs; what comes with them, what is new, what is refused."""
+"""What a training begins from: published weights, files and runs; what comes with them, is new, or is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.folders import content, remains
 from thalweg import api, cli, registry, starting
 from thalweg.data.dataset import Data, Split
 from thalweg.data.toy import bars
-from thalweg.errors import ModelFileError, NotFound, OptionError
+from thalweg.errors import DataError, ModelFileError, NotFound, OptionError
 from thalweg.options import Options
 from thalweg.published import PUBLISHED, Published
 from thalweg.training import Training
@@ -169,7 +169,9 @@ def test_a_file_is_fitted_into_the_model_that_is_asked_for(tmp_path, name):
     file = written(tmp_path / name, state)
     training = begin(tmp_path / "a", weights=str(file), model="lenet", arguments={"hidden": 9})
     assert different(network(training), state) == []
-    assert training.session.facts["mean"] == training.session.task.facts(BARS)["mean"], "a file says nothing of pictures"
+    assert training.session.facts["mean"] == training.session.task.facts(BARS)["mean"], (
+        "a file says nothing of pictures"
+    )
     finish(training)
     start = content(tmp_path / "a")["start"]
     assert start["file"] == name and start["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -189,7 +191,9 @@ def test_a_file_for_a_published_model_is_taken_to_be_as_imagenets(tmp_path):
     start = starting.find("squeezenet1_1", str(file), True, told.append)
     assert start.outputs == 7 and start.classes == () and "form of pictures" in told[0]
     assert start.form["size"] == [224, 224] and start.form["mean"] == [0.485, 0.456, 0.406]
-    assert start.facts(112)["resize"] == 128 and start.facts(224)["resize"] == 256
+    assert start.facts(112, 3)["resize"] == 128 and start.facts(224, 3)["resize"] == 256
+    with pytest.raises(DataError, match="read pictures with 3 channels, these have 1"):
+        start.facts(224, 1)
     del state["classifier.1.weight"]
     lacking = written(tmp_path / "l.safetensors", {name: torch.zeros(value.shape) for name, value in state.items()})
     with pytest.raises(ModelFileError, match="classifier.1.weight"):
