@@ -46,10 +46,10 @@ class Start:
         return len(self._weight(foreign.last_layer(self._bare())[0]))
 
     @property
-    def channels(self) -> int:
-        """The channels of the pictures that the first layer of the weights reads."""
-        first = next(name for name, weight in self._bare().named_parameters() if weight.dim() > 1)
-        return self._weight(first.removesuffix(".weight")).shape[1]
+    def channels(self) -> int | None:
+        """The channels of the pictures that the first convolution reads; None for a network without any."""
+        first = next((name for name, weight in self._bare().named_parameters() if weight.dim() == 4), None)
+        return self._weight(first.removesuffix(".weight")).shape[1] if first else None
 
     def _bare(self) -> nn.Module:
         """The network without any numbers in it."""

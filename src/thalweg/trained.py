@@ -149,7 +149,10 @@ class Trained:
         (found, *_) = [*pictures([source])] or [(None, None)]
         if found[1] is None:
             raise DataError(f"{source} holds no picture.", cure="Give one picture.")
-        picture_HWC = self.task.example(found[1], self.facts)
+        try:
+            picture_HWC = self.task.example(found[1], self.facts)
+        except DataError as error:
+            raise DataError(f"{found[0]}: {error.message}", error.cure) from error
         x_1CHW = self.task.prepared(picture_HWC[None], self.facts, torch.device("cpu"))
         black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))
         return explain_picture(
@@ -259,7 +262,11 @@ class Pretrained(Trained):
         count = len(start.classes) or start.outputs
         classes = list(start.classes) or [f"class {number}" for number in range(count)]
         usual = self.entry.arguments["size"].default
-        plain = {"channels": 3, "size": [usual, usual], "mean": [0.5] * 3, "std": [0.5] * 3, "ink": False}
+        channels = (start.channels if start.tensors else None) or 3
+        half = [0.5] * channels
+        plain = {"channels": channels, "size": [usual, usual], "mean": half, "std": half, "ink": False}
+        if not start.form:
+            tell(f"{start.where.name} says nothing of the form of pictures: {usual} x {usual}, -1 to 1, is assumed.")
         facts = {**plain, **start.form, "classes": classes}
         self.content = {"model": start.model, "task": task, "facts": facts}
         super().__init__(task, facts, settings.Options(model=start.model))
