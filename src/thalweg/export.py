@@ -162,6 +162,7 @@ def properties(facts: dict[str, Any]) -> dict[str, str]:
         else "Pictures as they are, upright, of any size."
     )
     known = {key: facts[key] for key in ("classes", "channels", "size", "mean", "std", "ink")}
+    known["resize"] = facts.get("resize")
     return {key: json.dumps(value) for key, value in {**known, "input": form, "thalweg": __version__}.items()}
 
 
@@ -181,7 +182,7 @@ def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
 
     from .seeing import normalised, probabilities
 
-    size, columns_first = facts["size"][0], downwards_first()
+    size, resize = facts["size"][0], facts.get("resize")
 
     class Whole(torch.nn.Module):
         def __init__(self):
@@ -189,24 +190,14 @@ def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
             self.network = network
 
         def forward(self, image_NhwC: Tensor) -> Tensor:
-            seen_NSSC = fitted(image_NhwC, size, columns_first)
+            seen_NSSC = fitted(image_NhwC, size, resize)
             return probabilities(self.network, normalised(seen_NSSC, facts), facts.get("views", "one"))
 
     return Whole().eval()
 
 
-def downwards_first() -> bool:
-    """Whether the installed Pillow resizes tall pictures downwards, then across; older ones never do.
-
-    The two orders round differently, by one level in every fifth pixel.
-    """
-    tall = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 16), np.uint8))
-    both, across = (tall.resize(size, Image.Resampling.BILINEAR) for size in ((8, 8), (8, 64)))
-    return both != across.resize((8, 8), Image.Resampling.BILINEAR)
-
-
-def fitted(image_NhwC: Tensor, size: int, columns_first: bool) -> Tensor:
-    """The middle of each picture, its shorter side brought to `size` as by `data.images.fit`: (N, S, S, C), 0 to 255.
+def fitted(image_NhwC: Tensor, size: int, resize: int | None = None) -> Tensor:
+    """The middle of each picture as by `data.images.fit`, first across, then downwards: (N, S, S, C), 0 to 255.
 
     Double precision holds every sum of bytes times Pillow's weights exactly, so that not one level differs.
     """
@@ -214,14 +205,22 @@ def fitted(image_NhwC: Tensor, size: int, columns_first: bool) -> Tensor:
 
     h, w = (torch.scalar_tensor(extent, dtype=torch.float64) for extent in image_NhwC.shape[1:3])
     side = torch.minimum(h, w)
-    down_Sh = weights(image_NhwC.shape[1], (h - side) / 2, side, size)
-    across_wS = weights(image_NhwC.shape[2], (w - side) / 2, side, size).T
+    down_Sh = weights(image_NhwC.shape[1], *kept(h, side, size, resize), size)
+    across_wS = weights(image_NhwC.shape[2], *kept(w, side, size, resize), size).T
     x_NChw = image_NhwC.permute(0, 3, 1, 2).to(torch.float64)
-    x_NCSS = rounded(down_Sh @ rounded(x_NChw @ across_wS))
-    if columns_first:
-        other_NCSS = rounded(rounded(down_Sh @ x_NChw) @ across_wS)
-        x_NCSS = torch.where((h > size) & (h + size > 2 * w), other_NCSS, x_NCSS)
-    return x_NCSS.permute(0, 2, 3, 1)
+    return rounded(down_Sh @ rounded(x_NChw @ across_wS)).permute(0, 2, 3, 1)
+
+
+def kept(extent: Tensor, side: Tensor, size: int, resize: int | None) -> tuple[Tensor, Tensor]:
+    """Where in a picture's height or width `extent` the part begins that is kept, and how long it is, in its pixels.
+
+    `side` is the shorter of the two. With `resize` that is brought to so many pixels, and `size` of them are kept.
+    """
+    if resize is None:
+        return (extent - side) / 2, side
+    brought = (resize * extent / side).round()
+    scale = extent / brought
+    return ((brought - size) / 2).round() * scale, size * scale
 
 
 def weights(length: int, start: Tensor, side: Tensor, size: int) -> Tensor:

@@ -201,19 +201,26 @@ def fit(picture: Image.Image, size: int, resize: int | None = None) -> Image.Ima
     if (width, height) == (size, size):
         return picture
     left, top = (width - side) / 2, (height - side) / 2
-    return picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    across = resized(picture, (size, height), (left, 0, left + side, height))
+    return resized(across, (size, size), (0, top, size, top + side))
 
 
 def _middle(picture: Image.Image, size: int, width: int, height: int) -> Image.Image:
     """The middle `size` x `size` of the picture brought to `width` x `height`."""
     left, top = round((width - size) / 2), round((height - size) / 2)
-    box = (left, top, left + size, top + size)
     if max(width, height) <= STRIP * min(width, height):
-        return picture.resize((width, height), Image.Resampling.BILINEAR).crop(box)
+        across = resized(picture, (width, picture.height)).crop((left, 0, left + size, picture.height))
+        return resized(across, (size, height)).crop((0, top, size, top + size))
     # only what is kept; not so above, because Pillow holds the box in single precision, which moves some levels by one
-    across, down = picture.width / width, picture.height / height
-    box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-    return picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    wide, high = picture.width / width, picture.height / height
+    across = resized(picture, (size, picture.height), (left * wide, 0, (left + size) * wide, picture.height))
+    return resized(across, (size, size), (0, top * high, size, (top + size) * high))
+
+
+def resized(picture: Image.Image, extent: tuple[int, int], box: tuple[float, ...] | None = None) -> Image.Image:
+    """One pass of Pillow's bilinear resizing, along one side: in one call for both it takes the passes in an order that
+    its version chooses, and the two orders round differently."""
+    return picture.resize(extent, Image.Resampling.BILINEAR, box=box)
 
 
 def pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
