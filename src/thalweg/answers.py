@@ -60,37 +60,48 @@ def show(found: Iterable[Any], form: str, top: int | None) -> int:
 def compare(found: Mapping[str, Iterable[Any]], form: str, top: int | None) -> int:
     """Prints the answers of several models to the same sources, side by side in a table; the exit code.
 
-    `found` has the predictions of each model by its name, in the same order of sources.
+    `found` has the predictions of each model by its name, in the same order of sources. What one model cannot read, as
+    an empty page where it has learned drawings, is answered by the others.
     """
-    names, unreadable, begun = list(found), 0, False
-    for answers in zip(*found.values(), strict=True):
-        if hasattr(answers[0], "reason"):
+    count, unreadable, begun = top or 5, 0, False
+    for row in zip(*found.values(), strict=True):
+        answers = {name: one for name, one in zip(found, row, strict=True) if not hasattr(one, "reason")}
+        if len(answers) < len(row):
             unreadable += 1
-            say(f"unreadable: {visible(answers[0].source)}: {visible(answers[0].reason)}")
-        elif form == "table":
-            _beside(names, answers, top or 5)
-        elif form == "json":
-            for name, answer in zip(names, answers, strict=True):
-                out(as_json({"model": name, **answer.json()}))
-        else:
-            ranks = range(1, (top or 5) + 1)
-            if not begun:
-                ranked = [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
-                out(csv_line(["source", "model", "label", *ranked]))
-            for name, answer in zip(names, answers, strict=True):
-                cells = [cell for pair in answer.top(len(ranks)) for cell in pair]
-                out(csv_line([str(answer.source), name, answer.label, *cells]))
-        begun = True
+            _unread(dict(zip(found, row, strict=True)), alone=not answers)
+        if form == "csv" and answers and not begun:
+            ranked = [name for rank in range(1, count + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+            out(csv_line(["source", "model", "label", *ranked]))
+            begun = True
+        if form == "table" and answers:
+            _beside(answers, count)
+        for name, answer in answers.items() if form != "table" else ():
+            cells = [cell for pair in answer.top(count) for cell in pair]
+            cells += [""] * (2 * count - len(cells))
+            line = csv_line([str(answer.source), name, answer.label, *cells])
+            out(line if form == "csv" else as_json({"model": name, **answer.json()}))
     if unreadable:
         say(f"{unreadable} of the sources could not be read.")
     return DataError.exit_code if unreadable else 0
 
 
-def _beside(names: Sequence[str], answers: Sequence[Any], top: int) -> None:
+def _unread(row: Mapping[str, Any], alone: bool) -> None:
+    """Says why one source has no answer: in one line if all models say the same, else with the models' names."""
+    reasons = {name: one.reason for name, one in row.items() if hasattr(one, "reason")}
+    source = visible(next(iter(row.values())).source)
+    if alone and len(set(reasons.values())) == 1:
+        reasons = {"": next(iter(reasons.values()))}
+    for name, reason in reasons.items():
+        say(f"unreadable{' by ' if name else ''}{visible(name)}: {source}: {visible(reason)}")
+
+
+def _beside(answers: Mapping[str, Any], top: int) -> None:
     """One source: a column for each model with its likeliest classes."""
-    out(visible(answers[0].source))
-    columns = [[f"{p:.3f}  {visible(label)}" for label, p in answer.top(top)] for answer in answers]
-    for line in table(names, [list(row) for row in itertools.zip_longest(*columns, fillvalue="")]):
+    out(visible(next(iter(answers.values())).source))
+    columns = [[f"{p:.3f}  {visible(label)}" for label, p in answer.top(top)] for answer in answers.values()]
+    for line in table(
+        list(map(visible, answers)), [list(row) for row in itertools.zip_longest(*columns, fillvalue="")]
+    ):
         out("  " + line)
 
 
