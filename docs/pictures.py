@@ -44,7 +44,9 @@ def main() -> None:
         run = thalweg.train("classify", "digits", model="lenet", epochs=20, threads=1, out=f"{folder}/run")
         for name in ("curves", "confusion", "filters"):
             shutil.copy(run.path / "pictures" / f"{name}.png", OUT)
-    answer = next(iter(thalweg.load("digits-lenet").predict(drawing())))
+    network = thalweg.load("digits-lenet")
+    network.explain(drawing()).draw().save(OUT / "looked-at.png")
+    answer = next(iter(network.predict(drawing())))
     beside(drawing(), answer.draw()).save(OUT / "prediction.png")
     for path in OUT.glob("*.png"):
         picture = Image.open(path).convert("RGB")

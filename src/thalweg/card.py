@@ -39,6 +39,7 @@ def card(content: Content) -> str:
     parts += _part("Limits", _bullets(limits(content)))
     parts += _part("Use", _use())
     parts += _part("Model", _markdown(_model_table(content)))
+    parts += _part("Begins from", _markdown(_start_table(content)))
     parts += _part("What it sees", _bullets(preprocessing(content)))
     parts += _part(
         "Data", _markdown(settings_table(content, "data")), _bullets(data.get("notes") or []), _left_out(data)
@@ -107,6 +108,20 @@ def _model_table(content: Content) -> Table | None:
         "input": listing([*facts.get("size", []), facts.get("channels", "")], " x ") if facts.get("size") else None,
     }
     rows = [[k, value(k, v)] for k, v in known.items() if v]
+    return [["", ""], *rows] if rows else None
+
+
+def _start_table(content: Content) -> Table | None:
+    """The weights that the training began with: they were made from other data, under other terms."""
+    start = content.get("start") or {}
+    known = {
+        "weights": start.get("weights"),
+        "file": start.get("file"),
+        "SHA-256": start.get("sha256"),
+        "made anew": listing(start.get("new") or []),
+        "licence": start.get("licence"),
+    }
+    rows = [[name, value(name, told)] for name, told in known.items() if told]
     return [["", ""], *rows] if rows else None
 
 

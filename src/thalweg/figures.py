@@ -128,6 +128,12 @@ def limits(content: Content) -> list[str]:
             f"Its probabilities are off by {value('calibration_error', test['calibration_error'])} on average "
             "(calibration error on the test set)."
         )
+    near = (content.get("results") or {}).get("near_copies") or {}
+    if near.get("examples") and near.get("accuracy_without") is not None:
+        told.append(
+            f"{near['examples']:,} of the test examples are nearly in the training set; without them the accuracy is "
+            f"{value('accuracy', near['accuracy_without'])}."
+        )
     table = per_class_table(content)
     weak = [row[0] for row in table[1:4]] if table and len(table) > 4 else []
     if weak:

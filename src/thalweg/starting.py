@@ -32,6 +32,7 @@ class Start:
     form: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    licence: str = ""
     building: dict[str, Any] = field(default_factory=dict)  # as arguments, but not for those who load the run later
 
     @property
@@ -88,7 +89,7 @@ class Start:
         new = foreign.load_exactly(network, self.tensors, self.where, replace_head=True)
         told = f"begins from {self.where}, {len(self.tensors) - len(new):,} tensors"
         notice(f"{told}; new: {', '.join(new)}" if new else told)
-        return {"file": self.where.name, "sha256": self.sha256, "new": new}
+        return {"file": self.where.name, "sha256": self.sha256, "new": new, "licence": self.licence}
 
 
 def of_options(options: Options, default_model: str, notice: Callable[[str], None]) -> Start | None:
@@ -114,14 +115,16 @@ def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -
     """
     if elsewhere.names(model) and named == "imagenet":
         notice(f"{model}: the weights are those that {model.partition(':')[0]} fetches by that name.")
-        return Start(model, {}, Path(model), elsewhere.form(model), {}, weights.classes(), {"pretrained": True})
+        form, building = elsewhere.form(model), {"pretrained": True}
+        return Start(model, {}, Path(model), form, classes=weights.classes(), building=building)
     path, row = weights.resolve(model, named, offline, notice)
     if path.is_dir():
         return of_run(RunFolder(path), model)
     if row is not None:
         known = weights.facts(row)
         form = {key: known[key] for key in FORM}
-        return Start(model, foreign.read(path), path, form, dict(row.arguments), tuple(known["classes"]))
+        tensors, classes = foreign.read(path), tuple(known["classes"])
+        return Start(model, tensors, path, form, dict(row.arguments), classes, row.licence)
     start = Start(model, foreign.read(path), path)
     if (model, "imagenet") in PUBLISHED and start.channels == 3:
         usual = weights.facts(weights.find(model))
