@@ -59,17 +59,22 @@ def package(model: str) -> ModuleType:
         ) from error
 
 
+def find(model: str) -> ModuleType:
+    """The package that has the network 'timm:NAME' or 'torchvision:NAME'. Raises NotFound and what `package` raises."""
+    (wanted, name), found = names(model), package(model)
+    known = found.list_models()
+    if name not in known:
+        raise NotFound.among(f"model of {wanted}", name, known)
+    return found
+
+
 def build(model: str, channels: int, classes: int, size: int = 224, pretrained: bool = False, **more: Any) -> nn.Module:
     """The network 'timm:NAME' or 'torchvision:NAME'; `pretrained` has that package fetch its weights.
 
     Raises NotFound for a name that the package does not have, ResourceError where it is not installed, OptionError for
     what it cannot build.
     """
-    wanted, name = names(model)
-    found = package(model)
-    known = found.list_models()
-    if name not in known:
-        raise NotFound.among(f"model of {wanted}", name, known)
+    (wanted, name), found = names(model), find(model)
     try:
         if wanted == "timm":
             network = found.create_model(name, pretrained=pretrained, in_chans=channels, **more)
@@ -85,9 +90,9 @@ def build(model: str, channels: int, classes: int, size: int = 224, pretrained: 
 def form(model: str) -> dict[str, Any]:
     """What the pretrained weights of that package ask of pictures. Raises ResourceError."""
     found = {"size": [224, 224], "resize": 256, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    wanted, name = names(model)
+    (wanted, name), known = names(model), find(model)
     if wanted == "timm":
-        told = package(model).get_pretrained_cfg(name)
+        told = known.get_pretrained_cfg(name)
         size = told.input_size[-1]
         found = {
             "size": [size, size],

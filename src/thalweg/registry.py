@@ -90,10 +90,14 @@ def tasks() -> dict[str, type]:
 
 
 def find_model(name: str, task: str | None = None) -> ModelEntry:
-    """The model of that name, or 'timm:NAME' or 'torchvision:NAME'. Raises NotFound, with the nearest names."""
+    """The model of that name, or 'timm:NAME' or 'torchvision:NAME'. Raises NotFound, with the nearest names.
+
+    Raises ResourceError where that package is not installed.
+    """
     from . import elsewhere
 
     if elsewhere.names(name):
+        elsewhere.find(name)
         return ModelEntry(name, "classify", f"see {name.partition(':')[0]}", partial(elsewhere.build, name))
     found = models(task)
     if name not in found:

@@ -65,6 +65,7 @@ class Training:
         planning.check(options)
         self._set_threads(options, content)
         chosen = registry.find_task(task)()
+        registry.find_model(options.model or chosen.default_model, task)  # a name that nothing has is told at once
         if data is None and content.get("data", {}).get("in_memory"):
             raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
         begun = folder is not None and folder.state.is_dir() and any(folder.state.iterdir())
