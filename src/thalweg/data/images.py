@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
@@ -201,26 +202,34 @@ def fit(picture: Image.Image, size: int, resize: int | None = None) -> Image.Ima
     if (width, height) == (size, size):
         return picture
     left, top = (width - side) / 2, (height - side) / 2
-    across = resized(picture, (size, height), (left, 0, left + side, height))
-    return resized(across, (size, size), (0, top, size, top + side))
+    return _resized(picture, (size, size), (left, top, left + side, top + side))
 
 
 def _middle(picture: Image.Image, size: int, width: int, height: int) -> Image.Image:
     """The middle `size` x `size` of the picture brought to `width` x `height`."""
     left, top = round((width - size) / 2), round((height - size) / 2)
     if max(width, height) <= STRIP * min(width, height):
-        across = resized(picture, (width, picture.height)).crop((left, 0, left + size, picture.height))
-        return resized(across, (size, height)).crop((0, top, size, top + size))
+        across = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
+        across = across.crop((left, 0, left + size, picture.height))
+        return across.resize((size, height), Image.Resampling.BILINEAR).crop((0, top, size, top + size))
     # only what is kept; not so above, because Pillow holds the box in single precision, which moves some levels by one
     wide, high = picture.width / width, picture.height / height
-    across = resized(picture, (size, picture.height), (left * wide, 0, (left + size) * wide, picture.height))
-    return resized(across, (size, size), (0, top * high, size, (top + size) * high))
+    box = (left * wide, top * high, (left + size) * wide, (top + size) * high)
+    return _resized(picture, (size, size), box)
 
 
-def resized(picture: Image.Image, extent: tuple[int, int], box: tuple[float, ...] | None = None) -> Image.Image:
-    """One pass of Pillow's bilinear resizing, along one side: in one call for both it takes the passes in an order that
-    its version chooses, and the two orders round differently."""
-    return picture.resize(extent, Image.Resampling.BILINEAR, box=box)
+def _resized(picture: Image.Image, extent: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+    """The box (left, top, right, bottom) of a picture brought to `extent`, first across, then downwards.
+
+    In one call Pillow takes the two passes in an order that its version chooses, and the two orders round differently.
+    """
+    left, top, right, bottom = box
+    reach = ceil((bottom - top) / extent[1]) + 1  # rows beyond the box that smoothing reads
+    first, last = max(0, floor(top) - reach), min(picture.height, ceil(bottom) + reach)
+    if (first, last) != (0, picture.height):
+        picture = picture.crop((0, first, picture.width, last))
+    across = picture.resize((extent[0], last - first), Image.Resampling.BILINEAR, (left, 0, right, last - first))
+    return across.resize(extent, Image.Resampling.BILINEAR, (0, top - first, extent[0], bottom - first))
 
 
 def pixels(picture: Image.Image, channels: int | None) -> np.ndarray:

@@ -186,7 +186,31 @@ def test_a_strip_is_not_resized_whole(extent):
     strip = Image.fromarray(np.ascontiguousarray(shades if extent[1] == 3000 else shades.T))
     got = np.asarray(images.fit(strip, 24, 28)).astype(int)
     assert np.abs(got - with_margin(strip, 24, 28)).max() <= 1
-    assert decode(saved(np.zeros((1, 60_000), np.uint8), "PNG"), 3, 224, resize=256).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("resize", [None, 256])
+@pytest.mark.parametrize("extent", [(1, 60_000), (60_000, 1), (900, 60_000)])
+def test_no_picture_takes_much_more_memory_than_it_has_pixels(extent, resize, monkeypatch):
+    taken, plain = [], Image.Image.resize
+
+    def counted(picture, size, *arguments, **named):
+        taken.append(size[0] * size[1])
+        return plain(picture, size, *arguments, **named)
+
+    monkeypatch.setattr(Image.Image, "resize", counted)
+    assert images.fit(Image.new("L", extent), 224, resize).size == (224, 224)
+    assert max(taken) < 300_000
+
+
+@pytest.mark.parametrize("extent", [(40, 90), (90, 40), (31, 200), (7, 50)])
+@pytest.mark.parametrize("size", [5, 28, 64])
+def test_the_square_is_resized_across_and_then_down(extent, size):
+    picture = corpus.picture(9, extent)
+    (width, height), side = extent, min(extent)
+    left, top = (width - side) / 2, (height - side) / 2
+    across = picture.resize((size, height), Image.Resampling.BILINEAR, (left, 0, left + side, height))
+    whole = across.resize((size, size), Image.Resampling.BILINEAR, (0, top, size, top + side))
+    assert np.array_equal(np.asarray(images.fit(picture, size)), np.asarray(whole))
 
 
 @pytest.mark.parametrize("extent, exact", [((380, 284), True), ((403, 301), True), ((1200, 896), False)])
