@@ -5,6 +5,10 @@ prints one line of JSON on stdout, which for
 
     TIME, MEMORY            has "seconds_to_target" (null if missed), "accuracy" (then, or the best) and "epochs"
     THROUGHPUT, OVERHEAD    has "samples_per_second", of training from the second epoch on
+    FINETUNING              has "seconds"
+    DECODING                has "pictures_per_second" and "level", the mean of all bytes
+    INFERENCE               has "images_per_second" and "logit", the first of them
+    START                   has "label"
 
 A contender is entered by one line here and one file there. Those of OVERHEAD also take `--network lenet|mlp`.
 """
@@ -40,4 +44,24 @@ MEMORY = {name: command for name, command in TIME.items() if name != "fastai, cy
 FINETUNING = {
     "Thalweg, features computed once": "thalweg_finetuning.py --cache yes",
     "Thalweg, computed in every epoch": "thalweg_finetuning.py --cache no",
+}
+
+PILLOW = "PIL in a loop"
+EAGER = "PyTorch eager"
+PLAIN = "torch and PIL"
+
+DECODING = {
+    OURS: "thalweg_decoding.py",
+    PILLOW: "pillow_decoding.py",
+}
+
+INFERENCE = {
+    OURS: "thalweg_inference.py",
+    EAGER: "eager_inference.py",
+    "PyTorch eager, channels last": "eager_inference.py --last",
+}
+
+START = {
+    OURS: "thalweg_start.py predict squeezenet1_1 --json",
+    PLAIN: "plain_start.py",
 }

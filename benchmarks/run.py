@@ -1,4 +1,4 @@
-"""Side by side with peers: python3 benchmarks/run.py [time|throughput|overhead|memory|all] [--quick]
+"""Side by side with peers: python3 benchmarks/run.py [MEASUREMENT|all] [--quick]
 
 Needs nothing but Python; sets up `benchmarks/.venv` on first use. One process at a time, on two processors. The tables
 go to stdout, progress to stderr, everything measured to `benchmarks/results/`. README.md here says what is compared.
@@ -10,10 +10,14 @@ import argparse
 import sys
 
 import contenders
+import decoding
 import environment
+import finetuning
+import inference
 import memory
 import overhead
 import processes
+import start
 import throughput
 import time_to_accuracy
 
@@ -22,6 +26,10 @@ MEASUREMENTS = {
     "throughput": (throughput, contenders.THROUGHPUT),
     "overhead": (overhead, contenders.OVERHEAD),
     "memory": (memory, contenders.MEMORY),
+    "finetuning": (finetuning, contenders.FINETUNING),
+    "decoding": (decoding, contenders.DECODING),
+    "inference": (inference, contenders.INFERENCE),
+    "start": (start, contenders.START),
 }
 
 
