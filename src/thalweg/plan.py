@@ -151,8 +151,9 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
         steps = max(1, round(epochs * stream.steps_per_epoch))
     warmup = options.warmup if options.warmup is not None else 0.25 if schedule == "one-cycle" else 0.0
     frozen = options.freeze or options.unfreeze is not None or options.gradual is not None
+    only_head = frozen and not options.unfreeze and options.gradual is None
     # what was learned elsewhere is lost at the rates that a new network needs
-    usual = RATES[optimizer] * (0.1 if options.weights and (options.unfreeze != 0 and not options.freeze) else 1.0)
+    usual = RATES[optimizer] * (0.1 if options.weights and not only_head else 1.0)
     return Recipe(
         steps=steps,
         lr=usual if options.lr in (None, "auto") else options.lr,
@@ -169,7 +170,7 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
         compile=options.compile,
         seed=options.seed,
         trained_parts=(options.unfreeze or 0) if frozen else None,
-        unfreeze_every=round((options.gradual or 0) * stream.steps_per_epoch),
+        unfreeze_every=max(1, round(options.gradual * stream.steps_per_epoch)) if options.gradual else 0,
         layer_decay=options.layer_decay,
     )
 

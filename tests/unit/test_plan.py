@@ -66,6 +66,12 @@ def test_what_is_no_time_is_refused(text):
         {"optimizer": "nesterov", "momentum": 0.0},
         {"epochs": 2.0, "steps": 3},
         {"epochs": 2.0, "time": "2m"},
+        {"gradual": 0.0},
+        {"gradual": -1.0},
+        {"unfreeze": -1},
+        {"cached_views": 0},
+        {"layer_decay": 0.0},
+        {"layer_decay": 1.01},
     ],
 )
 def test_values_that_no_run_can_have_are_refused_by_name(wrong):
@@ -79,6 +85,7 @@ def test_values_at_the_edge_are_allowed():
     plan.check(Options())
     plan.check(Options(momentum=0.0, warmup=1.0, weight_decay=0.0, seed=2**32 - 1, steps=1, batch=1, size=4096))
     plan.check(Options(lr="auto", batch="auto", time="2m", optimizer="nesterov"))
+    plan.check(Options(unfreeze=0, gradual=0.5, layer_decay=1.0, cached_views=1))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,11 @@ def test_what_passes_the_check_can_be_built(optimizer, momentum):
 
 def test_small_training_sets_have_small_batches():
     assert [plan.usual_batch(n) for n in (0, 1, 100, 640, 1280, 2560, 1e4, 60000)] == [16, 16, 16, 16, 32, 64, 128, 128]
+
+
+def test_large_pictures_come_in_small_batches():
+    assert [plan.usual_batch(60000, side * side) for side in (28, 160, 161, 224)] == [128, 128, 32, 32]
+    assert plan.usual_batch(100, 224 * 224) == 16
 
 
 def test_the_processor_is_always_there():
@@ -166,10 +178,54 @@ def test_rates_and_warm_up_follow_optimiser_and_schedule():
     assert plan.recipe_of(Options(schedule="cosine", warmup=0.1), STREAM, "float32").warmup == 0.1
 
 
+@pytest.mark.parametrize(
+    ("asked", "trained", "every"),
+    [
+        ({}, None, 0),
+        ({"freeze": True}, 0, 0),
+        ({"unfreeze": 0}, 0, 0),
+        ({"unfreeze": 2}, 2, 0),
+        ({"freeze": True, "unfreeze": 2}, 2, 0),
+        ({"gradual": 0.5}, 0, 50),
+        ({"unfreeze": 1, "gradual": 2.0}, 1, 200),
+        ({"freeze": True, "gradual": 0.013}, 0, 1),
+        ({"gradual": 0.001}, 0, 1),
+    ],
+    ids=str,
+)
+def test_frozen_parts_are_those_that_were_asked_for(asked, trained, every):
+    recipe = plan.recipe_of(Options(**asked), STREAM, "float32")
+    assert (recipe.trained_parts, recipe.unfreeze_every) == (trained, every)
+    assert plan.recipe_of(Options(layer_decay=0.8), STREAM, "float32").layer_decay == 0.8
+
+
+@pytest.mark.parametrize(
+    ("asked", "share"),
+    [
+        ({}, 1.0),
+        ({"weights": "w.pth"}, 0.1),
+        ({"weights": "w.pth", "layer_decay": 0.5}, 0.1),
+        ({"weights": "w.pth", "unfreeze": 2}, 0.1),
+        ({"weights": "w.pth", "freeze": True, "unfreeze": 2}, 0.1),
+        ({"weights": "w.pth", "gradual": 1.0}, 0.1),
+        ({"weights": "w.pth", "freeze": True, "gradual": 1.0}, 0.1),
+        ({"weights": "w.pth", "freeze": True}, 1.0),
+        ({"weights": "w.pth", "unfreeze": 0}, 1.0),
+        ({"freeze": True}, 1.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("optimizer", RATES)
+def test_what_was_learned_elsewhere_goes_on_at_a_tenth_of_the_usual_rate(asked, share, optimizer):
+    recipe = plan.recipe_of(Options(optimizer=optimizer, **asked), STREAM, "float32")
+    assert recipe.lr == pytest.approx(share * RATES[optimizer])
+    assert plan.recipe_of(Options(optimizer=optimizer, lr=0.25, **asked), STREAM, "float32").lr == 0.25
+
+
 def test_a_plan_is_the_same_after_json():
     import json
 
-    one = Plan("cpu", 2, 1, 64, 100, Recipe(steps=250, clip=1.0))
+    one = Plan("cpu", 2, 1, 64, 100, Recipe(steps=250, clip=1.0, trained_parts=1, unfreeze_every=7, layer_decay=0.9))
     told = json.loads(json.dumps(one.json(), allow_nan=False))
     assert told["epochs"] == 2.5 and Plan.from_json(told) == one
 

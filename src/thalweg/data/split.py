@@ -100,7 +100,8 @@ def folded(found: Found, fold: str, part: np.ndarray, unit: np.ndarray, key: np.
     """Makes one of several equal parts of the training units the validation set, in `part` (U,): stratified.
 
     `fold` is "2/5" for the second of five. Units of each class are dealt out in turn, in the order of their keys, so
-    that every unit is in exactly one of the folds. Raises OptionError, DataError where validation is given.
+    that every unit is in exactly one of the folds. Raises OptionError for no fold, or one without pictures; DataError
+    where validation is given.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", fold)
     number, count = map(int, match.groups()) if match else (0, 0)
@@ -113,6 +114,8 @@ def folded(found: Found, fold: str, part: np.ndarray, unit: np.ndarray, key: np.
     labels = found.parts["train"].labels
     first = np.unique(unit, return_index=True)[1]  # the class of a unit is that of its first row
     left = np.flatnonzero(part != 2)
+    if len(left) < count:
+        raise OptionError(f"--fold {fold}: the training set can be divided into {len(left)} parts at most.")
     dealt = left[np.lexsort((key[left], labels[first][left]))]
     part[dealt] = np.where(np.arange(len(dealt)) % count == number - 1, 1, 0)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thalweg.data.dataset import Split
-from thalweg.data.duplicates import Pair, copies, exact_pairs, near_pairs
+from thalweg import leave
+from thalweg.data.dataset import Data, Split
+from thalweg.data.duplicates import Pair, copies, exact_pairs, leaked, near_pairs
 from thalweg.data.idx import parse
 
 
@@ -113,3 +114,44 @@ def test_very_small_sets_are_compared_too(count):
 def test_pictures_without_contrast_are_nobodys_copy():
     flat = np.full((20, 16, 16, 1), 7, np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None, None]
     assert list(copies(flat[:5] + 100, [flat])) == []
+
+
+def test_leaked_are_the_exact_and_the_near_copies_of_training_pictures_and_no_others():
+    test = np.stack([IMAGES[50], IMAGES[3], IMAGES[51], IMAGES[7, :, ::-1], IMAGES[50], IMAGES[3], IMAGES[9] // 2 + 40])
+    found = leaked(split(IMAGES[:40]), split(test))
+    assert found.dtype == np.int64 and found.tolist() == [1, 3, 5, 6]
+    assert leaked(split(IMAGES[:40]), split(IMAGES[40:])).tolist() == []
+    for empty in (leaked(split(IMAGES[:40]), split(IMAGES[:0])), leaked(split(IMAGES[:0]), split(IMAGES[:3]))):
+        assert empty.dtype == np.int64 and empty.tolist() == []
+
+
+class Answers:
+    """An outcome that hands back the rows it was asked about."""
+
+    def without(self, rows):
+        return {"rows": rows.tolist()}
+
+
+@pytest.mark.parametrize("fingerprint", ["", "f" * 64])
+def test_near_copies_are_kept_under_the_content_of_the_pictures(tmp_path, monkeypatch, fingerprint):
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
+    asked = []
+    monkeypatch.setattr("thalweg.data.duplicates.leaked", lambda *parts: asked.append(1) or leaked(*parts))
+
+    def rows(train: np.ndarray, test: np.ndarray) -> list[int]:
+        parts = [split(part) for part in (train, train[:0], test)]
+        return leave.near_copies(Data("d", "made", "", ("a", "b"), *parts, fingerprint=fingerprint), Answers())["rows"]
+
+    test = IMAGES[[50, 3, 51]]
+    assert rows(IMAGES[:40], test) == rows(IMAGES[:40], test) == [1] and len(asked) == 1
+    assert rows(IMAGES[:40], IMAGES[[3, 50, 51]]) == [0] and rows(IMAGES[10:40], test) == [] and len(asked) == 3
+    for content in ("", "[1,", "{}", "null", '["a"]'):
+        for file in (tmp_path / "duplicates").iterdir():
+            file.write_text(content, encoding="utf-8")
+        assert rows(IMAGES[:40], test) == [1], content
+    assert len(asked) == 8
+    for file in (tmp_path / "duplicates").iterdir():
+        file.unlink()
+    (tmp_path / "duplicates").rmdir()
+    (tmp_path / "duplicates").write_text("no folder", encoding="utf-8")
+    assert rows(IMAGES[:40], test) == [1]

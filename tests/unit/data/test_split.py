@@ -196,3 +196,71 @@ def test_a_share_outside_zero_to_one_is_refused(valid):
 def test_three_pictures_of_a_class_fill_all_three_parts():
     part = assign(np.arange(4), np.array([2**63] * 4, np.uint64), np.array([0, 0, 0, 1]), 0.1, 0.1)
     assert sorted(part[:3]) == [0, 1, 2] and part[3] == 0
+
+
+# --- folds -----------------------------------------------------------------------------------------------------------
+
+
+@given(sets(), st.integers(2, 6), st.one_of(st.none(), st.integers(2, 12)))
+@settings(max_examples=60, deadline=None)
+def test_every_training_picture_is_in_exactly_one_fold_and_groups_are_in_one(given_set, count, number_of_groups):
+    content, labels = given_set
+    groups = None
+    if number_of_groups:
+        groups = [c % number_of_groups for c in content[:-6]] + [1000, 1001, 1002, 1003, 1004, 1005]
+    plain = divide(found(content, labels, groups), 0.1, "x")
+    unit, _ = units(np.array(content, np.uint64), np.array(groups or content, np.uint64))
+    left = {u for u, c in zip(unit.tolist(), content, strict=True) if str(c) not in plain.test.sources}
+    if len(left) < count:
+        with pytest.raises(OptionError, match=f"into {len(left)} parts at most"):
+            divide(found(content, labels, groups), 0.1, "x", f"1/{count}")
+        return
+    folds = [divide(found(content, labels, groups), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
+    for data in folds:
+        assert data.test.sources == plain.test.sources
+        assert len(data.valid) and len(data.train) + len(data.valid) == len(content) - len(data.test)
+        assert not set(data.train.sources) & set(data.valid.sources)
+    assert sorted(name for data in folds for name in data.valid.sources) == sorted(
+        name for name in map(str, content) if name not in plain.test.sources
+    )
+    for data in folds if groups else ():
+        part = placed(data)
+        sides = {}
+        for c, g in zip(content, groups, strict=True):
+            sides.setdefault(g, set()).add(part[str(c)])
+        assert all(len(side) == 1 for side in sides.values())
+
+
+@pytest.mark.parametrize("count", [2, 5, 7])
+def test_folds_are_stratified_and_equally_large(count):
+    content = list(range(523))
+    labels = [0 if c < 300 else 1 if c < 500 else 2 for c in content]
+    folds = [divide(found(content, labels), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
+    per_class = np.array([np.bincount(data.valid.labels, minlength=3) for data in folds])
+    assert (np.ptp(per_class, axis=0) <= 1).all() and np.ptp(per_class.sum(1)) <= 1
+    assert len({data.fingerprint for data in folds}) == count
+
+
+def test_folds_depend_on_content_alone():
+    content, labels = list(range(200)), [c % 2 for c in range(200)]
+    one = placed(divide(found(content, labels), 0.1, "x", "2/5"))
+    assert one == placed(divide(found(content[::-1], labels[::-1]), 0.1, "x", "2/5"))
+    assert one == placed(divide(found(content, labels), 0.4, "x", "2/5")), "the share of --valid is not used"
+
+
+def test_folds_leave_a_given_test_set_alone_and_refuse_a_given_validation_set():
+    content, labels = list(range(100)), [c % 2 for c in range(100)]
+    test = Split(images([5000, 5001]), np.array([0, 1]), ["a", "b"])
+    folds = [divide(found(content, labels, test=test), 0.1, "x", f"{n}/4") for n in range(1, 5)]
+    assert all(data.test is test and len(data.valid) == 25 for data in folds)
+    with pytest.raises(DataError, match="validation set of its own") as error:
+        divide(found(content, labels, valid=test), 0.1, "x", "1/4")
+    assert "--fold" in error.value.cure
+
+
+@pytest.mark.parametrize(
+    "text", ["0/5", "6/5", "1/1", "0/0", "1", "1/", "/5", "a/b", "1/5/2", "-1/5", "1.0/5", "1 / 5"]
+)
+def test_a_text_that_is_no_fold_is_refused(text):
+    with pytest.raises(OptionError, match=f"--fold {text} is no fold"):
+        divide(found(list(range(20)), [c % 2 for c in range(20)]), 0.1, "x", text)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.data.stream import Resident, Rows
+from thalweg.data.stream import Resident, Rows, Views
 from thalweg.errors import DataError
 
 
@@ -66,6 +66,56 @@ def test_a_stream_goes_on_where_it_was_saved(stop):
 def test_a_batch_that_the_ranks_cannot_share_is_refused(examples, batch, ranks):
     with pytest.raises(DataError, match="cannot be shared"):
         resident(examples, batch, ranks=ranks)
+
+
+def views(count: int, examples: int, batch: int, seed: int = 0, rank: int = 0, ranks: int = 1) -> Views:
+    """Features that tell which view of which example they are."""
+    features = torch.stack([torch.arange(examples) + 1000 * view for view in range(count)])[..., None]
+    return Views({"features": features, "label": torch.arange(examples)}, batch, seed, rank, ranks)
+
+
+@given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_views_have_the_rows_of_their_examples_in_the_order_of_the_examples(count, examples, batch, seed):
+    stream, plain = views(count, examples, batch, seed), resident(examples, batch, seed)
+    assert stream.steps_per_epoch == plain.steps_per_epoch
+    for step, found in enumerate(islice(stream, 2 * stream.steps_per_epoch)):
+        assert found["label"].tolist() == plain.rows(step) == stream.rows(step)
+        assert (found["features"][:, 0] % 1000).tolist() == found["label"].tolist()
+        assert (found["features"] // 1000 < count).all()
+
+
+def test_each_epoch_draws_a_view_of_every_example_anew():
+    stream = views(3, 60, 20, seed=4)
+    drawn = []
+    for _ in range(50):
+        epoch = torch.cat([batch["features"][:, 0] for batch in islice(stream, 3)])
+        drawn.append((epoch // 1000)[(epoch % 1000).argsort()])
+    share = torch.stack([(torch.stack(drawn) == view).float().mean() for view in range(3)])
+    assert (share - 1 / 3).abs().max() < 0.03 and (torch.stack(drawn).float().std(0) > 0).all()
+    assert not torch.equal(drawn[0], drawn[1])
+    one, other = (torch.cat([b["features"] for b in islice(views(3, 60, 60, seed=s), 4)]) for s in (4, 5))
+    assert not torch.equal(one, other)
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 30), st.integers(0, 9))
+def test_ranks_share_views_as_they_share_rows(ranks, share, more, step):
+    examples, batch = ranks * share + more, ranks * share
+
+    def at(*place: int) -> list[int]:
+        stream = views(3, examples, batch, 5, *place)
+        stream.load_state_dict({"step": step})
+        return next(iter(stream))["features"][:, 0].tolist()
+
+    assert [one for rank in range(ranks) for one in at(rank, ranks)] == at()
+
+
+@pytest.mark.parametrize("stop", range(9))
+def test_views_go_on_where_they_were_saved(stop):
+    whole = [b["features"].tolist() for b in islice(views(4, 10, 3), 9)]
+    first, second = views(4, 10, 3), views(4, 10, 3)
+    before = [b["features"].tolist() for b in islice(first, stop)]
+    second.load_state_dict(first.state_dict())
+    assert before + [b["features"].tolist() for b in islice(second, 9 - stop)] == whole
 
 
 def rows(items: int, batch: int, length: int, rank: int = 0, ranks: int = 1) -> Rows:

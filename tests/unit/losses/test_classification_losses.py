@@ -85,3 +85,30 @@ def test_cross_entropy_costs_one_call_of_torch():
     ours, theirs = cross_entropy(logits, LABELS), F.cross_entropy(logits, LABELS)
     assert ours.grad_fn.name() == theirs.grad_fn.name()
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, squared_error])
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_a_weight_counts_its_example_so_many_times(loss, smoothing):
+    logits, weights = some_logits(), torch.tensor([2.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    alone = [loss(logits[row : row + 1], LABELS[row : row + 1], smoothing).item() for row in range(4)]
+    expected = sum(w * one for w, one in zip(weights.tolist(), alone, strict=True)) / 4
+    assert loss(logits, LABELS, smoothing, weights).item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, squared_error])
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_weights_of_one_change_nothing_and_whole_ones_are_repetitions(loss, smoothing):
+    logits = some_logits()
+    plain = loss(logits, LABELS, smoothing)
+    torch.testing.assert_close(loss(logits, LABELS, smoothing, torch.ones(4, dtype=torch.float64)), plain)
+    rows = torch.tensor([0, 0, 0, 2, 3])  # three times, never, once, once: five examples, divided by four
+    repeated = loss(logits[rows], LABELS[rows], smoothing) * 5 / 4
+    weights = torch.tensor([3.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(loss(logits, LABELS, smoothing, weights), repeated)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, squared_error])
+def test_gradients_of_weighted_losses_are_those_of_finite_differences(loss):
+    weights = torch.tensor([2.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda z: loss(z, LABELS, 0.1, weights), some_logits().requires_grad_())
