@@ -118,7 +118,11 @@ def _follow(training: Any) -> None:
 def evaluate(
     run: RunName,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="other data than the run's own")] = None,
-    split: Annotated[str, typer.Option(metavar="train|valid|test", help="which part of the data")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="train|valid|test|all", help="which part  [default: test; all, where data has none]"),
+    ] = None,
+    weights: Weights = None,
     save: Annotated[str | None, typer.Option(metavar="DIR", help="write pictures of it into DIR/pictures")] = None,
     json: Json = False,
 ) -> None:
@@ -130,7 +134,7 @@ def evaluate(
     """
     api = facade()
 
-    found = api.load(run).evaluate(data=data, split=split, save=save)
+    found = api.load(run, weights).evaluate(data=data, split=split, save=save)
     if json:
         return out(as_json({"split": found["split"], "metrics": found["metrics"]}))
     out(f"{figure(found['data'])}, {found['split']}")

@@ -68,7 +68,7 @@ class Trained:
             raise DataError(f"{self.name} came without data.", cure="Name the data to evaluate on.")
         if not isinstance(data, Data):
             options = replace(self.options, data=os.fspath(data), size=self.facts["size"][0], fold=None)
-            data = self.task.read(options, tell, self._form())
+            data = self.task.read(options, tell, self._form(), divided=False)
         return self._known(data)
 
     def _form(self) -> dict[str, Any]:
@@ -95,19 +95,24 @@ class Trained:
         splits = {part: Split(split.images, label[split.labels], split.sources) for part, split in read.splits.items()}
         return replace(read, classes=tuple(classes), **splits)
 
-    def evaluate(self, data: Any = None, split: str = "test", save: Any = None) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, split: str | None = None, save: Any = None) -> dict[str, Any]:
         """{"split", "metrics", "data"} on the run's data or on other; pictures of it into the folder `save`, if given.
 
-        Raises OptionError for an unknown split, DataError for one without examples.
+        `split` is train, valid, test or all; None is the test set, and all of other data that has no test set of its
+        own. Raises OptionError for an unknown split, DataError for one without examples.
         """
         from .leave import write_pictures
 
         read = self.read(data)
-        if split not in read.splits:
-            raise OptionError(f"--split {split} is none.", cure="Give train, valid or test.")
-        if not len(read.splits[split]):
+        if split is None:
+            divided = data is None or isinstance(data, Data) or "test" in read.given
+            split = "test" if divided else "all"
+        if split not in (*read.splits, "all"):
+            raise OptionError(f"--split {split} is none.", cure="Give train, valid, test or all.")
+        chosen = read.whole if split == "all" else read.splits[split]
+        if not len(chosen):
             raise DataError(f"{read.name} has no examples in its {split} set.")
-        results, outcome = self.task.score(self.network, read.splits[split], self.facts, torch.device("cpu"))
+        results, outcome = self.task.score(self.network, chosen, self.facts, torch.device("cpu"))
         if save is not None:
             drawn = self.task.pictures(self.network, read, self.facts, self.options, outcome, self._history())
             write_pictures(RunFolder(save), drawn)

@@ -243,7 +243,7 @@ def test_evaluate_prints_one_object(api, capsys):
     found = json.loads(shown.out, parse_constant=pytest.fail)
     assert found == {"split": "valid", "metrics": {"accuracy": 0.98, "loss": None, "top5": None}}
     assert api.calls == [
-        ("load", ("runs/a",), {}),
+        ("load", ("runs/a", None), {}),
         ("evaluate", (), {"data": "photos", "split": "valid", "save": None}),
     ]
 

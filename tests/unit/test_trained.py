@@ -128,8 +128,8 @@ def test_data_that_the_network_cannot_be_asked_about_is_refused(run, tmp_path):
         run.evaluate(bars(count=24, size=20))
     with pytest.raises(DataError, match="in memory"):
         run.evaluate()
-    with pytest.raises(OptionError, match="--split all"):
-        run.evaluate(BARS, split="all")
+    with pytest.raises(OptionError, match="--split most"):
+        run.evaluate(BARS, split="most")
     with pytest.raises(DataError, match="no examples in its valid set"):
         run.evaluate(replace(BARS, valid=BARS.valid.take(np.arange(0))), split="valid")
     with pytest.raises(DataError, match="came without data"):
@@ -148,9 +148,9 @@ def test_a_named_set_can_be_cut_down_to_classes_and_evaluated_by_the_whole_netwo
     for split in data.splits.values():
         assert all(pictures[i.tobytes()] == data.classes[k] for i, k in zip(split.images, split.labels, strict=True))
     network = api.load("digits-lenet")
-    seen = read("digits:7,3", size=28)
-    label = np.array([7, 3])[seen.test.labels]
-    expected = (answers(network, seen.test.images).argmax(1) == label).mean()
+    seen = read("digits:7,3", size=28).whole  # nothing of it was trained on, and it has no test set of its own
+    label = np.array([7, 3])[seen.labels]
+    expected = (answers(network, seen.images).argmax(1) == label).mean()
     assert cli.run(["evaluate", "digits-lenet", "digits:7,3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["metrics"]
     assert found["accuracy"] == pytest.approx(expected) and found["examples"] == len(label)
@@ -313,3 +313,16 @@ def test_what_is_no_picture_ends_with_3_and_is_named(seven, tmp_path, capsys, ki
     shown = capsys.readouterr()
     assert "other.png" in shown.err and "Traceback" not in shown.err and not shown.out
     assert not (tmp_path / "out").exists()
+
+
+def test_other_data_without_a_test_set_is_asked_about_as_a_whole(tmp_path, capsys):
+    """Three pictures could not be divided, and nothing is to be trained on them."""
+    for number, label in enumerate("731"):
+        folder = tmp_path / "three" / label
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((28, 28), 10 * number, np.uint8)).save(folder / "a.png")
+    assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "three"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["split"] == "all" and found["metrics"]["examples"] == 3
+    assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "three"), "--split", "test"]) == 3
+    assert "no examples in its test set" in capsys.readouterr().err

@@ -54,6 +54,8 @@ class Data:
     notes: tuple[str, ...] = ()
     ink: bool = False
     fingerprint: str = ""
+    #: the parts that the source itself tells apart; the others were taken from its training part
+    given: tuple[str, ...] = ()
     #: sizes (width, height) of the files before resizing, with counts; empty for array formats
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -61,6 +63,16 @@ class Data:
     def splits(self) -> dict[str, Split]:
         """train, valid and test by name."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    @property
+    def whole(self) -> Split:
+        """All examples."""
+        splits = list(self.splits.values())
+        return Split(
+            np.concatenate([split.images for split in splits]),
+            np.concatenate([split.labels for split in splits]),
+            [source for split in splits for source in split.sources],
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -36,6 +36,7 @@ def read(
     channels: int | None = None,
     valid: float = 0.1,
     fold: str | None = None,
+    divided: bool = True,
     strict: bool = False,
     offline: bool = False,
     notice: Callable[[str], None] = tell,
@@ -44,9 +45,10 @@ def read(
 
     `size` brings every picture to (size, size) pixels; with `resize` its shorter side to that, and the middle is kept.
     `channels` 1 or 3 brings to grey or RGB, None leaves. `valid` is the share of the training set that is held out
-    where the source holds out none; `fold`, as "2/5", holds out one of so many equal parts instead. `strict` raises
-    DataError for an unreadable file that would else be named in `bad` and left out. Raises NotFound for a source that
-    does not exist, DataError for one that cannot be used, ResourceError where memory or the network do not allow it.
+    where the source holds out none; `fold`, as "2/5", holds out one of so many equal parts instead; with `divided`
+    False nothing is held out. `strict` raises DataError for an unreadable file that would else be named in `bad` and
+    left out. Raises NotFound for a source that does not exist, DataError for one that cannot be used, ResourceError
+    where memory or the network do not allow it.
     """
     if channels not in (None, 1, 3):
         raise OptionError(f"channels: {channels} is neither 1 nor 3.", cure="Give 1 for grey or 3 for RGB.")
@@ -60,7 +62,7 @@ def read(
             cure="Repair or remove them, or leave out --strict.",
         )
     named = str(source) if str(source).partition(":")[0] in KNOWN else Path(source).resolve().name
-    return divide(found, valid, named, fold)
+    return divide(found, valid if divided else 0.0, named, fold if divided else None, divided)
 
 
 def find(

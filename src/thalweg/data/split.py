@@ -120,11 +120,11 @@ def folded(found: Found, fold: str, part: np.ndarray, unit: np.ndarray, key: np.
     part[dealt] = np.where(np.arange(len(dealt)) % count == number - 1, 1, 0)
 
 
-def divide(found: Found, valid: float, name: str, fold: str | None = None) -> Data:
+def divide(found: Found, valid: float, name: str, fold: str | None = None, divided: bool = True) -> Data:
     """The data set with all three parts: those that the source names stay, the others are taken from its training part.
 
-    `valid` is the share of the training part, 0 to 1; `fold` names one of several equal parts instead. Raises
-    OptionError for another share, DataError for a set that cannot be divided.
+    `valid` is the share of the training part, 0 to 1; `fold` names one of several equal parts instead; with `divided`
+    False no test set is taken. Raises OptionError for another share, DataError for a set that cannot be divided.
     """
     if not 0 <= valid < 1:
         raise OptionError(f"--valid: {valid} is not a share.", cure="Give a number from 0 to below 1, such as 0.1.")
@@ -133,10 +133,12 @@ def divide(found: Found, valid: float, name: str, fold: str | None = None) -> Da
         found.notes.append(f"The {part} set given is empty; one is taken from the training set.")
     check_classes(found)
     hashes = {part: digests(split.images) for part, split in found.parts.items()}
+    given = tuple(found.parts)
     whole, content = found.parts["train"], keys(hashes["train"])
     identities = [i for i in (found.groups, found.files, content) if i is not None]
     unit, key = units(*identities)
-    shares = (TEST_SHARE if "test" not in found.parts else 0.0, valid if "valid" not in found.parts else 0.0)
+    test = TEST_SHARE if divided and "test" not in found.parts else 0.0
+    shares = (test, valid if "valid" not in found.parts else 0.0)
     part_of_unit = assign(unit, key, whole.labels, *shares)
     if fold:
         folded(found, fold, part_of_unit, unit, key)
@@ -149,7 +151,7 @@ def divide(found: Found, valid: float, name: str, fold: str | None = None) -> Da
         splits[part] = whole if len(rows) == len(whole) else whole.take(rows)
         hashes[part] = hashes["train"][rows] if part != "train" else hashes[part]
     hashes["train"] = hashes["train"][row_part == 0]
-    if not len(splits["test"]):
+    if divided and not len(splits["test"]):
         raise DataError(
             f"{found.where}: {counted(len(whole), 'picture')} cannot be divided into training and test.",
             cure="Add pictures: at least one class needs two that differ.",
@@ -158,7 +160,7 @@ def divide(found: Found, valid: float, name: str, fold: str | None = None) -> Da
     print_ = fingerprint(found.classes, splits, hashes)
     return Data(
         name=name, format=found.format, where=found.where, classes=found.classes, **splits, bad=tuple(found.bad),
-        notes=tuple(notes), ink=found.ink, fingerprint=print_, sizes=found.sizes,
+        notes=tuple(notes), ink=found.ink, fingerprint=print_, given=given, sizes=found.sizes,
     )  # fmt: skip
 
 

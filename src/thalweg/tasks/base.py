@@ -29,8 +29,13 @@ class Task(ABC):
     judged_by: str
 
     @abstractmethod
-    def read(self, options: Options, notice: Callable[[str], None], form: Facts | None = None) -> Data:
-        """The data named by the options, read and divided, in the form that weights ask for. Raises DataError."""
+    def read(
+        self, options: Options, notice: Callable[[str], None], form: Facts | None = None, divided: bool = True
+    ) -> Data:
+        """The data named by the options, read, in the form that weights ask for. Raises DataError.
+
+        With `divided` False only what the source itself tells apart is divided: nothing is to be trained on it.
+        """
 
     @abstractmethod
     def toy(self) -> Data:

@@ -79,7 +79,9 @@ class Classify(Task):
     default_data = "digits"
     judged_by = "accuracy"
 
-    def read(self, options: Options, notice: Callable[[str], None], form: Facts | None = None) -> Data:
+    def read(
+        self, options: Options, notice: Callable[[str], None], form: Facts | None = None, divided: bool = True
+    ) -> Data:
         """The pictures of a folder, a file or a known name. Raises DataError."""
         from ..data.read import read
 
@@ -96,6 +98,7 @@ class Classify(Task):
                 resize=resize,
                 channels=form.get("channels"),
                 fold=options.fold,
+                divided=divided,
                 valid=options.valid,
                 strict=options.strict,
                 offline=options.offline,
