@@ -12,8 +12,8 @@ TITLE = "Decoding a folder of JPEG files to 224 x 224, two threads"
 REPEATS = 5
 KINDS = {"camera": 12, "web": 150}
 NOTES = (
-    "camera: 3000 x 2000, about 1.5 MB; web: COCO's files, mostly 640 x 480. One pass over the folder before those that",
-    "count. Interleaved, every second repeat in reverse order; the ratio is the median of the repeats' own.",
+    "camera: 3000 x 2000, about 1.5 MB; web: COCO's files, mostly 640 x 480. One pass over the folder comes before",
+    "those that count. Interleaved, every second repeat in reverse order; the ratio is the median of the repeats' own.",
 )
 
 
