@@ -108,9 +108,10 @@ def model_parts(name: str) -> list[dict[str, Any]]:
     """A row per part of a model for ten classes, from the picture on: what `freeze` and `unfreeze` count. NotFound."""
     import torch
 
+    from .foreign import Undrawn
     from .train.finetune import parts
 
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         network = registry.find_model(name)(channels=3, classes=10)
     found = parts(network)
     return [

@@ -54,7 +54,7 @@ class Start:
 
     def _bare(self) -> nn.Module:
         """The network without any numbers in it."""
-        with torch.device("meta"):
+        with torch.device("meta"), foreign.Undrawn():  # drawing numbers there would import torch's compiler
             return find_model(self.model)(channels=3, classes=2, **self.arguments)
 
     def _weight(self, layer: str) -> Tensor:

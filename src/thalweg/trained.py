@@ -105,7 +105,7 @@ class Trained:
 
         read = self.read(data)
         if split is None:
-            divided = data is None or isinstance(data, Data) or "test" in read.given
+            divided = self._own(data) or isinstance(data, Data) or "test" in read.given
             split = "test" if divided else "all"
         if split not in (*read.splits, "all"):
             raise OptionError(f"--split {split} is none.", cure="Give train, valid, test or all.")
@@ -117,6 +117,10 @@ class Trained:
             drawn = self.task.pictures(self.network, read, self.facts, self.options, outcome, self._history())
             write_pictures(RunFolder(save), drawn)
         return {"split": split, "metrics": results, "data": read.name}
+
+    def _own(self, data: Any) -> bool:
+        """Whether this is what the network was trained on: only what was held out of it says anything."""
+        return data is None
 
     def _history(self) -> list[dict[str, Any]]:
         return []
@@ -227,7 +231,7 @@ class Run(Trained):
 
     def read(self, data: Any = None) -> Data:
         """The run's data, or other data whose classes it knows. Raises DataError."""
-        if data is not None:
+        if not self._own(data):
             return super().read(data)
         if self.content.get("data", {}).get("in_memory"):
             raise DataError(f"{self.path} was trained on data in memory.", cure="Give the data again.")
@@ -235,6 +239,11 @@ class Run(Trained):
 
     def _form(self) -> dict[str, Any]:
         return super()._form() if self.content.get("form") else {}
+
+    def _own(self, data: Any) -> bool:
+        trained_on = self.options.data or self.task.default_data
+        same = isinstance(data, (str, os.PathLike)) and os.path.realpath(data) == os.path.realpath(trained_on)
+        return data is None or same
 
     def _history(self) -> list[dict[str, Any]]:
         return self.folder.metrics()

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ def ahead(work: Callable[[Any], Any], items: Iterable[Any], workers: int | None 
     """
     workers = workers or min(8, processors())
     items, waiting = iter(items), deque()
+    first = list(islice(items, 2))
+    if len(first) < 2:
+        yield from map(work, first)  # threads would only cost time
+        return
+    items = chain(first, items)
     with ThreadPoolExecutor(workers) as pool:
         try:
             waiting.extend(pool.submit(work, item) for item in islice(items, AHEAD * workers))
