@@ -243,7 +243,7 @@ class Run(Trained):
     def _own(self, data: Any) -> bool:
         trained_on = self.options.data or self.task.default_data
         same = isinstance(data, (str, os.PathLike)) and os.path.realpath(data) == os.path.realpath(trained_on)
-        return data is None or same
+        return data is None or (same and not self.content.get("data", {}).get("in_memory"))
 
     def _history(self) -> list[dict[str, Any]]:
         return self.folder.metrics()
