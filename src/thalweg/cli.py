@@ -157,7 +157,9 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="how many classes to show  [default: 5; all of up to 10]")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="pictures at a time")] = 64,
+    batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="pictures at a time  [default: as many as go quickest]")
+    ] = None,
     as_is: Annotated[
         bool, typer.Option("--as-is", help="do not bring drawings to the form that the model saw")
     ] = False,

@@ -23,10 +23,11 @@ from .data.memory import free_memory, in_words
 from .data.stream import Views
 from .fetch import cache_folder
 from .options import Options
+from .seeing import at_once
 from .tasks.base import Facts, Task
 
-#: pictures that are answered at a time, and the bytes that the cache may hold before the oldest are removed
-BATCH, MOST_BYTES = 64, 4_000_000_000
+#: bytes that the cache may hold before the oldest features are removed
+MOST_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def computed(
     change = task.augment(facts, options) if options.cached_views > 1 else None
     from .inference import faster
 
-    quick, made, shape = None, {}, (BATCH, facts["channels"], *facts["size"])
+    quick, made, shape = None, {}, (at_once(facts, device), facts["channels"], *facts["size"])
     for part, split in data.splits.items():
         views = options.cached_views if part == "train" else 1
         pictures = hashlib.sha256(np.ascontiguousarray(split.images)).hexdigest()
@@ -115,8 +116,9 @@ def _whole(quick: nn.Module, task: Task, split, facts: Facts, device: torch.devi
     """(N, ...) features of a split, each picture changed at random by `change` if that is given."""
     found = []
     with torch.inference_mode():
-        for start in range(0, len(split), BATCH):
-            images = split.images[start : start + BATCH]
+        rows = at_once(facts, device)
+        for start in range(0, len(split), rows):
+            images = split.images[start : start + rows]
             if change is None:
                 x_BCHW = task.prepared(images, facts, device)
             else:

@@ -19,6 +19,16 @@ from .errors import DataError
 
 Facts = dict[str, Any]
 
+#: most pictures, and most of their pixels together, in one batch where nothing is trained: on a processor, larger ones
+#: leave its cache (ResNet-50 answers pictures of 224 x 224 pixels a fifth quicker by 8 than by 32)
+PICTURES, PIXELS, PIXELS_ELSEWHERE = 500, 500_000, 20_000_000
+
+
+def at_once(facts: Facts, device: torch.device | str = "cpu") -> int:
+    """How many pictures a network is best asked about at a time, where nothing is trained."""
+    most = PIXELS if torch.device(device).type == "cpu" else PIXELS_ELSEWHERE
+    return max(1, min(PICTURES, most // max(1, facts["size"][0] * facts["size"][1])))
+
 
 def seen(source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
     """A file, bytes, Pillow image or array as (H, W, C) uint8 of the network's size. Raises DataError.

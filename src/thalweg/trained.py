@@ -28,6 +28,7 @@ from .errors import DataError, ModelFileError, NotFound, OptionError, ResourceEr
 from .predict import Prediction, Unreadable, pictures
 from .predict import predict as answer
 from .run import RunFolder
+from .seeing import at_once
 
 if TYPE_CHECKING:
     from .explain.picture import Explanation
@@ -126,15 +127,17 @@ class Trained:
         return []
 
     def predict(
-        self, sources: Any, top: int = 5, batch: int = 64, as_is: bool = False, **choices: Any
+        self, sources: Any, top: int = 5, batch: int | None = None, as_is: bool = False, **choices: Any
     ) -> Iterator[Prediction | Unreadable]:
         """An answer per source: files, folders, patterns, URLs, arrays, Pillow images; unreadable ones as such."""
-        from .inference import faster
-
-        task, facts = self.task, self.facts
+        task, facts, batch = self.task, self.facts, batch or at_once(self.facts)
         again = not isinstance(sources, Iterator)  # what can be gone through only once is not counted
         many = again and sum(1 for _ in islice(pictures(sources), MANY)) == MANY
-        network = faster(self.network, (batch, facts["channels"], *facts["size"])) if many else self.network
+        network = self.network
+        if many:
+            from .inference import faster
+
+            network = faster(network, (batch, facts["channels"], *facts["size"]))
         return answer(
             sources,
             see=lambda source: task.example(source, facts, as_is),

@@ -21,12 +21,10 @@ from ..objectives.base import Batch, Loss, Objective
 from ..objectives.supervised import Supervised
 from ..options import Options
 from ..registry import task
-from ..seeing import centred, normalised, probabilities, seen, squared
+from ..seeing import at_once, centred, normalised, probabilities, seen, squared
 from .base import Facts, Task
 
 LOSSES = {"cross-entropy": cross_entropy, "squared-error": squared_error}
-#: most pictures, and most of their pixels together, in one batch where nothing is trained
-BATCH, PIXELS = 500, 2_000_000
 
 
 def balanced(counts: Sequence[int]) -> Tensor:
@@ -185,7 +183,7 @@ class Classify(Task):
         """Accuracy, top-5, loss, F1, calibration … of the network in evaluation mode."""
         network.eval()
         answers = []
-        rows = max(1, min(BATCH, PIXELS // max(1, facts["size"][0] * facts["size"][1])))
+        rows = at_once(facts, device)
         for start in range(0, len(split), rows):
             if features is not None:
                 with torch.inference_mode():
