@@ -56,15 +56,17 @@ def test_of_polynomials_it_is_the_integral_on_paper():
 
 @pytest.mark.parametrize(("name", "size", "more"), NETWORKS, ids=[name for name, *_ in NETWORKS])
 def test_the_shares_add_up_to_the_change_of_the_logit(name, size, more):
+    """In double precision: a new MobileNet's answers hardly differ, and in single precision that is all rounding."""
     torch.manual_seed(1)
-    network = registry.find_model(name)(channels=3, classes=5, size=size, **more).eval()
-    x, baseline = torch.randn(1, 3, size, size), torch.randn(1, 3, size, size)
-    found = integrated_gradients(network, x, 2, baseline, steps=24)
+    network = registry.find_model(name)(channels=3, classes=5, size=size, **more).eval().double()
+    x, baseline = torch.randn(2, 1, 3, size, size, dtype=torch.float64)
+    found = integrated_gradients(network, x, 2, baseline)
     with torch.no_grad():
         change = float(network(x)[0, 2] - network(baseline)[0, 2])
-    assert found.change == pytest.approx(change, abs=1e-6)
-    assert found.attributions_CHW.sum(dtype=np.float64) == pytest.approx(change + found.gap, rel=1e-4, abs=1e-6)
-    assert abs(found.gap) < 0.01 * np.abs(found.attributions_CHW).sum()
+    assert found.change == pytest.approx(change, rel=1e-6)
+    total = np.abs(found.attributions_CHW).sum(dtype=np.float64)
+    assert found.attributions_CHW.sum(dtype=np.float64) == pytest.approx(change + found.gap, abs=1e-6 * total)
+    assert abs(found.gap) < 0.01 * total
 
 
 @pytest.mark.parametrize("name", ["digits-lenet", "digits-mlp"])
