@@ -70,6 +70,7 @@ class Options:
     precision: Annotated[Literal["auto", "float32", "bfloat16"], "number format of the matrix products"] = "auto"
     threads: Annotated[int | None, "threads of the processor"] = None
     compile: Annotated[bool, "torch.compile; pays only on long runs"] = False
+    graph: Annotated[bool, "record the update as a CUDA graph and replay it; on other devices nothing changes"] = False
     save_every: Annotated[float, "seconds between checkpoints inside an epoch"] = 60.0
     tensorboard: Annotated[bool, "also write TensorBoard's files into the run"] = False
     duplicates: Annotated[bool, "also tell the score without test pictures that nearly are training pictures"] = False

@@ -22,6 +22,8 @@ from .train import ranks
 from .train.recipe import RATES, Recipe
 from .train.trainer import Trainer
 
+#: optimisers whose updates can be recorded: nothing in them is counted or decided on the processor
+RECORDABLE = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
 #: updates that a run of unstated length aims at, and the epochs it stays between
 USUAL_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1500, 5, 40
 
@@ -139,6 +141,11 @@ def check(options: Options) -> None:
         raise OptionError("--epochs, --steps and --time are three ways to say one thing.", cure="Give one of them.")
     if options.time is not None:
         seconds(options.time)
+    if options.graph and (options.gradual is not None or (options.optimizer or "adamw") not in RECORDABLE):
+        raise OptionError(
+            "--graph records one update for all steps, which --gradual and some optimisers do not allow.",
+            cure=f"Leave --graph or --gradual out, and give --optimizer {', '.join(RECORDABLE)}.",
+        )
 
 
 def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
@@ -168,6 +175,7 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
         report=max(1, min(50, stream.steps_per_epoch // 4)),
         precision=precision,
         compile=options.compile,
+        graph=options.graph and stream.device.type == "cuda" and ranks.count() == 1,
         seed=options.seed,
         trained_parts=(options.unfreeze or 0) if frozen else None,
         unfreeze_every=max(1, round(options.gradual * stream.steps_per_epoch)) if options.gradual else 0,
@@ -179,7 +187,7 @@ def probe(objective: Objective, stream: Stream, recipe: Recipe, augment: Callabl
     """A trainer on copies, so that trying costs the real run nothing."""
     trial = copy.copy(stream)
     trial.load_state_dict({"step": 0})
-    return Trainer(copy.deepcopy(objective), trial, replace(recipe, ema=0.0, compile=False), augment)
+    return Trainer(copy.deepcopy(objective), trial, replace(recipe, ema=0.0, compile=False, graph=False), augment)
 
 
 def time_steps(objective: Objective, stream: Stream, recipe: Recipe, augment: Callable, count: int = 12) -> float:
@@ -218,7 +226,7 @@ def range_test(objective: Objective, stream: Stream, recipe: Recipe, augment: Ca
         def rate(self, step: int) -> float:
             return low * (high / low) ** (step / (steps - 1))
 
-    values = {**asdict(recipe), "steps": steps, "report": 1, "ema": 0.0, "compile": False}
+    values = {**asdict(recipe), "steps": steps, "report": 1, "ema": 0.0, "compile": False, "graph": False}
     trial = copy.copy(stream)
     trial.load_state_dict({"step": 0})
     rates, losses, smooth = [], [], 0.0

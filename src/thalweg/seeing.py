@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,19 @@ def centred(x_BCHW: Tensor, facts: Facts, white: float) -> Tensor:
     if len(facts["mean"]) == 1:
         mean, std = facts["mean"][0], facts["std"][0]
         return x_BCHW.mul_(1 / (white * std)).sub_(mean / std)
-    mean = torch.tensor(facts["mean"], device=x_BCHW.device)[:, None, None]
-    std = torch.tensor(facts["std"], device=x_BCHW.device)[:, None, None]
-    return x_BCHW.mul_(1 / (white * std)).sub_(mean / std)
+    factor_C11, less_C11 = levels(tuple(facts["mean"]), tuple(facts["std"]), white, x_BCHW.device)
+    return x_BCHW.mul_(factor_C11).sub_(less_C11)
+
+
+@lru_cache(maxsize=64)
+def levels(
+    mean: tuple[float, ...], std: tuple[float, ...], white: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(C, 1, 1) factor and what is subtracted, made once: a recorded update cannot fetch them from the host."""
+    with torch.inference_mode(False):  # what is made there could not take part in training later
+        mean_C11 = torch.tensor(mean, device=device)[:, None, None]
+        std_C11 = torch.tensor(std, device=device)[:, None, None]
+        return 1 / (white * std_C11), mean_C11 / std_C11
 
 
 def squared(data: Data) -> Data:

@@ -72,6 +72,8 @@ def test_what_is_no_time_is_refused(text):
         {"cached_views": 0},
         {"layer_decay": 0.0},
         {"layer_decay": 1.01},
+        {"graph": True, "gradual": 1.0},
+        {"graph": True, "optimizer": "adagrad"},
     ],
 )
 def test_values_that_no_run_can_have_are_refused_by_name(wrong):
@@ -165,6 +167,7 @@ def test_what_was_asked_for_is_what_is_done():
     recipe = plan.recipe_of(make({"epochs": 2.5, **asked}), STREAM, "bfloat16")
     assert {name: getattr(recipe, name) for name in asked} == asked
     assert recipe.steps == 250 and recipe.precision == "bfloat16"
+    assert not plan.recipe_of(Options(graph=True), problem()[1], "float32").graph  # on a processor nothing is recorded
     assert plan.recipe_of(Options(steps=7), STREAM, "float32").steps == 7
     assert plan.recipe_of(Options(epochs=1e-6), STREAM, "float32").steps == 1
 

@@ -19,6 +19,7 @@ class Stream(Protocol):
     """What the trainer needs of a source of batches."""
 
     steps_per_epoch: int
+    device: torch.device
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches without end, from the current position on."""
@@ -119,7 +120,7 @@ class Rows:
         width = (len(tokens_N) - 1) // batch
         first = torch.arange(rank * share, (rank + 1) * share) * width
         self.rows_BW = torch.stack([tokens_N[f : f + width + 1] for f in first.tolist()])
-        self.steps_per_epoch = width // length
+        self.steps_per_epoch, self.device = width // length, tokens_N.device
         self.step = 0
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:

@@ -135,13 +135,14 @@ class Classify(Task):
     def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
         """Cross-entropy, or squared error, of one network; the part `accuracy` is that of the training batches."""
         function, smoothing = LOSSES[options.loss], options.smoothing
-        weight_K = balanced(facts["counts"]) if options.balance else None
+        device = next(network.parameters()).device
+        weight_K = balanced(facts["counts"]).to(device) if options.balance else None
 
         def criterion(network: nn.Module, batch: Batch) -> Loss:
             label_B = batch["label"]
             answer = network.head(batch["features"]) if "features" in batch else network(batch["image"])
             logits_BK, *auxiliary = answer if isinstance(answer, tuple) else (answer,)
-            weight_B = None if weight_K is None else weight_K.to(label_B.device)[label_B]
+            weight_B = None if weight_K is None else weight_K[label_B]
             loss = function(logits_BK.float(), label_B, smoothing, weight_B)
             for other_BK in auxiliary:  # Szegedy et al. 2016, arXiv:1512.00567, section 4; the share as torchvision's
                 loss = loss + 0.4 * function(other_BK.float(), label_B, smoothing, weight_B)

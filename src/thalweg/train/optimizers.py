@@ -24,6 +24,7 @@ def build(module: nn.Module, weights: Iterable[Tensor], recipe: Recipe) -> torch
     ]
     groups = [g for g in groups if g["params"]]
     lr, momentum, betas = recipe.lr, recipe.momentum, (recipe.momentum, 0.999)
+    on_gpu = recipe.graph and weights[0].device.type == "cuda"  # counters too, as a recorded update needs them
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr, fused=True)
@@ -38,10 +39,29 @@ def build(module: nn.Module, weights: Iterable[Tensor], recipe: Recipe) -> torch
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr, foreach=True)
         case "adam":
-            return torch.optim.Adam(groups, lr, betas, fused=True)
+            return torch.optim.Adam(groups, lr, betas, fused=True, capturable=on_gpu)
         case "adamw":
-            return torch.optim.AdamW(groups, lr, betas, fused=True)
+            return torch.optim.AdamW(groups, lr, betas, fused=True, capturable=on_gpu)
     return Muon(module, weights, recipe)
+
+
+def state(optimizer: torch.optim.Optimizer) -> dict:
+    """What a checkpoint must know. Rates follow from the step, wherever they lie."""
+    found = optimizer.state_dict()
+    return {**found, "param_groups": [{**group, "lr": float(group["lr"])} for group in found["param_groups"]]}
+
+
+def restore(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Continues with what `state` gave; the rates stay in the memory that they are in."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    for weight, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                # Fused optimisers walk through memory: their state must lie in it as the weight does.
+                values[key] = torch.empty_like(weight).copy_(value)
 
 
 def orthogonal(gradient_NM: Tensor, rounds: int = 5) -> Tensor:
@@ -90,7 +110,7 @@ class Muon(torch.optim.Optimizer):
         matrix = update.flatten(1)
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(orthogonal(matrix).view_as(weight), alpha=-group["lr"] * scale)
+        weight.sub_(orthogonal(matrix).view_as(weight) * (group["lr"] * scale))
 
     def _adam_step(self, weight: Tensor, group: dict) -> None:
         state = self.state[weight]

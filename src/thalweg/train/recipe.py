@@ -36,6 +36,7 @@ class Recipe:
     report: int = 50  # steps between reports
     precision: str = "float32"
     compile: bool = False
+    graph: bool = False  # record the update on a GPU and replay it
     seed: int = 0
     trained_parts: int | None = None  # parts before the last layer that are trained from the start; None: all
     unfreeze_every: int = 0  # steps after which one part more is trained; 0: never

@@ -22,6 +22,7 @@ from ..errors import NonFinite
 from ..objectives.base import Batch, Loss, Objective, Phase
 from . import finetune, optimizers, ranks
 from .recipe import Recipe
+from .recorded import Graphs, Recorded
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Trainer:
                 self.optimizers[phase.module] = optimizers.build(phase.module, weights, recipe)
                 if self.finetuning:
                     finetune.split_groups(self.optimizers[phase.module], self.finetuning)
+        if recipe.graph:  # a recorded update reads its rates where they were when it was recorded
+            for group in self.groups:
+                group["lr"] = torch.full((), recipe.lr, device=self.device)
         self.losses = {p.name: torch.compile(p.loss) if recipe.compile and p.compile else p.loss for p in self.phases}
         self.average = copy.deepcopy(objective.network).requires_grad_(False) if recipe.ema else None
         self.alone = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
@@ -71,26 +75,28 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}
         self.pause = False  # set by a signal handler: hands control back after the step that is running
         self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
+        self.recorded = Recorded(self.advance, Graphs(self.device)) if recipe.graph else None
 
     @property
     def network(self) -> nn.Module:
         """The network to score and to save: the average where there is one."""
         return self.objective.network if self.average is None else self.average
 
+    @property
+    def groups(self) -> list[dict]:
+        """The groups of weights of all optimisers."""
+        return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+
     def __iter__(self) -> Iterator[Report]:
         self.objective.train()
-        generator = torch.default_generator if self.device.type == "cpu" else None
         batches = iter(self.stream)
         while self.step < self.recipe.steps:
             if self.finetuning:
                 self.finetuning.apply(self.step)
-            seed = self.seed()
-            generator.manual_seed(seed) if generator else torch.manual_seed(seed)
-            batch = self.augment(next(batches))
-            micro = [batch] if self.recipe.accumulate == 1 else divide(batch, self.recipe.accumulate)
-            for phase in self.phases:
-                if self.step % phase.every == 0:
-                    self._collect(phase, *self.update(phase, micro))
+            self._set_rates()
+            sow(self.seed(), self.device)
+            due = [phase for phase in self.phases if self.step % phase.every == 0]
+            (self.recorded or self.advance)(due, next(batches))
             if self.average is not None:
                 self._average()
             self.step += 1
@@ -98,6 +104,22 @@ class Trainer:
                 yield self.report()
             elif self.pause and ranks.count() == 1:  # several ranks pause together, at the next report
                 yield Report(self.step, {}, self.recipe.rate(self.step - 1))
+
+    def advance(self, due: list[Phase], batch: Batch) -> None:
+        """One step but for what the host decides: the phases that are due, on a batch as it comes from the stream."""
+        batch = self.augment(batch)
+        micro = [batch] if self.recipe.accumulate == 1 else divide(batch, self.recipe.accumulate)
+        for phase in due:
+            self._collect(phase, *self.update(phase, micro))
+
+    def _set_rates(self) -> None:
+        rate = self.recipe.rate(self.step)
+        for group in self.groups:
+            factor = self.finetuning.rate(group["params"][0], self.step) if self.finetuning else 1.0
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
 
     @property
     def due(self) -> bool:
@@ -128,7 +150,8 @@ class Trainer:
                     means[key.removesuffix("/loss").removeprefix("fit/")] = float(self.sums[key]) / items
         if "fit" in means:
             means = {"loss": means.pop("fit"), **means}
-        self.sums = {}
+        for total in self.sums.values():
+            total.zero_()
         if self.device.type != "cpu" and not all(map(math.isfinite, means.values())):
             raise self._non_finite(self.phases[0])
         return Report(self.step, means, self.recipe.rate(self.step - 1))
@@ -154,10 +177,6 @@ class Trainer:
             torch._foreach_div_(gradients, items)
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(weights, self.recipe.clip)
-        rate = self.recipe.rate(self.step)
-        for group in optimizer.param_groups:
-            factor = self.finetuning.rate(group["params"][0], self.step) if self.finetuning else 1.0
-            group["lr"] = rate * factor
         optimizer.step()
         return sums, items
 
@@ -185,7 +204,9 @@ class Trainer:
     def _collect(self, phase: Phase, sums: dict[str, Tensor], items: Tensor | int) -> None:
         for name, value in (*sums.items(), ("items", items)):
             key = f"{phase.name}/{name}"
-            self.sums[key] = self.sums[key] + value if key in self.sums else torch.as_tensor(value, dtype=torch.float32)
+            if key not in self.sums:
+                self.sums[key] = torch.zeros((), device=self.device)
+            self.sums[key] += value
 
     def _average(self) -> None:
         decay = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
@@ -215,7 +236,7 @@ class Trainer:
             "step": self.step,
             "objective": self.objective.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
-            "optimizers": [o.state_dict() for o in self.optimizers.values()],
+            "optimizers": [optimizers.state(optimizer) for optimizer in self.optimizers.values()],
             "stream": self.stream.state_dict(),
             "sums": dict(self.sums),
             "ranks": {name: ranks.gather(value) for name, value in buffers.items()},
@@ -228,17 +249,25 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-            for weight, values in optimizer.state.items():
-                for key, value in values.items():
-                    if isinstance(value, Tensor) and value.shape == weight.shape:
-                        # Fused optimisers walk through memory: their state must lie in it as the weight does.
-                        values[key] = torch.empty_like(weight).copy_(value)
+            optimizers.restore(optimizer, saved)
         self.stream.load_state_dict(state["stream"])
-        self.sums = dict(state["sums"])
+        self.sums = {name: total.to(self.device, copy=True) for name, total in state["sums"].items()}
+        if self.recorded:
+            self.recorded = Recorded(self.advance, self.recorded.recorder)  # what was recorded knows the old memory
         for name, buffer in self.objective.named_buffers():
             if name in state["ranks"] and ranks.count() == len(state["ranks"][name]):
                 buffer.copy_(state["ranks"][name][ranks.rank()])
+
+
+def sow(seed: int, device: torch.device) -> None:
+    """Seeds what the random numbers of a step come from: the processor's generator, and the device's own."""
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)  # every device there is, which takes a millisecond
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[number].manual_seed(seed)
 
 
 def divide(batch: Batch, parts: int) -> list[Batch]:
