@@ -47,7 +47,7 @@ def seen(source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
         if is_file:
             return decode(source, channels, size, resize)
         picture = Image.fromarray(bytes_of(source)) if isinstance(source, np.ndarray) else source
-        return pixels(fit(flat(picture), size, resize), channels)
+        return pixels(fit(flat(picture, channels), size, resize), channels)
     except Unreadable as error:
         raise DataError(str(error)) from error
 

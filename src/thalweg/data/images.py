@@ -21,6 +21,11 @@ PIXELS = 100_000_000
 #: a picture this many times longer than wide is not resized whole: it might not fit into memory
 STRIP = 8
 
+#: so many times the wanted pixels along each side are left where a JPEG is decoded at a fraction. A margin that is cut
+#: off shows that the network reads large pictures, which lose little. A small network of CIFAR-10 answered 48
+#: photographs with probabilities that were off by up to 0.19 where 2 times were left, 0.03 by 4, 0.01 by 8, 0 by 16
+LEFT, LEFT_WITH_MARGIN = 16, 3
+
 #: formats that cameras, browsers and drawing programs write; read whichever of these names the file has
 COMMON = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -122,7 +127,7 @@ def decode(
             if size and picture.format in ("JPEG", "MPO"):
                 _draft(picture, size, resize)
             picture.load()
-            upright = ImageOps.exif_transpose(flat(picture))
+            upright = ImageOps.exif_transpose(flat(picture, channels))
             return pixels(fit(upright, size, resize) if size else upright, channels)
     except Unreadable:
         raise
@@ -133,21 +138,24 @@ def decode(
 def _draft(picture: Image.Image, size: int, resize: int | None) -> None:
     """Has a large photograph decoded at 1/2, 1/4 or 1/8 of its extent, which leaves more pixels than are needed.
 
-    With `resize`, at least three times as many along each side, and only where the fraction keeps the proportions. That
-    moves a byte by 0.25 levels on average, hardly more than the order of the resizing's two passes does (0.17).
+    Only where the fraction keeps the proportions: else the pixels would move. With `resize` that moves a byte by 0.25
+    levels on average, hardly more than the order of the resizing's two passes does (0.17).
     """
-    if not resize:
-        picture.draft(None, (2 * size, 2 * size))
-        return
     width, height = picture.size
+    least = LEFT_WITH_MARGIN * resize if resize else LEFT * size
     for part in (8, 4, 2):
-        if width % part == height % part == 0 and min(width, height) >= 3 * resize * part:
+        if width % part == height % part == 0 and min(width, height) >= least * part:
             picture.draft(None, (width // part, height // part))
             return
 
 
-def flat(picture: Image.Image) -> Image.Image:
-    """The picture in mode L or RGB: deep values scaled to 0..255, transparency on white."""
+def flat(picture: Image.Image, channels: int | None = None) -> Image.Image:
+    """The picture in mode L or RGB: deep values scaled to 0..255, transparency on white; `channels` 1 is grey.
+
+    Colours become grey before anything is resized, as for those who give an exported network grey pictures.
+    """
+    if channels == 1:
+        return flat(picture).convert("L")
     mode = picture.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
         return Image.fromarray(scaled(np.asarray(picture)))
@@ -212,10 +220,33 @@ def _middle(picture: Image.Image, size: int, width: int, height: int) -> Image.I
         across = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
         across = across.crop((left, 0, left + size, picture.height))
         return across.resize((size, height), Image.Resampling.BILINEAR).crop((0, top, size, top + size))
-    # only what is kept; not so above, because Pillow holds the box in single precision, which moves some levels by one
-    wide, high = picture.width / width, picture.height / height
-    box = (left * wide, top * high, (left + size) * wide, (top + size) * high)
-    return _resized(picture, (size, size), box)
+    return _of_strip(picture, size, (left, top), (picture.width / width, picture.height / height))
+
+
+def _of_strip(picture: Image.Image, size: int, start: tuple[int, int], scale: tuple[float, float]) -> Image.Image:
+    """As `_middle`, but only what is kept is computed: Pillow holds a box in single precision, too coarse for that."""
+    kept, weights = [], []
+    for extent, first, step in zip(picture.size, start, scale, strict=True):
+        reach = ceil(max(step, 1)) + 1
+        low, high = max(0, floor(first * step) - reach), min(extent, ceil((first + size) * step) + reach)
+        kept.append((low, high))
+        weights.append(_weights(np.arange(low, high), first + np.arange(size), step))
+    ((left, right), (top, bottom)), (across_Sw, down_Sh) = kept, weights
+    values_Chw = pixels(picture.crop((left, top, right, bottom)), 3).transpose(2, 0, 1).astype(np.float64)
+    made_CSS = _levels(down_Sh @ _levels(values_Chw @ across_Sw.T)).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(made_CSS.transpose(1, 2, 0))).convert(picture.mode)
+
+
+def _weights(pixel_L: np.ndarray, place_S: np.ndarray, scale: float) -> np.ndarray:
+    """Pillow's weights (S, L) of pixels for places that are `scale` pixels apart: triangles, wider when shrinking."""
+    triangle_SL = 1 - np.abs(pixel_L + 0.5 - (place_S[:, None] + 0.5) * scale) / max(scale, 1)
+    triangle_SL = triangle_SL.clip(0)
+    return np.floor(triangle_SL / triangle_SL.sum(1, keepdims=True) * 2**22 + 0.5)
+
+
+def _levels(sums: np.ndarray) -> np.ndarray:
+    """Sums of levels times such weights, rounded to levels."""
+    return np.floor(sums / 2**22 + 0.5)
 
 
 def _resized(picture: Image.Image, extent: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
