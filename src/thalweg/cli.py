@@ -123,6 +123,7 @@ def evaluate(
         typer.Option(metavar="train|valid|test|all", help="which part  [default: test; all, where data has none]"),
     ] = None,
     weights: Weights = None,
+    offline: Offline = False,
     save: Annotated[str | None, typer.Option(metavar="DIR", help="write pictures of it into DIR/pictures")] = None,
     json: Json = False,
 ) -> None:
@@ -134,7 +135,7 @@ def evaluate(
     """
     api = facade()
 
-    found = api.load(run, weights).evaluate(data=data, split=split, save=save)
+    found = api.load(run, weights, offline).evaluate(data=data, split=split, save=save)
     if json:
         return out(as_json({"split": found["split"], "metrics": found["metrics"]}))
     out(f"{figure(found['data'])}, {found['split']}")
@@ -186,13 +187,14 @@ def predict(
     if json and csv:
         raise OptionError("--json and --csv cannot both be given.", cure="Choose one.")
     api = facade()
-    asked = answers.from_stdin(sources, sys.stdin.buffer)
-    names = [run] if os.path.exists(run) else run.split(",")
-    choices = {"top": top or 5, "batch": batch, "as_is": as_is, "save": save, "offline": offline}
-    networks = {name: api.load(name, weights, offline) for name in names}
-    found = {name: network.predict(asked, **choices) for name, network in networks.items()}
+    asked = answers.from_stdin(sources, sys.stdin)
+    names = [run] if os.path.exists(run) else [name.strip() for name in run.split(",")]
+    choices = {"top": top or 5, "batch": batch, "as_is": as_is, "save": save}
+    found = api.predict(names, asked, weights, offline, **choices)
     form = "json" if json else "csv" if csv else "table"
-    return answers.show(found[run], form, top) if run in found else answers.compare(found, form, top)
+    if len(names) == 1:
+        return answers.show(found[names[0]], form, top)
+    return answers.compare(found, form, top)
 
 
 @app.command()
@@ -208,6 +210,7 @@ def explain(
         typer.Option(metavar="NAME,…", help="grad-cam, integrated-gradients, occlusion, feature-maps  [default: all]"),
     ] = None,
     weights: Weights = None,
+    offline: Offline = False,
     save: Annotated[str, typer.Option(metavar="DIR", help="where the pictures go")] = "explained",
     json: Json = False,
 ) -> None:
@@ -219,7 +222,7 @@ def explain(
     """
     wanted = [name.strip() for name in methods.split(",")] if methods else None
     api = facade()
-    found = api.explain(run, picture, target, wanted, weights)
+    found = api.explain(run, picture, target, wanted, weights, offline)
     written = api.save_pictures(found.pictures(), save)
     for method, note in found.notes.items():
         say(f"{method}: {visible(note)}")
@@ -238,6 +241,8 @@ def export(
     out_path: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="where to write  [default: in the run]")
     ] = None,
+    weights: Weights = None,
+    offline: Offline = False,
 ) -> None:
     """Write a model for other programs, and prove that it agrees.
 
@@ -246,8 +251,8 @@ def export(
     """
     api = facade()
 
-    written = api.load(run).export(format=format, out=out_path)
-    say(f"largest difference {written.difference:.2g}, same label in {written.agreement:.2%} of the answers")
+    written = api.load(run, weights, offline).export(format=format, out=out_path)
+    say(written.told())
     out(str(written.path))
 
 

@@ -17,16 +17,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import Base
 
-from .data.images import decode
-from .errors import DataError, ExportError, ResourceError
+from .data.images import LEFT, LEFT_WITH_MARGIN, decode
+from .errors import DataError, ExportError, OptionError, ResourceError
 from .train.checkpoint import flush_folder, write_durably
 from .version import __version__
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 
 #: the largest difference of a probability that is taken for the same answer
 TOLERANCE = 1e-4
+#: the same for a large JPEG, which `thalweg predict` decodes at a fraction of its extent: that moves levels by one or
+#: two, which moved a probability of a small network by up to 0.014 (`data.images.LEFT`)
+TOLERANCE_OF_FRACTIONS = 0.05
+#: most pixels of such a JPEG: each takes more than a hundred bytes to compare
+MOST_PIXELS = 6_000_000
 #: Pillow's weights are whole multiples of one by this
 ONE = 2**22
 #: extents (h, w) of the pictures that answers are compared on, in sides of what the network sees
@@ -45,13 +51,23 @@ EXTENTS = ((1.6, 1.3), (0.7, 1.1), (1.1, 3.2), (2.9, 1.0), (0.4, 0.4))
 class Export:
     """What was written, and how near it is: the largest difference of a probability, and the share of equal labels.
 
-    `samples` is the number of different pictures that were compared.
+    `samples` is the number of different pictures that were compared, `kinds` says of what kinds their files were.
+    `fraction` is the difference for a JPEG that is decoded at a fraction of its extent, None where it is too large.
     """
 
     path: Path
     difference: float
     agreement: float
     samples: int
+    kinds: tuple[str, ...] = ()
+    fraction: float | None = None
+
+    def told(self) -> str:
+        """All of it in a line."""
+        line = f"largest difference {self.difference:.2g}, same label in {self.agreement:.2%} of the answers"
+        if self.kinds:
+            line += f", on {self.samples} pictures ({', '.join(self.kinds)})"
+        return line if self.fraction is None else f"{line}; {self.fraction:.2g} on a large JPEG, decoded at a fraction"
 
 
 def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_NHWC: np.ndarray) -> Export:
@@ -59,25 +75,29 @@ def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_N
 
     `facts` are those of the task: classes, channels, size, mean and std (on the scale of 0 to 1), ink. `samples_NHWC`
     are uint8 pictures of the network's size. The file takes `image` (N, h, w, C) uint8 and gives `probability` (N, K).
-    Raises DataError without samples, ResourceError for a package that is not installed and a file that cannot be
-    written, ExportError where the network cannot be written as ONNX or answers otherwise; then no file is left.
+    Raises OptionError for a path that no file can have, DataError without samples, ResourceError for a package that is
+    not installed and a file that cannot be written, ExportError where the network cannot be written as ONNX or answers
+    otherwise; then no file is left.
     """
+    need_place(Path(path))
     need_packages()
     if not len(samples_NHWC):
         raise DataError("There is no picture to compare answers on.", cure="Give data with a test set.")
     path, network = Path(path), deepcopy(network).cpu().float().eval()
-    if path.is_dir():
-        raise ResourceError(f"{path} is a folder.", cure="Give --out the name of a file.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(draft, serialised(network, facts))
-        difference, agreement, count = compared(network, facts, draft, samples_NHWC)
-        if not (difference <= TOLERANCE and agreement == 1):
+        found = replace(compared(network, facts, draft, samples_NHWC), path=path)
+        if not (found.difference <= TOLERANCE and found.agreement == 1):
             raise ExportError(
-                f"The exported model answers differently: probabilities differ by up to {difference:.2g}, and "
-                f"{agreement:.2%} of the labels are equal, on {count} pictures. Nothing was written.",
+                f"The exported model answers differently: {found.told()}. Nothing was written.",
                 cure=f"All labels and {TOLERANCE:g} are asked for; look for what the network does only in PyTorch.",
+            )
+        if found.fraction is not None and not found.fraction <= TOLERANCE_OF_FRACTIONS:
+            raise ExportError(
+                f"The exported model answers differently: {found.told()}. Nothing was written.",
+                cure=f"There {TOLERANCE_OF_FRACTIONS:g} is asked for; the network minds levels that hardly differ.",
             )
         os.replace(draft, path)
         flush_folder(path.parent)
@@ -88,7 +108,18 @@ def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_N
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-    return Export(path, difference, agreement, count)
+    return found
+
+
+def need_place(path: Path) -> None:
+    """Raises OptionError for what is there and no file, a device for instance, and for what no file can be called."""
+    try:
+        taken = path.exists() and not path.is_file()
+        above = next((folder for folder in path.absolute().parents if folder.exists()), path)
+    except OSError as error:
+        raise OptionError(f"--out {path}: {error.strerror}.", cure="Give another name.") from error
+    if taken or not above.is_dir():
+        raise OptionError(f"--out {path} is no file, or below one.", cure="Give --out the name of a file.")
 
 
 def need_packages() -> None:
@@ -109,11 +140,12 @@ def serialised(network: nn.Module, facts: dict[str, Any]) -> bytes:
 
     # extents that are equal to each other, or to the network's, would be taken for the only ones
     size, free = facts["size"][0], dict(enumerate(map(torch.export.Dim, ("N", "h", "w"))))
-    example = torch.zeros(2, size + 3, size + 5, facts["channels"], dtype=torch.uint8)
+    example, made = torch.zeros(2, size + 3, size + 5, facts["channels"], dtype=torch.uint8), whole(network, facts)
     try:
         with quiet(), torch.no_grad():
+            made(example)  # what is made once and kept, as means of channels are, must not be made by a tracer
             program = torch.onnx.export(
-                whole(network, facts),
+                made,
                 (example,),
                 dynamo=True,
                 dynamic_shapes=(free,),
@@ -239,41 +271,60 @@ def rounded(sums: Tensor) -> Tensor:
     return (sums / ONE + 0.5).floor()
 
 
-def compared(
-    network: nn.Module, facts: dict[str, Any], file: Path, samples_NHWC: np.ndarray
-) -> tuple[float, float, int]:
-    """Largest difference of a probability, share of equal labels, number of pictures.
+def compared(network: nn.Module, facts: dict[str, Any], file: Path, samples_NHWC: np.ndarray) -> Export:
+    """How near the answers of the file are to those of the network.
 
-    One side is what `thalweg predict --as-is` answers to PNG files of the samples and of samples brought to other
-    extents; the other is onnxruntime, given the pixels of the same files, all of an extent at once and one by one.
+    One side is what `thalweg predict --as-is` answers to picture files made of the samples; the other is onnxruntime,
+    given the pixels of the same files, all of an extent at once and one by one.
     """
     import torch
 
     from .tasks.classify import Classify
 
     task, answer = Classify(), session(file)
-    size, differences, equal, count = facts["size"][0], [], [], 0
-    extents = [(size, size), *((max(1, round(size * h)) | 1, max(1, round(size * w)) | 1) for h, w in EXTENTS)]
-    for number, extent in enumerate(extents):
-        # every sample as it is; of each other extent a share
-        samples = samples_NHWC if not number else samples_NHWC[number - 1 :: len(EXTENTS)]
-        if not len(samples):
-            continue
-        files = [png(sample, extent) for sample in samples]
+
+    def differences(files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         seen = np.stack([task.example(content, facts, as_is=True) for content in files])
         ours_NK = task.infer(network, {"image": torch.from_numpy(seen)}, facts).numpy()
         pixels_NhwC = np.stack([decode(content, facts["channels"]) for content in files])
-        for theirs_NK in (answer(pixels_NhwC), np.concatenate([answer(one[None]) for one in pixels_NhwC])):
-            differences.append(np.abs(ours_NK - theirs_NK).max())
-            equal.append(ours_NK.argmax(1) == theirs_NK.argmax(1))
-        count += len(samples)
-    return float(np.max(differences)), float(np.concatenate(equal).mean()), count
+        theirs_2NK = np.stack([answer(pixels_NhwC), np.concatenate([answer(one[None]) for one in pixels_NhwC])])
+        return np.abs(ours_NK - theirs_2NK).max((1, 2)), (ours_NK.argmax(1) == theirs_2NK.argmax(2)).ravel()
+
+    made = [(kind, files) for kind, files in picture_files(samples_NHWC, facts) if files]
+    far, equal = zip(*(differences(files) for _, files in made), strict=True)
+    count, kinds = sum(len(files) for _, files in made), tuple(dict.fromkeys(kind for kind, _ in made))
+    large = large_jpeg(samples_NHWC[0], facts)
+    fraction = float(differences([large])[0].max()) if large else None
+    return Export(file, float(np.max(far)), float(np.concatenate(equal).mean()), count, kinds, fraction)
 
 
-def png(sample_HWC: np.ndarray, extent: tuple[int, int]) -> bytes:
-    """A picture brought to the extent (h, w), as the bytes of a PNG file."""
+def picture_files(samples_NHWC: np.ndarray, facts: dict[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
+    """Picture files by kind, those in a list of one extent: all samples as they are, of each other form a few."""
+    size = facts["size"][0]
+    yield "PNG", [encoded(sample, (size, size)) for sample in samples_NHWC]
+    for number, extent in enumerate(EXTENTS):
+        sides = tuple(max(1, round(size * side)) | 1 for side in extent)
+        yield "PNG", [encoded(sample, sides) for sample in samples_NHWC[number :: len(EXTENTS)]]
+    odd, turned = (2 * size + 1, 3 * size | 1), Image.Exif()
+    turned[Base.Orientation] = 6
+    yield "JPEG", [encoded(sample, odd, "JPEG", quality=90) for sample in samples_NHWC[:4]]
+    yield "JPEG on its side", [encoded(one, odd, "JPEG", quality=90, exif=turned) for one in samples_NHWC[:4]]
+    if facts["channels"] == 1:
+        colours = [np.concatenate([one, 255 - one, one[::-1]], axis=2) for one in samples_NHWC[:4]]
+        yield "PNG in colours", [encoded(one, odd) for one in colours]
+
+
+def large_jpeg(sample_HWC: np.ndarray, facts: dict[str, Any]) -> bytes | None:
+    """The smallest JPEG that `thalweg predict` decodes at a fraction; None where that is too large to compare."""
+    resize = facts.get("resize")
+    side = 2 * (LEFT_WITH_MARGIN * resize if resize else LEFT * facts["size"][0])
+    return encoded(sample_HWC, (side, side), "JPEG", quality=90) if side**2 <= MOST_PIXELS else None
+
+
+def encoded(sample_HWC: np.ndarray, extent: tuple[int, int], form: str = "PNG", **options: Any) -> bytes:
+    """A picture brought to the extent (h, w), as the bytes of a file."""
     picture, file = Image.fromarray(sample_HWC[..., 0] if sample_HWC.shape[2] == 1 else sample_HWC), io.BytesIO()
-    picture.resize(extent[::-1], Image.Resampling.BICUBIC).save(file, "PNG")
+    picture.resize(extent[::-1], Image.Resampling.BICUBIC).save(file, form, **options)
     return file.getvalue()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import replace
 from importlib import resources
 from itertools import islice
@@ -25,7 +26,7 @@ from . import options as settings
 from .data.dataset import Data, Split
 from .data.read import tell
 from .errors import DataError, ModelFileError, NotFound, OptionError, ResourceError
-from .predict import Prediction, Unreadable, pictures
+from .predict import Prediction, Unreadable, check_finite, pictures
 from .predict import predict as answer
 from .run import RunFolder
 from .seeing import at_once
@@ -46,8 +47,9 @@ class Trained:
     name: str
     content: dict[str, Any]
 
-    def __init__(self, task: str, facts: dict[str, Any], options: settings.Options):
-        self.task, self.facts, self.options = registry.find_task(task)(), facts, options
+    def __init__(self, task: str, facts: dict[str, Any], options: settings.Options, offline: bool = False):
+        self.task, self.facts = registry.find_task(task)(), facts
+        self.options = replace(options, offline=offline or options.offline)
         self._network: torch.nn.Module | None = None
 
     def __repr__(self) -> str:
@@ -151,20 +153,21 @@ class Trained:
     def explain(self, source: Any, target: str | None = None, methods: Any = None) -> Explanation:
         """What the network looked at in one picture when it answered, or would have to answer the class `target`.
 
-        Raises DataError for a picture that cannot be read, NotFound for a class or method that there is not.
+        Raises DataError for a picture that cannot be read, NotFound for a class or method that there is not, NonFinite
+        for a network that answers with what is no number.
         """
         from .explain.picture import METHODS, explain_picture
 
         classes = list(self.facts["classes"])
         if target is not None and target not in classes:
             raise NotFound.among("class", target, classes)
-        (found, *_) = [*pictures([source])] or [(None, None)]
-        if found[1] is None:
-            raise DataError(f"{source} holds no picture.", cure="Give one picture.")
+        picture = next(pictures([source]))
         try:
-            picture_HWC = self.task.example(found[1], self.facts)
-        except DataError as error:
-            raise DataError(f"{found[0]}: {error.message}", error.cure) from error
+            picture_HWC = self.task.example(picture.read(self.options.offline), self.facts)
+        except (DataError, ResourceError) as error:
+            raise type(error)(f"{picture.name}: {error.message}", error.cure) from error
+        asked = torch.from_numpy(picture_HWC[None])
+        check_finite(self.task.infer(self.network, {"image": asked}, self.facts).numpy(), picture.name)
         x_1CHW = self.task.prepared(picture_HWC[None], self.facts, torch.device("cpu"))
         black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))
         return explain_picture(
@@ -181,8 +184,10 @@ class Trained:
 
         if format != "onnx":
             raise OptionError(f"--format {format} is not known.", cure="Give onnx.")
+        here = copy(self)
+        here.options = replace(self.options, offline=True)  # nobody asked for the data by name
         try:
-            samples = self.read().test.images[:64]
+            samples = here.read().test.images[:64]
         except (DataError, NotFound, ResourceError) as error:
             tell(f"The proof is on noise, because the data is not at hand: {error.message}")
             shape = (16 if self.facts["size"][0] > 96 else 64, *self.facts["size"], self.facts["channels"])
@@ -197,15 +202,11 @@ class Trained:
 class Run(Trained):
     """A finished run, or a network that comes with the package: evaluate, predict, explain, export."""
 
-    def __init__(self, folder: RunFolder):
+    def __init__(self, folder: RunFolder, offline: bool = False):
         self.folder = folder
         self.content = folder.read()
-        for key in ("task", "options", "facts"):
-            if key not in self.content:
-                raise ModelFileError(
-                    f"{folder.path / 'run.json'}: '{key}' is missing.", cure="Train again, or restore it from a copy."
-                )
-        super().__init__(self.content["task"], self.content["facts"], settings.make(self.content["options"]))
+        given = settings.make(self.content["options"])
+        super().__init__(self.content["task"], self.content["facts"], given, offline)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -273,7 +274,7 @@ class Run(Trained):
 class Pretrained(Trained):
     """A network of the registry with weights from elsewhere, as they are."""
 
-    def __init__(self, start: Start, task: str = "classify"):
+    def __init__(self, start: Start, task: str = "classify", offline: bool = False):
         self.name, self.start = start.model, start
         self.entry = registry.find_model(start.model, task)
         count = len(start.classes) or start.outputs
@@ -286,7 +287,7 @@ class Pretrained(Trained):
             tell(f"{start.where.name} says nothing of the form of pictures: {usual} x {usual}, -1 to 1, is assumed.")
         facts = {**plain, **start.form, "classes": classes}
         self.content = {"model": start.model, "task": task, "facts": facts}
-        super().__init__(task, facts, settings.Options(model=start.model))
+        super().__init__(task, facts, settings.Options(model=start.model), offline)
 
     def _built(self) -> torch.nn.Module:
         with foreign.Undrawn() if self.start.tensors else nullcontext():
@@ -312,22 +313,46 @@ def load(name: str | os.PathLike, weights: str | None = None, offline: bool = Fa
     A model takes ImageNet's weights, or those that `weights` names: published ones, a file, a run's folder. Raises
     NotFound, ModelFileError, and ResourceError where weights are needed that are not here.
     """
-    path = Path(name)
-    if weights is None and (path / "run.json").is_file():
-        return Run(RunFolder(path))
-    known = shipped()
-    if weights is None and str(name) in known:
-        return Run(RunFolder(known[str(name)]))
-    if weights is None and path.exists():
-        raise ModelFileError(
-            f"{path} is not a run: there is no run.json in it.", cure="Give the folder that `thalweg train` printed."
-        )
-    from . import elsewhere, starting
+    folder = find(name, weights)
+    if folder is not None:
+        return Run(RunFolder(folder), offline)
+    from . import starting
+
+    return Pretrained(starting.find(str(name), weights or "imagenet", offline, tell), offline=offline)
+
+
+def find(name: str | os.PathLike, weights: str | None = None) -> Path | None:
+    """The folder of the run that a name means; None where it means a model, which takes weights. Fetches nothing.
+
+    Raises OptionError for an empty name, NotFound and ModelFileError for one under which nothing can be asked.
+    """
+    from . import elsewhere
+    from . import weights as files
     from .published import PUBLISHED
 
+    name, known = os.fspath(name), shipped()
+    if not name:
+        raise OptionError("The name of a model is empty.", cure="Give a run's folder or the name of a model.")
+    if weights is None and os.path.isfile(os.path.join(name, "run.json")):
+        return Path(name)
+    if weights is None and name in known:
+        return known[name]
     pretrained = {model for model, _ in PUBLISHED}
-    ours = {*pretrained, *registry.models()}
-    if weights is None and str(name) not in ours and not elsewhere.names(str(name)):
-        raise NotFound.among("run or network", str(name), {*known, *pretrained})
-    registry.find_model(str(name))
-    return Pretrained(starting.find(str(name), weights or "imagenet", offline, tell))
+    if weights is None and name not in {*pretrained, *registry.models()} and not elsewhere.names(name):
+        if os.path.exists(name):
+            raise _no_run(name)
+        raise NotFound.among("run or network", name, {*known, *pretrained})
+    registry.find_model(name)
+    if not elsewhere.names(name) or weights not in (None, "imagenet"):
+        files.check(name, weights or "imagenet")
+    return None
+
+
+def _no_run(path: str) -> ModelFileError:
+    if os.path.isfile(path):
+        return ModelFileError(
+            f"{path} is a file, and no run.", cure=f"Weights need the name of a model: MODEL --weights {path}"
+        )
+    return ModelFileError(
+        f"{path} is not a run: there is no run.json in it.", cure="Give the folder that `thalweg train` printed."
+    )

@@ -35,5 +35,5 @@ def agrees(name, more, tmp_path):
         network.train()(normalised(torch.from_numpy(data.train.images.copy()), facts))
     facts["classes"] = [*facts["classes"], *map(str, range(CLASSES - len(facts["classes"])))]
     made = export_onnx(network.eval(), facts, tmp_path / "model.onnx", data.test.images)
-    assert made.agreement == 1 and made.difference <= 1e-4 and made.samples == 2 * len(data.test)
+    assert made.agreement == 1 and made.difference <= 1e-4 and made.samples > 2 * len(data.test)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

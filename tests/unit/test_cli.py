@@ -6,7 +6,6 @@ A recorder stands in for `thalweg.api` here, so that each test is about the comm
 import json
 import subprocess
 import sys
-from collections import namedtuple
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -14,8 +13,7 @@ import pytest
 
 import thalweg
 from thalweg import cli, errors
-
-Exported = namedtuple("Exported", ["path", "difference", "agreement"])
+from thalweg.export import Export
 
 
 class Training:
@@ -266,7 +264,7 @@ def test_predict_hands_on_sources_and_wishes(api):
 
 
 def test_export_says_how_well_it_agrees_and_prints_the_path(api, capsys):
-    api.answers["export"] = Exported(Path("runs/a/model.onnx"), 1e-6, 1.0)
+    api.answers["export"] = Export(Path("runs/a/model.onnx"), 1e-6, 1.0, 40)
     assert cli.run(["export", "runs/a", "--out", "m.onnx"]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{Path('runs/a/model.onnx')}\n"

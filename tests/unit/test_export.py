@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import errno
 import getpass
+import io
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 import thalweg
-from thalweg import cli, export
+from thalweg import cli, export, fetch
+from thalweg.data import images
 from thalweg.data.images import fit
-from thalweg.errors import DataError, ExportError, ResourceError
+from thalweg.errors import DataError, ExportError, OptionError, ResourceError
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
@@ -66,7 +69,8 @@ def network() -> nn.Module:
 def written(network, tmp_path_factory) -> export.Export:
     path = tmp_path_factory.mktemp("naïve a'b") / "deeper" / "model.onnx"
     made = export.export_onnx(network, FACTS, path, pictures(20, 12, 12, 3))
-    assert made.path == path and made.difference <= 1e-5 and made.agreement == 1 and made.samples == 40
+    assert made.path == path and made.difference <= 1e-5 and made.agreement == 1 and made.samples == 48
+    assert made.kinds == ("PNG", "JPEG", "JPEG on its side") and 0 < made.fraction < 0.05
     return made
 
 
@@ -155,7 +159,7 @@ def test_the_network_stays_as_it_was(tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Linear(144, 3, dtype=torch.float64)).train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     made = export.export_onnx(net, {**GREY, "ink": True}, tmp_path / "m.onnx", pictures(2, 12, 12, 1))
-    assert made.samples == 4 and net.training and net[1].weight.dtype == torch.float64
+    assert made.samples == 10 and net.training and net[1].weight.dtype == torch.float64
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
@@ -174,9 +178,9 @@ class Pretender(nn.Module):
 @pytest.mark.parametrize(
     ("net", "told"),
     [
-        (Pretender(1.5), "100.00% of the labels"),  # the same labels, other probabilities
-        (Pretender(-1.0, scale=1e-5), " 0.00% of the labels"),  # all but the same probabilities, other labels
-        (Pretender(1.0, scale=float("nan")), "differ by up to nan"),
+        (Pretender(1.5), "100.00% of the answers"),  # the same labels, other probabilities
+        (Pretender(-1.0, scale=1e-5), " 0.00% of the answers"),  # all but the same probabilities, other labels
+        (Pretender(1.0, scale=float("nan")), "largest difference nan"),
     ],
 )
 def test_what_answers_otherwise_is_refused_and_leaves_nothing(tmp_path, net, told):
@@ -190,13 +194,16 @@ def test_an_earlier_file_stays_until_a_better_one_is_proven(tmp_path, monkeypatc
     path = tmp_path / "model.onnx"
     path.write_bytes(b"earlier")
     monkeypatch.setattr(export, "serialised", lambda *_: b"later")
-    for difference, agreement in ((2e-4, 1.0), (0.0, 0.99), (float("nan"), 1.0)):
-        monkeypatch.setattr(export, "compared", lambda *_, d=difference, a=agreement: (d, a, 5))
-        with pytest.raises(ExportError, match="on 5 pictures"):
+    nan = float("nan")
+    for figures in ((2e-4, 1.0, 0.0), (0.0, 0.99, 0.0), (nan, 1.0, 0.0), (0.0, 1.0, 0.06), (0.0, 1.0, nan)):
+        found = export.Export(path, *figures[:2], 5, ("PNG",), figures[2])
+        monkeypatch.setattr(export, "compared", lambda *_, found=found: found)
+        with pytest.raises(ExportError, match=r"on 5 pictures \(PNG\)"):
             export.export_onnx(linear(), GREY, path, pictures(2, 12, 12, 1))
         assert path.read_bytes() == b"earlier"
-    monkeypatch.setattr(export, "compared", lambda *_: (1e-4, 1.0, 5))
-    assert export.export_onnx(linear(), GREY, path, pictures(2, 12, 12, 1)) == export.Export(path, 1e-4, 1.0, 5)
+    found = export.Export(path, 1e-4, 1.0, 5, ("PNG",), 0.05)
+    monkeypatch.setattr(export, "compared", lambda *_: found)
+    assert export.export_onnx(linear(), GREY, path, pictures(2, 12, 12, 1)) == found
     assert path.read_bytes() == b"later" and files_of(tmp_path) == ["model.onnx"]
 
 
@@ -245,11 +252,60 @@ def test_a_package_that_is_missing_is_named_with_its_cure(tmp_path, monkeypatch,
 
 def test_a_target_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
-    for target in (tmp_path / "file" / "m.onnx", tmp_path):
-        with pytest.raises(ResourceError, match="--out") as refused:
+    os.mkfifo(tmp_path / "pipe")
+    for target in (tmp_path / "file" / "m.onnx", tmp_path, tmp_path / "pipe", tmp_path / ("a" * 300)):
+        with pytest.raises(OptionError, match="--out") as refused:
             export.export_onnx(linear(), GREY, target, pictures(2, 12, 12, 1))
         assert str(target) in refused.value.message
-    assert files_of(tmp_path) == ["file"]
+    assert files_of(tmp_path) == ["file", "pipe"] and (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("resize", [None, 14])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_proof_has_files_of_every_kind_that_people_have(channels, resize):
+    """Each looks, upright and decoded whole, as Pillow alone makes it."""
+    facts = {**(FACTS if channels == 3 else GREY), "resize": resize}
+    samples = pictures(5, 12, 12, channels)
+    made = list(export.picture_files(samples, facts))
+    opened = [(kind, Image.open(io.BytesIO(file))) for kind, files in made for file in files]
+    assert {(kind, one.format) for kind, one in opened} >= {("PNG", "PNG"), ("JPEG", "JPEG")}
+    assert all(one.width % 2 and one.height % 2 for kind, one in opened if kind.startswith("JPEG"))
+    assert [one.getexif()[0x0112] for kind, one in opened if kind == "JPEG on its side"] == [6] * 4
+    assert [one.mode for kind, one in opened if kind == "PNG in colours"] == ["RGB"] * 4 * (channels == 1)
+    large = Image.open(io.BytesIO(export.large_jpeg(samples[0], facts)))
+    whole = large.size
+    images._draft(large, 12, resize)
+    assert large.size == (whole[0] // 2, whole[1] // 2)
+    assert export.large_jpeg(samples[0], {**facts, "size": [900, 900], "resize": resize and 1000}) is None
+
+
+def test_a_grey_network_answers_colours_as_the_file_answers_their_greys(tmp_path):
+    made = export.export_onnx(linear(), GREY, tmp_path / "m.onnx", pictures(20, 12, 12, 1))
+    assert "PNG in colours" in made.kinds and made.difference < 1e-5
+    assert made.told().endswith("on a large JPEG, decoded at a fraction")
+
+
+def test_a_network_for_photographs_answers_jpegs_as_its_file_does(tmp_path, real_data):
+    """48 photographs by Pillow alone: probabilities as `thalweg predict` gives them."""
+    run = thalweg.load("cifar10-fast")
+    made = run.export(out=tmp_path / "m.onnx")
+    assert made.difference <= 1e-4
+    found = [*(real_data / "photos").glob("*.jpg"), *sorted((real_data / "coco_subset" / "images").glob("*.jpg"))[:40]]
+    for answer, file in zip(run.predict(found), found, strict=True):
+        pixels = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+        theirs = onnx_answer(made.path, pixels[None])[0]
+        assert np.abs(theirs - answer.probabilities).max() < 1e-4, file
+
+
+def test_an_export_fetches_nothing(tmp_path, monkeypatch, capsys):
+    """The data of cifar10-fast has a name, and is neither here nor was it asked for."""
+    monkeypatch.setenv("THALWEG_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "urlopen", lambda *_, **__: pytest.fail("something was fetched"), raising=False)
+    asked = []
+    monkeypatch.setattr(export, "export_onnx", lambda *given: asked.append(given[3].shape))
+    thalweg.load("cifar10-fast").export(out=tmp_path / "m.onnx")
+    assert asked == [(64, 32, 32, 3)] and "The proof is on noise" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
