@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, TextIO
 
 from .console import as_json, csv_line, figure, out, say, table, visible, width
 from .errors import DataError
@@ -16,9 +17,10 @@ from .errors import DataError
 FEW = 10
 
 
-def from_stdin(sources: Sequence[str], stdin: BinaryIO) -> list[Any]:
+def from_stdin(sources: Sequence[str], stdin: TextIO) -> list[Any]:
     """The sources, with '-' replaced by what standard input holds: a picture as bytes, or one path per line.
 
+    The paths may also be divided by null characters, as `find -print0` does.
     Raises DataError where standard input is empty.
     """
     found: list[Any] = []
@@ -27,16 +29,26 @@ def from_stdin(sources: Sequence[str], stdin: BinaryIO) -> list[Any]:
     return found
 
 
-def _read(stdin: BinaryIO) -> list[Any]:
-    content = stdin.read()
+def _read(stdin: TextIO) -> list[Any]:
+    content = stdin.buffer.read()
     if not content.strip():
         raise DataError("-: standard input is empty.", cure="Send it a picture, or one path per line.")
-    if b"\0" in content:
+    if _is_picture(content):
         return [content]
+    lines = content.split(b"\0" if b"\0" in content else b"\n")
+    return [os.fsdecode(line) for line in (line.removesuffix(b"\r") for line in lines) if line.strip()]
+
+
+def _is_picture(content: bytes) -> bool:
+    """Whether bytes are a picture, though perhaps a damaged one, and no list of paths, none of which is empty."""
+    from .data.images import Unreadable, probe
+
+    if content.startswith(b"\xff\xd8\xff") or b"\0\0" in content:
+        return True
     try:
-        return [line for line in content.decode("utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        return [content]
+        return bool(probe(content))
+    except Unreadable:
+        return False
 
 
 def show(found: Iterable[Any], form: str, top: int | None) -> int:
@@ -76,9 +88,7 @@ def compare(found: Mapping[str, Iterable[Any]], form: str, top: int | None) -> i
         if form == "table" and answers:
             _beside(answers, count)
         for name, answer in answers.items() if form != "table" else ():
-            cells = [cell for pair in answer.top(count) for cell in pair]
-            cells += [""] * (2 * count - len(cells))
-            line = csv_line([str(answer.source), name, answer.label, *cells])
+            line = csv_line([str(answer.source), name, answer.label, *_cells(answer.top(count), count)])
             out(line if form == "csv" else as_json({"model": name, **answer.json()}))
     if unreadable:
         say(f"{unreadable} of the sources could not be read.")
@@ -175,7 +185,13 @@ class Csv(Columns):
 
     def best(self, prediction: Any, ranked: list[tuple[str, float]]) -> None:
         """The likeliest classes."""
-        out(csv_line([str(prediction.source), prediction.label, *(cell for pair in ranked for cell in pair)]))
+        out(csv_line([str(prediction.source), prediction.label, *_cells(ranked, self.top or 5)]))
+
+
+def _cells(ranked: list[tuple[str, float]], count: int) -> list[Any]:
+    """Labels and probabilities in one row, with empty cells where there are fewer than `count` classes."""
+    cells = [cell for pair in ranked for cell in pair]
+    return cells + [""] * (2 * count - len(cells))
 
 
 def listing(rows: Iterable[Any], json: bool) -> list[str]:

@@ -1,7 +1,7 @@
 """The façade: all that the command line and the studio use, and what `import thalweg` offers.
 
 train, training    a training, whole or step by step
-load, explain      a finished run, or a network with published weights
+load, predict …    a finished run, or a network with published weights
 weights_list …     published weights
 data_check …       what is in a data set
 
@@ -10,7 +10,7 @@ What only one verb needs is imported by that verb.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from . import recipes as recipe_files
 from . import registry
 from .errors import ResourceError
-from .predict import Prediction, Unreadable
-from .trained import Run, Trained, load, shipped
+from .predict import Prediction, Unreadable, pictures
+from .trained import Run, Trained, find, load, shipped
 from .weights import weights_list, weights_pull, weights_where
 
 if TYPE_CHECKING:
@@ -67,14 +67,36 @@ def training(task: str = "classify", data: Any = None, **given: Any) -> Training
     return Training(task, data, **given)
 
 
+def predict(
+    names: Sequence[str], sources: Any, weights: str | None = None, offline: bool = False, **choices: Any
+) -> dict[str, Iterator[Prediction | Unreadable]]:
+    """The answers of several networks to the same pictures, by name; every address is fetched once for all of them.
+
+    Weights are fetched only if all names are known and there is a picture. Raises what `load` and `Trained.predict` do.
+    """
+    for name in names:
+        find(name, weights)
+    asked = list(pictures(sources, readers=len(names)))
+    unreadable = [picture.content for picture in asked if isinstance(picture.content, Unreadable)]
+    if asked and len(unreadable) == len(asked):
+        return {name: iter(unreadable) for name in names}
+    networks = {name: load(name, weights, offline) for name in names}
+    return {name: network.predict(asked, offline=offline, **choices) for name, network in networks.items()}
+
+
 def explain(
-    name: Any, picture: Any, target: str | None = None, methods: Sequence[str] | None = None, weights: str | None = None
+    name: Any,
+    picture: Any,
+    target: str | None = None,
+    methods: Sequence[str] | None = None,
+    weights: str | None = None,
+    offline: bool = False,
 ) -> Explanation:
     """What a run, or a network with published weights, looked at in a picture. Has draw(), pictures() and json().
 
     `target` is the class that is asked about (None: the likeliest). Raises what `load` and `Trained.explain` raise.
     """
-    return load(name, weights).explain(picture, target, methods)
+    return load(name, weights, offline).explain(picture, target, methods)
 
 
 def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
@@ -191,6 +213,7 @@ __all__ = [
     "explain",
     "load",
     "models",
+    "predict",
     "recipes",
     "shipped",
     "tasks",

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
+import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from .data.images import EXTENSIONS, reason
 from .data.pictures import ahead
-from .errors import DataError, ResourceError
+from .errors import DataError, NonFinite, OptionError, ResourceError
+from .fetch import is_offline
 
-#: files of a folder that are taken for pictures
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"}
 #: an address may send at most this much
 MOST_BYTES = 50_000_000
 
@@ -70,6 +73,42 @@ class Unreadable:
     reason: str
 
 
+class Address:
+    """A picture that is still to be fetched: once, and kept until each of its `readers`, the networks, has read it."""
+
+    def __init__(self, url: str, readers: int = 1):
+        self.url, self.readers, self._lock = url, readers, threading.Lock()
+        self._sent: bytes | ResourceError | None = None
+
+    def read(self, offline: bool) -> bytes:
+        """What the address sends. Raises ResourceError."""
+        with self._lock:
+            if self._sent is None:
+                try:
+                    self._sent = download(self.url, offline)
+                except ResourceError as error:
+                    self._sent = error
+            sent, self.readers = self._sent, self.readers - 1
+            if self.readers <= 0:
+                self._sent = None
+        if isinstance(sent, ResourceError):
+            raise sent
+        return sent
+
+
+class Picture(NamedTuple):
+    """One of the sources by name: a path, an address, bytes, an array, a Pillow image, or why it is none of these."""
+
+    name: str
+    content: Any
+
+    def read(self, offline: bool = False) -> Any:
+        """What is to be looked at. Raises DataError where there is nothing, ResourceError where it is not fetched."""
+        if isinstance(self.content, Unreadable):
+            raise DataError(self.content.reason)
+        return self.content.read(offline) if isinstance(self.content, Address) else self.content
+
+
 def predict(
     sources: Any,
     see: Callable[[Any], np.ndarray],
@@ -83,26 +122,26 @@ def predict(
     """An answer per picture, in order; pictures of them into the folder `save`, if given.
 
     `see` turns a source into what the network sees (H, W, C) uint8, `ask` a batch of those into probabilities (B, K).
-    Raises DataError if there is no picture at all among the sources.
+    Raises DataError if there are no sources, NonFinite where the network answers with what is no number.
     """
 
     def answered(waiting: list[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
         probabilities = ask(torch.from_numpy(np.stack([example for _, example in waiting]))).numpy() if waiting else ()
         for (name, example), row in zip(waiting, probabilities, strict=True):
+            check_finite(row, name)
             prediction = Prediction(name, tuple(classes), row, example, top)
             if save is not None:
                 save_pictures(prediction, Path(save))
             yield prediction
 
-    def looked(found: tuple[str, Any]) -> tuple[str, np.ndarray | str]:
+    def looked(picture: Picture) -> tuple[str, np.ndarray | str]:
         """The name of a source, and what the network sees of it, or why it sees nothing."""
-        name, source = found
         try:
-            return name, see(download(source, offline) if is_address(source) else source)
+            return picture.name, see(picture.read(offline))
         except (DataError, ResourceError) as error:
-            if isinstance(error, ResourceError) and not is_address(source):
+            if isinstance(error, ResourceError) and not isinstance(picture.content, Address):
                 raise
-            return name, error.message
+            return picture.name, f"{error.message} {error.cure}".strip()
 
     waiting, none = [], True
     for name, example in ahead(looked, pictures(sources)):  # threads read while the network answers
@@ -118,70 +157,111 @@ def predict(
             waiting = []
     yield from answered(waiting)
     if none:
-        endings = ", ".join(sorted(ENDINGS))
+        endings = ", ".join(sorted(EXTENSIONS))
         raise DataError("There is no picture among the sources.", cure=f"Give files that end in {endings}.")
+
+
+def check_finite(probabilities: np.ndarray, name: str) -> None:
+    """Raises NonFinite where an answer to the picture of that name is no number: its label would mean nothing."""
+    if not np.isfinite(probabilities).all():
+        raise NonFinite(
+            f"{name}: the network's answer is not a number.",
+            cure="Its weights are not finite, or too large: give others, or train again with a smaller --lr.",
+        )
 
 
 def save_pictures(prediction: Prediction, folder: Path) -> None:
     """NAME.png, the answer drawn, and NAME-seen.png, what the network saw; existing files are not overwritten."""
-    folder.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^\w.-]+", "_", Path(prediction.source).stem)[:80] or "picture"
     number, name = 1, stem
-    while (folder / f"{name}.png").exists():
+    while any(os.path.lexists(folder / f"{name}{end}.png") for end in ("", "-seen")):
         number += 1
         name = f"{stem}-{number}"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         prediction.draw().save(folder / f"{name}.png")
         prediction.seen.save(folder / f"{name}-seen.png")
     except OSError as error:
         raise ResourceError(f"Could not write {folder / name}.png: {error.strerror or error}.") from error
 
 
-def pictures(sources: Any) -> Iterator[tuple[str, Any]]:
-    """(name, content) of every picture; folders and patterns are opened up in sorted order."""
+def pictures(sources: Any, readers: int = 1) -> Iterator[Picture]:
+    """Every picture among the sources, for so many `readers`; folders and patterns are opened up in sorted order.
+
+    What this gave may be given again, and stays as it is. Raises DataError for what can be no source, and OptionError
+    for an empty name.
+    """
     if isinstance(sources, (str, os.PathLike, bytes, Image.Image, np.ndarray)):
         sources = [sources]
-    if not isinstance(sources, Iterable):
-        raise DataError(
-            f"A {type(sources).__name__} is no source of pictures.",
-            cure="Give a path, an address, an array or a Pillow image.",
-        )
+    if not isinstance(sources, Iterable) or isinstance(sources, io.IOBase):
+        raise _no_source(sources)
     for number, source in enumerate(sources):
-        if isinstance(source, bytes):
-            yield "-", source
-        elif not isinstance(source, (str, os.PathLike)):
-            yield getattr(source, "filename", "") or f"picture {number}", source
+        if isinstance(source, Picture):
+            yield source
+        elif isinstance(source, bytes):
+            yield Picture("-", source)
+        elif isinstance(source, (Image.Image, np.ndarray)):
+            yield Picture(getattr(source, "filename", "") or f"picture {number}", source)
         elif is_address(source):
-            yield str(source), str(source)
-        elif Path(source).is_dir():
-            files = sorted(
-                p for p in Path(source).rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith(".")
-            )
-            yield from ((str(p), p) for p in files)
-        elif not Path(source).exists() and glob.has_magic(str(source)):
-            yield from ((p, Path(p)) for p in sorted(glob.glob(str(source), recursive=True)) if Path(p).is_file())
+            yield Picture(source, Address(source, readers))
+        elif isinstance(source, (str, os.PathLike)):
+            yield from _files(os.fspath(source))
         else:
-            yield str(source), Path(source)
+            raise _no_source(source)
+
+
+def _no_source(source: Any) -> DataError:
+    return DataError(
+        f"{type(source).__name__} is no kind of source of pictures.",
+        cure="Give a path, an address, the bytes of a file, an array or a Pillow image.",
+    )
+
+
+def _files(source: str) -> Iterator[Picture]:
+    """The picture files that a path or a pattern means, or why there are none."""
+    if not source:
+        raise OptionError("A source is empty.", cure="Give a file, a folder, a pattern or an address.")
+    found, why = [source], "there is no picture in it"
+    try:
+        if stat.S_ISDIR(os.stat(source).st_mode):
+            os.scandir(source).close()  # rglob would take a folder that may not be read for an empty one
+            found = [str(path) for path in sorted(filter(_is_picture, Path(source).rglob("*")))]
+    except (OSError, ValueError) as error:
+        found = sorted(filter(os.path.isfile, glob.glob(source, recursive=True))) if glob.has_magic(source) else []
+        why = reason(error, source)
+    if not found:
+        yield Picture(source, Unreadable(source, why))
+    yield from (Picture(path, Path(path)) for path in found)
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file of a folder is taken for a picture: not a pipe, for which one would wait; but a broken link is."""
+    named = path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    return named and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def is_address(source: Any) -> bool:
     """Whether a source is to be fetched: it was named as http:// or https://."""
-    return isinstance(source, str) and source.startswith(("http://", "https://"))
+    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
 def download(address: str, offline: bool) -> bytes:
-    """What an address sends, at most 50 MB. Raises ResourceError."""
+    """What an address sends, at most 50 MB. Raises ResourceError, which leaves it to others to name the address."""
     from http.client import HTTPException
     from urllib.error import URLError
     from urllib.request import urlopen
 
-    if offline or os.environ.get("THALWEG_OFFLINE") == "1":
-        raise ResourceError(f"{address} was not fetched: the network is not to be used.", cure="Leave out --offline.")
+    if offline or is_offline():
+        raise ResourceError(
+            "It was not fetched: the network is not to be used.", cure="Leave out --offline and THALWEG_OFFLINE."
+        )
     try:
         with urlopen(address, timeout=30) as answer:  # the scheme was checked by is_address
             content = answer.read(MOST_BYTES + 1)
     except (URLError, HTTPException, OSError, ValueError) as error:
-        raise ResourceError(f"{address} could not be fetched: {error}.") from error
+        raise ResourceError(f"It could not be fetched: {error}.", cure="Check the address and the network.") from error
     if len(content) > MOST_BYTES:
-        raise ResourceError(f"{address} sends more than {MOST_BYTES // 1_000_000} MB.")
+        raise ResourceError(
+            f"It sends more than {MOST_BYTES // 1_000_000} MB.", cure="Download it and make it smaller."
+        )
     return content

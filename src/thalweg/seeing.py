@@ -36,18 +36,21 @@ def seen(source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
 
     Drawings are brought to white on black, centred, where the network learned such; `as_is` leaves them.
     """
-    from .data.images import Unreadable, decode, fit, flat, pixels
+    from .data.images import Unreadable, decode, fit, pixels, upright
     from .data.ink import ink
 
     size, channels, resize = facts["size"][0], facts["channels"], facts.get("resize")
     is_file = isinstance(source, (str, os.PathLike, bytes))
+    drawn = facts["ink"] and not as_is
     try:
-        if facts["ink"] and not as_is:
+        if not is_file:
+            picture = Image.fromarray(bytes_of(source)) if isinstance(source, np.ndarray) else source
+            source = upright(picture, None if drawn else channels)
+        if drawn:
             return ink(decode(source) if is_file else source, size)[..., None]
         if is_file:
             return decode(source, channels, size, resize)
-        picture = Image.fromarray(bytes_of(source)) if isinstance(source, np.ndarray) else source
-        return pixels(fit(flat(picture, channels), size, resize), channels)
+        return pixels(fit(source, size, resize), channels)
     except Unreadable as error:
         raise DataError(str(error)) from error
 
@@ -71,12 +74,27 @@ def probabilities(network: nn.Module, x_BCHW: Tensor, views: str = "one") -> Ten
 
 
 def bytes_of(array: np.ndarray) -> np.ndarray:
-    """A picture (H, W), (H, W, 1) or (H, W, 3) as uint8; floats are taken to be 0 to 1. Raises DataError."""
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
-        raise DataError(f"An array of shape {array.shape} is no picture.", cure="Give (H, W), (H, W, 1) or (H, W, 3).")
-    if array.dtype.kind == "f":
-        array = (np.clip(array, 0, 1) * 255).round()
-    return np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array).astype(np.uint8)
+    """A picture (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as uint8. Raises DataError.
+
+    White is 255, True, 65535 in uint16, and 1 in floats.
+    """
+    from .data.images import scaled
+
+    if not array.size or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        cure = "Give (H, W), or (H, W, C) with 1, 3 or 4 channels."
+        raise DataError(f"An array of shape {array.shape} is no picture.", cure)
+    array, kind = array[..., 0] if array.shape[2:] == (1,) else array, array.dtype.kind
+    if kind == "b":
+        return array.astype(np.uint8) * 255
+    if kind == "u" and array.itemsize == 2:
+        return scaled(array)
+    most, slack = (1, 1e-3) if kind == "f" else (255, 0)  # resizing may go a little beyond black and white
+    if kind not in "fiu" or not (array.min() >= -slack and array.max() <= most + slack):
+        raise DataError(
+            f"An array of {array.dtype} with such values is no picture.",
+            cure="Give floats from 0 to 1, uint8, uint16 or bool.",
+        )
+    return np.ascontiguousarray(np.round(array.clip(0, 1) * 255) if kind == "f" else array).astype(np.uint8)
 
 
 def normalised(image_BHWC: Tensor, facts: Facts) -> Tensor:

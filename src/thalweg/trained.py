@@ -166,7 +166,7 @@ class Trained:
             picture_HWC = self.task.example(picture.read(self.options.offline), self.facts)
         except (DataError, ResourceError) as error:
             raise type(error)(f"{picture.name}: {error.message}", error.cure) from error
-        asked = torch.from_numpy(picture_HWC[None])
+        asked = torch.from_numpy(picture_HWC[None].copy())
         check_finite(self.task.infer(self.network, {"image": asked}, self.facts).numpy(), picture.name)
         x_1CHW = self.task.prepared(picture_HWC[None], self.facts, torch.device("cpu"))
         black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))

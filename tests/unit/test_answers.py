@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import os
 from collections import namedtuple
 from dataclasses import dataclass
 
 import pytest
+from PIL import Image
 
 from thalweg import answers
 from thalweg.errors import DataError
@@ -81,6 +83,12 @@ def test_csv_of_many_classes_has_a_column_per_rank(capsys):
     assert row[:3] == ["b.png", "class 11", "class 11"] and float(row[3]) == pytest.approx(12 / 78)
 
 
+def test_a_row_of_csv_has_as_many_cells_as_there_are_headings(capsys):
+    answers.show([FEW], "csv", 5)
+    head, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert len(head) == len(row) == 12 and row[2:] == ["dog", "0.9", "cat", "0.1", *[""] * 6]
+
+
 def test_a_file_name_cannot_become_a_formula_or_a_command(capsys):
     answers.show([Answer("=cmd.png", {"cat": 1.0, "dog": 0.0})], "csv", None)
     answers.show([Answer("\x1b[2J.png", {"cat": 1.0, "dog": 0.0})], "table", None)
@@ -117,19 +125,44 @@ def test_answers_are_shown_as_they_come(capsys):
     answers.show(slowly(), "table", None)
 
 
-def test_standard_input_is_a_list_of_paths_or_a_picture():
-    assert answers.from_stdin(["a.png"], io.BytesIO(b"unread")) == ["a.png"]
+def standard_input(content: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+
+
+def test_standard_input_is_read_only_where_it_is_asked_for():
+    assert answers.from_stdin(["a.png"], None) == ["a.png"]
+
+
+def test_standard_input_is_a_list_of_paths():
     paths = "x.png\r\n数 据.png\n\n".encode()
-    assert answers.from_stdin(["a.png", "-"], io.BytesIO(paths)) == ["a.png", "x.png", "数 据.png"]
-    png = b"\x89PNG\r\n\x1a\n\0\0"
-    assert answers.from_stdin(["-"], io.BytesIO(png)) == [png]
-    jpeg = b"\xff\xd8\xff\xe0"
-    assert answers.from_stdin(["-"], io.BytesIO(jpeg)) == [jpeg]
+    assert answers.from_stdin(["a.png", "-"], standard_input(paths)) == ["a.png", "x.png", "数 据.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text here")
+@pytest.mark.parametrize("end", [b"\n", b"\0"], ids=["lines", "find -print0"])
+def test_a_path_may_hold_anything_but_what_divides_paths(end):
+    names = [b"caf\xe9.png", "a\u2028b.png".encode(), b"c\x0b\x85.png", b"P2", b"BM.bmp", b" d.png"]
+    found = answers.from_stdin(["-"], standard_input(end.join(names) + end))
+    assert found == list(map(os.fsdecode, names))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
+@pytest.mark.parametrize("share", [1, 0.5])
+def test_standard_input_is_a_picture_even_a_damaged_one(form, share):
+    file = io.BytesIO()
+    Image.linear_gradient("L").save(file, form)
+    content = file.getvalue()[: int(share * len(file.getvalue()))]
+    assert answers.from_stdin(["-"], standard_input(content)) == [content]
+
+
+def test_a_picture_that_is_written_in_plain_text_is_a_picture():
+    plain = b"P2\n2 2\n255\n0 255\n255 0\n"
+    assert answers.from_stdin(["-"], standard_input(plain)) == [plain]
 
 
 def test_an_empty_standard_input_is_refused():
     with pytest.raises(DataError, match="standard input is empty"):
-        answers.from_stdin(["-"], io.BytesIO(b" \n"))
+        answers.from_stdin(["-"], standard_input(b" \n"))
 
 
 Row = namedtuple("Row", ["name", "count"])

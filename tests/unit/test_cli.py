@@ -65,9 +65,10 @@ def api(monkeypatch):
 
         return call
 
-    for name in ("training", "models", "recipes", "data_check", "data_list", "data_get", "data_sample"):
+    names = ("training", "models", "recipes", "data_check", "data_list", "data_get", "data_sample")
+    for name in (*names, "predict", "explain", "save_pictures"):
         setattr(module, name, recorder(name))
-    run = SimpleNamespace(evaluate=recorder("evaluate"), predict=recorder("predict"), export=recorder("export"))
+    run = SimpleNamespace(evaluate=recorder("evaluate"), export=recorder("export"))
     module.answers["load"] = run
     module.load = recorder("load")
     module.answers["training"] = Training()
@@ -241,7 +242,7 @@ def test_evaluate_prints_one_object(api, capsys):
     found = json.loads(shown.out, parse_constant=pytest.fail)
     assert found == {"split": "valid", "metrics": {"accuracy": 0.98, "loss": None, "top5": None}}
     assert api.calls == [
-        ("load", ("runs/a", None), {}),
+        ("load", ("runs/a", None, False), {}),
         ("evaluate", (), {"data": "photos", "split": "valid", "save": None}),
     ]
 
@@ -254,13 +255,28 @@ def test_evaluate_prints_a_table(api, capsys):
 
 
 def test_predict_hands_on_sources_and_wishes(api):
-    api.answers["predict"] = []
+    api.answers["predict"] = {"digits-lenet": []}
     assert cli.run(["predict", "digits-lenet", "a.png", "b c.png", "--as-is", "--save", "out", "--batch", "8"]) == 0
     assert last(api) == (
         "predict",
-        (["a.png", "b c.png"],),
-        {"top": 5, "batch": 8, "as_is": True, "save": "out", "offline": False},
+        (["digits-lenet"], ["a.png", "b c.png"], None, False),
+        {"top": 5, "batch": 8, "as_is": True, "save": "out"},
     )
+
+
+@pytest.mark.parametrize(
+    "words", [["evaluate", "m"], ["export", "m"], ["explain", "m", "a.png"], ["predict", "m", "a"]]
+)
+def test_every_verb_that_takes_weights_takes_others_and_can_be_kept_from_the_network(words, api):
+    api.answers |= {
+        "evaluate": {"split": "test", "metrics": {}, "data": "digits"},
+        "export": Export(Path("m.onnx"), 0.0, 1.0, 1),
+        "explain": SimpleNamespace(pictures=dict, notes={}, answers=[]),
+        "predict": {"m": []},
+        "save_pictures": [],
+    }
+    assert cli.run([*words, "--weights", "mine.pth", "--offline"]) == 0
+    assert api.calls[0][1][-2:] == ("mine.pth", True)
 
 
 def test_export_says_how_well_it_agrees_and_prints_the_path(api, capsys):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from thalweg import answers, api, cli
+from tests.servers import serving
+from thalweg import answers, api, cli, weights
 from thalweg.data.toy import bars
 from thalweg.predict import Prediction, Unreadable
 
@@ -177,11 +178,40 @@ def test_sources_that_some_or_all_cannot_read_end_with_3_and_the_rest_is_answere
         assert {len(line) for line in [head, *lines]} == {7}
 
 
-@pytest.mark.parametrize(("names", "code"), [("digits-lenet,digits-mpl", 2), ("digits-lenet,", 4)])
-def test_one_wrong_name_ends_before_anything_is_answered(names, code, pictures, capsys):
-    assert cli.run(["predict", names, pictures[0]]) == code
+@pytest.mark.parametrize("names", ["resnet18,digits-mpl", "resnet18,lenet", "resnet18,", ",", "", " "])
+def test_one_wrong_name_ends_before_anything_is_fetched_or_answered(names, pictures, monkeypatch, capsys):
+    monkeypatch.setattr(weights, "pull", pytest.fail)
+    assert cli.run(["predict", names, pictures[0]]) == 2
     shown = capsys.readouterr()
     assert not shown.out and "error: " in shown.err
+
+
+@pytest.mark.parametrize("names", ["resnet18", "resnet18,resnet34"])
+def test_nothing_is_fetched_where_there_is_no_picture(names, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(weights, "pull", pytest.fail)
+    assert cli.run(["predict", names, str(tmp_path / "typo.png"), str(tmp_path / "*.jpg")]) == 3
+    shown = capsys.readouterr()
+    assert not shown.out and "typo.png: there is no such file" in shown.err and "*.jpg" in shown.err
+
+
+def test_spaces_beside_a_comma_belong_to_no_name(pictures, capsys):
+    assert cli.run(["predict", "digits-lenet, digits-mlp", pictures[0], "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_models_answer_the_same_pictures_though_the_folder_changes_meanwhile(pictures, capsys):
+    folder = str(Path(pictures[0]).parent)
+    assert cli.run(["predict", "digits-lenet,digits-mlp", folder, "--save", folder, "--json"]) == 3
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["source"] for one in found] == [path for path in sorted((pictures[0], pictures[3])) for _ in range(2)]
+
+
+def test_an_address_is_fetched_once_for_all_models(pictures, monkeypatch, capsys):
+    with serving(Path(pictures[0]).read_bytes(), monkeypatch) as server:
+        addresses = [f"{server.url}/{number}.png" for number in range(3)]
+        assert cli.run(["predict", "digits-lenet,digits-mlp", *addresses, "--json"]) == 0
+        assert sorted(path for path, _ in server.asked) == ["/0.png", "/1.png", "/2.png"]
+    assert len(capsys.readouterr().out.splitlines()) == 6
 
 
 def test_a_folder_with_a_comma_in_its_name_is_one_model(run, pictures, tmp_path, capsys):

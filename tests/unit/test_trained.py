@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from thalweg import api, cli, inference, registry, trained
 from thalweg.data.dataset import Data, Split
 from thalweg.data.read import read
 from thalweg.data.toy import bars
-from thalweg.errors import DataError, ModelFileError, NotFound, OptionError
+from thalweg.errors import DataError, ModelFileError, NotFound, OptionError, ResourceError
 from thalweg.explain.picture import METHODS
 
 BARS = bars(count=192)
@@ -67,6 +68,61 @@ def test_runs_and_what_comes_along_are_found_and_nothing_else_is(run, tmp_path):
         api.load("lenet")
     with pytest.raises(NotFound, match="no model named"):
         api.load(run.path, weights=str(run.path))
+
+
+def test_a_folder_of_the_name_of_a_model_hides_it_only_if_it_is_a_run(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet18").mkdir()
+    with pytest.raises(ResourceError, match="resnet18 are not on this machine"):
+        api.load("resnet18")
+    shutil.copytree(run.path, tmp_path / "resnet34")
+    assert isinstance(api.load("resnet34"), trained.Run)
+
+
+def test_a_weights_file_is_no_run_but_may_become_one(tmp_path):
+    (tmp_path / "w.pth").touch()
+    with pytest.raises(ModelFileError, match="is a file") as error:
+        api.load(tmp_path / "w.pth")
+    assert error.value.cure.endswith(f"MODEL --weights {tmp_path / 'w.pth'}")
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain", "evaluate", "export"])
+@pytest.mark.parametrize("name", ["", "x" * 5000], ids=["empty", "too long"])
+def test_names_that_can_be_no_names_are_usage(verb, name, seven, capsys):
+    picture = [str(seven)] if verb in ("predict", "explain") else []
+    assert cli.run([verb, name, *picture]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ") and not shown.out
+
+
+def test_a_name_that_is_too_long_is_no_picture_no_weights_and_no_data(seven, capsys):
+    long = "x" * 5000
+    assert cli.run(["predict", "digits-lenet", long, str(seven), "--json"]) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert cli.run(["explain", "digits-lenet", long]) == 3
+    assert cli.run(["predict", "lenet", str(seven), "--weights", long]) == 2
+    assert cli.run(["evaluate", "digits-lenet", long]) == 2
+
+
+def test_who_may_not_use_the_network_may_not_for_data_either(seven, monkeypatch):
+    monkeypatch.delenv("THALWEG_OFFLINE")
+    network = api.load("digits-lenet", offline=True)
+    with pytest.raises(ResourceError, match="mnist"):
+        network.evaluate("mnist")
+    with pytest.raises(ResourceError, match=r"a\.png: It was not fetched"):
+        network.explain("http://127.0.0.1/a.png")
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
+def test_a_network_whose_weights_are_no_numbers_gives_no_label(seven, tmp_path, capsys, verb):
+    state = registry.find_model("lenet")(channels=1, classes=3, size=28).state_dict()
+    state["head.bias"][1] = float("nan")
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    save = ["--save", str(tmp_path / "out")]
+    assert cli.run([verb, "lenet", str(seven), "--weights", str(tmp_path / "w.safetensors"), *save]) == 6
+    shown = capsys.readouterr()
+    assert "seven.png: the network's answer is not a number" in shown.err
+    assert not shown.out and not (tmp_path / "out").exists()
 
 
 def test_a_model_with_the_weights_of_a_run_answers_as_the_run(run):

@@ -80,12 +80,14 @@ def _has_exif(picture: Image.Image) -> bool:
     return picture.format != "PNG" or "exif" in picture.info
 
 
-def _reason(error: Exception, source: Path | str | bytes) -> str:
+def reason(error: Exception, source: Path | str | bytes) -> str:
     """Why a picture could not be read, in words for the user."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, PermissionError):
         return "it may not be read by this user"
+    if isinstance(error, OSError) and error.strerror:
+        return f"it cannot be read ({error.strerror})"
     if isinstance(error, Image.UnidentifiedImageError):
         if not isinstance(source, bytes) and not Path(source).stat().st_size:
             return "the file is empty"
@@ -111,7 +113,7 @@ def probe(source: Path | str | bytes) -> Facts:
     except Unreadable:
         raise
     except Exception as error:  # a decoder given a damaged file may raise anything
-        raise Unreadable(_reason(error, source)) from None
+        raise Unreadable(reason(error, source)) from None
 
 
 def decode(
@@ -126,13 +128,25 @@ def decode(
         with _open(source) as picture:
             if size and picture.format in ("JPEG", "MPO"):
                 _draft(picture, size, resize)
-            picture.load()
-            upright = ImageOps.exif_transpose(flat(picture, channels))
-            return pixels(fit(upright, size, resize) if size else upright, channels)
+            whole = upright(picture, channels)
+            return pixels(fit(whole, size, resize) if size else whole, channels)
     except Unreadable:
         raise
     except Exception as error:  # as in probe
-        raise Unreadable(_reason(error, source)) from None
+        raise Unreadable(reason(error, source)) from None
+
+
+def upright(picture: Image.Image, channels: int | None = None) -> Image.Image:
+    """A Pillow image in mode L or RGB as by `flat`, turned as its EXIF says. Raises Unreadable."""
+    if 0 in picture.size:
+        raise Unreadable("it has no pixels")
+    try:
+        picture.load()
+        return ImageOps.exif_transpose(flat(picture, channels))
+    except Unreadable:
+        raise
+    except Exception as error:  # as in probe
+        raise Unreadable(reason(error, b"")) from None
 
 
 def _draft(picture: Image.Image, size: int, resize: int | None) -> None:
@@ -201,7 +215,8 @@ def fit(picture: Image.Image, size: int, resize: int | None = None) -> Image.Ima
     """The middle `size` x `size` of the picture, its shorter side brought to `size`; smoothed when shrinking.
 
     With `resize`, at least `size`, the shorter side is brought to that instead, so that a margin is cut off all around:
-    what networks for ImageNet are trained and tested with (resize 256, size 224).
+    what networks for ImageNet are trained and tested with (resize 256, size 224). The longer side is rounded, where
+    torchvision leaves the fraction of a pixel off; the published figures that we hold ourselves to were made so.
     """
     width, height = picture.size
     side = min(width, height)
