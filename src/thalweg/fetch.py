@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import DataError, OptionError, ResourceError
+from .locks import lock_file
 from .version import __version__
 
 CHUNK = 1 << 18
@@ -215,7 +216,8 @@ def _room(part: Path, needed: int) -> None:
 def _disk(error: OSError, to: Path) -> ResourceError:
     """An error of the disk, in words."""
     if error.errno == errno.ENOSPC:
-        free = shutil.disk_usage(to.parent).free
+        there = next(filter(os.path.exists, to.parents))  # it may have been the folder that there was no room for
+        free = shutil.disk_usage(there).free
         return ResourceError(
             f"{to.parent}: the disk is full ({free:,} bytes free).",
             cure="Make room, or set THALWEG_CACHE to a folder on another disk.",
@@ -245,7 +247,7 @@ def _alone(to: Path, notice: Callable[[str], None]) -> Iterator[None]:
     path = to.with_name(to.name + ".lock")
     with path.open("a+b") as file:
         told = False
-        while not _locked(file):
+        while not lock_file(file):
             if not told:
                 notice(f"{to.name}: another process is downloading it; waiting.")
             told = True
@@ -254,21 +256,3 @@ def _alone(to: Path, notice: Callable[[str], None]) -> Iterator[None]:
         # Whoever waits for this lock finds the file in place, so the lock's own file has served.
         if os.name == "posix":
             path.unlink(missing_ok=True)
-
-
-def _locked(file) -> bool:
-    """Tries to lock an open file for this process alone."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            raise
-        return False
-    return True

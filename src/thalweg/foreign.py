@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from .errors import ModelFileError, OptionError
 
 PICKLED = (".pth", ".pt", ".bin")
 #: names under which training programs keep the weights beside other things
-INSIDE = ("state_dict", "model")
+INSIDE = ("state_dict", "model_state_dict", "model")
 #: what wrappers for several devices put before every name
 WRAPPER = "module."
 #: a counter that old files and frozen batch norms do not have, and that evaluating does not need
 COUNTER = "num_batches_tracked"
 #: methods of a tensor that fill it with random numbers
 DRAWING = ("normal_", "uniform_", "trunc_normal_")
+#: kinds of numbers that are read; others, as complex ones, would lose something on the way into a network
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 OTHER = "Give the weights of this very model, or build the model with the arguments that it was trained with."
 
 
@@ -54,35 +58,61 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        return safetensors.torch.load_file(path) if _in_utf_8(path) else safetensors.torch.load(path.read_bytes())
     except safetensors.SafetensorError as error:
         raise ModelFileError(f"{path} is no whole safetensors file: {error}.", cure="Fetch or copy it again.") from None
+
+
+def _in_utf_8(path: Path) -> bool:
+    """Whether the readers, which are not written in Python, can be given the name of a file and not its content."""
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _pickled(path: Path) -> Any:
     """What a file of torch.save holds. Files of before 2020 are no archives and cannot be mapped into memory."""
     with path.open("rb") as file:
         archive = file.read(4) == b"PK\3\4"
+    mapped = archive and _in_utf_8(path)
     try:
+        if archive:
+            _refuse_packed(path)
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # about the pickle's age, which the user cannot change
-            return torch.load(str(path) if archive else file, map_location="cpu", weights_only=True, mmap=archive)
-    except OSError:
+            return torch.load(str(path) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
+    except (OSError, ModelFileError):
         raise
     except Exception as error:
         told = str(error)
         # torch.load advises to read the file unsafely; that advice is not passed on.
-        found = re.search(r"GLOBAL (\S+)", told)
-        if found or "TorchScript" in told:
-            what = f"'{found.group(1)}'" if found else "a TorchScript program"
-            raise ModelFileError(
-                f"{path} carries code: {what}. Nothing of it was run.",
-                cure="Where you trust it, write its weights alone: torch.save(network.state_dict(), FILE).",
-            ) from None
+        if found := re.search(r"GLOBAL (\S+)", told):
+            raise _code(path, f"'{found.group(1)}'") from None
         raise ModelFileError(
             f"{path} is broken, or no file of torch.save ({type(error).__name__}); nothing of it was run.",
             cure="Fetch or copy it again.",
         ) from None
+
+
+def _code(path: Path, what: str) -> ModelFileError:
+    return ModelFileError(
+        f"{path} carries code: {what}. Nothing of it was run.",
+        cure="Where you trust it, write its weights alone: torch.save(network.state_dict(), FILE).",
+    )
+
+
+def _refuse_packed(path: Path) -> None:
+    """Raises ModelFileError for an archive that would grow when it is read, as none of torch.save does."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise _code(path, "a TorchScript program")
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ModelFileError(
+            f"{path} is compressed: a small file could fill the memory.", cure="Write it again with torch.save."
+        )
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
@@ -92,18 +122,27 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict) or not content:
         raise ModelFileError(f"{path} holds no tensors by name.", cure="Give a file of a network's state_dict().")
-    most = path.stat().st_size
+    size, total = path.stat().st_size, 0
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ModelFileError(
                 f"{path}: {name!r} is no tensor but {type(value).__name__}.",
                 cure="Give a file of a network's state_dict().",
             )
-        # A tensor that repeats a few numbers, or none, could be of any size: a few bytes could fill the memory.
-        if value.layout != torch.strided or value.device.type != "cpu" or value.nbytes > most:
+        # A tensor that repeats a few numbers, or none, could be of any size, and many can share the same numbers: a few
+        # bytes could fill the memory. Twice the file is allowed, because layers may share their weights.
+        dense = value.layout == torch.strided and value.device.type == "cpu"
+        total += value.nbytes if dense else 0
+        if not dense or value.nbytes > size or total > 2 * size:
             raise ModelFileError(
                 f"{path}: '{name}' of shape {tuple(value.shape)} is not written out in the file.",
                 cure="Write dense tensors: torch.save(network.state_dict(), FILE).",
+            )
+        if value.dtype not in (*WHOLE, *FLOATS):
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ModelFileError(
+                f"{path}: '{name}' holds numbers of a kind that is not read: {kind}.",
+                cure="Write it as float32, float16 or bfloat16.",
             )
     return {name: value.detach() for name, value in content.items()}
 
@@ -123,12 +162,13 @@ class Undrawn(TorchFunctionMode):
 
 
 def load_exactly(
-    network: nn.Module, tensors: dict[str, Tensor], where: Path, *, replace_head: bool = False
+    network: nn.Module, tensors: dict[str, Tensor], where: Path, *, replace_head: bool = False, new_head: bool = False
 ) -> list[str]:
     """Loads weights whose names and shapes are the network's. Raises ModelFileError naming the first that differs.
 
     Counters of batches that only one side has are no difference: those of the network become 0. With `replace_head`
-    tensors of the last layers that differ in the number of outputs alone stay as they are, and are named in the answer.
+    tensors of the last layers that differ in the number of outputs alone stay as they are, and are named in the answer;
+    with `new_head`, where the outputs mean other things, all of the last layers.
     """
     wanted = network.state_dict()
     given = {name: value for name, value in tensors.items() if name in wanted or not name.endswith(COUNTER)}
@@ -139,10 +179,10 @@ def load_exactly(
             given[name] = torch.zeros_like(value)
         if name not in given:
             raise ModelFileError(f"{where}: the tensor '{name}' is missing.", cure=OTHER)
-        if given[name].shape == value.shape:
+        if given[name].shape == value.shape and not (new_head and name.startswith(heads)):
             continue
         outputs = name.startswith(heads) and given[name].dim() > 0 and given[name].shape[1:] == value.shape[1:]
-        if not (outputs and replace_head):
+        if not (outputs and (replace_head or new_head)):
             raise _differs(where, name, given[name], value, outputs)
         kept.append(name)
         given[name] = value

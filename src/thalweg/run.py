@@ -17,18 +17,19 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from . import options
 from .errors import Busy, ModelFileError, NotFound, OptionError, ResourceError
+from .locks import lock_file
 
 FORMAT = 1
 #: what every run.json holds, what it comes to hold, and of which kind that is
 NEEDED = {"format": int, "task": str, "options": dict, "facts": dict}
-LATER = {"plan": dict, "data": dict, "versions": dict, "results": dict}
+LATER = {"plan": dict, "data": dict, "versions": dict, "results": dict, "arguments": dict}
 RESTORE = "Restore it from a copy, or train again."
 
 
@@ -58,9 +59,14 @@ class RunFolder:
         return self.path / "state"
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.state.is_dir() and any(self.state.iterdir())
+
+    @property
     def exists(self) -> bool:
         """Whether this is a run's folder."""
-        return (self.path / "run.json").is_file()
+        return os.path.isfile(self.path / "run.json")
 
     def claim(self, resume: bool) -> None:
         """Makes the folder this process's own until `release` or the end of the process, and tidies up after a kill.
@@ -152,6 +158,10 @@ class RunFolder:
             options.make(content["options"])
         except OptionError as error:
             raise ModelFileError(f"{file}: {error.message}", cure=f"Upgrade thalweg. {RESTORE}") from error
+        if not isinstance(content.get("model"), (str, type(None))):
+            raise ModelFileError(f"{file}: 'model' is no name.", cure=RESTORE)
+        if wrong := _wrong_fact(content["facts"]):
+            raise ModelFileError(f"{file}: of the facts, '{wrong}' is missing or wrong.", cure=RESTORE)
         return content
 
     def write(self, content: dict[str, Any]) -> None:
@@ -209,6 +219,30 @@ class RunFolder:
             except ValueError as error:
                 raise ModelFileError(f"{file}, line {number}, is not JSON: {error}.", cure=RESTORE) from error
         return rows
+
+
+def _wrong_fact(facts: dict[str, Any]) -> str | None:
+    """The first of the facts with which no picture could be looked at, nor an answer be named; None if all are fine."""
+    channels = facts.get("channels")
+
+    def listed(key: str, kinds: tuple[type, ...], fits: Callable[[Any], bool]) -> bool:
+        values = facts.get(key)
+        return isinstance(values, list) and len(values) > 0 and all(type(v) in kinds and fits(v) for v in values)
+
+    def per_channel(key: str, least: float) -> bool:
+        return listed(key, (int, float), lambda value: least < value < 1e6) and len(facts[key]) == channels
+
+    fine = {
+        "classes": listed("classes", (str,), lambda name: True),
+        "channels": type(channels) is int and channels in (1, 3),
+        "size": listed("size", (int,), lambda side: 0 < side <= 10_000) and len(facts["size"]) == 2,
+        "mean": per_channel("mean", -1e6),
+        "std": per_channel("std", 0),
+        "ink": isinstance(facts.get("ink"), bool),
+        "resize": facts.get("resize") is None or (type(facts["resize"]) is int and 0 < facts["resize"] <= 10_000),
+        "views": isinstance(facts.get("views", "one"), str),
+    }
+    return next((key for key, well in fine.items() if not well), None)
 
 
 class MetricsFile:
@@ -279,30 +313,6 @@ def numbers() -> Iterator[int]:
     while True:
         yield number
         number += 1
-
-
-def lock_file(handle: Any) -> bool:
-    """Takes the system's lock on an open file; it ends with the process, however that ends. False if another has it.
-
-    True as well on a disk that has no locks, as some shared ones: there nobody can own a folder.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _signature(handle: TextIO) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,14 @@ class Start:
     def channels(self) -> int | None:
         """The channels of the pictures that the first convolution reads; None for a network without any."""
         first = next((name for name, weight in self._bare().named_parameters() if weight.dim() == 4), None)
-        return self._weight(first.removesuffix(".weight")).shape[1] if first else None
+        if first is None:
+            return None
+        channels = self._weight(first.removesuffix(".weight")).shape[1]
+        if channels not in (1, 3):
+            raise ModelFileError(
+                f"{self.where}: '{first}' reads pictures with {channels} channels.", cure="Give weights for 1 or 3."
+            )
+        return channels
 
     def _bare(self) -> nn.Module:
         """The network without any numbers in it."""
@@ -60,7 +67,12 @@ class Start:
     def _weight(self, layer: str) -> Tensor:
         found = self.tensors.get(f"{layer}.weight")
         if found is None:
-            raise ModelFileError(f"{self.where}: the tensor '{layer}.weight' is missing.", cure=foreign.OTHER)
+            names = (name for name in self._bare().state_dict() if not name.endswith(foreign.COUNTER))
+            missing = next(name for name in names if name not in self.tensors)
+            raise ModelFileError(f"{self.where}: the tensor '{missing}' is missing.", cure=foreign.OTHER)
+        if found.dim() < 2 or 0 in found.shape:
+            shape = tuple(found.shape)
+            raise ModelFileError(f"{self.where}: '{layer}.weight' is {shape}, which no layer has.", cure=foreign.OTHER)
         return found
 
     def facts(self, size: int, channels: int) -> dict[str, Any]:
@@ -79,14 +91,15 @@ class Start:
             facts["resize"] = round(facts["resize"] * size / self.form["size"][0])
         return facts
 
-    def load(self, network: nn.Module, notice: Callable[[str], None]) -> dict[str, Any]:
-        """Loads the weights; a last layer for other classes stays as it is. What run.json holds of it.
+    def load(self, network: nn.Module, classes: Sequence[str], notice: Callable[[str], None]) -> dict[str, Any]:
+        """Loads the weights; a last layer for other `classes` stays as it is. What run.json holds of it.
 
         Raises ModelFileError naming the first tensor that differs.
         """
         if not self.tensors:
             return {"file": str(self.where)}
-        new = foreign.load_exactly(network, self.tensors, self.where, replace_head=True)
+        other = bool(self.classes) and list(self.classes) != list(classes)
+        new = foreign.load_exactly(network, self.tensors, self.where, replace_head=True, new_head=other)
         told = f"begins from {self.where}, {len(self.tensors) - len(new):,} tensors"
         notice(f"{told}; new: {', '.join(new)}" if new else told)
         return {"file": self.where.name, "sha256": self.sha256, "new": new, "licence": self.licence}
@@ -148,4 +161,6 @@ def of_run(folder: RunFolder, model: str) -> Start:
     arguments = {**content["options"].get("arguments", {}), **content.get("arguments", {})}
     arguments = {key: value for key, value in arguments.items() if key not in own}
     tensors = folder.weights(content)
-    return Start(model, tensors, folder.path / "weights.safetensors", form, arguments, tuple(facts["classes"]))
+    licence = content.get("licence") or content.get("start", {}).get("licence", "")
+    where = folder.path / "weights.safetensors"
+    return Start(model, tensors, where, form, arguments, tuple(facts["classes"]), licence)

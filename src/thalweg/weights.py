@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .data.memory import in_words
 from .data.read import tell
-from .errors import ModelFileError, NotFound, ResourceError, did_you_mean
+from .errors import DataError, ModelFileError, NotFound, ResourceError, did_you_mean
 from .fetch import Progress, cache_folder, fetch, is_offline
 from .published import PUBLISHED, Published
 
@@ -70,7 +70,7 @@ def where(row: Published) -> Path:
     """The file on this machine: below THALWEG_DATA first, then in the cache, or where in the cache it would be."""
     data = [Path(os.environ["THALWEG_DATA"])] if os.environ.get("THALWEG_DATA") else []
     folders = [root / "weights" for root in (*data, cache_folder())]
-    there = [folder / file for file in sums(row) for folder in folders if (folder / file).is_file()]
+    there = [folder / file for file in sums(row) for folder in folders if os.path.isfile(folder / file)]
     return there[0] if there else folders[-1] / row.file
 
 
@@ -83,10 +83,10 @@ def pull(row: Published, offline: bool = False, notice: Notice = print, progress
     """Brings the weights to this machine, if they are not here yet, and returns their file, which is the right one.
 
     Raises ResourceError, with the file, its address and its place, where the network may not be used or fails;
-    DataError for a download with a wrong sum, ModelFileError for a file that was here with one.
+    ModelFileError for a file, downloaded now or before, with a wrong sum.
     """
     path = where(row)
-    if path.is_file():
+    if os.path.isfile(path):
         return _proved(path, row)
     if offline or is_offline():
         raise ResourceError(
@@ -96,7 +96,10 @@ def pull(row: Published, offline: bool = False, notice: Notice = print, progress
     notice(f"{row.model}, weights '{row.weights}': {in_words(row.bytes)} from {row.address}")
     notice(f"licence: {row.licence}")
     told = progress or Tenths(row, notice)
-    return fetch(row.address, path, sha256=row.sha256, notice=notice, progress=told)
+    try:
+        return fetch(row.address, path, sha256=row.sha256, notice=notice, progress=told)
+    except DataError as error:  # what is data to those who fetch is a model to those who asked
+        raise ModelFileError(error.message, error.cure) from None
 
 
 class Tenths:
@@ -129,7 +132,7 @@ def _sum(path: Path) -> str:
     state = path.stat()
     known = [str(path.absolute()), state.st_size, state.st_mtime_ns]
     note = cache_folder() / "weights" / f"{path.name}.sum"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError, KeyError):  # a note that holds anything else is no note
         noted = json.loads(note.read_text(encoding="utf-8"))
         if noted[:-1] == known:
             return str(noted[-1])
@@ -141,26 +144,13 @@ def _sum(path: Path) -> str:
     return found
 
 
-def resolve(
-    model: str, weights: str, offline: bool = False, notice: Notice = print, progress: Progress | None = None
-) -> Resolved:
-    """What `weights` means for `model`: a published name (then it is pulled), a weights file, or a run's folder.
-
-    Raises NotFound for anything else, and what `pull` raises.
-    """
-    row = PUBLISHED.get((model, weights))
-    if row is not None:
-        return Resolved(pull(row, offline, notice, progress), row)
-    path = Path(weights)
-    if path.is_file():
-        rows = (row for (other, _), row in PUBLISHED.items() if other == model and path.name in sums(row))
-        row = next((row for row in rows if _sum(path).startswith(sums(row)[path.name])), None)
-        return Resolved(path, row)
-    if (path / "run.json").is_file():
-        return Resolved(path, None)
-    if path.is_dir():
+def check(model: str, weights: str) -> None:
+    """Raises NotFound where `weights` mean nothing for `model`: no published name, no file, no run. Fetches nothing."""
+    if (model, weights) in PUBLISHED or any(map(os.path.isfile, (weights, os.path.join(weights, "run.json")))):
+        return
+    if os.path.isdir(weights):
         raise NotFound(
-            f"{path} is not a run: there is no run.json in it.", cure="Give a run's folder or a weights file."
+            f"{weights} is not a run: there is no run.json in it.", cure="Give a run's folder or a weights file."
         )
     names = [name for other, name in PUBLISHED if other == model]
     published = did_you_mean(weights, names) if names else f"None are published for {model}."
@@ -170,12 +160,30 @@ def resolve(
     )
 
 
+def resolve(
+    model: str, weights: str, offline: bool = False, notice: Notice = print, progress: Progress | None = None
+) -> Resolved:
+    """What `weights` means for `model`: a published name (then it is pulled), a weights file, or a run's folder.
+
+    Raises NotFound for anything else, and what `pull` raises.
+    """
+    check(model, weights)
+    row = PUBLISHED.get((model, weights))
+    if row is not None:
+        return Resolved(pull(row, offline, notice, progress), row)
+    path = Path(weights)
+    if path.is_file():
+        rows = (row for (other, _), row in PUBLISHED.items() if other == model and path.name in sums(row))
+        row = next((row for row in rows if _sum(path).startswith(sums(row)[path.name])), None)
+    return Resolved(path, row)
+
+
 def rows() -> list[dict[str, Any]]:
     """All published weights: the columns of the table, and `where` they are on this machine, or None."""
     listed = []
     for row in PUBLISHED.values():
         path = where(row)
-        listed.append({**asdict(row), "file": row.file, "where": str(path) if path.is_file() else None})
+        listed.append({**asdict(row), "file": row.file, "where": str(path) if os.path.isfile(path) else None})
     return listed
 
 
@@ -196,7 +204,7 @@ def weights_where(model: str, name: str = "imagenet") -> Path:
     """The file of published weights on this machine. Raises ResourceError, with its place, where it is not here."""
     row = find(model, name)
     path = where(row)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ResourceError(
             f"The weights '{name}' of {model} are not on this machine; their place is {path}.",
             cure=f"Fetch them: thalweg weights pull {model}" + (f" {name}" if name != "imagenet" else ""),

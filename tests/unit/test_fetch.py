@@ -197,6 +197,26 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_disk(server, tmp_path):
         fetch(f"{server.url}/x", tmp_path / "file" / "x")
 
 
+def test_a_folder_for_which_there_is_no_room_is_an_error_of_the_disk(server, tmp_path, monkeypatch):
+    def full(path, **choices):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        fetch(f"{server.url}/x", tmp_path / "deep" / "deeper" / "x")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_can_be_used(server, tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert fetch(f"{server.url}/x", tmp_path / "x", sha256=SHA256).read_bytes() == CONTENT
+
+
 def test_of_two_processes_one_downloads_and_both_have_the_file(server, tmp_path):
     server.may_go_on.clear()
     code = (

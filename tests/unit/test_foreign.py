@@ -1,7 +1,11 @@
 """Weights files from elsewhere: read without running anything, refused with a reason, fitted exactly or not at all."""
 
+import json
+import os
 import pickle
+import struct
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +65,7 @@ def test_floats_of_any_width_become_float32_and_integers_stay(tmp_path, ending, 
     assert found["count"].dtype == torch.int64 and found["count"] == 7
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model"])
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("lead", ["", "module."])
 def test_weights_are_taken_out_of_what_they_are_wrapped_in(tmp_path, key, lead):
     state = small().state_dict()
@@ -79,6 +83,27 @@ def test_parameters_come_as_plain_tensors_without_gradient(tmp_path):
     torch.save({"a": nn.Parameter(torch.ones(2))}, tmp_path / "w.pth")
     found = read(tmp_path / "w.pth")["a"]
     assert type(found) is torch.Tensor and not found.requires_grad
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text here")
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_name_need_not_be_utf_8(tmp_path, name):
+    folder, state = tmp_path / os.fsdecode(b"caf\xe9"), small().state_dict()
+    folder.mkdir()
+    if name == "w.pth":
+        with (folder / name).open("wb") as file:
+            torch.save(state, file)
+    else:
+        (folder / name).write_bytes(safetensors.torch.save(state))
+    assert equal(dict(sorted(read(folder / name).items())), dict(sorted(state.items())))
+
+
+@ARCHIVE
+def test_layers_may_share_their_weights(tmp_path, archive):
+    shared = torch.randn(1000)
+    path = tmp_path / "w.pth"
+    torch.save({"in": shared, "out": shared, "bias": torch.ones(3)}, path, _use_new_zipfile_serialization=archive)
+    assert torch.equal(read(path)["in"], shared) and torch.equal(read(path)["out"], shared)
 
 
 # --- refusing --------------------------------------------------------------------------------------------------------
@@ -167,6 +192,34 @@ def test_something_else_under_the_name_is_refused(tmp_path, content, ending):
     (tmp_path / f"w{ending}").write_bytes(content)
     with pytest.raises(ModelFileError, match="broken|no whole"):
         read(tmp_path / f"w{ending}")
+
+
+@ARCHIVE
+def test_many_names_for_the_same_numbers_are_refused_before_they_take_memory(tmp_path, archive):
+    one, path = torch.zeros(10_000, dtype=torch.float16), tmp_path / "w.pth"
+    torch.save({f"n{k}": one.view(-1) for k in range(100)}, path, _use_new_zipfile_serialization=archive)
+    with pytest.raises(ModelFileError, match="is not written out in the file"):
+        read(path)
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "w.pth", "w") as packed:
+        for entry in plain.infolist():
+            kind = zipfile.ZIP_DEFLATED if entry.filename.endswith("data.pkl") else zipfile.ZIP_STORED
+            packed.writestr(entry.filename, plain.read(entry.filename), kind)
+    monkeypatch.setattr(torch, "load", pytest.fail)
+    with pytest.raises(ModelFileError, match="is compressed"):
+        read(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("kind", ["F4", "C64", "F8_E8M0"])
+def test_numbers_that_would_lose_something_are_refused(tmp_path, kind):
+    stored = {"F4": 4, "C64": 64, "F8_E8M0": 8}[kind]
+    head = json.dumps({"a": {"dtype": kind, "shape": [8], "data_offsets": [0, stored]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(stored))
+    with pytest.raises(ModelFileError, match="'a' holds numbers of a kind that is not read: (float4|complex64|float8)"):
+        read(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["w.onnx", "w.h5", "w", "w.pth.zip"])

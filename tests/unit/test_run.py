@@ -21,7 +21,7 @@ from thalweg.run import FORMAT, MetricsFile, RunFolder, jsonable, new_folder
 CONTENT = {
     "task": "classify",
     "options": {"epochs": 2.0},
-    "facts": {"classes": ["a"]},
+    "facts": {"classes": ["a"], "channels": 3, "size": [8, 8], "mean": [0, 0.5, 1], "std": [1, 1, 1], "ink": False},
     "started": "2026-01-01T00:00:00",
 }
 
@@ -258,6 +258,41 @@ def test_a_broken_or_newer_run_json_is_refused_by_name(tmp_path, text, said):
         RunFolder(tmp_path).read()
     assert said in refused.value.message and str(tmp_path / "run.json") in refused.value.message
     assert refused.value.cure and refused.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("classes", [[], "ab", [1], None]),
+        ("channels", [4, 0, True, "3", None]),
+        ("size", [[8], [8, 0], [8, -1], [8.0, 8.0], [10**12, 8], 8, None]),
+        ("mean", [[0.5], [0.5, 0.5, None], [0.5, 0.5, 10**400], "0.5", None]),
+        ("std", [[1, 1, 0], [1, 1, -1], [1, 1], None]),
+        ("ink", [0, "no", None]),
+        ("resize", [0, "256", 1.5]),
+        ("views", [1, None]),
+    ],
+)
+def test_facts_that_no_picture_can_be_looked_at_with_are_refused_by_name(tmp_path, key, wrong):
+    for value in wrong:
+        RunFolder(tmp_path).write({**CONTENT, "facts": {**CONTENT["facts"], key: value}})
+        with pytest.raises(ModelFileError, match=f"run.json: of the facts, '{key}' is missing or wrong"):
+            RunFolder(tmp_path).read()
+    if key not in ("resize", "views"):
+        RunFolder(tmp_path).write({**CONTENT, "facts": {k: v for k, v in CONTENT["facts"].items() if k != key}})
+        with pytest.raises(ModelFileError, match=f"'{key}' is missing or wrong"):
+            RunFolder(tmp_path).read()
+
+
+@pytest.mark.parametrize("wrong", [{"model": 5}, {"arguments": [1]}])
+def test_a_model_that_cannot_be_built_is_refused_by_name(tmp_path, wrong):
+    RunFolder(tmp_path).write({**CONTENT, **wrong})
+    with pytest.raises(ModelFileError, match=f"'{next(iter(wrong))}' is"):
+        RunFolder(tmp_path).read()
+
+
+def test_a_name_that_is_too_long_is_no_run():
+    assert not RunFolder("x" * 5000).exists
 
 
 def test_a_folder_without_a_run_is_not_found(tmp_path):

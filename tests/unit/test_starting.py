@@ -216,6 +216,27 @@ def test_a_file_of_another_network_ends_with_4_and_names_the_first_tensor_that_d
     assert told in shown.err and str(file) in shown.err and not shown.out and not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"head.weight": torch.tensor(1.0)}, "'head.weight' is ()"),
+        ({"head.weight": torch.zeros(0, 12)}, "'head.weight' is (0, 12)"),
+        ({"features.0.weight": torch.tensor(1.0)}, "'features.0.weight' is ()"),
+        ({"features.0.weight": torch.zeros(6)}, "'features.0.weight' is (6,)"),
+        ({"features.0.weight": torch.zeros(6, 4, 5, 5)}, "'features.0.weight' reads pictures with 4 channels"),
+        ({"features.0.bias": None, "head.weight": None}, "'features.0.bias' is missing"),
+    ],
+    ids=["head without shape", "no class", "no shape", "one dimension", "four channels", "missing"],
+)
+def test_a_network_that_cannot_be_asked_ends_with_4_and_names_the_tensor(tmp_path, capsys, changed, told):
+    state = {k: v for k, v in {**lenet().state_dict(), **changed}.items() if v is not None}
+    file = written(tmp_path / "w.safetensors", state)
+    (tmp_path / "a.png").touch()
+    assert cli.run(["predict", "lenet", str(tmp_path / "a.png"), "--weights", str(file)]) == 4
+    shown = capsys.readouterr()
+    assert told in shown.err and str(file) in shown.err and not shown.out
+
+
 class Trap:
     """What pickle would call when it is read."""
 

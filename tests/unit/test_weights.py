@@ -15,7 +15,7 @@ import pytest
 import thalweg.fetch
 from tests.servers import serving
 from thalweg import registry, weights
-from thalweg.errors import DataError, ModelFileError, NotFound, ResourceError
+from thalweg.errors import ModelFileError, NotFound, ResourceError
 from thalweg.foreign import Undrawn
 from thalweg.published import PUBLISHED, Copy, Published
 
@@ -260,7 +260,7 @@ def test_a_killed_download_is_gone_on_with(row, server):
 
 def test_a_download_with_a_wrong_sum_is_thrown_away(row, server):
     server.content = CONTENT[::-1]
-    with pytest.raises(DataError, match=f"expected {row.sha256}…") as error:
+    with pytest.raises(ModelFileError, match=f"expected {row.sha256}…") as error:
         weights.pull(row, notice=quiet)
     assert row.address in error.value.message and "thrown away" in error.value.cure
     assert not [path.name for path in cached(row).parent.iterdir() if not path.name.endswith(".lock")]
@@ -354,6 +354,25 @@ def test_a_run_is_taken_by_its_folder(places):
     (places / "photos").mkdir()
     with pytest.raises(NotFound, match="no run.json in it"):
         weights.resolve("resnet18", str(places / "photos"))
+
+
+@pytest.mark.parametrize("note", ["5", "null", "{}", "[]", "text", '"text"'])
+def test_a_note_of_a_sum_that_is_none_is_written_anew(row, places, note):
+    put(cached(row))
+    weights.pull(row, notice=quiet)
+    (written,) = (places / "cache" / "weights").glob("*.sum")
+    before = written.read_text(encoding="utf-8")
+    written.write_text(note, encoding="utf-8")
+    assert weights.pull(row, notice=quiet) == cached(row) and written.read_text(encoding="utf-8") == before
+
+
+def test_names_that_are_too_long_are_names_of_nothing(row, monkeypatch):
+    with pytest.raises(NotFound, match="no such file or run"):
+        weights.resolve("resnet18", "x" * 5000)
+    monkeypatch.setenv("THALWEG_CACHE", "x" * 5000)
+    with pytest.raises(ResourceError, match="too long"):
+        weights.pull(row, notice=quiet)
+    assert all(row["where"] is None for row in weights.weights_list())
 
 
 def test_anything_else_is_not_found_and_the_nearest_is_suggested(places):
