@@ -23,7 +23,13 @@ TURNING = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *ran
 
 
 def prepare_streams() -> None:
-    """Makes every text printable: what a file or pipe gets is UTF-8, what a terminal cannot show is escaped."""
+    """Makes every text printable: what a file or pipe gets is UTF-8, what a terminal cannot show is escaped.
+
+    Python has None for a stream that was closed before it began: there, nothing is read and what is written is lost.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")

@@ -27,6 +27,7 @@ _SURROUNDINGS = {
     errno.EPERM: "Check who may read and write there, or write elsewhere with --out.",
     errno.EROFS: "This disk can only be read: write elsewhere with --out.",
     errno.EMFILE: "Too many files are open at once: raise the limit with `ulimit -n 4096`.",
+    errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EIO: "The disk or the terminal reported a fault.",
 }
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,31 @@ def test_predict_reads_standard_input_as_a_picture_or_a_list(run, digits):
     (one,), (other,) = objects(picture.stdout.decode()), objects(listed.stdout.decode())
     assert (one["source"], other["source"]) == ("-", str(whole))
     assert one["top"] == other["top"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell of POSIX")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_done_without(run, digits, closed):
+    words = shlex.join([sys.executable, "-m", "thalweg", "predict", str(run), str(next(digits.iterdir())), "--json"])
+    done = subprocess.run(["sh", "-c", f"{words} {closed}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(objects(done.stdout)) == (">&-" not in closed.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell of POSIX")
+def test_notices_never_become_results(run, digits, tmp_path):
+    (tmp_path / "bad.png").touch()
+    words = ["predict", str(run), str(next(digits.iterdir())), str(tmp_path / "bad.png"), "--json"]
+    command = shlex.join([sys.executable, "-m", "thalweg", *words])
+    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, text=True)
+    assert done.returncode == 3 and len(objects(done.stdout)) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell of POSIX")
+def test_a_closed_standard_input_is_an_empty_one(run):
+    words = shlex.join([sys.executable, "-m", "thalweg", "predict", str(run), "-"])
+    done = subprocess.run(["sh", "-c", f"{words} <&-"], capture_output=True, text=True)
+    assert done.returncode == 3 and "standard input is empty" in done.stderr
 
 
 def test_predict_saves_a_picture_of_the_answer_and_of_what_was_seen(run, digits, tmp_path, capsys):

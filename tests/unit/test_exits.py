@@ -68,8 +68,9 @@ def test_an_interrupt_where_nothing_is_saved_is_130(capsys):
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         OSError(errno.EROFS, "Read-only file system", "runs"),
         PermissionError(errno.EACCES, "Permission denied", "runs"),
+        OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300),
     ],
-    ids=["memory", "torch's memory", "full", "quota", "read-only", "rights"],
+    ids=["memory", "torch's memory", "full", "quota", "read-only", "rights", "long name"],
 )
 def test_what_the_machine_refuses_is_5_with_a_cure(error, capsys):
     assert exits.exit_code_of(failing(error)) == 5

@@ -24,8 +24,9 @@ from .table import TABLES, read_table, table_of
 
 
 def tell(message: str) -> None:
-    """Prints a notice where notices go."""
-    print(message, file=sys.stderr)
+    """Prints a notice where notices go. What a terminal would obey is escaped: names of files may hold it."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message)
+    print("".join(shown), file=sys.stderr)
 
 
 def read(
@@ -78,12 +79,12 @@ def find(
     if name in KNOWN:
         from .named import read_named  # brings the machinery of downloads, which paths do not need
 
-        if Path(source).exists():
+        if os.path.exists(source):
             notice(f"'{source}' is the data set of that name; for the folder here, say {os.curdir}{os.sep}{source}.")
         found = read_named(name, offline, notice)
         return brought(chosen(found, only.split(",")) if only else found, size, channels, resize)
     path = Path(source).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):
         raise NotFound(
             f"There is no data set '{source}': neither a file or folder nor a known name.",
             cure=did_you_mean(str(source), [*KNOWN, *_neighbours(path)]),
