@@ -5,19 +5,23 @@ what is negative is cut off (equation 2). Behind global average pooling and one 
 activation map of Zhou et al. 2016 (arXiv:1512.04150), up to a constant factor.
 
 Where the classifier is itself a convolution, as in SqueezeNet, the last maps are one per class, and only the target's
-own counts. The small map is stretched over the whole picture, which is off by a little where convolutions do not pad.
+own counts. Each value of the small map is drawn where its receptive field is centred (`places`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from .probe import ask, is_map, maps, picture, slope, undisturbed, watching
+from .places import centres, stretched
+from .probe import Seen, ask, is_map, maps, passive, picture, slope, undisturbed, watching
+
+#: maps whose proportions differ from the picture's by more than this factor are none: their channels come last
+SKEWED = 2
 
 
 class GradCam(NamedTuple):
@@ -55,11 +59,16 @@ def grad_cam(network: nn.Module, x_1CHW: Tensor, target: int, layer: nn.Module |
             answer_1 = ask(network, picture(x_1CHW), target)[:, target]
         if not held:
             raise OptionError(f"The layer '{name}' makes no maps.", cure="Give a convolution, or leave the layer out.")
+        (high, wide), (whole_high, whole_wide) = held[0].shape[2:], x_1CHW.shape[2:]
+        if not 1 / SKEWED <= high * whole_wide / (wide * whole_high) <= SKEWED:
+            raise OptionError(
+                f"The layer '{name}' makes no maps: {high} x {wide} of a picture of {whole_high} x {whole_wide}.",
+                cure="Use the method 'integrated-gradients', which works for every network.",
+            )
         weight_1C11 = slope(answer_1, held[0]).mean((2, 3), keepdim=True)
-        coarse_11hw = (weight_1C11 * held[0].detach()).sum(1, keepdim=True).relu().float()
-        heat_HW = F.interpolate(coarse_11hw, x_1CHW.shape[2:], mode="bilinear", align_corners=False)[0, 0]
-    heat_HW = heat_HW / heat_HW.max().clamp_min(1e-12)
-    return GradCam(heat_HW.cpu().numpy(), coarse_11hw[0, 0].cpu().numpy(), name)
+        coarse_hw = (weight_1C11 * held[0].detach()).sum(1)[0].relu().float().cpu().numpy()
+    heat_HW = stretched(coarse_hw, centres(network, x_1CHW, coarse_hw.shape), x_1CHW.shape[2:])
+    return GradCam(heat_HW / max(heat_HW.max(), 1e-12), coarse_hw, name)
 
 
 def last_maps(network: nn.Module, x_1CHW: Tensor) -> nn.Module:
@@ -73,4 +82,17 @@ def last_maps(network: nn.Module, x_1CHW: Tensor) -> nn.Module:
             "The network has no convolution that answers with maps, so Grad-CAM has nothing to show.",
             cure="Use the method 'integrated-gradients', which works for every network.",
         )
-    return seen[-1].layer
+    return (_not_of_one_pixel(network, x_1CHW, seen) or seen)[-1].layer
+
+
+def _not_of_one_pixel(network: nn.Module, x_1CHW: Tensor, seen: list[Seen]) -> list[Seen]:
+    """Those that are not inside a block that itself answers with one pixel: there they are a branch or a step of it."""
+    names, small = {layer: f"{name}." for name, layer in network.named_modules() if not passive(layer)}, []
+
+    def note(layer: nn.Module, _, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) == 1:
+            small.append(names[layer])
+
+    with undisturbed(network), watching(names, note), torch.no_grad():
+        network(picture(x_1CHW))
+    return [one for one in seen if not one.name.startswith(tuple(small))]
