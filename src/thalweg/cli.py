@@ -200,7 +200,9 @@ def predict(
 @app.command()
 def explain(
     run: RunName,
-    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="a picture file")],
+    picture: Annotated[
+        str, typer.Argument(metavar="PICTURE", help="a picture file, an address, or - for standard input")
+    ],
     target: Annotated[
         str | None,
         typer.Option("--class", metavar="NAME", help="the class that is asked about  [default: the likeliest]"),
@@ -220,9 +222,12 @@ def explain(
     thalweg explain squeezenet1_1 dog.jpg
     thalweg explain runs/a horse.jpg --class horse --methods grad-cam
     """
-    wanted = [name.strip() for name in methods.split(",")] if methods else None
+    from . import answers
+
+    wanted = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
+    asked = answers.from_stdin([picture], sys.stdin)
     api = facade()
-    found = api.explain(run, picture, target, wanted, weights, offline)
+    found = api.explain(run, asked, target, wanted, weights, offline)
     written = api.save_pictures(found.pictures(), save)
     for method, note in found.notes.items():
         say(f"{method}: {visible(note)}")

@@ -56,7 +56,12 @@ def seen(source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
 
 
 def probabilities(network: nn.Module, x_BCHW: Tensor, views: str = "one") -> Tensor:
-    """(B, K): softmax of the logits, averaged over views: the pictures, mirrored, moved a pixel up-left and down-right.
+    """(B, K): softmax of the logits, averaged over views."""
+    return averaged(network, x_BCHW, views).softmax(1)
+
+
+def averaged(network: nn.Module, x_BCHW: Tensor, views: str) -> Tensor:
+    """Logits (B, K), averaged over views: the pictures, mirrored, moved a pixel up-left and down-right.
 
     Moved pictures are continued by reflection, and those in place have half the weight (Jordan 2024, arXiv:2404.00498,
     section 3.6).
@@ -70,7 +75,19 @@ def probabilities(network: nn.Module, x_BCHW: Tensor, views: str = "one") -> Ten
         moved = [padded[:, :, y : y + height, x : x + width] for y, x in ((0, 0), (2, 2))]
         shifted_BK = sum(network(x).float() + network(x.flip(3)).float() for x in moved) / 4
         logits_BK = (logits_BK + shifted_BK) / 2
-    return logits_BK.softmax(1)
+    return logits_BK
+
+
+class Averaged(nn.Module):
+    """A network whose logits are averaged over views of each picture."""
+
+    def __init__(self, network: nn.Module, views: str):
+        super().__init__()
+        self.network, self.views = network, views
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Logits (B, K) of pictures (B, C, H, W)."""
+        return averaged(self.network, x_BCHW, self.views)
 
 
 def bytes_of(array: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from .errors import DataError, ModelFileError, NotFound, OptionError, ResourceEr
 from .predict import Prediction, Unreadable, check_finite, pictures
 from .predict import predict as answer
 from .run import RunFolder
-from .seeing import at_once
+from .seeing import Averaged, at_once
 
 if TYPE_CHECKING:
     from .explain.picture import Explanation
@@ -161,7 +161,11 @@ class Trained:
         classes = list(self.facts["classes"])
         if target is not None and target not in classes:
             raise NotFound.among("class", target, classes)
-        picture = next(pictures([source]))
+        found = list(islice(pictures(source), 2))
+        if len(found) != 1:
+            told = ", ".join(one.name for one in found) or "none"
+            raise DataError(f"One picture can be explained, here are more or none: {told}.", cure="Give one picture.")
+        (picture,) = found
         try:
             picture_HWC = self.task.example(picture.read(self.options.offline), self.facts)
         except (DataError, ResourceError) as error:
@@ -170,9 +174,10 @@ class Trained:
         check_finite(self.task.infer(self.network, {"image": asked}, self.facts).numpy(), picture.name)
         x_1CHW = self.task.prepared(picture_HWC[None], self.facts, torch.device("cpu"))
         black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))
-        return explain_picture(
-            self.network, x_1CHW, picture_HWC, classes, tuple(methods or METHODS), target, black_1CHW
-        )
+        views = self.facts.get("views", "one")
+        answering = Averaged(self.network, views) if views != "one" else None
+        methods = METHODS if methods is None else tuple(methods)
+        return explain_picture(self.network, x_1CHW, picture_HWC, classes, methods, target, black_1CHW, answering)
 
     def export(self, format: str = "onnx", out: Any = None) -> Export:
         """Writes the network with its preprocessing, and proves that it answers alike. Raises ExportError.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import safetensors.torch
 import torch
 from PIL import Image, ImageDraw
 
+from tests.servers import serving
 from thalweg import api, cli, inference, registry, trained
 from thalweg.data.dataset import Data, Split
 from thalweg.data.read import read
@@ -324,6 +327,34 @@ def test_a_drawn_digit_is_explained(seven, tmp_path, capsys):
     assert "Traceback" not in shown.err
 
 
+def test_what_is_explained_is_the_answer_that_is_predicted(tmp_path):
+    """cifar10-fast averages its answers over views of a picture."""
+    run, random = trained.load("cifar10-fast"), np.random.default_rng(0)
+    for image in random.integers(0, 256, (6, 40, 50, 3), np.uint8):
+        (answer,) = run.predict(image)
+        found = run.explain(image, methods=["occlusion"])
+        assert (found.label, found.probability) == (answer.label, pytest.approx(answer.top(1)[0][1], abs=1e-5))
+        assert [label for label, _ in found.answers] == [label for label, _ in answer.top(5)]
+
+
+def test_a_picture_to_explain_comes_from_wherever_one_to_predict_does(seven, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--methods", "occlusion", "--json", "--save", str(tmp_path / "out")]
+    with serving(seven.read_bytes(), monkeypatch) as server:
+        for source in (str(seven), "-", f"{server.url}/seven.png"):
+            stdin = io.TextIOWrapper(io.BytesIO(seven.read_bytes()), encoding="utf-8")
+            monkeypatch.setattr(sys, "stdin", stdin)
+            assert cli.run(["explain", "digits-lenet", source, *words]) == 0
+            assert json.loads(capsys.readouterr().out)["label"] == "7"
+    (tmp_path / "two").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "two" / name).write_bytes(seven.read_bytes())
+    for source in ("two", "two/*.png"):
+        assert cli.run(["explain", "digits-lenet", source]) == 3
+        shown = capsys.readouterr()
+        assert "two/a.png, two/b.png" in shown.err and "Give one picture." in shown.err
+
+
 def test_another_class_and_some_methods_can_be_asked_about(seven, tmp_path, capsys):
     words = ["explain", "digits-lenet", str(seven), "--class", "1", "--methods", "grad-cam, occlusion"]
     assert cli.run([*words, "--save", str(tmp_path / "out"), "--json"]) == 0
@@ -340,7 +371,8 @@ def test_another_class_and_some_methods_can_be_asked_about(seven, tmp_path, caps
     [
         (["--class", "seven"], 2, "no class named 'seven'"),
         (["--methods", "grad-cam,gradcam"], 2, "no method named 'gradcam'"),
-        (["--methods", ""], 0, "grad-cam"),
+        (["--methods", " ,"], 2, "grad-cam"),
+        (["--methods", ""], 2, "grad-cam"),
         (["--save", "{seven}/out"], 5, "out"),
         (["--weights", "imagenet"], 2, "digits-lenet"),
     ],

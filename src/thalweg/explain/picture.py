@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import NotFound, OptionError
+from ..errors import NonFinite, NotFound, OptionError
 from . import probe
 from .feature_maps import FeatureMaps, feature_maps
 from .grad_cam import grad_cam
 from .integrated_gradients import integrated_gradients
 from .occlusion import occlusion
 
+#: said of maps where the answer is more than the network's to the picture as it is
+PLAIN = "Maps are of the picture as it is; the answer is averaged over views of it."
 #: integrated gradients that miss what they should add up to by more than this share of it get a note
 GAP = 0.05
 
@@ -41,9 +43,9 @@ class Heat(NamedTuple):
 class Explanation:
     """What a network looked at when it answered, or would have to answer, `label`.
 
-    `target` is the number of that class, `answers` are the five likeliest classes with their probabilities; `heats` the
-    maps by method; `layers` the feature maps, `filters` the weights (O, C, h, w) of the first layer; `notes` say, by
-    method, why it is missing or not to be trusted.
+    `target` is the number of that class, `answers` are the five likeliest classes with their probabilities, and that
+    one where it is not among them; `heats` are the maps by method; `layers` the feature maps, `filters` the weights
+    (O, C, h, w) of the first layer; `notes` say, by method, why it is missing or not to be trusted.
     """
 
     target: int
@@ -74,7 +76,7 @@ class Explanation:
         """The picture, what each method says of it, and the likeliest answers, side by side."""
         from ..draw.attention import Panel, looked_at
 
-        panels = [Panel(heat.title, heat.heat_HW, heat.caption) for heat in self.heats.values()]
+        panels = [Panel(heat.title, heat.heat_HW, heat.note or heat.caption) for heat in self.heats.values()]
         return looked_at(self.picture_HWC, panels, self.answers, self.label)
 
     def pictures(self) -> dict[str, Image.Image]:
@@ -110,7 +112,8 @@ def _integrated_gradients(network: nn.Module, x_1CHW: Tensor, target: int, black
 def _occlusion(network: nn.Module, x_1CHW: Tensor, target: int, black_1CHW: Tensor | None) -> Heat:
     drop_HW, drop_RS, patch, stride = occlusion(network, x_1CHW, target)
     numbers = {"patch": patch, "stride": stride, "largest": float(drop_RS.max()), "map": drop_RS.tolist()}
-    caption = f"covering {patch} x {patch} pixels takes up to {drop_RS.max():.3f} off the probability"
+    least, most = 0 - float(drop_RS.max()), 0 - float(drop_RS.min())
+    caption = f"covering {patch} x {patch} pixels changes the probability by {least:+.2g} to {most:+.2g}"
     return Heat("Occlusion", caption, drop_HW, numbers)
 
 
@@ -126,18 +129,25 @@ def explain_picture(
     methods: Sequence[str] = METHODS,
     target: int | str | None = None,
     black_1CHW: Tensor | None = None,
+    answering: nn.Module | None = None,
 ) -> Explanation:
     """Explains the answer to the picture `x_1CHW`, as the network reads it; `picture_HWC` is the same as uint8.
 
     `target` is the class in question, by number or name (default: the likeliest). `black_1CHW` is a black picture as
-    the network reads it, at which integrated gradients begin (default: zeros, the mean colour). A method that the
-    network is not capable of is left out and the reason noted. Raises NotFound for an unknown method or class,
-    OptionError for a picture or names that do not fit.
+    the network reads it, at which integrated gradients begin (default: zeros, the mean colour). `answering` is what
+    gives the logits where the network alone does not, but an average over views: all but maps of layers are of that.
+
+    A method that the network is not capable of is left out and the reason noted. Raises NotFound for an unknown method
+    or class, OptionError for no method, and for a picture or names that do not fit, NonFinite for an answer that is no
+    number.
     """
+    if not methods:
+        raise OptionError("There is no method among those to be used.", cure=f"Give some of {', '.join(METHODS)}.")
     for method in methods:
         if method not in METHODS:
             raise NotFound.among("method", method, METHODS)
-    probability_K = _probabilities(network, x_1CHW)
+    answering = answering or network
+    probability_K = _probabilities(answering, x_1CHW)
     number = _number(target, classes, probability_K)
     if picture_HWC.shape[:2] != x_1CHW.shape[2:]:
         raise OptionError(
@@ -146,27 +156,34 @@ def explain_picture(
         )
     heats, layers, filters, notes = {}, [], None, {}
     for method in methods:
+        of_layers = method in ("grad-cam", "feature-maps")
+        notes[method] = PLAIN if of_layers and answering is not network else ""
         try:
             if method == "feature-maps":
                 filters = first_filters(network, x_1CHW)
                 layers = feature_maps(network, x_1CHW)
             else:
-                heats[method] = heat = _HEATS[method](network, x_1CHW, number, black_1CHW)
-                notes |= {method: heat.note} if heat.note else {}
+                heats[method] = _HEATS[method](network if of_layers else answering, x_1CHW, number, black_1CHW)
+                notes[method] = f"{heats[method].note} {notes[method]}".strip()
         except OptionError as error:
-            notes[method] = str(error)
-    best = np.argsort(-probability_K, kind="stable")[:5]
+            notes[method] = error.message
     return Explanation(
         target=number,
         label=classes[number],
         probability=float(probability_K[number]),
-        answers=[(classes[k], float(probability_K[k])) for k in best],
+        answers=[(classes[k], float(probability_K[k])) for k in _shown(probability_K, number)],
         picture_HWC=picture_HWC,
         heats=heats,
         layers=layers,
         filters=filters,
-        notes=notes,
+        notes={method: note for method, note in notes.items() if note},
     )
+
+
+def _shown(probability_K: np.ndarray, number: int) -> list[int]:
+    """The five likeliest classes, and the one in question."""
+    best = np.argsort(-probability_K, kind="stable")[:5].tolist()
+    return best if number in best else [*best, number]
 
 
 def first_filters(network: nn.Module, x_1CHW: Tensor) -> np.ndarray | None:
@@ -193,7 +210,10 @@ def _smoothed(heat_HW: np.ndarray) -> np.ndarray:
 
 def _probabilities(network: nn.Module, x_1CHW: Tensor) -> np.ndarray:
     with probe.undisturbed(network), torch.no_grad():
-        return probe.ask(network, probe.picture(x_1CHW), 0)[0].float().softmax(0).cpu().numpy()
+        probability_K = probe.ask(network, probe.picture(x_1CHW), 0)[0].float().softmax(0).cpu().numpy()
+    if not np.isfinite(probability_K).all():
+        raise NonFinite("The network's answer is not a number.", cure="Give finite weights.")
+    return probability_K
 
 
 def _number(target: int | str | None, classes: Sequence[str], probability_K: np.ndarray) -> int:

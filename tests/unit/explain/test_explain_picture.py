@@ -1,6 +1,7 @@
 """One picture, every method: what comes out, what is left out and why, and that a dog is found where it sits."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from thalweg import load, registry
-from thalweg.errors import NotFound, OptionError
+from thalweg.draw import attention
+from thalweg.errors import NonFinite, NotFound, OptionError
 from thalweg.explain.integrated_gradients import integrated_gradients
 from thalweg.explain.occlusion import occlusion
-from thalweg.explain.picture import METHODS, Explanation, explain_picture, first_filters
+from thalweg.explain.picture import METHODS, PLAIN, Explanation, explain_picture, first_filters
+from thalweg.seeing import Averaged, probabilities
 
 DIGITS = [str(d) for d in range(10)]
 
@@ -66,7 +69,7 @@ def test_what_a_network_is_not_capable_of_is_left_out_with_the_reason():
     found = explained("digits-mlp")
     assert tuple(found.heats) == ("integrated-gradients", "occlusion")
     assert set(found.notes) == {"grad-cam", "feature-maps"}
-    assert "integrated-gradients" in found.notes["grad-cam"]
+    assert found.notes["grad-cam"].endswith("so Grad-CAM has nothing to show.")
     assert found.filters.shape == (128, 1, 28, 28)
     assert set(found.pictures()) == {"looked-at", "filters"}
 
@@ -82,6 +85,69 @@ def test_an_integral_that_does_not_add_up_is_noted():
     x, picture_HWC = torch.ones(1, 1, 8, 8), np.zeros((8, 8, 1), np.uint8)
     found = explain_picture(Cliff(), x, picture_HWC, ["low", "high"], black_1CHW=-x)
     assert found.notes["integrated-gradients"] == "The pixels add up to 2, not to the 102 that they should."
+
+
+def test_what_is_not_to_be_trusted_is_said_on_the_picture(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    with torch.no_grad():
+        network[0].weight.fill_(1)
+        network[4].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+    ones = torch.ones(1, 1, 6, 6), np.ones((6, 6, 1), np.uint8), ["for", "against"]
+    found = explain_picture(network, *ones, ("grad-cam", "occlusion"), target="against")
+    assert found.notes == {"grad-cam": "Nothing in the last maps speaks for this class."}
+    drawn = []
+    monkeypatch.setattr(attention, "looked_at", lambda _, panels, *more: drawn.extend(panels))
+    found.draw()
+    assert [panel.caption for panel in drawn] == [found.notes["grad-cam"], found.heats["occlusion"].caption]
+
+
+def test_what_covering_changes_is_said_with_its_sign():
+    """The mean of one channel against nothing: to cover what is bright lowers the one, what is dark raises it."""
+
+    class Mean(nn.Module):
+        def forward(self, x_BCHW):
+            return torch.stack([4 * x_BCHW.mean((1, 2, 3)), torch.zeros(len(x_BCHW))], 1)
+
+    x = torch.cat([torch.ones(1, 1, 12, 6), -torch.ones(1, 1, 12, 6)], 3)
+    found = explain_picture(Mean(), x, np.zeros((12, 12, 1), np.uint8), ["a", "b"], ("occlusion",), "a")
+    share = 4 / 144  # of a square of 2 x 2 pixels
+    fall = 1 / 2 - 1 / (1 + np.exp(4 * share))
+    told = f"covering 2 x 2 pixels changes the probability by {-fall:+.2g} to {fall:+.2g}"
+    assert found.heats["occlusion"].caption == told
+
+
+def test_a_class_that_is_not_among_the_likeliest_is_shown_after_them():
+    with torch.no_grad():
+        least = explained(target=int(load("digits-lenet").network(one()[0]).argmin()))
+    assert len(least.answers) == 6 and least.answers[5] == (least.label, least.probability)
+    assert least.answers[:5] == explained().answers and len(explained(target="1").answers) == 5
+
+
+def test_the_answer_is_that_of_the_average_over_views_where_one_is_taken():
+    """Target, probabilities, covering and the integral are those of the mean; maps say that they are not."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 100, 3)).eval()
+    x, picture_HWC = torch.randn(1, 3, 12, 12), np.zeros((12, 12, 3), np.uint8)
+    answering = Averaged(network, "shifted")
+    found = explain_picture(network, x, picture_HWC, ["a", "b", "c"], answering=answering)
+    with torch.no_grad():
+        expected_K = probabilities(network, x, "shifted")[0].numpy()
+        drop_HW = occlusion(answering, x, found.target).drop_HW
+        change = float((answering(x) - answering(torch.zeros_like(x)))[0, found.target])
+    assert found.target == expected_K.argmax() and found.probability == pytest.approx(expected_K.max(), abs=1e-6)
+    np.testing.assert_allclose(found.heats["occlusion"].heat_HW, drop_HW, atol=1e-6)
+    assert found.json()["methods"]["integrated-gradients"]["change"] == pytest.approx(change, abs=1e-4)
+    assert found.notes["grad-cam"] == found.notes["feature-maps"] == PLAIN and len(found.notes) == 2
+    assert [layer.name for layer in found.layers] == ["1"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_without_a_warning(value):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+    nn.init.constant_(network[2].bias, value)
+    with warnings.catch_warnings(), pytest.raises(NonFinite, match="not a number"):
+        warnings.simplefilter("error")
+        explain_picture(network, *one(), DIGITS)
 
 
 def test_the_numbers_are_json():
@@ -125,6 +191,7 @@ def test_the_first_filters_are_those_of_pixels():
     ("wrong", "error", "words"),
     [
         ({"methods": ("grad_cam",)}, NotFound, "no method named 'grad_cam'.*\n.*'grad-cam'"),
+        ({"methods": ()}, OptionError, "no method among those to be used.\n  Give some of grad-cam"),
         ({"target": "one"}, NotFound, "no class named 'one'"),
         ({"target": 10}, OptionError, "no class number 10.\n  Give 0 to 9"),
         ({"classes": DIGITS[:9]}, OptionError, "9 names for a network of 10 classes"),
