@@ -28,6 +28,8 @@ _SURROUNDINGS = {
     errno.EROFS: "This disk can only be read: write elsewhere with --out.",
     errno.EMFILE: "Too many files are open at once: raise the limit with `ulimit -n 4096`.",
     errno.ENAMETOOLONG: "Give a shorter name.",
+    errno.EEXIST: "A file stands where a folder is needed: write elsewhere.",
+    errno.ENOTDIR: "A file stands where a folder is needed: write elsewhere.",
     errno.EIO: "The disk or the terminal reported a fault.",
 }
 

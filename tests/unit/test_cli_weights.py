@@ -119,7 +119,7 @@ def test_every_failure_has_its_exit_code_and_nothing_on_standard_output(row, ser
     assert code == 5 and "404" in told
     server.content = b"other" * 1000
     code, told = ends("pull", "resnet50", "imagenet-v2")
-    assert code == 3 and "sha256" in told
+    assert code == 4 and "sha256" in told
     path = weights.where(row)
     path.write_bytes(b"put here by hand")
     code, told = ends("pull", "resnet50", "imagenet-v2")

@@ -69,8 +69,10 @@ def test_an_interrupt_where_nothing_is_saved_is_130(capsys):
         OSError(errno.EROFS, "Read-only file system", "runs"),
         PermissionError(errno.EACCES, "Permission denied", "runs"),
         OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300),
+        FileExistsError(errno.EEXIST, "File exists", "runs"),
+        NotADirectoryError(errno.ENOTDIR, "Not a directory", "runs/a"),
     ],
-    ids=["memory", "torch's memory", "full", "quota", "read-only", "rights", "long name"],
+    ids=["memory", "torch's memory", "full", "quota", "read-only", "rights", "long name", "a file", "below a file"],
 )
 def test_what_the_machine_refuses_is_5_with_a_cure(error, capsys):
     assert exits.exit_code_of(failing(error)) == 5
