@@ -6,9 +6,13 @@ Neither is needed for anything else, and neither is imported unless a name says 
 from __future__ import annotations
 
 import importlib
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import NotFound, OptionError, ResourceError
@@ -37,7 +41,9 @@ class Elsewhere(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits (B, K) of pictures (B, C, H, W)."""
-        return self.head(self.features(x_BCHW))
+        features = self.features(x_BCHW)
+        # in training, some give the answers of auxiliary classifiers as well
+        return self.head(features[0] if isinstance(features, tuple) else features)
 
 
 def names(model: str) -> tuple[str, str] | None:
@@ -62,42 +68,106 @@ def package(model: str) -> ModuleType:
 def find(model: str) -> ModuleType:
     """The package that has the network 'timm:NAME' or 'torchvision:NAME'. Raises NotFound and what `package` raises."""
     (wanted, name), found = names(model), package(model)
-    known = found.list_models()
-    if name not in known:
+    known = found.list_models() if wanted == "timm" else found.list_models(module=found)  # no detectors
+    if name not in known and not (wanted == "timm" and found.is_model(name)):  # "resnet18.a1_in1k" is in no list
         raise NotFound.among(f"model of {wanted}", name, known)
     return found
 
 
-def build(model: str, channels: int, classes: int, size: int = 224, pretrained: bool = False, **more: Any) -> nn.Module:
-    """The network 'timm:NAME' or 'torchvision:NAME'; `pretrained` has that package fetch its weights.
+def build(
+    model: str,
+    channels: int,
+    classes: int,
+    size: int = 224,
+    pretrained: bool = False,
+    offline: bool = False,
+    **more: Any,
+) -> nn.Module:
+    """The network 'timm:NAME' or 'torchvision:NAME'; `pretrained` has that package fetch its weights if need be.
 
-    Raises NotFound for a name that the package does not have, ResourceError where it is not installed, OptionError for
-    what it cannot build.
+    Raises NotFound for a name that the package does not have, ResourceError where it is not installed or cannot fetch,
+    with `offline` because it must not, and OptionError for what it cannot build, or cannot ask about such pictures.
     """
     (wanted, name), found = names(model), find(model)
+    if wanted == "torchvision" and channels != 3:
+        raise OptionError(f"{model} reads colour pictures only.", cure="Give pictures with colours.")
+
+    def made(**given: Any) -> nn.Module:
+        with nullcontext() if not (pretrained and offline) else without_network():
+            if wanted == "timm":
+                network = found.create_model(name, pretrained=pretrained, in_chans=channels, **given)
+            else:
+                network = found.get_model(name, weights="DEFAULT" if pretrained else None, **given)
+        return tried(Elsewhere(network, classes, model), (2, channels, size, size), classes)
+
     try:
-        if wanted == "timm":
-            network = found.create_model(name, pretrained=pretrained, in_chans=channels, **more)
-        elif channels == 3:
-            network = found.get_model(name, weights="DEFAULT" if pretrained else None, **more)
-        else:
-            raise OptionError(f"{model} reads colour pictures only.", cure="Give pictures with colours.")
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise OptionError(f"{model} cannot be built: {str(error).partition(chr(10))[0]}.") from error
-    return Elsewhere(network, classes, model)
+        try:
+            return made(**more)
+        except (AssertionError, RuntimeError):
+            if wanted != "timm" or "img_size" in more:
+                raise
+            return made(img_size=size, **more)  # transformers are built for pictures of one size
+    except OptionError:
+        raise
+    except OSError as error:
+        raise ResourceError(
+            f"The weights of {model} are not here and could not be fetched: {first_line(error)}.",
+            cure=f"Allow the network once: {wanted} keeps what it fetched.",
+        ) from error
+    except Exception as error:  # another package's network may raise anything
+        told = f"{model} cannot be built for pictures of {size} x {size}: {first_line(error)}."
+        raise OptionError(told, cure="Give another --size or --model.") from error
 
 
-def form(model: str) -> dict[str, Any]:
-    """What the pretrained weights of that package ask of pictures. Raises ResourceError."""
-    found = {"size": [224, 224], "resize": 256, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+@contextmanager
+def without_network() -> Iterator[None]:
+    """Within it no address is found, so that a package uses what it has kept, or fails."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("the network may not be used")
+
+    before, socket.getaddrinfo = socket.getaddrinfo, refuse
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = before
+
+
+def tried(network: nn.Module, shape: tuple[int, int, int, int], classes: int) -> nn.Module:
+    """`network`, if it gives (B, K) to pictures of that shape, both evaluating and training. Raises ValueError."""
+    kept = [value.clone() for value in network.buffers()]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for training in (False, True):
+            answer = network.train(training)(torch.zeros(shape))
+            if not isinstance(answer, Tensor) or answer.shape != (shape[0], classes):
+                told = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+                raise ValueError(f"it answers with {told}, not with {(shape[0], classes)}")
+        for value, before in zip(network.buffers(), kept, strict=True):
+            value.copy_(before)  # statistics of batches
+    return network
+
+
+def form(model: str, notice: Callable[[str], None]) -> dict[str, Any]:
+    """What the pretrained weights of that package ask of pictures. Raises ResourceError, NotFound without weights."""
     (wanted, name), known = names(model), find(model)
     if wanted == "timm":
         told = known.get_pretrained_cfg(name)
-        size = told.input_size[-1]
-        found = {
-            "size": [size, size],
-            "resize": round(size / told.crop_pct),
-            "mean": list(told.mean),
-            "std": list(told.std),
-        }
-    return {"channels": 3, "ink": False, **found}
+        if told is not None:
+            size = told.input_size[-1]
+            resize, mean, std, way = round(size / told.crop_pct), told.mean, told.std, told.interpolation
+    else:
+        told = getattr(known.get_model_weights(name), "DEFAULT", None)
+        if told is not None:
+            asked = told.transforms()
+            (size,), (resize,), way = asked.crop_size, asked.resize_size, asked.interpolation.value
+            mean, std = asked.mean, asked.std
+    if told is None:
+        raise NotFound(f"{wanted} has no weights for {name}.", cure="Leave --weights out.")
+    if way != "bilinear":
+        notice(f"{model} was trained on pictures resized by the {way} filter; here they are by the bilinear one.")
+    return {"channels": 3, "ink": False, "size": [size] * 2, "resize": resize, "mean": list(mean), "std": list(std)}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from . import elsewhere, foreign, weights
 from .errors import DataError, ModelFileError, OptionError
+from .fetch import is_offline
 from .options import Options
 from .published import PUBLISHED
 from .registry import find_model
@@ -128,7 +129,7 @@ def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -
     """
     if elsewhere.names(model) and named == "imagenet":
         notice(f"{model}: the weights are those that {model.partition(':')[0]} fetches by that name.")
-        form, building = elsewhere.form(model), {"pretrained": True}
+        form, building = elsewhere.form(model, notice), {"pretrained": True, "offline": offline or is_offline()}
         return Start(model, {}, Path(model), form, classes=weights.classes(), building=building)
     path, row = weights.resolve(model, named, offline, notice)
     if path.is_dir():

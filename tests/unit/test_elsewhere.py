@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -62,7 +64,47 @@ class Normalised(Toy):
         self.last = nn.BatchNorm1d(1000)
 
 
+class Auxiliary(Toy):
+    """Gives more than logits while it trains, as GoogLeNet does."""
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
+        return (super().forward(x), None) if self.training else super().forward(x)
+
+
+class TwoHeaded(Toy):
+    """The mean of two heads, of which one would be taken out."""
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.other = nn.Linear(8, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.body(self.stem(x)).relu().mean((2, 3))
+        return self.top["classifier"](seen) + self.other(seen)
+
+
+class OfOneSize(Toy):
+    """Reads pictures of the size that it was built for, as transformers do."""
+
+    def __init__(self, img_size: int = 40, **given):
+        super().__init__(**given)
+        self.img_size = img_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2] == self.img_size, f"Input height ({x.shape[2]}) doesn't match model ({self.img_size})."
+        return super().forward(x)
+
+
+class Deep(Toy):
+    """Makes pictures so small that those of 20 pixels are nothing in the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.max_pool2d(x, 8))
+
+
 NETWORKS = {"toy": Toy, "convolutional": Convolutional, "normalised": Normalised, "thin": nn.ReLU}
+NETWORKS |= {"auxiliary": Auxiliary, "twoheaded": TwoHeaded, "ofonesize": OfOneSize, "deep": Deep, "toy.a1": Toy}
+DETECTORS = ["fasterrcnn"]
 
 
 def learned(kind: type[nn.Module], pretrained: bool, given: dict) -> nn.Module:
@@ -90,8 +132,16 @@ def calls(tmp_path, monkeypatch) -> list[tuple[str, bool]]:
 
     timm, torchvision, models = ModuleType("timm"), ModuleType("torchvision"), ModuleType("torchvision.models")
     shape = SimpleNamespace(input_size=(3, 20, 20), crop_pct=0.8, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    timm.list_models = models.list_models = lambda: list(NETWORKS)
-    timm.create_model, timm.get_pretrained_cfg, models.get_model = create_model, lambda name: shape, get_model
+    shape.interpolation = "bicubic"
+    asked = SimpleNamespace(crop_size=[20], resize_size=[23], mean=[0.2, 0.3, 0.4], std=[0.5, 0.6, 0.7])
+    asked.interpolation = SimpleNamespace(value="bilinear")
+    usual = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: asked))
+    timm.list_models = lambda: [name for name in NETWORKS if "." not in name]
+    timm.is_model = lambda name: name in NETWORKS
+    models.list_models = lambda module=None: list(NETWORKS) + (DETECTORS if module is None else [])
+    models.get_model_weights = lambda name: usual if name != "deep" else SimpleNamespace()
+    timm.create_model, models.get_model = create_model, get_model
+    timm.get_pretrained_cfg = lambda name: shape if name != "deep" else None
     torchvision.models = models
     for name, module in {"timm": timm, "torchvision": torchvision, "torchvision.models": models}.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -227,6 +277,80 @@ def test_a_file_of_its_weights_can_be_given(tmp_path):
     training.session.folder.release()
 
 
+@pytest.mark.parametrize(("model", "form"), [("timm:toy", (25, 0.1, 0.4)), ("torchvision:toy", (23, 0.2, 0.5))])
+def test_pictures_are_resized_as_the_weights_of_that_very_network_ask(model, form):
+    told: list[str] = []
+    found = elsewhere.form(model, told.append)
+    assert found["size"] == [20, 20] and (found["resize"], found["mean"][0], found["std"][0]) == form
+    assert [line for line in told if "bicubic" in line] == told and len(told) == (model == "timm:toy")
+
+
+def test_names_with_a_tag_are_names_though_no_list_has_them():
+    assert elsewhere.build("timm:toy.a1", channels=3, classes=4, size=20)
+    with pytest.raises(NotFound, match="no model of torchvision named 'fasterrcnn'"):
+        elsewhere.find("torchvision:fasterrcnn")
+
+
+def test_a_network_that_gives_more_while_training_is_trained(tmp_path):
+    run = train(tmp_path / "a", model="torchvision:auxiliary")
+    assert run.evaluate(COLOUR)["metrics"]["examples"] == len(COLOUR.test)
+
+
+def test_a_transformer_is_built_for_the_size_of_the_pictures():
+    assert elsewhere.build("timm:ofonesize", channels=3, classes=4, size=20).features.img_size == 20
+    assert elsewhere.build("timm:ofonesize", channels=3, classes=4, size=40).features.img_size == 40
+    with pytest.raises(OptionError, match="doesn't match"):
+        elsewhere.build("timm:ofonesize", channels=3, classes=4, size=20, img_size=33)
+    with pytest.raises(OptionError, match="doesn't match"):
+        elsewhere.build("torchvision:ofonesize", channels=3, classes=4, size=20)
+
+
+def test_trying_a_network_leaves_no_trace():
+    torch.manual_seed(3)
+    network, following = elsewhere.build("timm:toy", channels=3, classes=4, size=20), torch.rand(1)
+    assert network.training and network.features.stem[1].num_batches_tracked == 0
+    assert torch.equal(network.features.stem[1].running_mean, torch.zeros(6))
+    torch.manual_seed(3)
+    elsewhere.Elsewhere(Toy(), 4, "timm:toy")
+    assert torch.equal(following, torch.rand(1))
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+@pytest.mark.parametrize("way", ["--offline", "THALWEG_OFFLINE"])
+def test_offline_nothing_is_looked_up_and_what_is_kept_is_used(tmp_path, monkeypatch, capsys, package, way):
+    """A package that finds its file asks nobody; one that does not is refused an address."""
+    kept, made = [], NETWORKS["toy"]
+
+    def fetching(**given):
+        if not kept:
+            socket.create_connection(("localhost", 1))
+        return made(**given)
+
+    monkeypatch.setitem(NETWORKS, "toy", fetching)
+    monkeypatch.delenv("THALWEG_OFFLINE", raising=False)
+    if way != "--offline":
+        monkeypatch.setenv(way, "1")
+    Image.fromarray(COLOUR.test.images[0]).save(tmp_path / "a.png")
+    words = ["predict", f"{package}:toy", str(tmp_path / "a.png"), *(["--offline"] if way == "--offline" else [])]
+    assert cli.run(words) == 5
+    shown = capsys.readouterr()
+    assert "could not be fetched: the network may not be used" in shown.err and "Allow the network once" in shown.err
+    kept.append("weights")
+    assert cli.run(words) == 0
+    assert socket.getaddrinfo("localhost", 1)
+
+
+def test_weights_that_cannot_be_fetched_end_with_5(tmp_path, monkeypatch, capsys):
+    def fails(**_):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setitem(NETWORKS, "toy", fails)
+    monkeypatch.delenv("THALWEG_OFFLINE", raising=False)
+    Image.fromarray(COLOUR.test.images[0]).save(tmp_path / "a.png")
+    assert cli.run(["predict", "torchvision:toy", str(tmp_path / "a.png")]) == 5
+    assert "Name or service not known" in capsys.readouterr().err
+
+
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +391,22 @@ def test_a_name_that_the_package_does_not_have_is_refused_with_the_nearest(tmp_p
         train(tmp_path / "a", model="keras:toy")
 
 
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_weights_that_a_package_does_not_have_are_not_asked_for(package):
+    with pytest.raises(NotFound, match=f"{package} has no weights for deep"):
+        elsewhere.form(f"{package}:deep", pytest.fail)
+
+
+@pytest.mark.parametrize("name", ["deep", "twoheaded"])
+def test_a_network_that_cannot_answer_such_pictures_is_refused_before_it_is_trained(tmp_path, name):
+    for package in ("timm", "torchvision"):
+        with pytest.raises(OptionError, match=f"{package}:{name} cannot be built for pictures of 20 x 20"):
+            train(tmp_path / "a", model=f"{package}:{name}")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(ValueError, match=r"answers with \(2, 3\), not with \(2, 4\)"):
+        elsewhere.tried(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), (2, 3, 1, 1), 4)
+
+
 @pytest.mark.parametrize("name", ["convolutional", "normalised", "thin"])
 def test_a_network_that_does_not_end_in_a_linear_layer_is_refused(tmp_path, name):
     with pytest.raises(OptionError, match="does not end in a linear layer|cannot be built"):
@@ -277,7 +417,7 @@ def test_a_network_that_does_not_end_in_a_linear_layer_is_refused(tmp_path, name
 
 
 def test_arguments_and_pictures_that_the_package_cannot_use_are_refused(tmp_path):
-    with pytest.raises(OptionError, match="timm:toy cannot be built: .*'depth'"):
+    with pytest.raises(OptionError, match="timm:toy cannot be built .*'depth'"):
         train(tmp_path / "a", model="timm:toy", arguments={"depth": 3})
     with pytest.raises(OptionError, match="torchvision:toy reads colour pictures only"):
         train(tmp_path / "a", GREY, model="torchvision:toy")
