@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -68,8 +69,11 @@ def package(model: str) -> ModuleType:
 def find(model: str) -> ModuleType:
     """The package that has the network 'timm:NAME' or 'torchvision:NAME'. Raises NotFound and what `package` raises."""
     (wanted, name), found = names(model), package(model)
-    known = found.list_models() if wanted == "timm" else found.list_models(module=found)  # no detectors
-    if name not in known and not (wanted == "timm" and found.is_model(name)):  # "resnet18.a1_in1k" is in no list
+    if wanted == "timm":
+        known = [*found.list_models(), *found.list_pretrained()]  # the latter with their tags: resnet18.a1_in1k
+    else:
+        known = found.list_models(module=found)  # no detectors
+    if name not in known:
         raise NotFound.among(f"model of {wanted}", name, known)
     return found
 
@@ -131,11 +135,14 @@ def without_network() -> Iterator[None]:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("the network may not be used")
 
-    before, socket.getaddrinfo = socket.getaddrinfo, refuse
+    hub = sys.modules.get("huggingface_hub.constants", SimpleNamespace(HF_HUB_OFFLINE=True))
+    before = socket.getaddrinfo, hub.HF_HUB_OFFLINE
+    # timm's hub is told so, because it would try again for most of a minute
+    socket.getaddrinfo, hub.HF_HUB_OFFLINE = refuse, True
     try:
         yield
     finally:
-        socket.getaddrinfo = before
+        socket.getaddrinfo, hub.HF_HUB_OFFLINE = before
 
 
 def tried(network: nn.Module, shape: tuple[int, int, int, int], classes: int) -> nn.Module:

@@ -137,7 +137,7 @@ def calls(tmp_path, monkeypatch) -> list[tuple[str, bool]]:
     asked.interpolation = SimpleNamespace(value="bilinear")
     usual = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: asked))
     timm.list_models = lambda: [name for name in NETWORKS if "." not in name]
-    timm.is_model = lambda name: name in NETWORKS
+    timm.list_pretrained = lambda: [name for name in NETWORKS if "." in name]
     models.list_models = lambda module=None: list(NETWORKS) + (DETECTORS if module is None else [])
     models.get_model_weights = lambda name: usual if name != "deep" else SimpleNamespace()
     timm.create_model, models.get_model = create_model, get_model
@@ -287,8 +287,9 @@ def test_pictures_are_resized_as_the_weights_of_that_very_network_ask(model, for
 
 def test_names_with_a_tag_are_names_though_no_list_has_them():
     assert elsewhere.build("timm:toy.a1", channels=3, classes=4, size=20)
-    with pytest.raises(NotFound, match="no model of torchvision named 'fasterrcnn'"):
-        elsewhere.find("torchvision:fasterrcnn")
+    for package, name in (("torchvision", "fasterrcnn"), ("timm", "toy.a2")):
+        with pytest.raises(NotFound, match=f"no model of {package} named '{name}'"):
+            elsewhere.find(f"{package}:{name}")
 
 
 def test_a_network_that_gives_more_while_training_is_trained(tmp_path):
