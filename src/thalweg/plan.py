@@ -94,6 +94,11 @@ def has_amx() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
 
 
+def recordable(wanted: bool, device: torch.device) -> bool:
+    """Whether the update can be recorded as is wanted: on CUDA, by one process."""
+    return wanted and device.type == "cuda" and ranks.count() == 1
+
+
 def usual_batch(examples: int, pixels: int = 0) -> int:
     """A power of two from 16 to 128 that gives a small training set some 40 updates per epoch.
 
@@ -175,7 +180,7 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
         report=max(1, min(50, stream.steps_per_epoch // 4)),
         precision=precision,
         compile=options.compile,
-        graph=options.graph and stream.device.type == "cuda" and ranks.count() == 1,
+        graph=options.graph and recordable(options.graph, stream.device),
         seed=options.seed,
         trained_parts=(options.unfreeze or 0) if frozen else None,
         unfreeze_every=max(1, round(options.gradual * stream.steps_per_epoch)) if options.gradual else 0,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from . import features, leave
+from . import features, leave, signals
 from . import plan as planning
 from .data.dataset import Data
-from .errors import DataError, ModelFileError, NonFinite, Stopped
+from .errors import ModelFileError, NonFinite, OptionError, ResourceError, Stopped
 from .objectives.base import Batch, Objective
 from .options import Options
 from .plan import Plan
@@ -24,6 +23,9 @@ from .starting import Start
 from .tasks.base import Task
 from .train import checkpoint, ranks
 from .train.trainer import Report, Trainer
+
+#: seconds that saving may take after every validation, however short the epochs are
+SOON = 0.5
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Session:
             **task.facts(data), **(start.facts(data.shape[0], data.shape[2]) if start else {}), "views": options.views,
         }  # fmt: skip
         self.device = planning.choose_device(options)
-        self.standing, self.finishing = Standing(), False
+        self.standing, self.finishing, self.saved, self.saving = Standing(), False, self.begun, 0.0
         self._prepare()
 
     def _prepare(self) -> None:
@@ -94,9 +96,10 @@ class Session:
         }  # fmt: skip
         network = entry(**{**self.arguments, **(self.start.building if self.start else {})})
         network = network.to(self.device, memory_format=torch.channels_last)
+        classes = self.facts.get("classes", ())
         if self.start:
-            self.content["start"] = {"weights": self.options.weights, **self.start.load(network, self.notice)}
-        elif "plan" not in self.content:
+            self.content["start"] = {"weights": self.options.weights, **self.start.load(network, classes, self.notice)}
+        elif not self.folder.begun:
             self.task.initialise(network, self.data, self.facts, self.device)
         self.parameters = sum(w.numel() for w in network.parameters())
         objective = self.task.objective(network, self.facts, self.options).to(self.device)
@@ -116,7 +119,13 @@ class Session:
         if saved:
             objective.load_state_dict(saved[1]["trainer"]["objective"])
         options, device = self.options, self.device
-        return features.computed(self.task, objective.network, self.data, self.facts, options, device, self.notice)
+        found = features.computed(self.task, objective.network, self.data, self.facts, options, device, self.notice)
+        if self.content.setdefault("features", found is not None) != (found is not None):
+            raise ResourceError(
+                f"{self.folder.path} was begun with the features of all pictures in memory, which is too small now.",
+                cure="Go on where more memory is free.",
+            )
+        return found
 
     def _stream(self, batch: int):
         seed, rank, count = self.options.seed, ranks.rank(), ranks.count()
@@ -127,6 +136,8 @@ class Session:
     def _plan(self, objective, augment) -> Plan:
         options = self.options
         precision = planning.choose_precision(options, self.device, objective.network)
+        if options.precision == "auto" and features.usable(replace(options, cache=True)):
+            precision = "float32"  # so that features that are kept and those that are not give the same weights
         if options.batch == "auto":
             recipe = planning.recipe_of(options, self._stream(32), precision)
             batch = planning.quickest_batch(objective, self._stream, recipe, augment)
@@ -158,7 +169,9 @@ class Session:
                 f"{self.folder.path / 'run.json'}: 'plan' is not that of a run ({error}).",
                 cure="Restore it from a copy, or train again.",
             ) from error
-        here = replace(plan, device=str(self.device), threads=torch.get_num_threads(), ranks=ranks.count())
+        recipe = replace(plan.recipe, graph=planning.recordable(plan.recipe.graph, self.device))
+        threads, together = torch.get_num_threads(), ranks.count()
+        here = replace(plan, device=str(self.device), threads=threads, ranks=together, recipe=recipe)
         for name in ("device", "ranks"):
             old, new = getattr(plan, name), getattr(here, name)
             if old != new:
@@ -191,13 +204,22 @@ class Session:
                 stack.callback(metrics.close)
                 if not metrics.complete:
                     self.notice(f"{metrics.path} has lost rows since the last checkpoint; the training goes on.")
-            stack.enter_context(self._pause_on_signals())
+            stack.enter_context(signals.heard(self._wish_to_stop))
             try:
+                if not state:  # what chance, the source of the weights and the data gave is not to be had again
+                    self._save(metrics)
                 if not self.ended:
                     yield from self._train(metrics, stack)
                 yield from self._finish()
             except NonFinite as error:
                 raise self._kept(error) from None
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise OptionError(
+                    f"{self.model_name} normalises over the batch, and one picture of one pixel gives it nothing to.",
+                    cure="Give a larger --batch, a smaller --accumulate, or a larger --size.",
+                ) from None
             except Stopped:
                 self._describe("stopped")
                 raise
@@ -205,7 +227,7 @@ class Session:
     def _train(self, metrics: MetricsFile | None, stack: ExitStack) -> Iterator[Progress]:
         board = self._tensorboard(stack)
         spe, first = self.plan.steps_per_epoch, self.trainer.step
-        started = last_saved = time.monotonic()
+        started = self.saved = time.monotonic()
         for report in self.trainer:
             valid = None
             if report.losses:
@@ -214,9 +236,8 @@ class Session:
                 if report.step % spe == 0 or report.step == self.plan.recipe.steps:
                     valid = self._validate(report, metrics, board)
             stop = ranks.agree(self.trainer.pause)
-            if stop or valid is not None or ranks.agree(time.monotonic() - last_saved > self.options.save_every):
+            if stop or ranks.agree(self._save_is_due(valid is not None)):
                 self._save(metrics)
-                last_saved = time.monotonic()
             if stop:
                 raise self._stopped()
             yield self._progress(report, started, first, valid)
@@ -291,11 +312,21 @@ class Session:
         if self.plan.recipe.steps > self.standing.steps:
             self.standing.worse = 0  # more was asked for, so patience begins anew
 
+    def _save_is_due(self, validated: bool) -> bool:
+        """Every so many seconds, and after a validation unless saving a large network would take most of the time."""
+        passed = time.monotonic() - self.saved
+        last = self.trainer.step >= self.plan.recipe.steps
+        cheap = self.saving < SOON or passed >= 10 * self.saving
+        return validated and (last or cheap) or passed > self.options.save_every
+
     def _save(self, metrics: MetricsFile | None) -> None:
+        begun = time.monotonic()
         state = self.trainer.state_dict()  # every rank takes part
         if ranks.rank() == 0:
             self.standing.metrics_bytes, self.standing.steps = metrics.sync(), self.plan.recipe.steps
             checkpoint.save(self.folder.state, self.trainer.step, {"trainer": state, "standing": vars(self.standing)})
+        self.saved = time.monotonic()
+        self.saving = self.saved - begun
 
     def _stopped(self) -> Stopped:
         return Stopped(
@@ -351,31 +382,11 @@ class Session:
         stack.callback(board.close)
         return board
 
-    @contextmanager
-    def _pause_on_signals(self):
-        """Ctrl-C and SIGTERM end the training after the step that is running, and the work after it at once.
-
-        A second signal ends the process.
-        """
-        before = {}
-
-        def ask(number, frame):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self.trainer.pause = True
-            if self.finishing:
-                raise self._stopped()
-
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, ask)
-        except ValueError:  # not in the main thread, as in a notebook's worker: signals are not ours
-            pass
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _wish_to_stop(self) -> None:
+        """Ends the training after the step that is running, and the work after it at once."""
+        self.trainer.pause = True
+        if self.finishing:
+            raise self._stopped()
 
 
 def still(batch: Batch) -> Batch:
@@ -386,13 +397,3 @@ def still(batch: Batch) -> Batch:
 def finite(network: torch.nn.Module) -> bool:
     """Whether every weight and buffer is a number."""
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())
-
-
-def same_data(content: dict[str, Any], data: Data) -> None:
-    """Raises DataError where the data is not what the run began with."""
-    known = content.get("data", {}).get("fingerprint")
-    if known and known != data.fingerprint:
-        raise DataError(
-            f"{data.name} is not what this run was trained on: its content has changed.",
-            cure="Restore the data, or train anew into another --out.",
-        )

@@ -18,7 +18,7 @@ from .data.read import tell
 from .errors import DataError, NotFound, OptionError
 from .options import Options
 from .run import RunFolder, new_folder
-from .session import Progress, Session, same_data
+from .session import Progress, Session
 from .train import ranks
 from .trained import Run
 from .version import __version__
@@ -68,7 +68,7 @@ class Training:
         registry.find_model(options.model or chosen.default_model, task)  # a name that nothing has is told at once
         if data is None and content.get("data", {}).get("in_memory"):
             raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
-        begun = folder is not None and folder.state.is_dir() and any(folder.state.iterdir())
+        begun = folder is not None and folder.begun
         start = None if begun else starting.of_options(options, chosen.default_model, self.notices.append)
         form = content.get("form", {}) if begun or start is None else start.form
         loaded = data if isinstance(data, Data) else chosen.read(options, notice, form)
@@ -232,6 +232,16 @@ def first_content(task: str, options: Options, recipe: str | None, data: Data, i
             "notes": list(data.notes),
         },
     }
+
+
+def same_data(content: dict[str, Any], data: Data) -> None:
+    """Raises DataError where the data is not what the run began with."""
+    known = content.get("data", {}).get("fingerprint")
+    if known and known != data.fingerprint:
+        raise DataError(
+            f"{data.name} is not what this run was trained on: its content has changed.",
+            cure="Restore the data, or train anew into another --out.",
+        )
 
 
 def listed(value: Any) -> str:

@@ -17,7 +17,7 @@ from thalweg.errors import NonFinite
 from thalweg.objectives.base import Objective
 from thalweg.train import checkpoint, ranks
 from thalweg.train.finetune import freeze
-from thalweg.train.recipe import RATES
+from thalweg.train.recipe import RATES, Recipe
 from thalweg.train.trainer import Trainer
 
 
@@ -157,7 +157,19 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
             left["steps"].append([report.step for report in run(one)])
             left[toy] = one.objective.network.state_dict()
             left[f"{toy}/ranks"] = one.state_dict()["ranks"]
+        thawed = gradual(rank, ranks=2)
+        run(thawed)
+        left["gradual"] = thawed.objective.network.state_dict()
         torch.save(left, f"{folder}/{rank}.pt")
+
+
+def gradual(rank: int, ranks: int) -> Trainer:
+    """A network that thaws part by part, under an optimiser that counts updates."""
+    torch.manual_seed(1)
+    objective, stream = TOYS["classify"](8, rank, 2)  # without batch statistics, which ranks do not share
+    stream.rank, stream.ranks = rank, ranks
+    recipe = Recipe(steps=12, lr=1e-2, optimizer="adam", trained_parts=0, unfreeze_every=6, report=6)
+    return quiet(Trainer(objective, stream, recipe))
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +207,15 @@ def test_two_ranks_equal_one(toy, two_ranks):
     if toy == "write":  # the state of each rank's own rows is kept
         carried = two_ranks[0]["write/ranks"]["state_SBD"].transpose(0, 1).flatten(1, 2)
         torch.testing.assert_close(carried, alone.objective.state_SBD, atol=1e-5, rtol=1e-4)
+
+
+def test_two_ranks_thaw_as_one_does(two_ranks):
+    """A part that waits is not counted as updated, on one rank as on two."""
+    alone = gradual(0, ranks=1)
+    run(alone)
+    for name, value in alone.objective.network.state_dict().items():
+        torch.testing.assert_close(two_ranks[0]["gradual"][name], value, atol=1e-5, rtol=1e-4)
+        assert torch.equal(two_ranks[0]["gradual"][name], two_ranks[1]["gradual"][name])
 
 
 def test_ranks_report_and_pause_at_the_same_steps_and_agree(two_ranks):

@@ -16,7 +16,7 @@ from tests.folders import content, remains
 from thalweg import api, features, registry
 from thalweg.data.dataset import Data, Split
 from thalweg.data.toy import bars
-from thalweg.errors import Stopped
+from thalweg.errors import ResourceError, Stopped
 from thalweg.options import Options
 from thalweg.tasks.classify import Classify
 from thalweg.training import Training
@@ -97,6 +97,19 @@ def test_cached_features_give_what_asking_the_network_anew_gives(learned, tmp_pa
     assert moved == {"head.weight", "head.bias"}, "only the last layer learned, and it did"
 
 
+def test_where_features_no_longer_fit_a_run_that_has_them_does_not_go_on_without(learned, tmp_path, monkeypatch):
+    training = begin(tmp_path / "a", learned, epochs=3, save_every=0)
+    for progress in training:
+        if progress.step >= 5:
+            break
+    monkeypatch.setattr(features, "free_memory", lambda: 1000)
+    with pytest.raises(ResourceError, match="too small now"):
+        begin(tmp_path / "a", resume=True)
+    monkeypatch.undo()
+    again = finish(begin(tmp_path / "a", resume=True))
+    assert_same_result(again, finish(begin(tmp_path / "b", learned, epochs=3)))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -112,7 +125,9 @@ def test_every_way_of_training_a_head_reads_features_too(learned, tmp_path, answ
     assert_same_result(one, other)
 
 
-@pytest.mark.parametrize(("model", "arguments"), [("resnet18", {"stem": "small"}), ("mobilenet_v3_small", {})])
+@pytest.mark.parametrize(
+    ("model", "arguments"), [("resnet18", {"stem": "small"}), ("mobilenet_v3_small", {}), ("squeezenet1_1", {})]
+)
 def test_networks_from_a_file_with_statistics_and_dropout_learn_the_same_from_features(
     tmp_path, answered, model, arguments
 ):

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from tests.folders import content, remains, snapshot
-from thalweg import api, leave, session
+from thalweg import api, leave
 from thalweg.errors import Busy, DataError, ModelFileError, NonFinite, OptionError, ResourceError, Stopped
 from thalweg.tasks.classify import Classify
 from thalweg.train import checkpoint
-from thalweg.training import Training
+from thalweg.training import Training, same_data
 
 BARS = Classify().toy()
 #: ten steps per epoch, a report every other step; everything random that a resume could lose
@@ -460,7 +460,7 @@ def test_weights_that_became_no_numbers_never_reach_the_disk(tmp_path, step):
     assert remains(out) == remains(finish(tmp_path / "b", ema=0.0))
 
 
-def test_where_nothing_finite_is_left_nothing_is_written(tmp_path):
+def test_where_nothing_finite_is_left_the_first_weights_are_written(tmp_path):
     training = begin(tmp_path / "a", ema=0.0)
     network = training.session.trainer.network
 
@@ -470,10 +470,26 @@ def test_where_nothing_finite_is_left_nothing_is_written(tmp_path):
 
     with pytest.raises(NonFinite) as raised:
         list(at_step(training, 3, spoil))
-    assert "weights.safetensors" not in raised.value.message
-    assert not (tmp_path / "a" / "weights.safetensors").exists()
-    with pytest.raises(ModelFileError, match="missing"):
-        _ = api.load(tmp_path / "a").network
+    assert "weights.safetensors holds those after 0 updates" in raised.value.message
+    assert_finite(tmp_path / "a")
+
+
+def test_one_pixel_of_one_picture_is_nothing_to_normalise_over(tmp_path):
+    with pytest.raises(OptionError, match="normalises over the batch") as raised:
+        finish(tmp_path / "a", model="resnet18", arguments={"stem": "imagenet"}, batch=1)
+    assert "--batch" in raised.value.cure
+
+
+def test_a_plan_made_for_a_graph_goes_on_without_one(tmp_path):
+    whole = finish(tmp_path / "whole", optimizer="adam")
+    out = tmp_path / "a"
+    training = begin(out, optimizer="adam")
+    stopped(at_step(training, 6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    known = content(out)
+    known["plan"]["recipe"]["graph"] = True  # as begun on a GPU
+    (out / "run.json").write_text(json.dumps(known), encoding="utf-8")
+    finish(out, resume=True)
+    assert remains(out) == remains(whole)
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
@@ -554,7 +570,7 @@ def test_a_run_without_its_plan_is_planned_again(tmp_path, whole):
 
 
 def test_same_data_compares_fingerprints():
-    session.same_data({}, BARS)
-    session.same_data({"data": {"fingerprint": BARS.fingerprint}}, BARS)
+    same_data({}, BARS)
+    same_data({"data": {"fingerprint": BARS.fingerprint}}, BARS)
     with pytest.raises(DataError, match="has changed"):
-        session.same_data({"data": {"fingerprint": "other"}}, replace(BARS, name="new"))
+        same_data({"data": {"fingerprint": "other"}}, replace(BARS, name="new"))

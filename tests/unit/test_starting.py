@@ -363,14 +363,35 @@ def test_a_run_goes_on_when_the_weights_that_it_began_from_are_gone(before, tmp_
     assert content(out)["form"] == content(whole)["form"] != {}
 
 
-def test_where_nothing_was_saved_the_weights_are_needed_again(before, tmp_path):
+def test_killed_in_its_first_epoch_it_needs_them_no_more_either(before, tmp_path):
     source = shutil.copytree(before, tmp_path / "source")
     whole = finish(begin(tmp_path / "whole", weights=str(source), epochs=3))
     out = broken_off(begin(tmp_path / "a", weights=str(source), epochs=3), 1)
-    assert not (out / "state").exists()
-    shutil.move(source, tmp_path / "aside")
-    with pytest.raises(NotFound, match="source"):
-        begin(out, resume=True)
-    shutil.move(tmp_path / "aside", source)
+    shutil.rmtree(source)
+    finish(begin(out, resume=True))
+    assert remains(out) == remains(whole) and content(out)["start"] == content(whole)["start"]
+
+
+def test_a_last_layer_of_other_classes_is_not_taken_over_however_many_they_are(before, tmp_path):
+    """As many classes in another order, or by other names, are other classes."""
+    source = api.load(before)
+    named = replace(BARS, classes=tuple(f"other {name}" for name in BARS.classes))
+    same, other = (begin(tmp_path / data.classes[0], data, weights=str(before)) for data in (BARS, named))
+    assert same.content["start"]["new"] == [] and other.content["start"]["new"] == HEAD
+    kept = source.network.state_dict()
+    assert torch.equal(network(same)["head.weight"], kept["head.weight"])
+    assert not torch.equal(network(other)["head.weight"], kept["head.weight"])
+    assert all(torch.equal(value, kept[name]) for name, value in network(other).items() if name not in HEAD)
+
+
+def test_what_a_network_took_from_data_survives_a_kill_before_the_first_epoch_ends(tmp_path):
+    asked = {"model": "airbench", "arguments": {"widths": [4, 4]}, "epochs": 2}
+    whole = finish(begin(tmp_path / "whole", **asked))
+    out = broken_off(begin(tmp_path / "a", **asked), 1)
     finish(begin(out, resume=True))
     assert remains(out) == remains(whole)
+    bare = begin(tmp_path / "b", **asked)  # killed even before its first checkpoint: planned, but nothing saved
+    bare.session._describe("running")
+    bare.session.folder.release()
+    finish(begin(tmp_path / "b", resume=True))
+    assert remains(tmp_path / "b") == remains(whole)

@@ -101,7 +101,12 @@ class Views(Resident):
             view = torch.randint(len(self.features), (self.examples,), generator=generator).to(self.device)[rows]
             self.step += 1
             batch = {name: values.index_select(0, rows) for name, values in self.tensors.items()}
-            yield {"features": self.features[view, rows], **batch}
+            yield {"features": as_computed(self.features[view, rows]), **batch}
+
+
+def as_computed(features: Tensor) -> Tensor:
+    """Features as a network leaves them in memory: dropout draws its numbers in the order in which they lie there."""
+    return features.contiguous(memory_format=torch.channels_last) if features.ndim == 4 else features
 
 
 class Rows:

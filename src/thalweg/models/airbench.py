@@ -37,7 +37,8 @@ class Whitening(nn.Conv2d):
     @torch.no_grad()
     def initialise_from(self, x_BCHW: Tensor) -> None:
         """Sets the filters from normalised pictures."""
-        patches_PD = x_BCHW.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2).double()
+        patches_BHWCyx = x_BCHW.cpu().unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5)
+        patches_PD = patches_BHWCyx.flatten(3).flatten(0, 2).double()  # which not every device has
         variance_D, vectors_DD = torch.linalg.eigh(patches_PD.T @ patches_PD / len(patches_PD))
         filters_DD = (vectors_DD / (variance_D + LEAST_VARIANCE).sqrt()).T.flip(0)
         both = torch.cat([filters_DD, -filters_DD])

@@ -91,6 +91,7 @@ class Muon(torch.optim.Optimizer):
         hidden = [w for w in weights if w.ndim > 1 and id(w) not in edges]
         rest = [w for w in weights if w.ndim <= 1 or id(w) in edges]
         common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
+        common |= {"capturable": True}  # so that torch restores counters to the device of the weights
         groups = [{"params": hidden, "muon": True, **common}, {"params": rest, "muon": False, **common}]
         super().__init__([g for g in groups if g["params"]], {})
 

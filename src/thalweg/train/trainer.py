@@ -195,6 +195,7 @@ class Trainer:
                 sums[name] = sums[name] + part if name in sums else part
             items = items + loss.items
         if ranks.count() > 1:
+            weights = [weight for weight in weights if weight.requires_grad]  # not parts that wait to be trained
             for weight in weights:  # every rank must send the same weights
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
             items = torch.as_tensor(items, dtype=torch.float32, device=self.device).reshape(())
