@@ -128,9 +128,12 @@ def _whole(quick: nn.Module, task: Task, split, facts: Facts, device: torch.devi
 
 
 def identity(network: nn.Module, facts: Facts, options: Options) -> str:
-    """A hexadecimal name for what makes features: weights other than the head's, form of pictures, random changes."""
-    heads = {id(value) for value in network.head.state_dict(keep_vars=True).values()}
-    whole = hashlib.sha256(type(network).__name__.encode())
+    """A hexadecimal name for what makes features: layers and weights but the head, form of pictures, random changes."""
+    heads = {id(value) for value in (*network.head.state_dict(keep_vars=True).values(), *network.head.modules())}
+    whole = hashlib.sha256()
+    for name, layer in network.named_modules():
+        if id(layer) not in heads:
+            whole.update(f"{name} {type(layer).__qualname__} {settings(layer)} ".encode())
     for name, value in network.state_dict(keep_vars=True).items():
         if id(value) not in heads:
             whole.update(f"{name} {tuple(value.shape)} ".encode())
@@ -139,6 +142,13 @@ def identity(network: nn.Module, facts: Facts, options: Options) -> str:
     changes = [options.augment, options.cached_views, options.seed] if options.cached_views > 1 else []
     whole.update(json.dumps([form, changes, torch.__version__]).encode())
     return whole.hexdigest()
+
+
+def settings(layer: nn.Module) -> dict[str, str]:
+    """What a layer was made with beside weights: numbers, words and functions among its attributes, by name."""
+    plain = {key: value for key, value in sorted(vars(layer).items()) if key != "training"}
+    told = {key: repr(value) for key, value in plain.items() if isinstance(value, (bool, int, float, str, tuple))}
+    return told | {key: value.__qualname__ for key, value in plain.items() if hasattr(value, "__qualname__")}
 
 
 def _kept(path: Path, shape: tuple[int, ...]) -> Tensor | None:

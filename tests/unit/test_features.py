@@ -197,6 +197,28 @@ def test_what_features_are_named_by_sees_the_form_of_pictures(other):
     assert features.identity(network, facts, Options()) != known
 
 
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [("lenet", {"activation": "tanh"}), ("inception_v3", {"transform_input": True})],
+    ids=str,
+)
+def test_networks_of_the_same_weights_that_compute_otherwise_have_other_features(model, more):
+    facts = {"channels": 3, "size": [75, 75], "mean": [0.5] * 3, "std": [0.1] * 3}
+    usual, other = (registry.find_model(model)(channels=3, classes=4, size=75, **given).eval() for given in ({}, more))
+    other.load_state_dict(usual.state_dict())
+    known = features.identity(usual, facts, Options())
+    assert features.identity(other, facts, Options()) != known
+    assert features.identity(usual.train(), facts, Options()) == known
+
+
+def test_features_are_those_of_any_number_of_classes():
+    facts = {"channels": 1, "size": [16, 16], "mean": [0.5], "std": [0.1]}
+    few, many = (registry.find_model("lenet")(channels=1, classes=classes, size=16) for classes in (4, 9))
+    heads = {f"head.{name}": value for name, value in many.head.state_dict().items()}
+    many.load_state_dict(few.state_dict() | heads)
+    assert features.identity(few, facts, Options()) == features.identity(many, facts, Options())
+
+
 def test_data_without_a_fingerprint_is_told_apart_by_its_pictures(learned, tmp_path, answered):
     nameless = replace(BARS, fingerprint="")
     inverted = [Split(255 - s.images, s.labels, s.sources) for s in BARS.splits.values()]
