@@ -154,11 +154,26 @@ def test_a_network_that_decides_by_values_comes_back_itself():
     assert faster(block, (2, 4, 9, 9)) is block
 
 
-def test_a_network_is_put_into_evaluation_mode():
+def test_a_network_is_taken_as_it_evaluates_and_stays_in_its_mode():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.9)).train()
+    network[1].eval()
     made = faster(network, (2, 3, 8, 8))
-    assert not network.training and made is not network
-    same(made, network, 2, 3, 8, 8)
+    assert [layer.training for layer in network.modules()] == [True, True, False, True] and made is not network
+    same(made, network.eval(), 2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_answered_in_it(kind):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(kind).eval()
+    x, made = torch.randn(2, 3, 8, 8, dtype=kind), faster(network, (2, 3, 8, 8))
+    with torch.inference_mode():
+        assert (made(x) - network(x)).abs().max() <= inference.TOLERANCE * network(x).abs().max()
+
+
+def test_a_network_that_fails_comes_back_itself():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(3, 3))
+    assert faster(network, (2, 3, 8, 8)) is network and network.training
+    assert faster(broken := nn.Flatten(), (2, 3, 8, 8)) is broken, "no parameter says in what precision"
 
 
 @pytest.mark.parametrize("fault", ["raises", "answers otherwise", "is not a number"])
