@@ -47,7 +47,7 @@ class Features:
 def usable(options: Options) -> bool:
     """Whether training sees nothing but the features of a frozen network."""
     still = options.augment in ("", "none") or options.cached_views > 1
-    frozen = options.freeze and not options.unfreeze and options.gradual is None
+    frozen = (options.freeze or options.unfreeze == 0) and not options.unfreeze and options.gradual is None
     return bool(options.cache and frozen and still and options.views == "one")
 
 
@@ -79,7 +79,8 @@ def computed(
         kept = cache_folder() / "features" / f"{key}.npy"
         found = _kept(kept, (views, len(split), *example.shape[1:]))
         if found is None:
-            quick = quick or (faster(Body(network), shape) if device.type == "cpu" else Body(network).eval())
+            body = Body(network).eval()
+            quick = quick or (faster(body, shape) if device.type == "cpu" else body)
             if part == "train":
                 notice(f"computing the features of {len(split):,} pictures once; they are kept in {kept.parent}")
             torch.manual_seed(options.seed)

@@ -51,8 +51,9 @@ class ModelEntry:
 
     @property
     def about(self) -> str:
-        """The first line of the builder's docstring."""
-        return (inspect.getdoc(self.build) or "").split("\n")[0]
+        """The first sentence of the builder's docstring, as far as its first line goes."""
+        line = (inspect.getdoc(self.build) or "").split("\n")[0]
+        return line.split(". ")[0].rstrip(".") + "." if line else ""
 
 
 def model(task: str, paper: str) -> Callable[[Callable], Callable]:

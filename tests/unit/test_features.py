@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from tests.folders import content, remains
-from thalweg import api, features, registry
+from thalweg import api, features, inference, registry
 from thalweg.data.dataset import Data, Split
 from thalweg.data.toy import bars
 from thalweg.errors import ResourceError, Stopped
@@ -209,6 +210,18 @@ def test_networks_of_the_same_weights_that_compute_otherwise_have_other_features
     known = features.identity(usual, facts, Options())
     assert features.identity(other, facts, Options()) != known
     assert features.identity(usual.train(), facts, Options()) == known
+
+
+def test_features_are_those_of_evaluation_even_where_nothing_is_made_quick(monkeypatch):
+    monkeypatch.setattr(inference, "faster", lambda network, shape: network)
+    task = Classify()
+    facts, network = task.facts(BARS), nn.Sequential()
+    network.features, network.head = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout()), nn.Linear(4, 4)
+    cpu = torch.device("cpu")
+    found = features.computed(task, network.train(), BARS, facts, Options(), cpu, lambda _: None)
+    expected = features.answers(network, task.prepared(BARS.test.images, facts, cpu))
+    torch.testing.assert_close(found.test, expected)
+    assert torch.equal(network.features[1].running_mean, torch.zeros(4))
 
 
 def test_features_are_those_of_any_number_of_classes():

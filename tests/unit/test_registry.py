@@ -31,6 +31,13 @@ def test_a_name_that_nothing_has_is_answered_with_the_nearest():
     assert "'classify'" in raised.value.cure
 
 
+def test_of_a_model_its_first_sentence_is_told():
+    about = {name: entry.about for name, entry in registry.models().items()}
+    assert about["squeezenet1_1"] == "SqueezeNet 1.1: 5 MB of weights, for pictures of 17 pixels and up."
+    assert all(one.endswith(".") and "Raises" not in one for one in about.values())
+    assert registry.ModelEntry("a", "classify", "", lambda: None).about == ""
+
+
 def test_found_by_name():
     assert registry.find_model("lenet").name == "lenet"
     assert registry.find_task("classify").name == "classify"

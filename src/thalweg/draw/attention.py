@@ -38,22 +38,6 @@ class Panel(NamedTuple):
 
 
 @style.picture
-def overlay(picture_HWC: np.ndarray, heat_HW: np.ndarray, label: str = "", probability: float | None = None) -> Figure:
-    """Draws a heat map over its picture, uint8, under the answer that it explains."""
-    side = 420
-    high, wide = picture_HWC.shape[:2]
-    width, height = side * min(1, wide / high), side * min(1, high / wide)
-    top = _HEADING if label else _GAP
-    made, axes = style.sheet(width + 2 * _GAP, height + top + _GAP)
-    if label:
-        share = f"  {style.percent(probability)}" if probability is not None else ""
-        room = _BOLD * width - style.measure(share, 11.5)
-        axes.text(_GAP, top / 2, style.fit(label, room, 11.5) + share, va="center", fontweight="bold", fontsize=11.5)
-    style.place(axes, laid(picture_HWC, heat_HW), (_GAP, top, width, height))
-    return made
-
-
-@style.picture
 def looked_at(
     picture_HWC: np.ndarray, panels: Sequence[Panel], answers: Sequence[tuple[str, float]], label: str = ""
 ) -> Figure:

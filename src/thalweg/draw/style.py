@@ -125,13 +125,19 @@ def short(text: object, limit: int = 16, tail: bool = False) -> str:
 
     With `tail` it is left out at the front, as suits paths.
 
-    Characters that cannot be drawn (controls, halves of surrogate pairs from undecodable file names) become '?'.
+    Characters that cannot be drawn (controls, halves of surrogate pairs from undecodable file names) become '?'; those
+    that turn the direction of writing are left out, because they would turn the words after them too.
     """
-    line = "".join("?" if unicodedata.category(c) in ("Cc", "Cs") else c for c in str(text))
+    line = "".join("?" if unicodedata.category(c) in ("Cc", "Cs") else c for c in str(text) if not _turns(c))
     if len(line) <= limit:
         return line
     end = limit - 1 if tail else (limit - 1) // 3
     return line[: limit - 1 - end] + "…" + line[len(line) - end :]
+
+
+def _turns(character: str) -> bool:
+    """Whether it is one of the controls of Unicode's annex 9, such as U+202E, and no letter of a script."""
+    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def fit(text: object, units: float, size: float = 9.5, tail: bool = False) -> str:

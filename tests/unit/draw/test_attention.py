@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from test_draw import HOSTILE, LONG, laid_out, our_style, share, texts, visible_texts
 
 from thalweg.draw import style
-from thalweg.draw.attention import Panel, laid, looked_at, overlay
+from thalweg.draw.attention import Panel, laid, looked_at
 from thalweg.draw.maps import coloured, maps_sheet
 
 RANDOM = np.random.default_rng(1)
@@ -46,9 +46,6 @@ def layers(count: int, side: int = 20, maps: int = 16) -> list[Layer]:
 
 
 CASES = {
-    "overlay": (overlay, photo(), heat(), "dog", 0.93),
-    "overlay without words": (overlay, photo(30, 60, 1), heat(30, 60)),
-    "overlay of a long name": (overlay, photo(90, 30), RANDOM.normal(size=(90, 30)), "W" * 200, 1.0),
     "looked at by nothing": (looked_at, photo(), [], answers(["dog"])),
     "looked at once": (looked_at, photo(), panels(1), answers(["dog", "cat"]), "dog"),
     "looked at thrice": (looked_at, photo(100, 140), panels(3, 100, 140), answers(LONG[:5]), LONG[0]),
@@ -151,6 +148,13 @@ def test_bars_are_as_long_as_the_answers_are_probable_and_the_one_in_question_is
     dog, cat = axes.patches
     assert dog.get_width() == pytest.approx(2 * cat.get_width())
     assert (dog.get_facecolor()[:3], cat.get_facecolor()[:3]) == (to_rgb(style.SKY), to_rgb(style.BLUE))
+
+
+def test_a_name_cannot_turn_the_title():
+    turned = "\u202edog\u2066 \u05db\u05dc\u05d1\u2069"
+    found = texts(looked_at, photo(), [Panel(turned, heat(), turned)], [(turned, 1.0)], turned)
+    assert {"What speaks for dog \u05db\u05dc\u05d1?", "dog \u05db\u05dc\u05d1"} <= set(found)
+    assert not any("\u202e" in text or "\u2066" in text for text in found)
 
 
 def test_maps_are_white_at_zero_blue_above_and_orange_below():
