@@ -126,7 +126,12 @@ def check(options: Options) -> None:
         if value not in (None, "auto") and not 0 < value <= high:
             raise OptionError(f"--{name} {value} is out of range.", cure=f"Give more than 0 and at most {high:,.10g}.")
     if options.unfreeze is not None and options.unfreeze < 0 or options.cached_views < 1:
-        raise OptionError("--unfreeze and --cached-views count: they cannot be less.", cure="Give 1 or more.")
+        raise OptionError("--unfreeze and --cached-views count: they cannot be less.", cure="Give more.")
+    if options.cached_views > 1 and (not options.freeze or options.augment in ("", "none")):
+        raise OptionError(
+            "--cached-views keeps what a frozen network answers to changed pictures.",
+            cure="Give --freeze and --augment too, or leave it out.",
+        )
     if not 0 < options.layer_decay <= 1:
         raise OptionError(f"--layer-decay {options.layer_decay} is out of range.", cure="Give more than 0, at most 1.")
     for name in ("momentum", "ema", "smoothing", "valid"):

@@ -70,6 +70,8 @@ class Training:
             raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
         begun = folder is not None and folder.begun
         start = None if begun else starting.of_options(options, chosen.default_model, self.notices.append)
+        if start is None and not content and (options.freeze or options.unfreeze is not None):
+            self.notices.append("Nothing was learned elsewhere (--weights): frozen parts stay as chance made them.")
         form = content.get("form", {}) if begun or start is None else start.form
         loaded = data if isinstance(data, Data) else chosen.read(options, notice, form)
         same_data(content, loaded)
@@ -257,12 +259,20 @@ def plan_lines(session: Session) -> list[str]:
     height, width, channels = data.shape
     colour = "grey" if channels == 1 else "colour"
     threads = f" with {plan.threads} threads" if plan.device == "cpu" else ""
+    trained = f"{session.parameters:,} parameters"
+    if recipe.trained_parts is not None:
+        count = sum(weight.numel() for weights in session.trainer.trainable.values() for weight in weights)
+        trained = f"{count:,} of {trained} trained"
     lines = [
         f"{data.name} ({data.format}): {len(data.classes)} classes, {counts}, {width}x{height} {colour}",
-        f"{session.model_name}: {session.parameters:,} parameters, {recipe.precision} on {plan.device}{threads}",
+        f"{session.model_name}: {trained}, {recipe.precision} on {plan.device}{threads}",
         f"{recipe.steps:,} updates of {plan.batch} ({plan.epochs:.3g} epochs), "
         f"{recipe.optimizer}, rate {recipe.lr:g} {recipe.schedule}",
     ]
+    if session.features:
+        lines += ["only the last layer is trained: what the others answer is computed once"]
+    if recipe.unfreeze_every:
+        lines += [f"one part more is trained every {recipe.unfreeze_every:,} updates"]
     lines += [f"note: {note}" for note in data.notes]
     lines += [f"left out: {bad.source}: {bad.reason}" for bad in data.bad[:10]]
     lines += [f"left out: {len(data.bad) - 10} more files"] if len(data.bad) > 10 else []

@@ -73,6 +73,8 @@ def test_what_is_no_time_is_refused(text):
         {"layer_decay": 0.0},
         {"layer_decay": 1.01},
         {"graph": True, "gradual": 1.0},
+        {"cached_views": 2, "augment": "flip"},
+        {"cached_views": 2, "freeze": True},
         {"graph": True, "optimizer": "adagrad"},
     ],
 )

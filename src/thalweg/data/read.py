@@ -103,8 +103,10 @@ def chosen(found: Found, names: Sequence[str]) -> Found:
     """The examples of some classes only, in the order of `names`: "cifar10:automobile,horse". Raises DataError."""
     names = [name.strip() for name in names]
     for name in names:
-        if name not in found.classes or names.count(name) > 1:
+        if name not in found.classes:
             raise DataError(f"{found.where} has no class '{name}'.", cure=did_you_mean(name, found.classes))
+        if names.count(name) > 1:
+            raise DataError(f"The class '{name}' of {found.where} is named twice.", cure="Name it once.")
     label = np.full(len(found.classes), -1)
     label[[found.classes.index(name) for name in names]] = np.arange(len(names))
     parts = {}

@@ -156,12 +156,27 @@ def divide(found: Found, valid: float, name: str, fold: str | None = None, divid
             f"{found.where}: {counted(len(whole), 'picture')} cannot be divided into training and test.",
             cure="Add pictures: at least one class needs two that differ.",
         )
-    notes = [*found.notes, *_shared(hashes)]
+    notes = [*found.notes, *_absent(found.classes, splits), *_shared(hashes)]
     print_ = fingerprint(found.classes, splits, hashes)
     return Data(
         name=name, format=found.format, where=found.where, classes=found.classes, **splits, bad=tuple(found.bad),
         notes=tuple(notes), ink=found.ink, fingerprint=print_, given=given, sizes=found.sizes,
     )  # fmt: skip
+
+
+def _absent(classes: tuple[str, ...], splits: dict[str, Split]) -> list[str]:
+    """A warning for every part without a picture of some class, as small classes may leave one."""
+    found = []
+    for part, split in splits.items():
+        missing = [
+            name
+            for name, count in zip(classes, np.bincount(split.labels, minlength=len(classes)), strict=True)
+            if not count
+        ]
+        if missing and len(split):
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            found.append(f"The {part} set has no picture of {', '.join(missing[:5])}{more}.")
+    return found
 
 
 def _shared(hashes: dict[str, np.ndarray]) -> list[str]:

@@ -94,6 +94,7 @@ class Muon(torch.optim.Optimizer):
         common |= {"capturable": True}  # so that torch restores counters to the device of the weights
         groups = [{"params": hidden, "muon": True, **common}, {"params": rest, "muon": False, **common}]
         super().__init__([g for g in groups if g["params"]], {})
+        self.products = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -108,10 +109,10 @@ class Muon(torch.optim.Optimizer):
             state["velocity"] = torch.zeros_like(weight)
         velocity = state["velocity"].lerp_(weight.grad, 1 - group["momentum"])
         update = weight.grad.lerp(velocity, group["momentum"])  # Nesterov
-        matrix = update.flatten(1)
+        matrix = update.flatten(1).to(self.products)  # bfloat16 is enough, as the authors found
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.sub_(orthogonal(matrix).view_as(weight) * (group["lr"] * scale))
+        weight.sub_(orthogonal(matrix).to(weight.dtype).view_as(weight) * (group["lr"] * scale))
 
     def _adam_step(self, weight: Tensor, group: dict) -> None:
         state = self.state[weight]

@@ -35,6 +35,7 @@ class Graphs:
 
     def __init__(self, device: torch.device):
         self.device, self.stream = device, torch.cuda.Stream(device)
+        torch.backends.cudnn.benchmark = True  # shapes stay, so it pays to look for the quickest convolutions once
 
     def run(self, work: Callable[[], None]) -> None:
         """Does the work on that stream, between what was launched before and what will be after."""

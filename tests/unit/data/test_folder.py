@@ -65,7 +65,7 @@ def test_a_wrapping_folder_is_looked_into(tmp_path):
 
 
 def test_what_systems_leave_behind_is_no_class_and_no_picture(tmp_path):
-    corpus.folder(tmp_path, {"a": 4, "b": 4})
+    corpus.folder(tmp_path, {"a": 8, "b": 8})
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / "__MACOSX").mkdir()
     for name in (".DS_Store", "Thumbs.db", "a/.DS_Store", "a/._0.png", "b/desktop.ini", "a/Thumbs.db"):

@@ -264,3 +264,13 @@ def test_folds_leave_a_given_test_set_alone_and_refuse_a_given_validation_set():
 def test_a_text_that_is_no_fold_is_refused(text):
     with pytest.raises(OptionError, match=f"--fold {text} is no fold"):
         divide(found(list(range(20)), [c % 2 for c in range(20)]), 0.1, "x", text)
+
+
+def test_a_part_without_a_picture_of_some_class_is_told():
+    lone = divide(found(range(11), [0] * 10 + [1]), 0.1, "x")
+    absent = [part for part, split in lone.splits.items() if not (split.labels == 1).any()]
+    assert absent == ["valid", "test"]
+    assert [note for note in lone.notes if "no picture of" in note] == [
+        f"The {part} set has no picture of {lone.classes[1]}." for part in absent
+    ]
+    assert not any("no picture of" in note for note in divide(found(range(40), [0, 1] * 20), 0.1, "x").notes)

@@ -126,6 +126,13 @@ def test_a_weight_without_a_gradient_stays(name):
 # --- Muon ------------------------------------------------------------------------------------------------------------
 
 
+def test_half_precision_is_enough_for_the_orthogonal_matrix():
+    torch.manual_seed(0)
+    matrix = torch.randn(48, 120)
+    apart = orthogonal(matrix.bfloat16()).float() - orthogonal(matrix)
+    assert float(apart.norm() / orthogonal(matrix).norm()) < 0.05
+
+
 @pytest.mark.parametrize("shape", [(6, 6), (5, 12), (12, 5), (1, 7), (64, 25)])
 def test_the_orthogonal_matrix_has_the_singular_vectors_and_values_near_one(shape):
     torch.manual_seed(0)
@@ -180,7 +187,7 @@ def test_three_updates_of_muon_are_those_of_the_formula():
             else:
                 weights[i] = adam(weights[i], g, memories[i], t, first=0.9, second=0.95, rate=rate)
     for a, b in zip(found, weights, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_muon_is_restored_from_its_state():
