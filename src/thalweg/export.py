@@ -119,7 +119,9 @@ def need_place(path: Path) -> None:
     except OSError as error:
         raise OptionError(f"--out {path}: {error.strerror}.", cure="Give another name.") from error
     if taken or not above.is_dir():
-        raise OptionError(f"--out {path} is no file, or below one.", cure="Give --out the name of a file.")
+        raise OptionError(
+            f"--out {path} is a folder or a device, or below a file.", cure="Give --out the name of a file."
+        )
 
 
 def need_packages() -> None:
