@@ -219,7 +219,7 @@ def test_a_named_set_can_be_cut_down_to_classes_and_evaluated_by_the_whole_netwo
     ("source", "told", "cure"),
     [
         ("fashion-mnist:Sneakers,Bag", "no class 'Sneakers'", "'Sneaker'"),
-        ("fashion-mnist:Bag,Bag", "no class 'Bag'", ""),
+        ("fashion-mnist:Bag,Bag", "'Bag' of here is named twice", "Name it once"),
         ("fashion-mnist:Bag,", "no class ''", ""),
         ("fashion-mnist:Bag", "only one class", ""),
     ],
