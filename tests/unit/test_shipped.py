@@ -44,7 +44,7 @@ def test_printed_digits_are_read(name, font):
 @pytest.mark.parametrize("name", [*ENOUGH, "cifar10-fast"])
 def test_its_run_tells_how_it_was_made_and_names_no_place(name):
     run = thalweg.load(name)
-    assert run.content["recipe"] == name and name in thalweg.recipes
+    assert run.content["recipe"] == name and name in thalweg.recipes and run.content["licence"] == "Apache-2.0"
     assert run.results["test"]["examples"] == 10_000
     text = (run.path / "run.json").read_text(encoding="utf-8")
     assert not any(place in text for place in ("/home", "/root", "/tmp", "/Users", "C:\\"))
