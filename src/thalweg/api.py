@@ -1,6 +1,7 @@
 """The façade: all that the command line and the studio use, and what `import thalweg` offers.
 
 train, training    a training, whole or step by step
+explain            a concept, or what a network looked at
 load, predict …    a finished run, or a network with published weights
 weights_list …     published weights
 data_check …       what is in a data set
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import recipes as recipe_files
 from . import registry
-from .errors import ResourceError
+from .errors import NotFound, OptionError, ResourceError
 from .predict import Prediction, Unreadable, pictures
 from .trained import Run, Trained, find, load, shipped
 from .weights import weights_list, weights_pull, weights_where
@@ -25,7 +26,6 @@ from .weights import weights_list, weights_pull, weights_where
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .explain.picture import Explanation
     from .training import Training
 
 
@@ -85,18 +85,71 @@ def predict(
 
 
 def explain(
-    name: Any,
-    picture: Any,
+    name: Any = None,
+    *subjects: Any,
     target: str | None = None,
     methods: Sequence[str] | None = None,
-    weights: str | None = None,
     offline: bool = False,
-) -> Explanation:
-    """What a run, or a network with published weights, looked at in a picture. Has draw(), pictures() and json().
+    **given: Any,
+) -> Any:
+    """A concept with these settings, or what a network looked at in a picture. Both have draw() and json().
 
-    `target` is the class that is asked about (None: the likeliest). Raises what `load` and `Trained.explain` raise.
+    explain("neuron", weights=[2, -1])        a lesson: also save("neuron.html"); what it is about follows its name
+    explain("squeezenet1_1", "dog.jpg")       a run, or a network with published weights; `target` is the class asked
+                                              about (None: the likeliest); also pictures()
+
+    `weights` is what `load` takes, but for concepts that have a setting of that name. Without a name: the concepts.
+    Raises what `lessons.explained`, or `load` and `Trained.explain`, raise.
     """
-    return load(name, weights, offline).explain(picture, target, methods)
+    from . import lessons
+
+    if name is None:
+        return lessons.concepts()
+    if is_concept(name):
+        return lessons.explained(name, subjects, given, offline)
+    weights = given.pop("weights", None)
+    if given or len(subjects) != 1:
+        refuse_concept(name)
+        raise OptionError(f"{name} is asked about one picture, and has no settings.", cure="explain(name, picture)")
+    return load(name, weights, offline).explain(subjects[0], target, methods)
+
+
+def concepts() -> list[dict[str, Any]]:
+    """A row per concept, in the order of the talk."""
+    from . import lessons
+
+    return lessons.concepts()
+
+
+def listing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Concepts by chapter, a line each."""
+    from . import lessons
+
+    return lessons.listing(rows)
+
+
+def is_concept(name: Any) -> bool:
+    """Whether a concept has that name."""
+    return isinstance(name, str) and name in registry.concepts()
+
+
+def concept_page(name: str) -> list[str]:
+    """The text of a concept and its settings, in lines. Raises NotFound."""
+    from . import lessons
+
+    page = lessons.find(name).page
+    return [page.title, "", " ".join(page.text.split()), "", *lessons.about(name), "", f"Source: {page.source}"]
+
+
+def refuse_concept(name: Any) -> None:
+    """Raises NotFound, with the nearest concepts, for a name that neither a concept nor a run nor a network has."""
+    try:
+        find(name)
+    except NotFound as error:
+        from .errors import did_you_mean
+
+        error.cure = f"{error.cure} Of concepts: {did_you_mean(str(name), registry.concepts())}"
+        raise
 
 
 def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:

@@ -14,6 +14,7 @@ import typer
 
 from . import exits, flags, options
 from .cli_data import data as data_verbs
+from .cli_explain import explain
 from .cli_weights import weights as weights_verbs
 from .console import as_json, figure, leads, out, prepare_streams, progress, say, table, visible
 from .errors import NotFound, OptionError
@@ -197,46 +198,7 @@ def predict(
     return answers.compare(found, form, top)
 
 
-@app.command()
-def explain(
-    run: RunName,
-    picture: Annotated[
-        str, typer.Argument(metavar="PICTURE", help="a picture file, an address, or - for standard input")
-    ],
-    target: Annotated[
-        str | None,
-        typer.Option("--class", metavar="NAME", help="the class that is asked about  [default: the likeliest]"),
-    ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,…", help="grad-cam, integrated-gradients, occlusion, feature-maps  [default: all]"),
-    ] = None,
-    weights: Weights = None,
-    offline: Offline = False,
-    save: Annotated[str, typer.Option(metavar="DIR", help="where the pictures go")] = "explained",
-    json: Json = False,
-) -> None:
-    """Show what a classifier looked at in a picture: heat maps, feature maps, learned filters.
-
-    \b
-    thalweg explain squeezenet1_1 dog.jpg
-    thalweg explain runs/a horse.jpg --class horse --methods grad-cam
-    """
-    from . import answers
-
-    wanted = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-    asked = answers.from_stdin([picture], sys.stdin)
-    api = facade()
-    found = api.explain(run, asked, target, wanted, weights, offline)
-    written = api.save_pictures(found.pictures(), save)
-    for method, note in found.notes.items():
-        say(f"{method}: {visible(note)}")
-    if json:
-        return out(as_json({**found.json(), "pictures": [str(path) for path in written]}))
-    for label, probability in found.answers:
-        out(f"  {probability:.3f}  {visible(label)}")
-    for path in written:
-        out(str(path))
+app.command()(explain)
 
 
 @app.command()

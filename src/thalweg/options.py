@@ -15,6 +15,15 @@ from typing import Annotated, Any, Literal
 
 from .errors import OptionError, did_you_mean
 
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the greatest that a number may be, of a setting or of every number in it."""
+
+    low: float
+    high: float
+
+
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "muon"]
 Schedule = Literal["constant", "step", "linear", "cosine", "one-cycle"]
 
@@ -92,19 +101,38 @@ def fields_of(cls: type = Options) -> dict[str, tuple[Any, str, Any]]:
     return found
 
 
+def ranges_of(cls: type) -> dict[str, Range]:
+    """name -> Range for the fields that are `Annotated[type, help, Range(low, high)]`."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found = {name: typing.get_args(hint)[2:] for name, hint in hints.items()}
+    return {name: more[0] for name, more in found.items() if more}
+
+
 def make(values: Mapping[str, Any], cls: type = Options) -> Any:
     """Options from a mapping (a recipe's YAML, a form's JSON, keyword arguments); texts are converted.
 
     Raises OptionError naming the key, with the nearest known key, or the value and what is allowed.
     """
-    known = fields_of(cls)
+    known, ranges = fields_of(cls), ranges_of(cls)
     checked = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
         if name not in known:
             raise OptionError(f"There is no option '{key}'.", cure=did_you_mean(name, known))
         checked[name] = convert(name, value, known[name][0])
+        if name in ranges:
+            _check_range(name, checked[name], ranges[name])
     return cls(**checked)
+
+
+def _check_range(name: str, value: Any, allowed: Range) -> None:
+    """Raises OptionError for a number outside of it, also inside of lists."""
+    if isinstance(value, list):
+        for inner in value:
+            _check_range(name, inner, allowed)
+    elif isinstance(value, int | float) and not allowed.low <= value <= allowed.high:
+        between = f"{allowed.low:g} to {allowed.high:g}"
+        raise OptionError(f"{name.replace('_', '-')}: {value:g} is not from {between}.", cure=f"Give {between}.")
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
@@ -147,7 +175,21 @@ def _as(value: Any, member: Any) -> tuple[bool, Any]:
         return whole and (member is int or math.isfinite(number)), number
     if typing.get_origin(member) is dict or member is dict:
         return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
+    if typing.get_origin(member) is list:
+        return _as_list(value, typing.get_args(member)[0])
     return isinstance(value, member), value
+
+
+def _as_list(value: Any, inner: Any) -> tuple[bool, Any]:
+    """A list of `inner`: '1,2,3' is numbers, '1,2;3,4' rows of them; NumPy's arrays and tuples are lists too."""
+    if isinstance(value, str):
+        value = [part for part in value.strip().strip(";").split(";" if typing.get_origin(inner) is list else ",")]
+    elif hasattr(value, "tolist"):
+        value = value.tolist()
+    if not isinstance(value, list | tuple) or not value:
+        return False, None
+    found = [_as(part.strip() if isinstance(part, str) else part, inner) for part in value]
+    return all(done for done, _ in found), [one for _, one in found]
 
 
 def describe(kind: Any) -> str:
@@ -159,6 +201,9 @@ def describe(kind: Any) -> str:
             continue
         if typing.get_origin(member) is Literal:
             told.append(", ".join(typing.get_args(member)))
+        elif typing.get_origin(member) is list:
+            rows = typing.get_origin(typing.get_args(member)[0]) is list
+            told.append("rows of numbers, as 1,2;3,4" if rows else "values with commas between, as 1,2,3")
         else:
             told.append(words.get(member, "a mapping"))
     return " or ".join(dict.fromkeys(told))
@@ -167,12 +212,14 @@ def describe(kind: Any) -> str:
 def schema(cls: type = Options) -> dict[str, Any]:
     """JSON schema of the options, for forms and editors."""
     names = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
-    properties = {}
+    properties, ranges = {}, ranges_of(cls)
     for name, (kind, about, default) in fields_of(cls).items():
         kinds, choices = [], []
         for member in members(kind):
             if typing.get_origin(member) is Literal:
                 choices += typing.get_args(member)
+            elif typing.get_origin(member) is list:
+                kinds.append("array")
             else:
                 kinds.append(names.get(member, "object"))
         either = [{"type": k} for k in kinds] + ([{"enum": choices}] if choices else [])
@@ -180,6 +227,7 @@ def schema(cls: type = Options) -> dict[str, Any]:
             "description": about,
             "default": default,
             **(either[0] if len(either) == 1 else {"anyOf": either}),
+            **({"minimum": ranges[name].low, "maximum": ranges[name].high} if name in ranges else {}),
         }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

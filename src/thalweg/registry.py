@@ -1,6 +1,7 @@
-"""What there is: models and tasks, found by scanning two folders of this package.
+"""What there is: models, tasks and concepts, found by scanning three folders of this package.
 
-A model is a function that builds a plain `nn.Module`; a task is a class. The decorators only attach facts and enter the
+A model is a function that builds a plain `nn.Module`; a task is a class; a concept is a function from a dataclass of
+settings to a lesson. The decorators only attach facts and enter the
 name; importing the file is what registers it, so a new file is all that a new model needs.
 """
 
@@ -19,6 +20,7 @@ from .errors import NotFound, OptionError, did_you_mean
 
 _models: dict[str, ModelEntry] = {}
 _tasks: dict[str, type] = {}
+_concepts: dict[str, ConceptEntry] = {}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,30 @@ def task(cls: type) -> type:
     return cls
 
 
+@dataclass(frozen=True)
+class ConceptEntry:
+    """A concept that can be explained by name. `page` is its text, `about` it shows, `settings` a dataclass.
+
+    `subject` is the kind of thing of the user's that it is about, a file of `thalweg.subjects`; None: settings alone.
+    """
+
+    name: str
+    page: Any
+    settings: type
+    subject: str | None
+    explain: Callable[..., Any]
+
+
+def concept(page: Any, settings: type, subject: str | None = None) -> Callable[[Callable], Callable]:
+    """Enters the decorated function as a concept: `function(asked, **what the subject gives)` returns a Lesson."""
+
+    def enter(explain: Callable) -> Callable:
+        _concepts[explain.__name__] = ConceptEntry(explain.__name__, page, settings, subject, explain)
+        return explain
+
+    return enter
+
+
 def _scan(folder: str) -> None:
     package = importlib.import_module(f"thalweg.{folder}")
     for found in pkgutil.iter_modules(package.__path__):
@@ -88,6 +114,12 @@ def tasks() -> dict[str, type]:
     """Every task class, by name."""
     _scan("tasks")
     return dict(sorted(_tasks.items()))
+
+
+def concepts() -> dict[str, ConceptEntry]:
+    """Every concept by name, in the order of the talk."""
+    _scan("explain")
+    return dict(sorted(_concepts.items(), key=lambda pair: pair[1].page.number))
 
 
 def find_model(name: str, task: str | None = None) -> ModelEntry:

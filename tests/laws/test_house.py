@@ -26,7 +26,10 @@ FOLDERS = {
     "losses": {"errors"},
     "metrics": {"errors"},
     "draw": {"errors"},
-    "explain": {"draw", "errors"},
+    "explain": {"data.stream", "draw", "errors", "layers", "losses", "metrics", "models", "objectives", "options"}
+    | {"registry", "train"},
+    "subjects": {"data", "errors", "foreign", "models", "options", "registry", "run", "seeing", "tasks", "train"}
+    | {"trained"},
     "objectives": {"losses"},
     "train": {"objectives", "errors", "data.stream"},
     "data": {"errors", "fetch"},
@@ -42,9 +45,10 @@ TOP = {
     "elsewhere": {"errors"},
     "options": {"errors"},
     "cli": {
-        *("answers", "cli_data", "cli_weights", "console", "doctor", "errors", "exits", "flags", "lazy", "options"),
-        "version",
+        *("answers", "cli_data", "cli_explain", "cli_weights", "console", "doctor", "errors", "exits", "flags", "lazy"),
+        *("options", "version"),
     },
+    "cli_explain": {"answers", "console", "errors", "lazy"},
     "cli_data": {"answers", "console", "errors", "lazy"},
     "cli_weights": {"console", "lazy"},
     "lazy": {"api"},
@@ -53,7 +57,6 @@ PURE = ("layers", "losses", "metrics", "draw", "explain")
 OUTSIDE = {
     "glob",
     "http",
-    "io",
     "logging",
     "os",
     "pathlib",
@@ -66,6 +69,7 @@ OUTSIDE = {
 }
 READS_OR_WRITES = {
     "open",
+    "FileIO",
     "print",
     "input",
     "read_bytes",

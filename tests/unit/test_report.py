@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, features
 from PIL import __version__ as pillow
 
-from thalweg.report import PICTURES, Picture, Section, Story, encoded, headline, report, story
+from thalweg.report import PICTURES, Picture, Section, Story, headline, report, story
+from thalweg.webpage import encoded
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</style><script>alert(2)</script>\x00\udcff"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
