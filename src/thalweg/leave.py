@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from .data.dataset import Data
@@ -66,3 +67,8 @@ def tensorboard_writer(folder: Path) -> Any:
             "--tensorboard needs a package that is not installed.", cure='pip install "thalweg[tensorboard]"'
         ) from error
     return SummaryWriter(str(folder))
+
+
+def finite(network: torch.nn.Module) -> bool:
+    """Whether every weight and buffer is a number."""
+    return all(bool(value.isfinite().all()) for value in network.state_dict().values())

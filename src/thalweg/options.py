@@ -81,6 +81,9 @@ class Options:
     compile: Annotated[bool, "torch.compile; pays only on long runs"] = False
     graph: Annotated[bool, "record the update as a CUDA graph and replay it; on other devices nothing changes"] = False
     save_every: Annotated[float, "seconds between checkpoints inside an epoch"] = 60.0
+    trail: Annotated[
+        int | None, "how often to keep the weights, for `thalweg explain landscape`  [default: 12, less above 100 MB]"
+    ] = None
     tensorboard: Annotated[bool, "also write TensorBoard's files into the run"] = False
     duplicates: Annotated[bool, "also tell the score without test pictures that nearly are training pictures"] = False
     report: Annotated[bool, "draw the pictures and write report.html at the end"] = True

@@ -143,6 +143,8 @@ def check(options: Options) -> None:
         raise OptionError(f"--warmup {options.warmup} is not a share of the run.", cure="Give 0 to 1.")
     if not 0 <= options.seed < 2**32:
         raise OptionError(f"--seed {options.seed} is out of range.", cure=f"Give 0 to {2**32 - 1}.")
+    if not 0 <= (options.trail or 0) <= 1000:
+        raise OptionError(f"--trail {options.trail} is out of range.", cure="Give 0 to 1000.")
     if options.weight_decay < 0 or options.save_every < 0:
         raise OptionError("--weight-decay and --save-every are not negative.")
     if options.optimizer == "nesterov" and options.momentum == 0:

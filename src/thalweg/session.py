@@ -14,13 +14,14 @@ from . import features, leave, signals
 from . import plan as planning
 from .data.dataset import Data
 from .errors import ModelFileError, NonFinite, OptionError, ResourceError, Stopped
-from .objectives.base import Batch, Objective
+from .objectives.base import Objective
 from .options import Options
 from .plan import Plan
 from .registry import find_model
 from .run import MetricsFile, RunFolder
 from .starting import Start
 from .tasks.base import Task
+from .trail import Trail
 from .train import checkpoint, ranks
 from .train.trainer import Report, Trainer
 
@@ -106,10 +107,12 @@ class Session:
         augment = self.task.augment(self.facts, self.options)
         self.features = self._features(objective)
         if self.features:
-            augment = still
+            augment = features.still
         plan = self._saved_plan() if "plan" in self.content else self._plan(objective, augment)
         self.plan = self._extended(plan)
         self.trainer = Trainer(objective, self._stream(self.plan.batch), self.plan.recipe, augment)
+        self.trail = Trail(self.folder.path / "trail", self.trainer, self.options.trail)
+        self.trainer.halts = self.trail.steps
 
     def _features(self, objective: Objective) -> features.Features | None:
         """The features of all pictures, where only the last layer is trained on them; else None."""
@@ -207,6 +210,7 @@ class Session:
             stack.enter_context(signals.heard(self._wish_to_stop))
             try:
                 if not state:  # what chance, the source of the weights and the data gave is not to be had again
+                    self.trail.keep(self.trainer)
                     self._save(metrics)
                 if not self.ended:
                     yield from self._train(metrics, stack)
@@ -230,6 +234,7 @@ class Session:
         started = self.saved = time.monotonic()
         for report in self.trainer:
             valid = None
+            self.trail.keep(self.trainer)
             if report.losses:
                 place = {"step": report.step, "epoch": round(report.step / spe, 4), "split": "train"}
                 self._write(metrics, board, {**place, **report.losses, "lr": report.lr})
@@ -240,7 +245,8 @@ class Session:
                 self._save(metrics)
             if stop:
                 raise self._stopped()
-            yield self._progress(report, started, first, valid)
+            if report.losses:
+                yield self._progress(report, started, first, valid)
             if self.ended:
                 return
 
@@ -342,10 +348,10 @@ class Session:
             more = f" and {len(error.rows) - 8} more" if len(error.rows) > 8 else ""
             message = f"{message} Samples of that step: {', '.join(names)}{more}."
         if ranks.rank() == 0:
-            saved = None if finite(self.trainer.network) else checkpoint.load(self.folder.state, self.notice)
+            saved = None if leave.finite(self.trainer.network) else checkpoint.load(self.folder.state, self.notice)
             if saved:
                 self._restore(saved[1])
-            if finite(self.trainer.network):
+            if leave.finite(self.trainer.network):
                 self.content["weights_sha256"] = self.folder.write_weights(self.trainer.network.state_dict())
                 message = f"{message} weights.safetensors holds those after {self.trainer.step} updates."
             self._describe("non-finite")
@@ -387,13 +393,3 @@ class Session:
         self.trainer.pause = True
         if self.finishing:
             raise self._stopped()
-
-
-def still(batch: Batch) -> Batch:
-    """The batch as it is: features are not changed at random."""
-    return batch
-
-
-def finite(network: torch.nn.Module) -> bool:
-    """Whether every weight and buffer is a number."""
-    return all(bool(value.isfinite().all()) for value in network.state_dict().values())

@@ -276,4 +276,7 @@ def plan_lines(session: Session) -> list[str]:
     lines += [f"note: {note}" for note in data.notes]
     lines += [f"left out: {bad.source}: {bad.reason}" for bad in data.bad[:10]]
     lines += [f"left out: {len(data.bad) - 10} more files"] if len(data.bad) > 10 else []
+    kept = session.trail
+    if kept.steps:
+        lines += [f"keeps the weights of {len(kept.steps)} steps along the way: {kept.bytes / 1e6:.3g} MB (--trail)"]
     return [*lines, f"writing to {session.folder.path}"]

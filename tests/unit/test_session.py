@@ -88,7 +88,8 @@ def test_run_json_holds_all_that_repeats_the_run(whole):
     assert told["versions"].keys() >= {"thalweg", "torch", "python"}
     assert told["results"]["test"]["examples"] == len(BARS.test) and told["results"]["epochs"] == 2
     assert told["weights_sha256"] == hashlib.sha256((whole / "weights.safetensors").read_bytes()).hexdigest()
-    assert sorted(p.name for p in whole.iterdir()) == ["metrics.jsonl", "run.json", "state", "weights.safetensors"]
+    left = sorted(p.name for p in whole.iterdir())
+    assert left == ["metrics.jsonl", "run.json", "state", "trail", "weights.safetensors"]
 
 
 def test_the_rows_of_metrics_have_no_clock(whole):

@@ -29,7 +29,7 @@ from .recorded import Graphs, Recorded
 class Report:
     """What happened since the last report: `step` updates are done; losses are means over all items since then.
 
-    Losses are empty when the trainer was only paused.
+    Losses are empty where no report is due: when the trainer was paused, and at its halts.
     """
 
     step: int
@@ -74,6 +74,7 @@ class Trainer:
             objective.requires_grad_(False)
         self.sums: dict[str, Tensor] = {}
         self.pause = False  # set by a signal handler: hands control back after the step that is running
+        self.halts: frozenset[int] = frozenset()  # steps after which control is handed back as well, on every rank
         self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
         self.recorded = Recorded(self.advance, Graphs(self.device)) if recipe.graph else None
 
@@ -102,7 +103,7 @@ class Trainer:
             self.step += 1
             if self.due:
                 yield self.report()
-            elif self.pause and ranks.count() == 1:  # several ranks pause together, at the next report
+            elif self.step in self.halts or self.pause and ranks.count() == 1:  # several ranks pause at a report
                 yield Report(self.step, {}, self.recipe.rate(self.step - 1))
 
     def advance(self, due: list[Phase], batch: Batch) -> None:
