@@ -29,7 +29,7 @@ FOLDERS = {
     "explain": {"data.stream", "draw", "errors", "layers", "losses", "metrics", "models", "objectives", "options"}
     | {"registry", "train"},
     "subjects": {"data", "errors", "foreign", "models", "options", "registry", "run", "seeing", "tasks", "train"}
-    | {"trained"},
+    | {"trail", "trained"},
     "objectives": {"losses"},
     "train": {"objectives", "errors", "data.stream"},
     "data": {"errors", "fetch"},
