@@ -193,11 +193,13 @@ def run(tmp_path_factory):
 
 
 def test_the_loss_at_the_end_is_that_of_the_trained_network(run):
-    shown = thalweg.explain("landscape", run, grid=5, points=5, iterations=4, curvatures=1, examples=100_00)
+    shown = thalweg.explain("landscape", run, grid=5, points=5, iterations=4, curvatures=1, examples=10_000)
     path, line = shown.lesson.numbers["path"], shown.lesson.numbers["line"]
     data = run.read()
     probability = run.task.infer(run.network, {"image": torch.from_numpy(data.train.images.copy())}, run.facts).numpy()
-    true = log_loss(data.train.labels, probability.astype(np.float64), labels=range(10))
+    probability = probability.astype(np.float64)
+    probability /= probability.sum(1, keepdims=True)
+    true = log_loss(data.train.labels, probability, labels=range(10))
     assert shown.lesson.numbers["examples"] == len(data.train)
     assert path["loss"][-1] == pytest.approx(true, rel=1e-3)
     assert line["train_loss"][line["share"].index(1.0)] == pytest.approx(path["loss"][-1], rel=1e-5)
