@@ -84,7 +84,7 @@ def _surface(axes: Axes, numbers: dict[str, Any], step: int) -> None:
     bar.set_label("output")
     if numbers["line"]:
         (px, py), (dx, dy) = numbers["line"]["point"], numbers["line"]["direction"]
-        reach = 4 * axis[-1] / np.hypot(dx, dy)
+        reach = 4 * axis[-1] + np.hypot(px, py)
         axes.plot([px - reach * dx, px + reach * dx], [py - reach * dy, py + reach * dy], color="white", linewidth=2)
     axes.plot(*numbers["inputs"], "o", markersize=9, markerfacecolor=style.VERMILLION, markeredgecolor="white")
     told = "white: the sum is 0; the dot: this input" if numbers["line"] else "no line: both weights are 0"

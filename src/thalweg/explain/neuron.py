@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -115,10 +116,11 @@ def _plane(bend: torch.nn.Module, weights: list[float], bias: float, inputs: lis
     axis = torch.linspace(-reach, reach, 81, dtype=torch.float64)
     surface = bend(axis[None, :] * weights[0] + axis[:, None] * weights[1] + bias)
     (a, b), line = weights, None
-    if a or b:
+    length = math.hypot(a, b)
+    if length and math.isfinite(bias / length):
         # the point of the line nearest to the origin, and its direction
-        near = [-bias * a / (a * a + b * b), -bias * b / (a * a + b * b)]
-        line = {"point": near, "direction": [-b, a]}
+        a, b, away = a / length, b / length, -bias / length
+        line = {"point": [away * a, away * b], "direction": [-b, a]}
     return {"axis": axis.tolist(), "surface": surface.tolist(), "line": line}
 
 
