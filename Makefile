@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN    := runs/demo
 
-.PHONY: demo test reference bench lint clean
+.PHONY: demo test reference bench gallery lint clean
 
 demo: $(VENV)/run.stamp
 	@rm -rf $(RUN) runs/demo-digits
@@ -28,6 +28,9 @@ reference: $(VENV)/dev.stamp
 
 bench:
 	$(PYTHON) benchmarks/run.py
+
+gallery: $(VENV)/run.stamp
+	$(BIN)/python docs/gallery.py
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check src tests

@@ -109,6 +109,7 @@ _STYLE = """
 .bar output { font-variant-numeric: tabular-nums; color: var(--soft); min-width: 5ch; text-align: right; }
 img[hidden] { display: none; }
 figcaption { min-height: 3em; }
+dd { font-size: 1.1rem; }
 @media print { .bar { display: none; } }
 """
 _SCRIPT = """

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from . import style
@@ -117,8 +118,9 @@ def _plane(made: Figure, plane: dict[str, Any], title: str) -> None:
     for point, name in ((path[0], "start"), (path[-1], "end")):
         if first[0] <= point[0] <= first[-1] and second[0] <= point[1] <= second[-1]:
             above.annotate(
-                name, point, (6, 6), textcoords="offset points", color="white", fontweight="bold", fontsize=9, zorder=5
-            )
+                name, point, (6, 6), textcoords="offset points", color="white", fontweight="bold", fontsize=9, zorder=5,
+                path_effects=[withStroke(linewidth=2.5, foreground=style.BLACK)],
+            )  # fmt: skip
     above.set(title=title, xlim=first[[0, -1]], ylim=second[[0, -1]])
     above.grid(False)
     _relief(made.add_subplot(grid[1], projection="3d"), first, second, height, path)
