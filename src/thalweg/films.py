@@ -21,17 +21,22 @@ def seconds_per_frame(count: int) -> float:
 def gif(frames: Sequence[Image.Image]) -> bytes:
     """An endless GIF at half the pixels, in the 128 colours that suit all frames together."""
     small = [frame.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS) for frame in frames]
-    chosen = small[:: max(1, len(small) // 6)]
-    strip = Image.new("RGB", (small[0].width, small[0].height * len(chosen)))
-    for number, frame in enumerate(chosen):
-        strip.paste(frame, (0, number * frame.height))
-    palette = strip.quantize(128)
+    palette = common_palette(small, 128)
     pages = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in small]
     each = round(1000 * seconds_per_frame(len(pages)))
     durations = [each] * (len(pages) - 1) + [max(each, round(1000 * _LAST))]
     file = io.BytesIO()
     pages[0].save(file, "GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0, optimize=False)
     return file.getvalue()
+
+
+def common_palette(frames: Sequence[Image.Image], colours: int) -> Image.Image:
+    """An image whose palette suits all frames, judged by up to seven of them."""
+    chosen = frames[:: max(1, len(frames) // 6)]
+    strip = Image.new("RGB", (frames[0].width, frames[0].height * len(chosen)))
+    for number, frame in enumerate(chosen):
+        strip.paste(frame, (0, number * frame.height))
+    return strip.quantize(colours)
 
 
 def mp4(frames: Sequence[Image.Image]) -> bytes:

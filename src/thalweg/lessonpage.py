@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image, features
 
 from .draw.formula import formula
+from .films import common_palette
 from .webpage import address, document, safe
 
 if TYPE_CHECKING:
     from .lessons import Shown
 
 #: bytes that all frames of a page take together, where any way of writing them is small enough
-BUDGET = 270_000
-#: the ways of writing a frame, best first: pixels per unit of the drawing, and WebP's quality; None is without loss
-_WAYS = ((2.0, None), (2.0, 90), (2.0, 75), (1.5, 75), (1.25, 65), (1.0, 60), (0.8, 45))
+BUDGET = 290_000
+#: the ways of writing frames, best first: pixels per unit of the drawing; colours (None: all that there are), without
+#: loss; or WebP's quality, with loss, as suits photographs
+_WAYS = (
+    (2.0, None, None), (2.0, 256, None), (2.0, 128, None), (2.0, None, 80), (1.5, 128, None), (1.5, None, 75),
+    (1.25, 64, None), (1.0, 64, None), (1.0, None, 60), (0.8, None, 45),
+)  # fmt: skip
 
 
 def page(shown: Shown) -> str:
@@ -55,14 +62,14 @@ def _settings(shown: Shown) -> str:
 
 
 def _frames(shown: Shown) -> str:
-    """The figure: the frames one over the other, the slider below them."""
+    """The figure: the first frame, over it what has changed in each of the others, the slider below them."""
     frames = shown.lesson.frames
     still = range(len(frames))[shown.lesson.still]
-    kind, contents = small([frame.draw() for frame in frames])
-    size = frames[still].draw().size
+    images = [frame.draw() for frame in frames]
+    kind, contents = small(images)
+    size = f'width="{images[0].width // 2}" height="{images[0].height // 2}"'
     pictures = "".join(
-        f'<img src="{address(kind, content)}" alt="{safe(frame.caption)}" width="{size[0] // 2}" '
-        f'height="{size[1] // 2}"{"" if number == still else " hidden"}>'
+        f'<img src="{address(kind, content)}" alt="{safe(frame.caption)}" {size}{" hidden" if number > still else ""}>'
         for number, (frame, content) in enumerate(zip(frames, contents, strict=True))
     )
     caption = f'<figcaption aria-live="polite">{safe(frames[still].caption)}</figcaption>'
@@ -73,26 +80,66 @@ def _frames(shown: Shown) -> str:
             f'<input type="range" id="frame" min="0" max="{len(frames) - 1}" value="{still}" aria-label="step">'
             f'<output id="count">{still + 1} / {len(frames)}</output></div>'
         )
-    return f'<figure><div class="wide" tabindex="0">{pictures}</div>{bar}{caption}</figure>\n'
+    return f'<figure><div class="wide" tabindex="0"><div class="stack">{pictures}</div></div>{bar}{caption}</figure>\n'
 
 
 def small(images: Sequence[Image.Image], budget: int = BUDGET) -> tuple[str, list[bytes]]:
-    """(format, files) of the frames, in the best way of writing that keeps them together within `budget` bytes."""
+    """(format, files) of the first frame, and of what has changed since the one before in the others, else transparent.
+
+    Written in the best way that keeps them together within `budget` bytes; in the last way, if none does.
+    """
     if not features.check("webp"):
-        return "png", [_written(image, 1.0, "PNG", optimize=True) for image in images]
-    for scale, quality in _WAYS:
-        how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality}
-        sample = images[:: max(1, len(images) // 4)]
-        mean = sum(len(_written(image, scale, "WEBP", method=2, **how)) for image in sample) / len(sample)
-        if mean * len(images) <= budget:
+        return "png", [_written(layer, "PNG", optimize=True) for layer in layers(_scaled(images, 1.0))]
+    for scale, colours, quality in _WAYS:
+        how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality, "alpha_quality": 100}
+        if _estimate(images, scale, colours, how) <= budget:
             break
-    return "webp", [_written(image, scale, "WEBP", method=4, **how) for image in images]
+    made = layers(_coloured(_scaled(images, scale), colours))
+    return "webp", [_written(layer, "WEBP", method=4, **how) for layer in made]
 
 
-def _written(image: Image.Image, scale: float, form: str, **how: Any) -> bytes:
-    if scale != 2.0:
-        size = (round(image.width * scale / 2), round(image.height * scale / 2))
-        image = image.resize(size, Image.Resampling.LANCZOS)
+def _estimate(images: Sequence[Image.Image], scale: float, colours: int | None, how: dict[str, Any]) -> float:
+    """The bytes that all layers take together, judged by the first and by four of the others."""
+    count = len(images)
+    places = sorted({0, *(round(share * (count - 1)) for share in (0.3, 0.6, 0.8, 1.0))})
+    needed = _scaled([images[near] for place in places for near in (max(0, place - 1), place)], scale)
+    pairs = _coloured(needed, colours)
+    sizes = [len(_written(layers(pairs[n : n + 2])[1], "WEBP", method=2, **how)) for n in range(2, len(pairs), 2)]
+    first = len(_written(pairs[0], "WEBP", method=2, **how))
+    return first + (sum(sizes) / len(sizes) if sizes else 0) * (count - 1)
+
+
+def _scaled(images: Sequence[Image.Image], scale: float) -> list[Image.Image]:
+    """The images at so many pixels per unit; drawn they have two."""
+    if scale == 2.0:
+        return list(images)
+    size = (round(images[0].width * scale / 2), round(images[0].height * scale / 2))
+    return [image.resize(size, Image.Resampling.LANCZOS) for image in images]
+
+
+def _coloured(images: list[Image.Image], colours: int | None) -> list[Image.Image]:
+    """The images in so many colours, the same for all of them."""
+    if colours is None:
+        return images
+    palette = common_palette(images, colours)
+    return [image.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB") for image in images]
+
+
+def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """The first image, and for each other one that shows it when laid over all before it: what has changed."""
+    found = [images[0]]
+    for before, image in pairwise(images):
+        differs_HW = (np.asarray(image) != np.asarray(before)).any(2)
+        if differs_HW.mean() > 0.6:  # another picture altogether
+            found.append(image)
+            continue
+        over = Image.new("RGBA", image.size, (0, 0, 0, 0))
+        over.paste(image, mask=Image.fromarray(np.where(differs_HW, 255, 0).astype(np.uint8)))
+        found.append(over)
+    return found
+
+
+def _written(image: Image.Image, form: str, **how: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **how)
     return file.getvalue()
@@ -107,7 +154,10 @@ _STYLE = """
 .bar button { font: inherit; width: 44px; height: 36px; border-radius: 8px; border: 1px solid var(--line);
   background: var(--card); color: var(--ink); cursor: pointer; }
 .bar output { font-variant-numeric: tabular-nums; color: var(--soft); min-width: 5ch; text-align: right; }
-img[hidden] { display: none; }
+.stack { position: relative; }
+.stack img { position: absolute; top: 0; left: 0; }
+.stack img:first-child { position: static; }
+.stack img[hidden] { display: none; }
 figcaption { min-height: 3em; }
 dd { font-size: 1.1rem; }
 @media print { .bar { display: none; } }
@@ -120,7 +170,7 @@ const count = document.getElementById("count"), caption = document.querySelector
 let timer = null;
 function show(number) {
   const now = Math.max(0, Math.min(frames.length - 1, number));
-  frames.forEach((frame, place) => { frame.hidden = place !== now; });
+  frames.forEach((frame, place) => { frame.hidden = place > now; });
   slider.value = now;
   slider.setAttribute("aria-valuetext", frames[now].alt);
   count.textContent = (now + 1) + " / " + frames.length;
