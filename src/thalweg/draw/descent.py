@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from . import style
 
-_HEIGHT = 570
+_HEIGHT = 600
 #: of each optimiser: colour, dashes, marker; every one of them alone tells most of the nine apart, two tell all
 _LOOKS = {
     "sgd": (style.BLACK, "-", "o"),
@@ -28,6 +28,8 @@ _LOOKS = {
     "adamw": (style.VERMILLION, ":", "P"),
     "muon": (style.BLACK, "-.", "h"),
 }
+#: what is told instead of a loss where a path has ended
+ENDS = {"not finite": "no value", "far": "diverged"}
 #: so far below the first loss a curve by magnitude may go, in factors of ten
 _DECADES = 10
 
@@ -36,7 +38,7 @@ _DECADES = 10
 def descent(numbers: dict[str, Any], step: int) -> Figure:
     """Draws the numbers of the concept `descent` as far as `step`."""
     made = style.figure(_HEIGHT)
-    grid = made.add_gridspec(2, 2, width_ratios=(1.6, 1), height_ratios=(1.2, 1))
+    grid = made.add_gridspec(2, 2, width_ratios=(1.75, 1), height_ratios=(1.25, 1))
     _map(made.add_subplot(grid[:, 0]), numbers, step)
     _curves(made.add_subplot(grid[0, 1]), numbers, step)
     _table(made.add_subplot(grid[1, 1]), numbers, step)
@@ -58,17 +60,19 @@ def _map(axes: Axes, numbers: dict[str, Any], step: int) -> None:
         axes.contour(x, y, loss, levels=numbers["levels"], colors=list(colours), linewidths=0.9)
     if numbers["arrows"]:
         x, y, along_x, along_y = np.array(numbers["arrows"]).T
-        look = {"color": "#b0b0b0", "pivot": "mid", "scale": 34, "width": 0.0028, "headwidth": 4, "zorder": 1.5}
+        look = {"color": "#b0b0b0", "pivot": "mid", "scale": 28, "width": 0.0028, "headwidth": 4, "zorder": 1.5}
         axes.quiver(x, y, along_x, along_y, **look)
     for x_minimum, y_minimum in numbers["minima"]:
-        axes.plot(x_minimum, y_minimum, "*", markersize=15, color="#f0e442", markeredgecolor=style.BLACK, zorder=4)
+        axes.plot(x_minimum, y_minimum, "*", markersize=19, color="#f0e442", markeredgecolor=style.BLACK, zorder=4)
     for one in reversed(numbers["optimizers"]):
         colour, dashes, marker = _LOOKS[one["name"]]
         path = np.array(one["path"][: step + 1])
         axes.plot(*path.T, dashes, color=colour, linewidth=1.7, zorder=3, path_effects=_OUTLINE)
         axes.plot(*path[-1], marker, color=colour, markersize=8, markeredgecolor="white", markeredgewidth=0.9, zorder=5)
     left, right, lower, upper = numbers["window"]
-    axes.set(xlim=(left, right), ylim=(lower, upper), xlabel="x", ylabel="y")
+    star = "star: a minimum; " if numbers["minima"] else ""
+    told = f"{star}arrows: straight downhill; dark lines: low, light lines: high"
+    axes.set(xlim=(left, right), ylim=(lower, upper), xlabel=f"x\n{told}", ylabel="y")
     if 0.4 < (upper - lower) / (right - left) < 1.6:
         axes.set_aspect("equal", anchor="N")
 
@@ -82,20 +86,24 @@ def _curves(axes: Axes, numbers: dict[str, Any], step: int) -> None:
     every = np.concatenate([one["losses"] for one in numbers["optimizers"]])
     if numbers["logarithmic"]:
         floor = max(10.0 ** math.floor(math.log10(max(every.min(), 1e-300))), first * 10.0**-_DECADES)
-        low, high = floor, 10 * first
+        low, high = floor, float(np.clip(every.max(), 2 * first, 1000 * first))
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=8))
         axes.yaxis.set_major_formatter(FuncFormatter(_power))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        low = every.min()
-        high = first + 0.3 * max(first - low, 1e-9 * max(1, abs(first)))
-        low -= 0.05 * (high - low)
+        # at least so much that the numbers at the axis differ where the surface is flat
+        spread = max(first - every.min(), 1e-3 * abs(first)) or 1.0
+        low, high = first - 1.08 * spread, first + 0.3 * spread
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for one in reversed(numbers["optimizers"]):
         colour, dashes, marker = _LOOKS[one["name"]]
-        losses = np.clip(one["losses"][: step + 1], low, None)
+        losses = np.clip(one["losses"][: step + 1], low, high)
         axes.plot(losses, dashes, color=colour, linewidth=1.5)
-        axes.plot(len(losses) - 1, losses[-1], marker, color=colour, markersize=6, markeredgecolor="white")
+        axes.plot(
+            len(losses) - 1, losses[-1], marker, color=colour, markersize=6, markeredgecolor="white", clip_on=False
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlim=(0, numbers["steps"] * 1.03), ylim=(low, high), xlabel="step")
     axes.set_title("The loss at every step")
 
@@ -109,21 +117,21 @@ def _table(axes: Axes, numbers: dict[str, Any], step: int) -> None:
     """The legend: line and marker of each, its rate, its loss now, and whether it can be seen."""
     style.bare(axes)
     axes.set(xlim=(0, 10), ylim=(10.2, 0))
-    for x, head, side in ((2.0, "optimizer", "left"), (6.6, "rate", "right"), (9.9, f"loss at step {step}", "right")):
+    for x, head, side in ((1.7, "optimizer", "left"), (6.4, "rate", "right"), (9.9, f"loss, step {step}", "right")):
         axes.text(x, 0.5, head, ha=side, va="center", color=style.GREY, fontsize=8.5)
     for row, one in enumerate(numbers["optimizers"], 1):
         y = 0.5 + row
         colour, dashes, marker = _LOOKS[one["name"]]
-        axes.plot([0.1, 1.6], [y, y], dashes, color=colour, linewidth=1.7)
-        axes.plot(0.85, y, marker, color=colour, markersize=7, markeredgecolor="white")
-        axes.text(2.0, y, one["label"], va="center")
-        axes.text(6.6, y, f"{one['rate']:.2g}", ha="right", va="center")
+        axes.plot([0.1, 1.4], [y, y], dashes, color=colour, linewidth=1.7)
+        axes.plot(0.75, y, marker, color=colour, markersize=7, markeredgecolor="white")
+        axes.text(1.7, y, one["label"], va="center")
+        axes.text(6.4, y, f"{one['rate']:.2g}", ha="right", va="center")
         axes.text(9.9, y, _state(one, step, numbers["window"]), ha="right", va="center")
 
 
 def _state(one: dict[str, Any], step: int, window: Sequence[float]) -> str:
     if step >= len(one["losses"]):
-        return "diverged"
+        return ENDS[one["ended"]]
     x, y = one["path"][step]
     inside = window[0] <= x <= window[1] and window[2] <= y <= window[3]
     return ("" if inside else "outside, ") + f"{one['losses'][step]:.3g}"

@@ -81,7 +81,9 @@ class Descent:
     formula: Annotated[str, "a surface of your own, as x**2 + sin(3*y)"] = ""
     optimizers: Annotated[list[str], "names with commas between, or all"] = ("all",)
     start: Annotated[list[float] | Literal["auto"], "where all begin: x,y", Range(-1e6, 1e6)] = "auto"
-    lr: Annotated[list[float] | Literal["auto"], "learning rate, one for all or one for each", Range(0, 1000)] = "auto"
+    lr: Annotated[
+        float | list[float] | Literal["auto"], "learning rate, one for all or one for each", Range(0, 1000)
+    ] = "auto"
     momentum: Annotated[float, "momentum, and the first beta of Adam", Range(0, 0.999)] = 0.9
     weight_decay: Annotated[float, "AdamW's pull towards zero; the others have none", Range(0, 1)] = 0.05
     schedule: Annotated[Schedule, "how the learning rates go over the steps"] = "constant"
@@ -99,12 +101,6 @@ def descent(asked: Descent) -> Lesson:
     none, and where there are not as many learning rates as optimisers; NotFound for an optimiser that there is not.
     """
     names, surface = _names(asked.optimizers), _placed(_surface(asked), asked)
-    if not all(map(math.isfinite, surface.at(surface.start))):
-        x, y = surface.start
-        raise OptionError(
-            f"At the start ({x:g}, {y:g}) the loss or its slope is no finite number.",
-            cure="Give another: --set start=x,y",
-        )
     recipes = [
         Recipe(
             optimizer=name, lr=rate, momentum=asked.momentum, steps=asked.steps, schedule=asked.schedule,
@@ -161,18 +157,43 @@ def _names(asked: Sequence[str]) -> list[str]:
 def _placed(surface: Surface, asked: Descent) -> Surface:
     """The surface with the window, the start and the noise that are asked for."""
     window = surface.window if asked.window == "auto" else _window(asked.window)
-    left, right, lower, upper = window
-    x, y = surface.start if asked.start == "auto" else _start(asked.start)
-    if not (left <= x <= right and lower <= y <= upper):
-        if asked.window != "auto" and asked.start != "auto":
-            raise OptionError(f"The start ({x:g}, {y:g}) is outside of the window.", cure="Give a wider window.")
-        if asked.start == "auto":
-            x, y = left + (right - left) / 8, upper - (upper - lower) / 8
-        else:  # a window of ours grows so that the start is well inside
-            left, right = min(left, x - (right - x) / 8), max(right, x + (x - left) / 8)
-            lower, upper = min(lower, y - (upper - y) / 8), max(upper, y + (y - lower) / 8)
     noise = surface.noise if asked.noise == "auto" else asked.noise
-    return replace(surface, window=(left, right, lower, upper), start=(x, y), noise=noise)
+    surface = replace(surface, window=window, noise=noise)
+    if asked.start == "auto":
+        return replace(surface, start=_own_start(surface))
+    x, y = _start(asked.start)
+    if not all(map(math.isfinite, surface.at((x, y)))):
+        raise OptionError(
+            f"start: at ({x:g}, {y:g}) the loss or its slope is no finite number.", cure="Give another start."
+        )
+    if not _inside(window, (x, y)):
+        if asked.window != "auto":
+            raise OptionError(f"start: ({x:g}, {y:g}) is outside of the window.", cure="Give a wider window.")
+        left, right, lower, upper = window
+        # a window of ours grows until the start is well inside
+        left, right = min(left, x - (right - x) / 8), max(right, x + (x - left) / 8)
+        lower, upper = min(lower, y - (upper - y) / 8), max(upper, y + (y - lower) / 8)
+        surface = replace(surface, window=(left, right, lower, upper))
+    return replace(surface, start=(x, y))
+
+
+def _inside(window: tuple[float, ...], point: tuple[float, float]) -> bool:
+    return window[0] <= point[0] <= window[1] and window[2] <= point[1] <= window[3]
+
+
+def _own_start(surface: Surface) -> tuple[float, float]:
+    """The surface's start, or where that is not in the window or has no slope, a place near one of its corners."""
+    left, right, lower, upper = surface.window
+    near, far = (left + (right - left) * share for share in (0.15, 0.85))
+    low, high = (lower + (upper - lower) * share for share in (0.15, 0.85))
+    places = [surface.start, (near, high), (far, high), (near, low), (far, low), ((near + far) / 2, (low + high) / 2)]
+    for place in places:
+        if _inside(surface.window, place) and all(map(math.isfinite, surface.at(place))):
+            return place
+    raise OptionError(
+        "Nowhere that was tried has the surface a finite loss and slope.",
+        cure="Give a start where it has: --set start=x,y",
+    )
 
 
 def _window(given: list[float]) -> tuple[float, ...]:
@@ -196,12 +217,14 @@ def _start(given: list[float]) -> tuple[float, ...]:
 def _rates(asked: Descent, surface: Surface, names: Sequence[str]) -> list[float]:
     if asked.lr == "auto":
         return downhill.rates(surface, names)
-    if len(asked.lr) not in (1, len(names)):
+    if isinstance(asked.lr, float):
+        return [asked.lr] * len(names)
+    if len(asked.lr) != len(names):
         raise OptionError(
             f"There are {len(asked.lr)} learning rates for {len(names)} optimisers.",
             cure="Give one for all, or one for each in their order: " + ", ".join(names) + ".",
         )
-    return list(asked.lr) * (len(names) if len(asked.lr) == 1 else 1)
+    return list(asked.lr)
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------
@@ -216,8 +239,12 @@ def _spans_magnitudes(numbers: dict[str, Any]) -> bool:
 
 def _figure(one: dict[str, Any]) -> str:
     x, y = one["path"][-1]
-    ends = {"not finite": "; then no finite number", "far": "; it went too far away", "": ""}[one["ended"]]
+    ends = f"; then it {_ENDS[one['ended']]}" if one["ended"] else ""
     return f"loss {one['losses'][-1]:.3g} at ({x:.3g}, {y:.3g}), learning rate {one['rate']:.3g}{ends}"
+
+
+#: why a path ends
+_ENDS = {"not finite": "has no finite loss or slope", "far": "is too far away: it diverged"}
 
 
 def _caption(numbers: dict[str, Any], step: int) -> str:
@@ -226,7 +253,7 @@ def _caption(numbers: dict[str, Any], step: int) -> str:
         loss = numbers["optimizers"][0]["losses"][0]
         return f"All start at ({x:g}, {y:g}), where the loss is {loss:.4g}; the arrows point straight downhill."
     going = [one for one in numbers["optimizers"] if step < len(one["losses"])]
-    gone = [one["label"] for one in numbers["optimizers"] if step >= len(one["losses"])]
+    gone = ", ".join(one["label"] for one in numbers["optimizers"] if step >= len(one["losses"]))
     told = f"Step {step}: "
     if going:
         ranked = sorted(going, key=lambda one: one["losses"][step])
@@ -234,7 +261,7 @@ def _caption(numbers: dict[str, Any], step: int) -> str:
         if len(ranked) > 1:
             told += f", {ranked[-1]['label']} highest with {ranked[-1]['losses'][step]:.3g}"
         told += "; " if gone else ""
-    return told + (f"{', '.join(gone)} diverged" if gone else "") + "."
+    return told + (f"ended before: {gone}" if gone else "") + "."
 
 
 def _notes(asked: Descent, surface: Surface, numbers: dict[str, Any]) -> list[str]:
@@ -243,11 +270,14 @@ def _notes(asked: Descent, surface: Surface, numbers: dict[str, Any]) -> list[st
         notes.append(f"In {numbers['undefined']:.1%} of the window the surface has no finite value; that part is grey.")
     for one in numbers["optimizers"]:
         if one["ended"]:
-            why = "the loss or its slope is no finite number" if one["ended"] == "not finite" else "it is too far away"
-            notes.append(f"{one['label']} diverged: after step {len(one['losses']) - 1} {why}.")
-        elif one["left"] is not None:
-            where = "and is outside at the end" if one["outside"] else "and came back"
-            notes.append(f"{one['label']} left the window at step {one['left']} {where}; that part is not shown.")
+            notes.append(f"{one['label']} ends at step {len(one['losses']) - 1}; then it {_ENDS[one['ended']]}.")
+    left = [
+        f"{one['label']} from step {one['left']}" + ("" if one["outside"] else ", and back")
+        for one in numbers["optimizers"]
+        if one["left"] is not None
+    ]
+    if left:
+        notes.append(f"Outside of the window paths are not shown: {'; '.join(left)}.")
     if asked.lr == "auto":
         notes.append("The learning rates are rules of thumb for this surface and not the best for each optimiser.")
     if surface.noise:

@@ -26,12 +26,14 @@ LABELS = {
     "muon": "Muon",
 }
 #: points of the grid and arrows, along each side
-GRID, ARROWS = 101, 16
+GRID, ARROWS = 101, 13
 #: a path ends that many widths of the window away from its middle
 FAR = 1000.0
 
 #: Rates of plain steps, as a share of 1 over the curvature; on a quadratic SGD diverges from a share of 2 on.
 OF_CURVATURE = {"sgd": 1.5, "momentum": 0.5, "nesterov": 0.5}
+#: what is left of those rates where the slopes are noisy
+WITH_NOISE = 0.25
 #: Rates of steps whose length hardly depends on how steep it is, as a share of the window's size.
 OF_WINDOW = {"adagrad": 0.15, "adadelta": 1.0, "rmsprop": 0.015, "adam": 0.04, "adamw": 0.04, "muon": 0.015}
 
@@ -53,18 +55,18 @@ class Matrix(nn.Module):
 def rates(surface: Surface, names: Sequence[str]) -> list[float]:
     """A learning rate that suits the surface for each optimiser, rounded to two digits.
 
-    The curvature is a large one (nine tenths are smaller) of those on the way down from the start.
+    The curvature is that of the start, or a large one (nine tenths are smaller) of those on the way down from there.
     """
     left, right, lower, upper = surface.window
     size = (right - left + upper - lower) / 2
     way_N2 = torch.tensor(_way_down(surface, size), dtype=torch.float64)
-    curvature_N = surface.curvature(*way_N2.T)
-    curvature_N = curvature_N[curvature_N.isfinite()]
-    curvature = float(curvature_N.quantile(0.9)) if len(curvature_N) else 0.0
+    curvature_N = surface.curvature(*way_N2.T).nan_to_num(0, 0, 0)
+    curvature = max(float(curvature_N[0]), float(curvature_N.quantile(0.9)))
     steep = math.hypot(*surface.at(surface.start)[1:])
     # where nothing is curved, as on a plane, a first step goes a fiftieth of the window
     flat = 0.02 * size / steep if steep else 1.0
     plain = 1 / curvature if curvature * size > 1e-6 * steep else flat
+    plain *= WITH_NOISE if surface.noise else 1
     found = [OF_WINDOW[name] * size if name in OF_WINDOW else OF_CURVATURE[name] * plain for name in names]
     return [float(f"{rate:.2g}") for rate in found]
 
@@ -156,7 +158,7 @@ def grid(surface: Surface) -> dict[str, Any]:
     }
 
 
-def levels(loss_N: Tensor, count: int = 14) -> list[float]:
+def levels(loss_N: Tensor, count: int = 12) -> list[float]:
     """Losses at which lines are drawn, rising: equally far apart, or by equal factors where the range is large."""
     if not len(loss_N):
         return []
@@ -167,7 +169,7 @@ def levels(loss_N: Tensor, count: int = 14) -> list[float]:
         found = torch.linspace(low, high, count + 1, dtype=torch.float64)[1:]
     else:
         # the few lowest points of a grid say little about how low it is between them
-        near = max(float(loss_N.quantile(0.02)) - low, 1e-9 * (high - low))
+        near = max(float(loss_N.quantile(0.05)) - low, 1e-9 * (high - low))
         found = low + torch.logspace(math.log10(near), math.log10(high - low), count, dtype=torch.float64)
     return sorted({float(f"{level:.6g}") for level in found.tolist()})
 

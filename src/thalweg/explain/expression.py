@@ -132,13 +132,15 @@ class _Reader:
         function = self.sum()
         if self.next.kind == "end":
             return function
-        before = self.tokens[self.at - 1].text
         if self.next.text in (")", ","):
             raise self.wrong(f"nothing before this '{self.next.text}' opened a bracket.", "Take it out, or open one.")
-        raise self.wrong(
-            f"between '{before}' and '{self.next.text}' an operator is missing.",
-            f"To multiply write {before}*{self.next.text}.",
-        )
+        raise self.side_by_side()
+
+    def side_by_side(self) -> OptionError:
+        """What is wrong where a number, a name or a bracket follows on another."""
+        before, after = self.tokens[self.at - 1].text, self.next.text
+        told = f"between '{before}' and '{after}' an operator is missing."
+        return self.wrong(told, f"To multiply write {before}*{after}.")
 
     def sum(self) -> Function:
         terms = [(1, self.product())]
@@ -245,8 +247,10 @@ class _Reader:
 
     def close(self, opening: _Token) -> None:
         if not self.take(")"):
+            if self.next.kind in ("number", "name") or self.next.text == "(":
+                raise self.side_by_side()
             told = "at its end" if self.next.kind == "end" else f"before '{self.next.text}'"
-            raise self.wrong(f"this bracket is not closed {told}.", "Write the missing ')' or operator.", opening)
+            raise self.wrong(f"this bracket is not closed {told}.", "Write the missing ')'.", opening)
 
 
 def _called(function: Callable[..., Tensor], given: Sequence[Function]) -> Function:

@@ -88,11 +88,11 @@ def _bowl(x: Tensor, y: Tensor) -> Tensor:
 
 SURFACES = {
     "valley": Surface(
-        f"A valley, {STEEPER} times as steep across as along", _valley, (-4, 4, -3.5, 3.5), (-3.5, 2.5), ((0, 0),)
+        f"A valley, {STEEPER} times as steep across as along", _valley, (-4, 4, -4, 4), (-3.4, 3), ((0, 0),)
     ),
-    "saddle": Surface("A saddle between two minima", _saddle, (-2, 2, -1.8, 1.8), (-1.7, 0.001), ((0, 1), (0, -1))),
+    "saddle": Surface("A saddle between two minima", _saddle, (-2, 2, -2, 2), (-1.7, 1e-6), ((0, 1), (0, -1))),
     "two-basins": Surface(
-        "A local minimum beside the global one", _two_basins, (-2.3, 3.2, -2.4, 2.4), (-2, 1.5), ((2, 0), (-1, 0))
+        "A local minimum beside the global one", _two_basins, (-2.5, 3, -2.75, 2.75), (-2, 1.7), ((2, 0), (-1, 0))
     ),
     "rosenbrock": Surface("Rosenbrock's banana", _rosenbrock, (-2, 2, -1, 3), (-0.6, 2.4), ((1, 1),)),
     "beale": Surface("Beale's function", _beale, (-4.5, 4.5, -4.5, 4.5), (1, 1.5), ((3, 0.5),)),
@@ -103,9 +103,7 @@ SURFACES = {
         (0, -0.5),
         ((3, 2), (-2.805118, 3.131312), (-3.779310, -3.283186), (3.584428, -1.848126)),
     ),
-    "noisy": Surface(
-        "A bowl of which only noisy slopes are seen", _bowl, (-4, 4, -3.5, 3.5), (-3.5, 2.5), ((0, 0),), 1.0
-    ),
+    "noisy": Surface("A bowl of which only noisy slopes are seen", _bowl, (-4, 4, -4, 4), (-3.4, 3), ((0, 0),), 1.0),
 }
 
 
