@@ -150,6 +150,22 @@ class Trained:
             **choices,
         )
 
+    def look(self, source: Any) -> tuple[str, np.ndarray]:
+        """The name of one picture, and it as the network sees it, (H, W, C) uint8.
+
+        Raises DataError for several pictures, and for one that cannot be read.
+        """
+        found = list(islice(pictures(source), 2))
+        if len(found) != 1:
+            told = ", ".join(one.name for one in found) or "none"
+            raise DataError(f"One picture can be explained, here are more or none: {told}.", cure="Give one picture.")
+        (picture,) = found
+        try:
+            picture_HWC = self.task.example(picture.read(self.options.offline), self.facts)
+        except (DataError, ResourceError) as error:
+            raise type(error)(f"{picture.name}: {error.message}", error.cure) from error
+        return picture.name, picture_HWC
+
     def explain(self, source: Any, target: str | None = None, methods: Any = None) -> Explanation:
         """What the network looked at in one picture when it answered, or would have to answer the class `target`.
 
@@ -161,17 +177,9 @@ class Trained:
         classes = list(self.facts["classes"])
         if target is not None and target not in classes:
             raise NotFound.among("class", target, classes)
-        found = list(islice(pictures(source), 2))
-        if len(found) != 1:
-            told = ", ".join(one.name for one in found) or "none"
-            raise DataError(f"One picture can be explained, here are more or none: {told}.", cure="Give one picture.")
-        (picture,) = found
-        try:
-            picture_HWC = self.task.example(picture.read(self.options.offline), self.facts)
-        except (DataError, ResourceError) as error:
-            raise type(error)(f"{picture.name}: {error.message}", error.cure) from error
+        name, picture_HWC = self.look(source)
         asked = torch.from_numpy(picture_HWC[None].copy())
-        check_finite(self.task.infer(self.network, {"image": asked}, self.facts).numpy(), picture.name)
+        check_finite(self.task.infer(self.network, {"image": asked}, self.facts).numpy(), name)
         x_1CHW = self.task.prepared(picture_HWC[None], self.facts, torch.device("cpu"))
         black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))
         views = self.facts.get("views", "one")
