@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from . import style
 
 _HEIGHT = 600
-#: of each optimiser: colour, dashes, marker; every one of them alone tells most of the nine apart, two tell all
+#: of each optimiser: colour, dashes, marker; the markers alone tell all nine apart, and colour with dashes does
 _LOOKS = {
     "sgd": (style.BLACK, "-", "o"),
     "momentum": (style.BLUE, "-", "s"),
@@ -26,7 +26,7 @@ _LOOKS = {
     "rmsprop": (style.ORANGE, "-", "p"),
     "adam": (style.VERMILLION, "-", "X"),
     "adamw": (style.VERMILLION, ":", "P"),
-    "muon": (style.BLACK, "-.", "h"),
+    "muon": (style.BLACK, "-.", ">"),
 }
 #: what is told instead of a loss where a path has ended
 ENDS = {"not finite": "no value", "far": "diverged"}
@@ -50,11 +50,10 @@ def _map(axes: Axes, numbers: dict[str, Any], step: int) -> None:
     x, y = np.array(numbers["axis_x"]), np.array(numbers["axis_y"])
     loss = np.ma.masked_invalid(np.array(numbers["loss"], dtype=float))
     axes.set_title(style.fit(numbers["surface"], 500, 11.5))
-    axes.set_facecolor(style.PALE)
     axes.grid(False)
-    axes.pcolormesh(
-        x, y, np.ma.masked_array(np.ones(loss.shape), loss.mask), cmap="gray", vmin=0, vmax=1, rasterized=True
-    )
+    if loss.mask.any():
+        nowhere = np.ma.masked_array(np.ones(loss.shape), ~loss.mask)
+        axes.pcolormesh(x, y, nowhere, cmap="gray", vmin=0, vmax=1.16, rasterized=True)
     if len(numbers["levels"]):
         colours = matplotlib.colormaps["cividis"](np.linspace(0, 0.9, len(numbers["levels"])))
         axes.contour(x, y, loss, levels=numbers["levels"], colors=list(colours), linewidths=0.9)
@@ -103,7 +102,7 @@ def _curves(axes: Axes, numbers: dict[str, Any], step: int) -> None:
         axes.plot(
             len(losses) - 1, losses[-1], marker, color=colour, markersize=6, markeredgecolor="white", clip_on=False
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set(xlim=(0, numbers["steps"] * 1.03), ylim=(low, high), xlabel="step")
     axes.set_title("The loss at every step")
 
@@ -117,16 +116,16 @@ def _table(axes: Axes, numbers: dict[str, Any], step: int) -> None:
     """The legend: line and marker of each, its rate, its loss now, and whether it can be seen."""
     style.bare(axes)
     axes.set(xlim=(0, 10), ylim=(10.2, 0))
-    for x, head, side in ((1.7, "optimizer", "left"), (6.4, "rate", "right"), (9.9, f"loss, step {step}", "right")):
+    for x, head, side in ((1.6, "optimizer", "left"), (6.4, "rate", "right"), (9.9, f"loss, step {step}", "right")):
         axes.text(x, 0.5, head, ha=side, va="center", color=style.GREY, fontsize=8.5)
     for row, one in enumerate(numbers["optimizers"], 1):
         y = 0.5 + row
         colour, dashes, marker = _LOOKS[one["name"]]
-        axes.plot([0.1, 1.4], [y, y], dashes, color=colour, linewidth=1.7)
-        axes.plot(0.75, y, marker, color=colour, markersize=7, markeredgecolor="white")
-        axes.text(1.7, y, one["label"], va="center")
-        axes.text(6.4, y, f"{one['rate']:.2g}", ha="right", va="center")
-        axes.text(9.9, y, _state(one, step, numbers["window"]), ha="right", va="center")
+        axes.plot([0.1, 1.3], [y, y], dashes, color=colour, linewidth=1.7)
+        axes.plot(0.7, y, marker, color=colour, markersize=7, markeredgecolor="white")
+        axes.text(1.6, y, one["label"], va="center", fontsize=9)
+        axes.text(6.4, y, f"{one['rate']:.2g}", ha="right", va="center", fontsize=9)
+        axes.text(9.9, y, _state(one, step, numbers["window"]), ha="right", va="center", fontsize=9)
 
 
 def _state(one: dict[str, Any], step: int, window: Sequence[float]) -> str:

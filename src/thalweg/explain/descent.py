@@ -56,6 +56,7 @@ PAGE = Page(
         "On the valley SGD jumps across while momentum gathers speed along it.",
         "On two-basins look who stays in the nearer basin and who rolls over the ridge into the deeper one.",
         "At the saddle the slope is nearly zero although it is no minimum: who loses time there?",
+        "Give AdaDelta the rate of 1 that its paper has: its first steps are tiny, and it gets only part of the way.",
         "Double a learning rate until a path leaves the window: how much room does each optimiser leave?",
         "Try a surface of your own, such as formula='x**2 + sin(3*y)'.",
     ],
@@ -85,7 +86,7 @@ class Descent:
         float | list[float] | Literal["auto"], "learning rate, one for all or one for each", Range(0, 1000)
     ] = "auto"
     momentum: Annotated[float, "momentum, and the first beta of Adam", Range(0, 0.999)] = 0.9
-    weight_decay: Annotated[float, "AdamW's pull towards zero; the others have none", Range(0, 1)] = 0.05
+    weight_decay: Annotated[float, "pull towards zero of AdamW; the others have none", Range(0, 1)] = 0.05
     schedule: Annotated[Schedule, "how the learning rates go over the steps"] = "constant"
     steps: Annotated[int, "updates of each optimiser", Range(1, 2000)] = 150
     noise: Annotated[float | Literal["auto"], "deviation of the noise on the gradients", Range(0, 1000)] = "auto"
