@@ -144,6 +144,8 @@ def test_films_show_every_frame(neuron, tmp_path):
         assert film.info["loop"] == 0
         film.seek(4)
         assert film.info["duration"] == 2000
+        small = neuron.draw(5).resize((900, 400), Image.Resampling.LANCZOS)
+        assert abs(_grey(film.convert("RGB")) - _grey(small)).mean() < 2
     av = pytest.importorskip("av")
     with av.open(neuron.save(tmp_path / "a.mp4")) as film:
         stream = film.streams.video[0]
@@ -159,6 +161,17 @@ def _grey(image):
     import numpy as np
 
     return np.asarray(image.convert("L"), np.float32)
+
+
+def test_a_common_palette_leaves_paper_and_lines_as_they_are():
+    from thalweg.draw import style
+
+    frame = Image.effect_noise((200, 100), 90).convert("RGB")
+    kept = [style.WHITE, style.BLACK, *style.OKABE_ITO]
+    for place, colour in enumerate(kept):
+        frame.paste(colour, (10 * place, 0, 10 * place + 10, 10))
+    shown = frame.quantize(palette=films.common_palette([frame], 64), dither=Image.Dither.NONE).convert("RGB")
+    assert [shown.getpixel((10 * n + 5, 5)) for n in range(8)] == [frame.getpixel((10 * n + 5, 5)) for n in range(8)]
 
 
 def test_an_mp4_without_its_package_says_how_to_have_it(neuron, tmp_path, monkeypatch):

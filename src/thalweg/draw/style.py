@@ -27,6 +27,7 @@ from PIL import Image
 
 BLACK, GREY, PALE, WHITE = "#222222", "#767676", "#dddddd", "#ffffff"
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"
+OKABE_ITO = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
 
 #: what the colours stand for, the same in every picture
 TRAIN, VALID, RIGHT, WRONG = BLUE, VERMILLION, BLUE, VERMILLION
