@@ -31,13 +31,13 @@ def answers(numbers: dict[str, Any], picture_HWC: np.ndarray) -> Figure:
     layers = numbers["layers"]
     room = (style.WIDTH - 2 * _GAP) / max(6, len(layers))
     below = height - room - 2 * _LINE - 3 * _GAP
-    side = below - _HEAD - 5 * _GAP
+    side = min(below - _HEAD - 5 * _GAP, 440)
     _picture(axes, picture_HWC, (2 * _GAP, _HEAD, side, side))
-    left, y = side + 190, _HEAD + 24
+    left, y, step = side + 190, _HEAD + 16, side / (len(numbers["answers"]) + 1)
     wide = style.WIDTH - left - 80
     axes.text(left, y, "its answer", va="center", fontweight="bold")
     for answer in numbers["answers"]:
-        y += 40
+        y += step
         axes.text(left - 10, y, style.fit(answer["class"], 150), ha="right", va="center")
         axes.add_patch(Rectangle((left, y - 12), wide, 24, color="#eeeeee"))
         axes.add_patch(Rectangle((left, y - 12), wide * answer["probability"], 24, color=style.BLUE))
@@ -91,10 +91,11 @@ def layer(numbers: dict[str, Any], place: int, picture_HWC: np.ndarray) -> Figur
         _bars(axes, shown, room)
         return made
     maps_NHW = np.asarray(shown["maps"])
+    names = dict(zip(shown["strongest"], shown["classes"] or (), strict=False))
     boxes = _boxes(len(maps_NHW), room, maps_NHW.shape[1] / maps_NHW.shape[2], _LINE)
     for box, image, unit in zip(boxes, coloured(maps_NHW), shown["strongest"], strict=True):
         _tile(axes, image, box)
-        _under(axes, box, f"unit {unit}")
+        _under(axes, box, names.get(unit, f"unit {unit}"))
     return made
 
 
@@ -113,7 +114,7 @@ def filters(numbers: dict[str, Any]) -> Figure:
     maps = coloured(np.asarray(shown["maps"])) if shown["maps"] else None
     ratio = high / wide
     below = 0 if maps is None else maps.shape[1] / maps.shape[2]
-    room = (_GAP, _HEAD, style.WIDTH - 2 * _GAP, height - _HEAD - _GAP)
+    room = (2 * _GAP, _HEAD, style.WIDTH - 3 * _GAP, height - _HEAD - _GAP)
     boxes = _boxes(len(images), room, ratio + below, _LINE + 4)
     for number, (box, image, unit) in enumerate(zip(boxes, images, shown["units"], strict=True)):
         left, top, width, whole = box
@@ -131,7 +132,7 @@ def units(numbers: dict[str, Any], place: int, pictures: Mapping[int, np.ndarray
     """Draws the best pictures of units, a row for each: where the patch is, the patch itself, and the class."""
     shown = numbers["units"][place]
     training = numbers["training"]
-    told = f"of {training['pictures']:,} training pictures the {training['top']} that each unit answers most strongly"
+    told = f"of {training['pictures']:,} pictures the {training['top']} that each unit answers most strongly"
     shares = _shares(shown, pictures)
     crops = len(shares) > 0 and np.median(shares) < 0.5
     if len(shares) and shares.min() < 1:
@@ -247,7 +248,7 @@ def _boxes(
 def _uneven(weight_OCHW: np.ndarray) -> bool:
     """Whether filters are of so different strength that on one scale the weak ones could not be seen."""
     largest_O = np.abs(weight_OCHW).max((1, 2, 3))
-    return bool(largest_O.max() > 8 * np.median(largest_O))
+    return bool(largest_O.max() > 8 * np.quantile(largest_O, 0.25))
 
 
 def _of_weights(weight_OCHW: np.ndarray) -> np.ndarray:

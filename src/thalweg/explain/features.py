@@ -83,7 +83,9 @@ class Features:
     )
     units: Annotated[int, "units shown of a layer, those that answer this picture most strongly", Range(1, 10)] = 4
     top: Annotated[int, "pictures shown for each unit", Range(2, 16)] = 8
-    pictures: Annotated[int, "training pictures among which the best ones are sought", Range(2, 100_000)] = 1000
+    pictures: Annotated[
+        int, "pictures, of the training set, among which the best ones are sought", Range(2, 100_000)
+    ] = 500
     seed: Annotated[int, "seed of which of them, and which test picture, are taken", Range(0, 2**31)] = 0
 
 
@@ -112,11 +114,12 @@ def features(
     road = {one.name: one for one in _road(units.every_layer(network, x_1CHW), asked.layer)}
     layers = {name: one.layer for name, one in road.items()}
     found = units.answers(network, x_1CHW, layers)
+    last = list(road.values())[-1]
     likeliest = np.argsort(-probability_K, kind="stable")[:CLASSES]
     numbers: dict[str, Any] = {
         "told": told,
         "answers": [{"class": classes[k], "probability": float(probability_K[k])} for k in likeliest],
-        "layers": [_layer(one, found[name], classes) for name, one in road.items()],
+        "layers": [_layer(one, found[name], classes if one is last else ()) for name, one in road.items()],
         "filters": _filters(network, x_1CHW),
         "training": None,
         "units": [],
@@ -152,13 +155,11 @@ def _road(every: list[Seen], named: str) -> list[Seen]:
 
 
 def _layer(one: Seen, answer_CHW: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """Which units answer most strongly, and what: maps, or a number each."""
+    """Which units answer most strongly, and what: maps, or a number each. `classes` are given if they are the units."""
     count, height, width = answer_CHW.shape
     is_map = height * width > 1
-    # a map is as strong as its root mean square; neurons go by their answer, as the likeliest class comes first
-    strength_C = answer_CHW.square().mean((1, 2)).sqrt() if is_map else answer_CHW[:, 0, 0]
+    strength_C = _strength(answer_CHW)
     order_N = strength_C.argsort(descending=True, stable=True)[:SHOWN]
-    is_head = isinstance(one.layer, nn.Linear) and count == len(classes)
     return {
         "name": one.name,
         "kind": type(one.layer).__name__,
@@ -169,8 +170,14 @@ def _layer(one: Seen, answer_CHW: Tensor, classes: Sequence[str]) -> dict[str, A
         "strongest": order_N.tolist(),
         "strength": _rounded(strength_C[order_N]),
         "maps": _rounded(_small(answer_CHW[order_N])) if is_map else None,
-        "classes": [classes[k] for k in order_N] if is_head else None,
+        "classes": [classes[k] for k in order_N] if len(classes) == count else None,
     }
+
+
+def _strength(answer_CHW: Tensor) -> Tensor:
+    """Of a map the root mean square; of a neuron its answer, as the likeliest class comes first."""
+    is_map = answer_CHW.shape[1:].numel() > 1
+    return answer_CHW.square().mean((1, 2)).sqrt() if is_map else answer_CHW[:, 0, 0]
 
 
 def _small(maps_NHW: Tensor) -> Tensor:
@@ -199,7 +206,7 @@ def _filters(network: nn.Module, x_1CHW: Tensor) -> dict[str, Any] | None:
         if any(weight.ndim in (2, 4) for weight in layer.parameters(recurse=False))
     )
     (answer_CHW,) = units.answers(network, x_1CHW, dict([first])).values()
-    order_N = answer_CHW.square().mean((1, 2)).argsort(descending=True, stable=True)[:FILTERS]
+    order_N = _strength(answer_CHW).argsort(descending=True, stable=True)[:FILTERS]
     is_map = answer_CHW.shape[1:].numel() > 1
     return {
         "layer": first[0],
@@ -329,7 +336,8 @@ def _told_of_layer(layer: dict[str, Any]) -> str:
 
     name, strongest = f"{short(layer['name'], 40)} ({layer['kind']})", layer["strongest"][0]
     if layer["classes"]:
-        return f"{name} answers with a number for each class; the largest is that of {short(layer['classes'][0], 40)}."
+        what = "map" if layer["size"] else "number"
+        return f"{name} answers with a {what} for each class; the largest is that of {short(layer['classes'][0], 40)}."
     silent = f"; {layer['silent']} of them are silent" if layer["silent"] else ""
     if not layer["size"]:
         return f"{name} answers with {layer['units']} numbers{silent}; the largest is that of unit {strongest}."
@@ -341,10 +349,10 @@ def _told_of_layer(layer: dict[str, Any]) -> str:
 def _told_of_units(shown: dict[str, Any]) -> str:
     from ..draw.style import short
 
-    told = f"Training pictures that units of {short(shown['layer'], 40)} answer most strongly"
+    told = f"Pictures that units of {short(shown['layer'], 40)} answer most strongly"
     known = [unit for unit in shown["units"] if unit["pictures"]]
     if not known:
         return f"{told}: none, as no unit answers."
-    purest = max(known, key=lambda unit: unit["of_class"] / len(unit["pictures"]))
+    purest = max(known, key=lambda unit: unit["of_class"])
     of = f"{purest['of_class']} of {len(purest['pictures'])}"
     return f"{told}; the purest unit here is {purest['unit']}: {of} are {short(purest['class'], 40)}."

@@ -56,7 +56,9 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
 def _data(trained: Trained, words: list[Any]) -> tuple[Data | None, list[str]]:
     """The data whose training pictures are shown, and what is to be said of it."""
     if not words:
-        return trained.read(DATA), [f"The pictures are of {DATA}, which comes along, and not what it was trained on."]
+        return trained.read(DATA), [
+            f"The pictures are those of {DATA}, which come along, and not those that it was trained on."
+        ]
     if len(words) == 3:
         read = trained.read(words[2])
         return (read if len(read.train) else replace(read, train=read.whole)), []
@@ -83,4 +85,4 @@ def _example(data: Data, order: np.ndarray, seed: int) -> tuple[str, np.ndarray,
     row = int(np.random.default_rng(seed).integers(len(split))) if len(split) else int(order[0])
     if not len(split):
         split, order = data.train, order[1:]
-    return f"{data.name} {split.sources[row]}", split.images[row], order
+    return str(split.sources[row]), split.images[row], order
