@@ -39,8 +39,8 @@ def answers(numbers: dict[str, Any], picture_HWC: np.ndarray) -> Figure:
     for answer in numbers["answers"]:
         y += step
         axes.text(left - 10, y, style.fit(answer["class"], 150), ha="right", va="center")
-        axes.add_patch(Rectangle((left, y - 12), wide, 24, color="#eeeeee"))
-        axes.add_patch(Rectangle((left, y - 12), wide * answer["probability"], 24, color=style.BLUE))
+        axes.add_patch(Rectangle((left, y - 12), wide, 24, color="#eeeeee", linewidth=0))
+        axes.add_patch(Rectangle((left, y - 12), wide * answer["probability"], 24, color=style.BLUE, linewidth=0))
         axes.text(left + wide + 10, y, style.percent(answer["probability"]), va="center")
     axes.text(
         2 * _GAP, below - 2 * _GAP, "on the way: the strongest answer of each layer", va="center", fontweight="bold"
@@ -66,7 +66,9 @@ def _strip(axes: Axes, values: Sequence[float], box: tuple[float, float, float, 
     for number, value in enumerate(values):
         upper = top + (largest - max(value, 0.0)) * scale
         colour = style.BLUE if value >= 0 else style.VERMILLION
-        axes.add_patch(Rectangle((left + number * step, upper), 0.8 * step, abs(value) * scale, color=colour))
+        axes.add_patch(
+            Rectangle((left + number * step, upper), 0.8 * step, abs(value) * scale, color=colour, linewidth=0)
+        )
 
 
 @style.picture
@@ -272,7 +274,7 @@ def _bars(axes: Axes, shown: Mapping[str, Any], room: tuple[float, float, float,
         y = top + (number + 0.5) * step
         axes.text(left + 110, y, style.fit(name, 105), ha="right", va="center", fontsize=9)
         colour = style.BLUE if value >= 0 else style.VERMILLION
-        axes.add_patch(Rectangle((zero, y - 0.36 * step), value * scale, 0.72 * step, color=colour))
+        axes.add_patch(Rectangle((zero, y - 0.36 * step), value * scale, 0.72 * step, color=colour, linewidth=0))
         axes.text(zero + max(value, 0) * scale + 6, y, f"{value:.3g}", va="center", fontsize=9)
     axes.plot([zero, zero], [top, top + len(values) * step], color=style.GREY, linewidth=0.8)
 

@@ -51,7 +51,7 @@ PAGE = Page(
     look=[
         "First filters are edges and spots in few directions, and colours against each other; a network that was not "
         "trained has noise there.",
-        "Maps become smaller and emptier from layer to layer: few units answer to any one picture.",
+        "Maps become smaller and mostly emptier from layer to layer: few units answer to any one picture.",
         "The best pictures of an early unit share a detail and are of many classes; those of a late one are of one.",
         "The patch grows with the depth: a unit of the last convolution may depend on the whole picture.",
     ],
