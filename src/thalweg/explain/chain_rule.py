@@ -27,7 +27,7 @@ SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "arctan": lambda s, y: 1 / (1 + s * s),
     "softsign": lambda s, y: 1 / (1 + s.abs()).square(),
     "relu": lambda s, y: (s > 0).to(s.dtype),
-    "leaky-relu": lambda s, y: torch.where(s > 0, 1.0, 0.01).to(s.dtype),
+    "leaky-relu": lambda s, y: torch.where(s > 0, torch.ones_like(s), 0.01),
     "elu": lambda s, y: torch.where(s > 0, torch.ones_like(s), s.exp()),
     "gelu": lambda s, y: (1 + torch.erf(s / _ROOT_TWO)) / 2 + s * torch.exp(-s * s / 2) / _ROOT_TAU,
     "silu": lambda s, y: torch.sigmoid(s) + y * (1 - torch.sigmoid(s)),

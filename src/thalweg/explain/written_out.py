@@ -209,14 +209,10 @@ def _gradients(numbers: dict[str, Any], place: int) -> dict[str, Any]:
     last = place == len(numbers["layers"]) - 1
     for unit, name in enumerate(layer["units"]):
         delta = _factor(layer["deltas"][unit])
-        # what the delta of an output is may be written out again; below that it would be too long
-        whole = (
-            f"({_missed(numbers, unit)})"
-            if last and layer["slopes"] is None
-            else _missed(numbers, unit)
-            if last
-            else delta
-        )
+        # the delta of an output is short enough to be written out again
+        whole = _missed(numbers, unit) if last else delta
+        if last and layer["slopes"] is None:
+            whole = f"({whole})"
         for source, (weight, gradient) in enumerate(
             zip(layer["weight_names"][unit], layer["weight_gradients"][unit], strict=True)
         ):
@@ -256,11 +252,11 @@ def _bias_gradients(layer: Layer) -> Lines:
 def _update(numbers: dict[str, Any]) -> dict[str, Any]:
     lines, rate = [], number(numbers["rate"])
     for layer in numbers["layers"][1:]:
-        rows = [(layer[k] for k in ("weight_names", "weights", "weight_gradients", "weights_after"))]
-        told = [tuple(v for row in values for v in row) for values in rows[0]]
+        rows = [layer[key] for key in ("weight_names", "weights", "weight_gradients", "weights_after")]
+        told = [[one for row in values for one in row] for values in rows]
         if numbers["train_biases"]:
-            more = [layer[k] for k in ("bias_names", "biases", "bias_gradients", "biases_after")]
-            told = [(*values, *others) for values, others in zip(told, more, strict=True)]
+            more = [layer[key] for key in ("bias_names", "biases", "bias_gradients", "biases_after")]
+            told = [[*values, *others] for values, others in zip(told, more, strict=True)]
         for name, value, gradient, after in zip(*told, strict=True):
             lines.append(
                 [
