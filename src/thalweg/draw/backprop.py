@@ -123,7 +123,7 @@ class _Network:
     def _box(self, place: int, y: float, name: str, told: Sequence[tuple[str, str]], marked: str | None) -> None:
         x, wide, high = self.x[place], self.wide[place], self.high(place)
         self.axes.add_patch(_rounded(x - wide / 2, y - high / 2, wide, high, marked))
-        size = 9 if not self.narrow and high >= 52 else 7.6 if high >= 46 or len(told) == 1 else 7
+        size = 9 if not self.narrow and (high >= 52 or not place) else 7.6 if high >= 46 or len(told) == 1 else 7
         self.axes.text(x - wide / 2 + 6, y, name, va="center", fontsize=size + 0.5, fontweight="bold", zorder=5)
         apart = min(19, (1.65 if high < 46 else 1.75) * size, high / max(len(told), 1))
         for line, (text, colour) in enumerate(told):
@@ -203,17 +203,18 @@ class _Network:
         end_y = self.y[place][row] + self.room[place] * (source - (below - 1) / 2)
         colour = self._edge_colour(place)
         largest = max(abs(w) for weights in layer["weights"] for w in weights) or 1.0
-        width = 0.6 + 1.6 * abs(layer["weights"][row][source]) / largest
+        # where edges are many they are thin, and their colour alone says which way the step goes
+        dense = self.room[place] < 9
+        width = (0.5 if dense else 1) * (0.6 + 1.6 * abs(layer["weights"][row][source]) / largest)
         bend = end_x - level
         self.axes.plot(
             [start_x, bend, end_x], [start_y, end_y, end_y], color=colour or _IDLE,
             linewidth=width, zorder=3 if colour else 2, solid_joinstyle="round",
         )  # fmt: skip
-        if colour == _BACKWARD:
-            self.axes.plot(
-                start_x + 5, start_y + 5 * (end_y - start_y) / (bend - start_x), "<", color=colour, markersize=5
-            )
-        elif colour:
+        if colour == _BACKWARD and not dense:
+            steep = (end_y - start_y) / (bend - start_x)
+            self.axes.plot(start_x + 5, start_y + 5 * steep, "<", color=colour, markersize=5)
+        elif colour and not dense:
             self.axes.plot(end_x - 4, end_y, ">", color=colour, markersize=5, zorder=3)
         sides = [("bottom", -3), ("top", 4)] if self._roomy(place) else [("center", 0)]
         for (text, ink), (side, away) in zip(label, sides, strict=False):

@@ -49,6 +49,10 @@ PAGE = Page(
         ("sⱼ = Σᵢ wⱼᵢ yᵢ + b,  yⱼ = f(sⱼ)", r"s_j = \sum_i w_{ji} \, y_i + b, \quad y_j = f(s_j)"),
         ("E = ½ Σₖ (tₖ − yₖ)²", r"E = \frac{1}{2} \sum_k (t_k - y_k)^2"),
         ("δₖ = (yₖ − tₖ) f′(sₖ)", r"\delta_k = (y_k - t_k) \, f'(s_k)"),
+        (
+            "or y = softmax(s), E = −Σₖ tₖ ln yₖ, δₖ = yₖ − tₖ",
+            r"\mathrm{or} \quad y = \mathrm{softmax}(s), \quad E = -\sum_k t_k \ln y_k, \quad \delta_k = y_k - t_k",
+        ),
         ("δⱼ = f′(sⱼ) Σₖ wₖⱼ δₖ", r"\delta_j = f'(s_j) \sum_k w_{kj} \, \delta_k"),
         ("∂E/∂wⱼᵢ = δⱼ yᵢ,  ∂E/∂b = Σⱼ δⱼ", r"\partial E / \partial w_{ji} = \delta_j \, y_i, \quad "
          r"\partial E / \partial b = \sum_j \delta_j"),
@@ -56,7 +60,8 @@ PAGE = Page(
     ],
     look=[
         "The deltas go back through the old weights; no weight is changed before all gradients are known.",
-        "The way back costs about as much as the way forward, however many weights there are.",
+        "The way forward takes a multiplication for each weight, the way back two: one for the deltas, one for its "
+        "gradient. To change each weight in turn would take a way forward for every one of them.",
         "A slope near zero stops the delta: set the inputs to 50 and the hidden layer hardly learns any more.",
         "One update makes the error a little smaller; the curve shows what many of them do.",
     ],
@@ -72,10 +77,14 @@ class Backprop:
     inputs: Annotated[list[float], "the numbers that go in", Range(-100, 100)] = (0.05, 0.10)
     targets: Annotated[list[float], "the numbers that should come out", Range(-100, 100)] = (0.01, 0.99)
     weights: Annotated[
-        list[float] | Literal["random"], "all weights: those into the first unit, into the second", Range(-100, 100)
+        list[float] | Literal["random"],
+        "all weights, or random: those into the first unit, those into the second, and so on",
+        Range(-100, 100),
     ] = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)
     biases: Annotated[
-        list[float] | Literal["random"], "one for each layer but the inputs, or one for each unit", Range(-100, 100)
+        list[float] | Literal["random"],
+        "one for each layer but the inputs, one for each unit, or random",
+        Range(-100, 100),
     ] = (0.35, 0.60)
     hidden: Annotated[Activation, "the activation of the hidden layers"] = "logistic"
     output: Annotated[Activation, "the activation of the outputs; cross-entropy puts the softmax there"] = "logistic"

@@ -221,6 +221,12 @@ def test_the_largest_differences_are_among_the_figures(example):
     assert example["check"]["largest_gradient"] == pytest.approx(0.138498562 - 0.038098236, abs=1e-8)
 
 
+def test_with_inputs_of_50_the_hidden_layer_hardly_learns_as_the_page_says():
+    first, last = backprop(Backprop(inputs=[50, 50], updates=0)).numbers["layers"][1:]
+    largest = [max(abs(g) for row in layer["weight_gradients"] for g in row) for layer in (first, last)]
+    assert largest[0] < 1e-5 * largest[1]
+
+
 # --- what may be asked ------------------------------------------------------------------------------------------------
 
 
