@@ -307,7 +307,7 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     }
     done = curve["update"][-1]
     if done > 1:
-        figures[f"error after {done} updates"] = f"{numbers['last']['error']:.4g}"
+        figures[f"error after {done} updates"] = number(numbers["last"]["error"], 4)
     return figures | {
         "largest gradient": f"{check['largest_gradient']:.4g}",
         "largest difference from autograd": f"{check['autograd']:.1e}",

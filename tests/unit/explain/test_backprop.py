@@ -62,6 +62,7 @@ def test_ten_thousand_updates_bring_the_printed_error(example):
     assert example["last"]["error"] == example["curve"]["error"][-1] == pytest.approx(0.0000351085, rel=1e-3)
     assert example["last"]["outputs"] == pytest.approx([0.015912196, 0.984065734], abs=1e-4)
     errors = example["curve"]["error"]
+    assert backprop(Backprop()).figures["error after 10000 updates"] == "0.0000351"
     assert all(after < before for before, after in zip(errors, errors[1:], strict=False))
 
 
