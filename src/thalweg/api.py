@@ -200,6 +200,32 @@ def model_parts(name: str) -> list[dict[str, Any]]:
     ]
 
 
+def model_layers(name: str) -> dict[str, Any]:
+    """A model layer by layer, for one picture of the size that it is made for, and all layers in total. NotFound.
+
+    Networks made for ImageNet have 1,000 classes here, others ten. `picture` is its shape: channels, height, width.
+    """
+    from .explain.layer_table import layer_table, total
+    from .subjects import network
+
+    entry = registry.find_model(name)
+    side, channels, classes = network.usual(entry)
+    picture = (channels, side, side)
+    rows = layer_table(network.builder(entry)(side, channels, classes), picture).rows
+    told = [
+        {
+            "layer": row.name,
+            "kind": row.kind,
+            "answer": row.shape,
+            "parameters": row.parameters,
+            "multiply_adds": row.multiply_adds,
+            "sees": row.field,
+        }
+        for row in [*rows, total(rows, "all")]
+    ]
+    return {"model": name, "picture": picture, "classes": classes, "layers": told[:-1], "total": told[-1]}
+
+
 def tasks() -> list[dict[str, Any]]:
     """A row per task: name, about, default model and data."""
     return [

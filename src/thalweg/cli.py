@@ -234,6 +234,9 @@ def _show_rows(rows: Any, json: bool) -> None:
 @app.command()
 def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="show the parts of this model")] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="every layer: shape, weights, multiply-adds, how many pixels it sees")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the models that can be trained, with their papers; or the parts of one, as --freeze and --unfreeze see it.
@@ -241,9 +244,21 @@ def models(
     \b
     thalweg models
     thalweg models resnet18
+    thalweg models resnet18 --layers
     """
+    if layers and not name:
+        raise OptionError("--layers is about one model.", cure="Name it: thalweg models lenet --layers")
     api = facade()
+    if layers:
+        found = api.model_layers(name)
+        if json:
+            return out(as_json(found, indent=2))
+        _show_rows([*found["layers"], found["total"]], json)
+        channels, side, _ = found["picture"]
+        return say(f"For a picture of {side} x {side} pixels, {channels} channels, and {found['classes']:,} classes.")
     _show_rows(api.model_parts(name) if name else api.models(), json)
+    if name and not json:
+        say(f"thalweg models {visible(name)} --layers shows every layer.")
 
 
 @app.command()
