@@ -86,14 +86,19 @@ def _frames(shown: Shown) -> str:
 def small(images: Sequence[Image.Image], budget: int = BUDGET) -> tuple[str, list[bytes]]:
     """(format, files) of the first frame, and of what has changed since the one before in the others, else transparent.
 
-    Written in the best way that keeps them together within `budget` bytes; in the last way, if none does.
+    Written in the best way that keeps them together within `budget` bytes; in the smallest, if none does.
     """
     if not features.check("webp"):
         return "png", [_written(layer, "PNG", optimize=True) for layer in layers(_scaled(images, 1.0))]
+    tried = []
     for scale, colours, quality in _WAYS:
         how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality, "alpha_quality": 100}
-        if _estimate(images, scale, colours, how) <= budget:
+        tried.append((_estimate(images, scale, colours, how), scale, colours, how))
+        if tried[-1][0] <= budget:
             break
+    else:
+        tried.sort(key=lambda way: way[0], reverse=True)
+    _, scale, colours, how = tried[-1]
     made = layers(_coloured(_scaled(images, scale), colours))
     return "webp", [_written(layer, "WEBP", method=4, **how) for layer in made]
 
