@@ -60,6 +60,7 @@ def _curves(axes: Axes, numbers: dict[str, Any], key: str, count: int) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sides))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelsize=9.5 if len(sides) <= 5 else 7.5)
     axes.yaxis.set_major_locator(LogLocator(numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
@@ -70,19 +71,20 @@ def _weights(axes: Axes, numbers: dict[str, Any], count: int) -> None:
     style.bare(axes)
     axes.set(xlim=(0, style.WIDTH), ylim=(5, 0))
     sides = numbers["sides"]
-    across = np.linspace(880 - 80 * (len(sides) - 1), 880, len(sides))
+    apart = 80 if len(sides) <= 6 else 70
+    across = np.linspace(880 - apart * (len(sides) - 1), 880, len(sides))
     axes.text(20, 0.5, "weights at a side of", va="center", color=style.GREY)
     for x, side in zip(across, sides, strict=True):
         axes.text(x, 0.5, f"{side}", ha="right", va="center", color=style.GREY)
     hidden, maps = (", ".join(map(str, numbers[key])) for key in ("dense", "maps"))
-    names = [f"dense: {hidden} neurons", f"convolutional: {maps} maps", numbers["network"]]
+    names = [f"dense: {hidden}", f"convolutional: {maps}", numbers["network"]]
     for row, (name, lines) in enumerate(zip(names, numbers["growth"].values(), strict=True), 1):
         colour, dashes, marker = _LOOKS[row - 1]
         known = row <= count
         ink = style.BLACK if known else style.GREY
         axes.plot([20, 70], [row + 0.5] * 2, dashes, color=colour if known else style.PALE)
         axes.plot(45, row + 0.5, marker, color=colour if known else style.PALE, markersize=6)
-        axes.text(84, row + 0.5, style.fit(name, across[0] - 140), va="center", color=ink)
+        axes.text(84, row + 0.5, style.fit(name, across[0] - 130), va="center", color=ink)
         for x, value in zip(across, lines["parameters"], strict=True):
             told = "–" if value is None else short(value)
             axes.text(x, row + 0.5, told if known else "", ha="right", va="center")

@@ -34,8 +34,9 @@ PAGE = Page(
 
     So there are three prices to be paid, and they are not paid at the same layers. Weights have to be learned, stored
     and loaded. Multiply-adds take time. Answers have to be kept in memory until the gradient comes back. In most
-    convolutional networks the first layers, on large maps, do most of the arithmetic, and the last ones, with many
-    channels, hold most of the weights; a dense layer at the end can hold more weights than all convolutions together.
+    convolutional networks the early layers, on large maps, have few weights and much arithmetic, and the late ones,
+    with many channels, have many weights; a dense layer at the end can hold more weights than all convolutions
+    together.
 
     A neuron behind one convolution sees only a few pixels. Each further layer lets it see more, and a layer that steps
     over pixels lets all that follow see more at once. A neuron that is to know what is in the whole picture has to see
@@ -95,13 +96,14 @@ def parameters(asked: Parameters, build: Build, form: Sequence[int], told: str) 
     """
     given = (asked.side, asked.channels, asked.classes)
     side, channels, classes = (own if one == "auto" else one for one, own in zip(given, form, strict=True))
-    table = layer_table(build(side, channels, classes), (channels, side, side))
+    network = build(side, channels, classes)
+    table = layer_table(network, (channels, side, side))
     whole = total(table.rows, "all")
-    sides = _sides(asked.sides)
+    sides, rest = _sides(asked.sides), (channels, classes, asked.batch)
     growth = {
-        "dense": _growth(_dense(asked), sides, channels, classes, asked.batch),
-        "convolutional": _growth(_convolutional(asked), sides, channels, classes, asked.batch),
-        told: _growth(build, sides, channels, classes, asked.batch),
+        "dense": _growth(_dense(asked), sides, *rest),
+        "convolutional": _growth(_convolutional(asked), sides, *rest),
+        told: _growth(build, sides, *rest, network),
     }
     numbers = {
         "network": told,
@@ -151,20 +153,29 @@ def _convolutional(asked: Parameters) -> Build:
     return build
 
 
-def _growth(build: Build, sides: Sequence[int], channels: int, classes: int, batch: int) -> dict[str, list[int | None]]:
-    """Weights, multiply-adds and bytes in training for pictures of each side; None where it reads no such pictures."""
+def _growth(
+    build: Build, sides: Sequence[int], channels: int, classes: int, batch: int, network: nn.Module | None = None
+) -> dict[str, list[int | None]]:
+    """Weights, multiply-adds and bytes in training for pictures of each side; None where it reads no such pictures.
+
+    It is built for each side; but `network`, where given, is asked itself wherever it reads pictures of that side.
+    """
     found: dict[str, list[int | None]] = {"parameters": [], "multiply_adds": [], "memory": []}
     for side in sides:
-        try:
-            whole = total(layer_table(build(side, channels, classes), (channels, side, side)).rows, "all")
-        except OptionError:
-            for values in found.values():
-                values.append(None)
-            continue
-        found["parameters"].append(whole.parameters)
-        found["multiply_adds"].append(whole.multiply_adds)
-        found["memory"].append(training_bytes(whole, batch))
+        whole = _asked(lambda *_: network, side, channels, classes) if network is not None else None
+        whole = whole or _asked(build, side, channels, classes)
+        found["parameters"].append(whole and whole.parameters)
+        found["multiply_adds"].append(whole and whole.multiply_adds)
+        found["memory"].append(whole and training_bytes(whole, batch))
     return found
+
+
+def _asked(build: Callable[..., nn.Module], side: int, channels: int, classes: int) -> Layer | None:
+    """All layers in total, for pictures of that side; None where they cannot be read."""
+    try:
+        return total(layer_table(build(side, channels, classes), (channels, side, side)).rows, "all")
+    except OptionError:
+        return None
 
 
 def _pages(table: Table) -> list[list[dict[str, Any]]]:
@@ -207,10 +218,10 @@ def _grown(numbers: dict[str, Any]) -> list[str]:
             captions.append(f"{name} reads pictures of none of these sides.")
             continue
         first, last = known[0], known[-1]
-        subject = name if name == numbers["network"] else f"The {name} network"
+        subject = f"{name}:" if name == numbers["network"] else f"The {name} network:"
         weights, work = (_grows(lines[key], first, last) for key in ("parameters", "multiply_adds"))
         captions.append(
-            f"{subject} from {sides[first]} to {sides[last]} pixels: the weights {weights}, the multiply-adds {work}."
+            f"{subject} from {sides[first]} to {sides[last]} pixels the weights {weights}, the multiply-adds {work}."
         )
     return captions
 

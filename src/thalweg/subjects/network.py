@@ -39,6 +39,8 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
             "This concept counts weights; what they have learned does not matter.", cure="Leave --weights out."
         )
     given = words[0] if words else MODEL
+    if not isinstance(given, (str, os.PathLike, Trained)):
+        raise OptionError(f"{type(given).__name__} is no model's name and no run.", cure="Give one of these.")
     if isinstance(given, Trained) or _is_run(os.fspath(given)):
         trained = given if isinstance(given, Trained) else load(given, None, offline)
         entry, arguments, form = _of(trained)
