@@ -40,8 +40,9 @@ def activations(numbers: dict[str, Any], slopes: bool, forward: int, back: int) 
     rows = -(-len(functions) // columns)
     above, below = style.figure(rows * _ROW + _CHARTS).subfigures(2, 1, height_ratios=(rows * _ROW, _CHARTS))
     grid = above.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, one in zip(grid, functions, strict=False):
+    for place, (axes, one) in enumerate(zip(grid, functions, strict=False)):
         _function(axes, one, slopes)
+        axes.tick_params(labelbottom=place + columns >= len(functions))  # none stands below it
     for axes in grid[len(functions) :]:
         axes.set_visible(False)
     left, right = below.subplots(1, 2)
