@@ -226,7 +226,7 @@ def _spread(answer_BN: Tensor) -> float:
 def _steps(numbers: dict[str, Any]) -> list[tuple[str, bool, int, int]]:
     """(caption, whether slopes are shown, layers that the signal has passed, and the gradient) of every frame."""
     depth = numbers["depth"]
-    stops = sorted({max(1, round(depth * share)) for share in (0.05, 0.25, 0.5, 0.75, 1)})
+    stops = sorted({max(1, round(depth * share)) for share in (0.05, 0.5, 1)})
     steps = [
         ("The functions: what becomes of a sum x; each is written above its curve, its range inside.", False, 0, 0),
         ("Grey: their derivatives. A slope near zero lets no gradient through.", True, 0, 0),
