@@ -180,15 +180,13 @@ def models() -> list[dict[str, Any]]:
 
 
 def model_parts(name: str) -> list[dict[str, Any]]:
-    """A row per part of a model for ten classes, from the picture on: what `freeze` and `unfreeze` count. NotFound."""
-    import torch
-
-    from .foreign import Undrawn
+    """A row per part of a model, from the picture on: what `freeze` and `unfreeze` count. Raises NotFound."""
+    from .subjects import network
     from .train.finetune import parts
 
-    with torch.device("meta"), Undrawn():
-        network = registry.find_model(name)(channels=3, classes=10)
-    found = parts(network)
+    entry = registry.find_model(name)
+    side, channels, classes = network.usual(entry)
+    found = parts(network.builder(entry)(side, channels, classes))
     return [
         {
             "part": part.name,

@@ -233,32 +233,29 @@ def _show_rows(rows: Any, json: bool) -> None:
 
 @app.command()
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="show the parts of this model")] = None,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="every layer: shape, weights, multiply-adds, how many pixels it sees")
-    ] = False,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="show this model layer by layer")] = None,
     json: Json = False,
 ) -> None:
-    """List the models that can be trained, with their papers; or the parts of one, as --freeze and --unfreeze see it.
+    """List the models that can be trained, with their papers; or one, layer by layer.
+
+    Of every layer: what it answers with, weights, multiply-adds, how many pixels across it sees. Then the parts, as
+    --freeze and --unfreeze count them.
 
     \b
     thalweg models
     thalweg models resnet18
-    thalweg models resnet18 --layers
     """
-    if layers and not name:
-        raise OptionError("--layers is about one model.", cure="Name it: thalweg models lenet --layers")
     api = facade()
-    if layers:
-        found = api.model_layers(name)
-        if json:
-            return out(as_json(found, indent=2))
-        _show_rows([*found["layers"], found["total"]], json)
-        channels, side, _ = found["picture"]
-        return say(f"For a picture of {side} x {side} pixels, {channels} channels, and {found['classes']:,} classes.")
-    _show_rows(api.model_parts(name) if name else api.models(), json)
-    if name and not json:
-        say(f"thalweg models {visible(name)} --layers shows every layer.")
+    if not name:
+        return _show_rows(api.models(), json)
+    found = {**api.model_layers(name), "parts": api.model_parts(name)}
+    if json:
+        return out(as_json(found, indent=2))
+    _show_rows([*found["layers"], found["total"]], json)
+    out()
+    _show_rows(found["parts"], json)
+    channels, side, _ = found["picture"]
+    say(f"For a picture of {side} x {side} pixels, {channels} channels, and {found['classes']:,} classes.")
 
 
 @app.command()

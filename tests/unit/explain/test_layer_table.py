@@ -227,26 +227,24 @@ def test_pictures_that_it_cannot_read_are_refused():
         layer_table(find_model("lenet")(channels=1, classes=10), (3, 28, 28))
 
 
-def test_the_command_line_shows_layers_and_keeps_the_parts(capsys):
-    assert cli.run(["models", "lenet", "--layers"]) == 0
+def test_the_command_line_shows_layers_and_parts(capsys):
+    assert cli.run(["models", "lenet"]) == 0
     told = capsys.readouterr()
     lines = [line.split() for line in told.out.splitlines()]
     assert lines[0] == ["layer", "kind", "answer", "parameters", "multiply_adds", "sees"]
     assert lines[1] == ["features.0", "Conv2d", "20,24,24", "520", "288000", "5"]
-    assert lines[-1] == ["all", "10", "431080", "2293000", "28"] and "28 x 28 pixels" in told.err
-    assert cli.run(["models", "resnet18", "--layers", "--json"]) == 0
+    end = lines.index([])
+    assert lines[end - 1] == ["all", "10", "431080", "2293000", "28"] and "28 x 28 pixels" in told.err
+    assert lines[end + 1] == ["part", "layers", "parameters", "unfreeze"]
+    assert sum(int(line[-2]) for line in lines[end + 2 :]) == 431_080
+    assert cli.run(["models", "resnet18", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["total"]["parameters"] == 11_689_512 == sum(row["parameters"] for row in found["layers"])
     assert found["picture"] == [3, 224, 224] and found["classes"] == 1000
-    assert cli.run(["models", "resnet18", "--json"]) == 0
-    shown = capsys.readouterr()
-    assert json.loads(shown.out) == api.model_parts("resnet18") and not shown.err
-    assert cli.run(["models", "resnet18"]) == 0
-    assert "--layers" in capsys.readouterr().err
+    assert found["parts"] == api.model_parts("resnet18")
+    assert sum(part["parameters"] for part in found["parts"]) == 11_689_512
 
 
 def test_layers_of_no_model_are_refused(capsys):
-    assert cli.run(["models", "--layers"]) == 2
-    assert "--layers is about one model" in capsys.readouterr().err
-    assert cli.run(["models", "lenett", "--layers"]) == 2
+    assert cli.run(["models", "lenett"]) == 2
     assert "'lenet'" in capsys.readouterr().err
