@@ -67,7 +67,7 @@ def parse(content: bytes, name: str) -> tuple[list[Row], list[str]]:
     """The rows of a table and what the user should know about it. Raises DataError with file and line."""
     text, encoding = text_of(content, name)
     notes = [f"{name} is not UTF-8; read as Windows-1252."] if encoding == "cp1252" else []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
     rows, columns = [], None
     try:
         for cells in reader:
@@ -87,7 +87,7 @@ def parse(content: bytes, name: str) -> tuple[list[Row], list[str]]:
     return rows, notes
 
 
-def _delimiter(text: str) -> str:
+def delimiter_of(text: str) -> str:
     """The one of tab, semicolon and comma that is most frequent in the header."""
     header = next((line for line in text.splitlines() if line.strip()), "")
     return max(",;\t", key=header.count)

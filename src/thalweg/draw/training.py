@@ -1,0 +1,154 @@
+"""The training of a network on points of the plane: the map of every neuron, the surface, the curves; or three runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from . import plane, style
+from .maps import coloured
+
+#: units: the whole picture; the network's part, from the left edge and from above
+_HEIGHT, _TOGETHER = 630, 600
+_LEFT, _RIGHT, _TOP, _BOTTOM = 14, 436, 56, 394
+
+
+@style.picture
+def training(numbers: dict[str, Any], epoch: int) -> Figure:
+    """Draws the numbers of the concept `training`, one run, after an epoch."""
+    (run,) = numbers["runs"]
+    snapshot = at(run, epoch)
+    made, paper = style.sheet(style.WIDTH, _HEIGHT)
+    _network(paper, numbers, run, snapshot)
+    output = _axes(made, (548, 36, 338, 338))
+    output.set_title(f"The output, {_when(run, epoch)}")
+    plane.surface(output, numbers, snapshot, 6.5)
+    loss, accuracy = _axes(made, (48, 456, 280, 126)), _axes(made, (392, 456, 280, 126))
+    loss.set_title("Loss")
+    plane.curve(loss, run, "loss", epoch, numbers["epochs"], plane.highest([run]))
+    accuracy.set_title("Accuracy")
+    plane.curve(accuracy, run, "accuracy", epoch, numbers["epochs"], 1.0)
+    plane.legend(_axes(made, (704, 440, 190, 150)), [*plane.marks(numbers), *plane.lines(run)])
+    return made
+
+
+@style.picture
+def trainings(numbers: dict[str, Any], epoch: int) -> Figure:
+    """Draws the numbers of the concept `training`, several runs side by side, after an epoch."""
+    runs = numbers["runs"]
+    made, _ = style.sheet(style.WIDTH, _TOGETHER)
+    top, each = plane.highest(runs), (style.WIDTH - 10) / len(runs)
+    for place, run in enumerate(runs):
+        left = 52 + place * each
+        above = _axes(made, (left, 46, each - 60, each - 60))
+        above.set_title(style.fit(run["label"], each - 60, 12), pad=20)
+        above.text(0, 1.025, _state(run, epoch), transform=above.transAxes, fontsize=9, color=style.BLACK)
+        plane.surface(above, numbers, at(run, epoch), 4.5)
+        below = _axes(made, (left, 350, each - 60, 130))
+        plane.curve(below, run, "loss", epoch, numbers["epochs"], top)
+        below.set_title("Loss")
+    keys = [*plane.classes(numbers), *plane.marks(numbers), *plane.lines(runs[0])]
+    plane.legend(_axes(made, (52, _TOGETHER - 66, style.WIDTH - 60, 60)), keys, rows=3)
+    return made
+
+
+def _axes(made: Figure, box: tuple[float, float, float, float]) -> Axes:
+    """Axes in a box of units: left, top, width, height."""
+    wide, high = (size * 100 for size in made.get_size_inches())
+    left, top, width, height = box
+    return made.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
+
+
+def at(run: Mapping[str, Any], epoch: int) -> Mapping[str, Any]:
+    """The last snapshot of a run that is not later."""
+    return [snapshot for snapshot in run["snapshots"] if snapshot["epoch"] <= epoch][-1]
+
+
+def _diverged(run: Mapping[str, Any], epoch: int) -> bool:
+    return run["ended"] is not None and epoch >= run["snapshots"][-1]["epoch"]
+
+
+def _when(run: Mapping[str, Any], epoch: int) -> str:
+    if _diverged(run, epoch):
+        return f"diverged at update {run['ended']}"
+    return f"epoch {epoch}" if epoch else "before training"
+
+
+def _state(run: Mapping[str, Any], epoch: int) -> str:
+    """How many are right, of the training points and of those held out for validation."""
+    if _diverged(run, epoch):
+        return f"diverged at update {run['ended']}"
+    shares = [
+        f"{plane.PARTS[part][0]} {style.percent(run['curves'][part]['accuracy'][epoch], 0)}"
+        for part in ("train", "valid")
+        if part in run["curves"]
+    ]
+    return ", ".join(shares)
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+
+
+def _network(axes: Axes, numbers: dict[str, Any], run: Mapping[str, Any], snapshot: Mapping[str, Any]) -> None:
+    """Inputs, hidden neurons and outputs as columns of tiles, the map of each over the plane; lines are weights."""
+    counts = [2, *map(len, run["shown"]), len(numbers["classes"])]
+    centres = np.linspace(_LEFT + 22, _RIGHT - 20, len(counts))
+    side = min(38.0, 0.6 * (centres[1] - centres[0]))
+    columns = [_column(x, count, side) for x, count in zip(centres, counts, strict=True)]
+    _lines(axes, columns, snapshot["weights"])
+    axes.text(_LEFT, 24, "What every neuron answers over the plane", va="center", fontweight="bold", fontsize=10.5)
+    hidden = [_head(size, len(shown)) for size, shown in zip(run["hidden"], run["shown"], strict=True)]
+    for x, head in zip(centres, ["inputs", *hidden, "outputs"], strict=True):
+        axes.text(x, 45, head, ha="center", va="center", color=style.GREY, fontsize=8.5)
+    ramp = np.linspace(-1, 1, 25)
+    maps = [np.stack(np.meshgrid(ramp, ramp)), *(np.array(layer, float) for layer in snapshot["maps"])]
+    for tiles, layer in zip(columns, maps, strict=False):
+        for (x, y, size), image in zip(tiles, coloured(layer), strict=True):
+            half = size / 2
+            extent = (x - half, x + half, y + half, y - half)
+            # the first row is below, and these axes count from above
+            axes.imshow(image[::-1], extent=extent, interpolation="bilinear", zorder=3)
+            axes.add_patch(Rectangle((x - half, y - half), size, size, fill=False, linewidth=0.7, zorder=4))
+    for label, (x, y, size) in enumerate(columns[-1]):
+        colour, marker = plane.look(label)
+        axes.add_patch(Rectangle((x - size / 2, y - size / 2), size, size, facecolor=colour, zorder=3))
+        axes.plot(x, y, marker, color="white", markersize=0.28 * size, zorder=4)
+        name = style.fit(numbers["classes"][label], 66, 9)
+        axes.text(x + size / 2 + 6, y, name, va="center", fontsize=9)
+    for place, name in enumerate(numbers["axes"]):
+        x, y, size = columns[0][place]
+        axes.text(x - size / 2, y + size / 2 + 9, style.fit(name, 80, 8.5), va="center", fontsize=8.5)
+    told = "Blue is positive, orange negative; thick lines are large weights."
+    axes.text(_LEFT, 411, told, va="center", fontsize=8.5, color=style.GREY)
+    axes.set(xlim=(0, style.WIDTH), ylim=(_HEIGHT, 0), aspect="auto")
+
+
+def _head(size: int, shown: int) -> str:
+    return f"{size} neurons" if size == shown else f"{shown} of {size}"
+
+
+def _column(x: float, count: int, side: float) -> list[tuple[float, float, float]]:
+    """Centre and side of every tile of a column."""
+    pitch = min(58.0 if count < 5 else 46.0, (_BOTTOM - _TOP) / count)
+    middle = (_TOP + _BOTTOM) / 2
+    return [(x, middle + (place - (count - 1) / 2) * pitch, min(side, 0.84 * pitch)) for place in range(count)]
+
+
+def _lines(axes: Axes, columns: Sequence[list], weights: Sequence[Sequence[Sequence[float]]]) -> None:
+    """A line for every weight between tiles that are shown, on one scale for all layers."""
+    every = np.concatenate([np.nan_to_num(np.array(layer, float)).ravel() for layer in weights])
+    largest = np.quantile(np.abs(every), 0.99) or 1
+    segments, widths, colours = [], [], []
+    for before, after, layer in zip(columns, columns[1:], weights, strict=False):
+        for (x1, y1, size1), row in zip(after, np.nan_to_num(np.array(layer, float)), strict=True):
+            for (x0, y0, size0), weight in zip(before, row, strict=True):
+                segments.append([(x0 + size0 / 2, y0), (x1 - size1 / 2, y1)])
+                widths.append(0.15 + 2.6 * min(1, abs(weight) / largest))
+                colours.append(style.BLUE if weight >= 0 else style.VERMILLION)
+    axes.add_collection(LineCollection(segments, linewidths=widths, colors=colours, alpha=0.75, zorder=1))
