@@ -5,11 +5,13 @@ N points, K classes, G x G places.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -20,6 +22,8 @@ _CLASSES = (
     (style.VERMILLION, "o"), (style.BLUE, "s"), (style.GREEN, "^"), (style.PURPLE, "D"), (style.ORANGE, "v"),
     (style.SKY, "P"), ("#f0e442", "X"), (style.BLACK, "<"), ("#8c5a2b", ">"), (style.GREY, "p"),
 )  # fmt: skip
+#: how sure a network is, from 0 where all classes are equally likely to 1
+_BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 #: name, colour and dashes of the curve of each part
 PARTS = {
     "train": ("training", style.TRAIN, "-"),
@@ -33,29 +37,45 @@ def look(label: int) -> tuple[str, str]:
     return _CLASSES[label]
 
 
-def answers(class_GG: Sequence, probability_GG: Sequence, classes: int) -> np.ndarray:
-    """Colours (G, G, 3) in [0, 1]: that of the likeliest class, the paler the less likely; grey where there is none."""
-    probability_GG1 = np.asarray(probability_GG, np.float64)[..., None]
-    sure_GG1 = np.clip((probability_GG1 - 1 / classes) / (1 - 1 / classes), 0, 1)
-    palette_K3 = np.array([to_rgb(look(label)[0]) for label in range(classes)])
-    colour_GG3 = 1 - 0.62 * sure_GG1 * (1 - palette_K3[np.asarray(class_GG)])
-    return np.where(np.isfinite(probability_GG1), colour_GG3, 0.85)
+def shades(label: int) -> list[tuple[float, ...]]:
+    """The colour of a class, from pale where a network is not sure to full, one for each band."""
+    colour = np.array(to_rgb(look(label)[0]))
+    sure = (np.array(_BANDS[1:]) + np.array(_BANDS[:-1])) / 2
+    return [tuple(1 - 0.65 * share * (1 - colour)) for share in sure]
+
+
+def answers(axes: Axes, window: Sequence[float], snapshot: Mapping[str, Any], classes: int) -> None:
+    """The likeliest class everywhere, in bands, the paler the less likely; grey where the network has no answer."""
+    class_GG, probability_GG = np.asarray(snapshot["class"]), np.asarray(snapshot["probability"], float)
+    left, right, lower, upper = window
+    x, y = np.linspace(left, right, class_GG.shape[1]), np.linspace(lower, upper, class_GG.shape[0])
+    sure_GG = np.clip((probability_GG - 1 / classes) / (1 - 1 / classes), 0, 1)
+    axes.set_facecolor(style.WHITE if np.isfinite(sure_GG).all() else style.PALE)
+    for label in np.unique(class_GG):
+        # negative outside of a class, so that its border is found between the places and not along them
+        signed_GG = np.ma.masked_invalid(np.where(class_GG == label, sure_GG, -sure_GG))
+        if not signed_GG.mask.all():
+            axes.contourf(x, y, signed_GG, levels=_BANDS, colors=shades(label))
 
 
 def surface(axes: Axes, numbers: Mapping[str, Any], snapshot: Mapping[str, Any], size: float) -> None:
     """What a network answers over the window; training points filled, held-out ones hollow, the mini-batch ringed."""
     left, right, lower, upper = numbers["window"]
-    image_GG3 = answers(snapshot["class"], snapshot["probability"], len(numbers["classes"]))
     axes.grid(False)
-    axes.imshow(image_GG3, origin="lower", extent=(left, right, lower, upper), aspect="auto", interpolation="bilinear")
+    answers(axes, numbers["window"], snapshot, len(numbers["classes"]))
     points_N2, labels_N, parts_N = (np.asarray(numbers[name]) for name in ("points", "labels", "parts"))
-    size *= min(1.0, (500 / len(points_N2)) ** 0.35)
+    crowd = min(1.0, (400 / len(points_N2)) ** 0.45)
+    size *= crowd
     for label in range(len(numbers["classes"])):
         colour, marker = look(label)
         held = points_N2[(labels_N == label) & (parts_N > 0)]
-        axes.plot(*held.T, marker, color="none", markeredgecolor=colour, markersize=0.75 * size, markeredgewidth=0.9)
+        axes.plot(
+            *held.T, marker, color="none", markeredgecolor=colour, markersize=0.75 * size, markeredgewidth=0.9 * crowd
+        )
         trained = points_N2[(labels_N == label) & (parts_N == 0)]
-        axes.plot(*trained.T, marker, color=colour, markersize=size, markeredgecolor="white", markeredgewidth=0.6)
+        axes.plot(
+            *trained.T, marker, color=colour, markersize=size, markeredgecolor="white", markeredgewidth=0.6 * crowd
+        )
     ringed = points_N2[snapshot["batch"]]
     axes.plot(
         *ringed.T, "o", color="none", markeredgecolor=style.BLACK, markersize=size + 3.6, markeredgewidth=1.1,
@@ -64,8 +84,19 @@ def surface(axes: Axes, numbers: Mapping[str, Any], snapshot: Mapping[str, Any],
     axes.set(xlim=(left, right), ylim=(lower, upper), box_aspect=1)
     axes.set_xlabel(style.fit(numbers["axes"][0], 250))
     axes.set_ylabel(style.fit(numbers["axes"][1], 250))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    _numbered(axes.xaxis, left, right)
+    if _numbered(axes.yaxis, lower, upper) > 5:  # written along the axis, where numbers of any length have room
+        axes.tick_params(axis="y", labelrotation=90)
+        for told in axes.get_yticklabels():
+            told.set_verticalalignment("center")
+
+
+def _numbered(axis: Axis, low: float, high: float) -> int:
+    """Few numbers along an axis, with so many digits that they differ; how long the longest is."""
+    axis.set_major_locator(MaxNLocator(4))
+    digits = 3 + max(0, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")))
+    return max(len(f"{value:.{digits}g}") for value in axis.get_major_locator().tick_values(low, high))
 
 
 #: a text, and how the line or marker before it looks
@@ -84,8 +115,7 @@ def marks(numbers: Mapping[str, Any]) -> list[Key]:
     if any(numbers["parts"]):
         hollow = {"color": "none", "marker": "o", "markeredgecolor": style.GREY, "markersize": 5.5}
         keys.append(("not trained on", hollow))
-    pale = tuple(answers([[0]], [[0.3 + 0.7 / len(numbers["classes"])]], len(numbers["classes"]))[0, 0])
-    return [*keys, ("pale: not sure", {"color": pale, "marker": "s", "markersize": 11})]
+    return [*keys, ("pale: not sure", {"color": shades(0)[1], "marker": "s", "markersize": 11})]
 
 
 def lines(run: Mapping[str, Any]) -> list[Key]:

@@ -16,6 +16,10 @@ from .maps import coloured
 
 #: units: the whole picture; the network's part, from the left edge and from above
 _HEIGHT, _TOGETHER = 630, 600
+#: what is told apart in the map of a neuron
+_LEVELS = np.array([-1, -0.8, -0.6, -0.4, -0.2, -0.05, 0.05, 0.2, 0.4, 0.6, 0.8, 1])
+#: of the largest weight a share, and how wide a line is from there on; steps, so that lines stay the same for a while
+_WIDTHS = ((0.6, 2.4), (0.25, 0.9), (0.0, 0.0))
 _LEFT, _RIGHT, _TOP, _BOTTOM = 14, 436, 56, 394
 
 
@@ -103,18 +107,16 @@ def _network(axes: Axes, numbers: dict[str, Any], run: Mapping[str, Any], snapsh
     columns = [_column(x, count, side) for x, count in zip(centres, counts, strict=True)]
     _lines(axes, columns, snapshot["weights"])
     axes.text(_LEFT, 24, "What every neuron answers over the plane", va="center", fontweight="bold", fontsize=10.5)
-    hidden = [_head(size, len(shown)) for size, shown in zip(run["hidden"], run["shown"], strict=True)]
+    told = " neurons" if len(counts) < 7 else ""
+    hidden = [_head(size, len(shown), told) for size, shown in zip(run["hidden"], run["shown"], strict=True)]
     for x, head in zip(centres, ["inputs", *hidden, "outputs"], strict=True):
         axes.text(x, 45, head, ha="center", va="center", color=style.GREY, fontsize=8.5)
     ramp = np.linspace(-1, 1, 25)
     maps = [np.stack(np.meshgrid(ramp, ramp)), *(np.array(layer, float) for layer in snapshot["maps"])]
     for tiles, layer in zip(columns, maps, strict=False):
-        for (x, y, size), image in zip(tiles, coloured(layer), strict=True):
-            half = size / 2
-            extent = (x - half, x + half, y + half, y - half)
-            # the first row is below, and these axes count from above
-            axes.imshow(image[::-1], extent=extent, interpolation="bilinear", zorder=3)
-            axes.add_patch(Rectangle((x - half, y - half), size, size, fill=False, linewidth=0.7, zorder=4))
+        largest = np.quantile(np.abs(np.nan_to_num(layer)), 0.998) or 1.0
+        for tile, values_GG in zip(tiles, layer, strict=True):
+            _map(axes, tile, values_GG / largest)
     for label, (x, y, size) in enumerate(columns[-1]):
         colour, marker = plane.look(label)
         axes.add_patch(Rectangle((x - size / 2, y - size / 2), size, size, facecolor=colour, zorder=3))
@@ -129,8 +131,19 @@ def _network(axes: Axes, numbers: dict[str, Any], run: Mapping[str, Any], snapsh
     axes.set(xlim=(0, style.WIDTH), ylim=(_HEIGHT, 0), aspect="auto")
 
 
-def _head(size: int, shown: int) -> str:
-    return f"{size} neurons" if size == shown else f"{shown} of {size}"
+def _map(axes: Axes, tile: tuple[float, float, float], values_GG: np.ndarray) -> None:
+    """What a neuron answers, where 1 is the largest of its layer, in bands; the first row is below."""
+    x, y, size = tile
+    along = np.linspace(-size / 2, size / 2, len(values_GG))
+    colours = coloured(((_LEVELS[1:] + _LEVELS[:-1]) / 2)[:, None, None])[:, 0, 0]
+    shown_GG = np.clip(np.ma.masked_invalid(values_GG), -1, 1)
+    if shown_GG.count():
+        axes.contourf(x + along, y - along, shown_GG, levels=_LEVELS, colors=list(colours), zorder=3)
+    axes.add_patch(Rectangle((x - size / 2, y - size / 2), size, size, fill=False, linewidth=0.7, zorder=4))
+
+
+def _head(size: int, shown: int, told: str) -> str:
+    return f"{size}{told}" if size == shown else f"{shown} of {size}"
 
 
 def _column(x: float, count: int, side: float) -> list[tuple[float, float, float]]:
@@ -148,7 +161,8 @@ def _lines(axes: Axes, columns: Sequence[list], weights: Sequence[Sequence[Seque
     for before, after, layer in zip(columns, columns[1:], weights, strict=False):
         for (x1, y1, size1), row in zip(after, np.nan_to_num(np.array(layer, float)), strict=True):
             for (x0, y0, size0), weight in zip(before, row, strict=True):
+                width = next(width for share, width in _WIDTHS if abs(weight) >= share * largest)
                 segments.append([(x0 + size0 / 2, y0), (x1 - size1 / 2, y1)])
-                widths.append(0.15 + 2.6 * min(1, abs(weight) / largest))
+                widths.append(width)
                 colours.append(style.BLUE if weight >= 0 else style.VERMILLION)
-    axes.add_collection(LineCollection(segments, linewidths=widths, colors=colours, alpha=0.75, zorder=1))
+    axes.add_collection(LineCollection(segments, linewidths=widths, colors=colours, zorder=1))

@@ -49,7 +49,7 @@ PAGE = Page(
     look=[
         "The neurons of the first layer are straight stripes; those of the second already have corners and bends.",
         "The first epochs change little that can be seen; then the border swings into its place within a few.",
-        "set=xor hidden=none: the loss stays at log 2 = 0.693, that of guessing; a line gets at most three corners right.",
+        "set=xor hidden=none: the loss stays at log 2 = 0.693, that of guessing; a line gets three corners at most.",
         "set=moons noise=0.4 points=100 compare=sizes: the large network learns by heart what is only noise.",
         "compare=rates: too small a rate gets nowhere in the same time, too large a rate jumps about.",
         "The validation curve is lowest at the triangle; training beyond it has not helped.",
@@ -66,7 +66,7 @@ RATES = {
 #: updates, if nothing else is asked for; the most that are made
 UPDATES, MOST_UPDATES = 1800, 100_000
 #: snapshots; places along an axis of the surface and of a neuron's map
-FRAMES, SURFACE, MAP = 12, 81, 25
+FRAMES, SURFACE, MAP = 10, 81, 25
 #: how much smaller and larger the rates are that the given one is compared with
 FACTOR = 30
 
@@ -78,7 +78,7 @@ class Training:
     set: Annotated[Literal["spirals", "moons", "circles", "blobs", "xor"], "the points, where no table is given"] = (
         "spirals"
     )
-    points: Annotated[int, "how many points are made", Range(20, 5000)] = 400
+    points: Annotated[int, "how many points are made", Range(20, 5000)] = 300
     noise: Annotated[float, "deviation of the noise on points that are made", Range(0, 2)] = 0.1
     columns: Annotated[
         Literal["auto"] | list[str], "of a table: two columns of numbers and the label's, as x,y,label"
@@ -122,7 +122,7 @@ def training(
     part_N = divided(data.labels, asked.valid, asked.test, generator)
     plane, window = _plane(data, part_N, square=points is None)
     plans = _plans(asked, int((part_N == 0).sum()))
-    epochs = sorted({0, *np.geomspace(1, plans[0].epochs, FRAMES - 1).round().astype(int).tolist()})
+    epochs = _shown(plans[0].epochs)
     runs = [fitted.fit(plane, plan, epochs, maps=len(plans) == 1) for plan in plans]
     numbers = {
         "set": data.told,
@@ -173,6 +173,12 @@ def _plane(data: Points, part_N: np.ndarray, square: bool) -> tuple[Plane, list[
         grid(MAP),
     )  # fmt: skip
     return plane, [left, right, lower, upper]
+
+
+def _shown(epochs: int) -> list[int]:
+    """The epochs after which there is a picture: close together at first, when most changes."""
+    places = range(FRAMES)
+    return sorted({min(epochs, max(place, round(epochs * (place / places[-1]) ** 2.5))) for place in places})
 
 
 # --- what is trained -------------------------------------------------------------------------------------------------
@@ -293,9 +299,10 @@ def _notes(asked: Training, runs: list[dict[str, Any]]) -> list[str]:
                 f"{run['lr']:g} is too large here. What is shown last are the weights before."
             )
         elif run["curves"]["train"]["loss"][-1] >= run["curves"]["train"]["loss"][0]:
+            first, *_, last = run["curves"]["train"]["loss"]
             notes.append(
-                f"{who}nothing was learned: the training loss is {run['curves']['train']['loss'][-1]:.3g} at the end and "
-                f"was {run['curves']['train']['loss'][0]:.3g} before; the learning rate {run['lr']:g} is too large here."
+                f"{who}nothing was learned with rate {run['lr']:g}: the training loss was {first:.3g} before and is "
+                f"{last:.3g} at the end."
             )
         elif _overfits(run):
             best = int(np.argmin(run["curves"]["valid"]["loss"]))

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,7 +144,8 @@ def choose(table: Table, columns: str | Sequence[str]) -> tuple[list[int], list[
     """Where the two columns of numbers and the label's are, and a note where there was a choice.
 
     The label's is one of the names LABELS, else the only one that holds no numbers, else the last; the numbers are the
-    first two columns left. Raises NotFound, OptionError and DataError where `columns`, or the table, leave it open.
+    first two columns left that do more than count the rows. Raises NotFound, OptionError and DataError where
+    `columns`, or the table, leave it open.
     """
     if columns != "auto":
         return _named(table, list(columns)), []
@@ -157,6 +159,7 @@ def choose(table: Table, columns: str | Sequence[str]) -> tuple[list[int], list[
         raise DataError(f"{where}: which column is the label? These hold texts: {told}.", cure=say)
     label = named[0] if len(named) == 1 else texts[0] if texts else numbers[-1]
     axes = [place for place in numbers if place != label]
+    axes = [place for place in axes if not _counts(table, place)] if len(axes) > 2 else axes
     if len(axes) < 2:
         told = f"; the label is '{table.header[label]}'"
         raise DataError(
@@ -193,6 +196,12 @@ def _holds_numbers(table: Table, column: int) -> bool:
     """Whether most of its cells are numbers; what else is in it is then a mistake and not a label."""
     told = [cells[column] for cells in table.cells if cells[column]]
     return sum(number(text, table.comma) is not None for text in told) > len(told) / 2
+
+
+def _counts(table: Table, column: int) -> bool:
+    """Whether every number is one more than that before it."""
+    values = [number(cells[column], table.comma) for cells in table.cells]
+    return None not in values and all(after - before == 1 for before, after in pairwise(values))
 
 
 def _values(table: Table, chosen: Sequence[int]) -> tuple[np.ndarray, list[str]]:
@@ -238,6 +247,8 @@ def _classes(names: Sequence[str], told: str) -> list[str]:
     if len(names) < LEAST:
         raise DataError(f"{told}: there are {counted(len(names), 'point')}.", cure=f"Give at least {LEAST}.")
     classes = sorted(set(names))
+    if all(number(name, False) is not None for name in classes):
+        classes.sort(key=float)
     if len(classes) == 1:
         raise DataError(
             f"{told}: all points have the label '{classes[0]}'.", cure="Add points of another, to be told apart."
@@ -248,6 +259,4 @@ def _classes(names: Sequence[str], told: str) -> list[str]:
             f"{told}: {len(classes)} different labels are more than can be shown: {some} ….",
             cure=f"Give at most {CLASSES}; --set columns=x,y,label says which column is the label.",
         )
-    if all(number(name, False) is not None for name in classes):
-        classes.sort(key=float)
     return classes
