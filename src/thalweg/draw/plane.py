@@ -22,7 +22,7 @@ _CLASSES = (
     (style.VERMILLION, "o"), (style.BLUE, "s"), (style.GREEN, "^"), (style.PURPLE, "D"), (style.ORANGE, "v"),
     (style.SKY, "P"), ("#f0e442", "X"), (style.BLACK, "<"), ("#8c5a2b", ">"), (style.GREY, "p"),
 )  # fmt: skip
-#: how sure a network is, from 0 where all classes are equally likely to 1
+#: how sure a network is: the probability of the likeliest class less that of the next
 _BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 #: name, colour and dashes of the curve of each part
 PARTS = {
@@ -44,25 +44,27 @@ def shades(label: int) -> list[tuple[float, ...]]:
     return [tuple(1 - 0.65 * share * (1 - colour)) for share in sure]
 
 
-def answers(axes: Axes, window: Sequence[float], snapshot: Mapping[str, Any], classes: int) -> None:
-    """The likeliest class everywhere, in bands, the paler the less likely; grey where the network has no answer."""
-    class_GG, probability_GG = np.asarray(snapshot["class"]), np.asarray(snapshot["probability"], float)
+def answers(axes: Axes, window: Sequence[float], snapshot: Mapping[str, Any]) -> None:
+    """The likeliest class everywhere, in bands, the paler the smaller its lead on the next; grey: no answer."""
+    class_GG, lead_GG = np.asarray(snapshot["class"]), np.asarray(snapshot["lead"], float)
     left, right, lower, upper = window
     x, y = np.linspace(left, right, class_GG.shape[1]), np.linspace(lower, upper, class_GG.shape[0])
-    sure_GG = np.clip((probability_GG - 1 / classes) / (1 - 1 / classes), 0, 1)
-    axes.set_facecolor(style.WHITE if np.isfinite(sure_GG).all() else style.PALE)
+    axes.set_facecolor(style.WHITE if np.isfinite(lead_GG).all() else style.PALE)
     for label in np.unique(class_GG):
-        # negative outside of a class, so that its border is found between the places and not along them
-        signed_GG = np.ma.masked_invalid(np.where(class_GG == label, sure_GG, -sure_GG))
+        # negative where another class is likelier, so that the border, where the lead is 0, is found between the places
+        signed_GG = np.ma.masked_invalid(np.where(class_GG == label, lead_GG, -lead_GG))
         if not signed_GG.mask.all():
             axes.contourf(x, y, signed_GG, levels=_BANDS, colors=shades(label))
 
 
-def surface(axes: Axes, numbers: Mapping[str, Any], snapshot: Mapping[str, Any], size: float) -> None:
-    """What a network answers over the window; training points filled, held-out ones hollow, the mini-batch ringed."""
+def surface(axes: Axes, numbers: Mapping[str, Any], snapshot: Mapping[str, Any], size: float, longest: int) -> None:
+    """What a network answers over the window; training points filled, held-out ones hollow, the mini-batch ringed.
+
+    Points are of `size`, or smaller if there are many; there is room for numbers of so many characters at the left.
+    """
     left, right, lower, upper = numbers["window"]
     axes.grid(False)
-    answers(axes, numbers["window"], snapshot, len(numbers["classes"]))
+    answers(axes, numbers["window"], snapshot)
     points_N2, labels_N, parts_N = (np.asarray(numbers[name]) for name in ("points", "labels", "parts"))
     crowd = min(1.0, (400 / len(points_N2)) ** 0.45)
     size *= crowd
@@ -85,7 +87,7 @@ def surface(axes: Axes, numbers: Mapping[str, Any], snapshot: Mapping[str, Any],
     axes.set_xlabel(style.fit(numbers["axes"][0], 250))
     axes.set_ylabel(style.fit(numbers["axes"][1], 250))
     _numbered(axes.xaxis, left, right)
-    if _numbered(axes.yaxis, lower, upper) > 5:  # written along the axis, where numbers of any length have room
+    if _numbered(axes.yaxis, lower, upper) > longest:  # along the axis any number has room
         axes.tick_params(axis="y", labelrotation=90)
         for told in axes.get_yticklabels():
             told.set_verticalalignment("center")

@@ -32,7 +32,7 @@ def training(numbers: dict[str, Any], epoch: int) -> Figure:
     _network(paper, numbers, run, snapshot)
     output = _axes(made, (548, 36, 338, 338))
     output.set_title(f"The output, {_when(run, epoch)}")
-    plane.surface(output, numbers, snapshot, 6.5)
+    plane.surface(output, numbers, snapshot, 6.5, 5)
     loss, accuracy = _axes(made, (48, 456, 280, 126)), _axes(made, (392, 456, 280, 126))
     loss.set_title("Loss")
     plane.curve(loss, run, "loss", epoch, numbers["epochs"], plane.highest([run]))
@@ -53,7 +53,7 @@ def trainings(numbers: dict[str, Any], epoch: int) -> Figure:
         above = _axes(made, (left, 46, each - 60, each - 60))
         above.set_title(style.fit(run["label"], each - 60, 12), pad=20)
         above.text(0, 1.025, _state(run, epoch), transform=above.transAxes, fontsize=9, color=style.BLACK)
-        plane.surface(above, numbers, at(run, epoch), 4.5)
+        plane.surface(above, numbers, at(run, epoch), 4.5, 3)
         below = _axes(made, (left, 350, each - 60, 130))
         plane.curve(below, run, "loss", epoch, numbers["epochs"], top)
         below.set_title("Loss")
@@ -125,7 +125,10 @@ def _network(axes: Axes, numbers: dict[str, Any], run: Mapping[str, Any], snapsh
         axes.text(x + size / 2 + 6, y, name, va="center", fontsize=9)
     for place, name in enumerate(numbers["axes"]):
         x, y, size = columns[0][place]
-        axes.text(x - size / 2, y + size / 2 + 9, style.fit(name, 80, 8.5), va="center", fontsize=8.5)
+        axes.text(
+            x - size / 2, y + size / 2 + 9, style.fit(name, 74, 8.5), va="center", fontsize=8.5, zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
     told = "Blue is positive, orange negative; thick lines are large weights."
     axes.text(_LEFT, 411, told, va="center", fontsize=8.5, color=style.GREY)
     axes.set(xlim=(0, style.WIDTH), ylim=(_HEIGHT, 0), aspect="auto")

@@ -171,11 +171,15 @@ def _strongest(network: MLP, x_N2: Tensor) -> list[list[int]]:
 
 
 def _seen(network: MLP, plane: Plane, shown: list[list[int]] | None) -> dict[str, Any]:
-    """The likeliest class at every place and its probability; maps and weights of the neurons that are shown."""
+    """At every place the likeliest class, its probability, and its lead on the next; maps and weights of neurons."""
     with torch.no_grad():
         probability_GGK = network(plane.surface_GG2.reshape(-1, 2)).softmax(1).reshape(*plane.surface_GG2.shape[:2], -1)
-        largest_GG, class_GG = probability_GGK.max(2)
-        found: dict[str, Any] = {"class": class_GG.tolist(), "probability": _told(largest_GG)}
+        first_GG2, class_GG2 = probability_GGK.topk(2, 2)
+        found: dict[str, Any] = {
+            "class": class_GG2[..., 0].tolist(),
+            "probability": _told(first_GG2[..., 0]),
+            "lead": _told(first_GG2[..., 0] - first_GG2[..., 1]),
+        }
         if shown is None:
             return found
         answers = _answers(network, plane.maps_GG2.reshape(-1, 2))

@@ -48,7 +48,7 @@ PAGE = Page(
     ],
     look=[
         "The neurons of the first layer are straight stripes; those of the second already have corners and bends.",
-        "The first epochs change little that can be seen; then the border swings into its place within a few.",
+        "On the spirals little can be seen of the first epochs; then the border swings into its place within a few.",
         "set=xor hidden=none: the loss stays at log 2 = 0.693, that of guessing; a line gets three corners at most.",
         "set=moons noise=0.4 points=100 compare=sizes: the large network learns by heart what is only noise.",
         "compare=rates: too small a rate gets nowhere in the same time, too large a rate jumps about.",
@@ -66,7 +66,7 @@ RATES = {
 #: updates, if nothing else is asked for; the most that are made
 UPDATES, MOST_UPDATES = 1800, 100_000
 #: snapshots; places along an axis of the surface and of a neuron's map
-FRAMES, SURFACE, MAP = 10, 81, 25
+FRAMES, SURFACE, MAP = 9, 81, 25
 #: how much smaller and larger the rates are that the given one is compared with
 FACTOR = 30
 

@@ -74,6 +74,8 @@ def test_it_is_the_loop_that_anyone_would_write():
         surface = network(asked(len(last["class"]))).softmax(2)
         maps = torch.tanh(network[0](asked(len(last["maps"][0][0])))).permute(2, 0, 1)
     np.testing.assert_allclose(last["probability"], surface.max(2).values, rtol=1e-3)
+    first, second = surface.topk(2, 2).values.unbind(2)
+    np.testing.assert_allclose(last["lead"], first - second, rtol=1e-3, atol=1e-5)
     assert np.mean(np.array(last["class"]) == surface.argmax(2).numpy()) > 0.999
     np.testing.assert_allclose(last["maps"][0], maps, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(last["weights"][1], network[2].weight.detach(), rtol=1e-3)
