@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -22,13 +23,18 @@ def calibration(bins: tuple[np.ndarray, np.ndarray, np.ndarray], title: str = ""
 
     The dashed line is where a model is as often right as it says. The panel below shows how many examples each bin has.
     """
-    count_M, confidence_M, accuracy_M = (np.asarray(part, np.float64) for part in bins)
-    if not count_M.sum():
+    if not np.sum(bins[0]):
         return style.message("No examples.", title)
     made = style.figure(520, width=620)
     if title:
         made.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    top, below = made.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    reliability(*made.subplots(2, 1, sharex=True, height_ratios=[3, 1]), bins)
+    return made
+
+
+def reliability(top: Axes, below: Axes, bins: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """Draws what `calibration` draws, of at least one example, into two axes that share x."""
+    count_M, confidence_M, accuracy_M = (np.asarray(part, np.float64) for part in bins)
     width = 1 / len(count_M)
     left, full = np.arange(len(count_M)) * width, count_M > 0
     top.bar(left[full], accuracy_M[full], width, align="edge", color=style.SKY, edgecolor=style.WHITE, label="right")
@@ -44,7 +50,6 @@ def calibration(bins: tuple[np.ndarray, np.ndarray, np.ndarray], title: str = ""
     below.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     top.yaxis.set_major_formatter(_SHARE)
     below.xaxis.set_major_formatter(_SHARE)
-    return made
 
 
 @style.picture
