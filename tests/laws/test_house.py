@@ -28,8 +28,8 @@ FOLDERS = {
     "draw": {"errors"},
     "explain": {"data.stream", "draw", "errors", "layers", "losses", "metrics", "models", "objectives", "options"}
     | {"registry", "train"},
-    "subjects": {"data", "errors", "foreign", "models", "options", "registry", "run", "seeing", "tasks", "train"}
-    | {"trail", "trained"},
+    "subjects": {"data", "errors", "foreign", "models", "options", "predict", "registry", "run", "seeing", "tasks"}
+    | {"trail", "train", "trained"},
     "objectives": {"losses"},
     "train": {"objectives", "errors", "data.stream"},
     "data": {"errors", "fetch"},
