@@ -112,11 +112,13 @@ def bars(numbers: dict[str, Any]) -> Figure:
     right.bar(range(1, len(losses) + 1), losses, color=colours, width=0.7)
     right.axhline(numbers["mean"], color=style.BLACK, linestyle="--", linewidth=1.4)
     top = 1.18 * max(*losses, numbers["mean"], 1e-12)
+    plain = {"facecolor": style.WHITE, "edgecolor": "none", "pad": 1}
     for place, value in enumerate(losses, 1):
-        right.text(place, value + 0.01 * top, batches.number(value), ha="center", va="bottom", fontsize=8.5)
+        right.text(place, value + 0.01 * top, f"{value:.3g}", ha="center", va="bottom", fontsize=8.5, bbox=plain)
     right.set_title(f"The loss of the batch is the mean: {numbers['mean']:.4g} (dashed)")
-    named = [f"{n}\n{style.fit(numbers['classes'][k], 54, 8.5)}" for n, k in enumerate(numbers["labels"], 1)]
-    right.set_xticks(range(1, len(losses) + 1), named, fontsize=8.5 if len(losses) <= 8 else 7)
+    room = (400 if numbers["loss"] == "cross-entropy" else 800) / len(losses) - 8
+    named = [f"{n}\n{style.fit(numbers['classes'][k], room, 8.5)}" for n, k in enumerate(numbers["labels"], 1)]
+    right.set_xticks(range(1, len(losses) + 1), named, fontsize=8.5)
     right.set(
         ylim=(0, top),
         xlim=(0.3, len(losses) + 0.7),

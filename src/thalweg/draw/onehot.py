@@ -63,12 +63,12 @@ def distances(numbers: dict[str, Any]) -> Figure:
     made = style.figure(_height(numbers))
     panels = made.subplots(1, 2)
     found = numbers["distances"]
-    titles = (("as_numbers", "Labels as numbers"), ("as_rows", "Labels as one-hot rows"))
+    titles = (("as_numbers", "Distance of labels as numbers"), ("as_rows", "Distance as one-hot rows"))
     names = [style.fit(numbers["classes"][k], 80, 9) for k in found["classes"]]
     largest = max(2.0, float(np.max(found["as_numbers"])))
     for axes, (key, title) in zip(panels, titles, strict=True):
         _distances(axes, np.array(found[key]), names, largest)
-        axes.set_title(f"{title}: the distance between two")
+        axes.set_title(title)
     return made
 
 
@@ -83,7 +83,8 @@ def _distances(axes: Axes, apart_FF: np.ndarray, names: list[str], largest: floa
     for row, column in np.ndindex(apart_FF.shape):
         value = apart_FF[row, column]
         ink = style.WHITE if value > 0.6 * largest else style.BLACK
-        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8.5, color=ink)
+        size = 8.5 if len(names) <= 10 else 7
+        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=size, color=ink)
 
 
 @style.picture
@@ -103,7 +104,7 @@ def fits(numbers: dict[str, Any]) -> Figure:
             near = np.quantile(of_class, [0.1, 0.25, 0.5, 0.75, 0.9])
             left.plot([k, k], near[[0, 4]], color=style.SKY, linewidth=2, solid_capstyle="butt")
             left.plot([k, k], near[[1, 3]], color=style.BLUE, linewidth=7, solid_capstyle="butt")
-            left.plot(k, near[2], "o", color=style.WHITE, markersize=4)
+            left.plot(k, near[2], "o", color=style.WHITE, markeredgecolor=style.BLUE, markersize=5)
         told = "true class\n\ndot: median; thick: half of the answers; thin: four fifths\ndashed: as it should be"
     else:
         left.plot(truth, answers, ".", color=style.BLUE, markersize=4, rasterized=True)

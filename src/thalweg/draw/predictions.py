@@ -65,7 +65,9 @@ def _names(axes: Axes, classes: list[str], points_N2: np.ndarray, label_N: np.nd
     scale = np.array([820 / (low[1] - low[0]), 580 / (high[1] - high[0])])
     taken: list[tuple[float, float, float]] = []
     for k in np.unique(label_N):
-        x, y = np.median(points_N2[label_N == k], 0) * scale
+        of_class = points_N2[label_N == k]
+        x, y = np.median(of_class, 0) * scale
+        y += 14 if len(of_class) < 10 else 0  # few points would be hidden
         name = style.short(classes[k])
         wide = style.measure(name, 12) / 2 + 4
         while any(abs(x - other) < wide + half and abs(y - level) < 20 for other, level, half in taken):

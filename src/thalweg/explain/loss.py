@@ -22,7 +22,7 @@ from .lesson import CHAPTERS, Frame, Lesson, Page
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 #: most columns that are drawn; of more classes the others together get one
-COLUMNS = 10
+COLUMNS = 12
 
 PAGE = Page(
     number=3.1,
@@ -63,7 +63,7 @@ PAGE = Page(
 class Loss:
     """What can be set: which examples, which loss."""
 
-    examples: Annotated[int, "examples of the batch", Range(1, 16)] = 8
+    examples: Annotated[int, "examples of the batch", Range(1, 12)] = 8
     loss: Annotated[Literal["cross-entropy", "squared-error"], "what is computed of the logits"] = "cross-entropy"
     smoothing: Annotated[float, "share of each one-hot row that is spread over all classes", Range(0, 1)] = 0.0
     temperature: Annotated[float, "what the logits are divided by before all else", Range(0.01, 100)] = 1.0
@@ -112,7 +112,7 @@ def loss(
             "right": f"{right} of {count}, accuracy {100 * numbers['accuracy']:.1f} %",
             "loss of answering all classes alike": f"{numbers['alike']:.4g}",
         },
-        still=3,
+        still=3 if asked.loss == "cross-entropy" else 2,
         notes=notes,
     )
 

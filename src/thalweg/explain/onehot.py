@@ -20,8 +20,8 @@ from ..options import Range
 from ..registry import concept
 from .lesson import CHAPTERS, Frame, Lesson, Page
 
-#: most columns and classes that are drawn; pixels of a side that are learned from
-COLUMNS, DISTANCES, SIDE = 20, 12, 16
+#: most classes that all get a column, columns where there are more, classes with distances; pixels of a side
+ALL, COLUMNS, DISTANCES, SIDE = 20, 12, 12, 16
 #: how much large weights are held down, as a share of the mean square of a picture
 DAMPING = 0.01
 
@@ -61,7 +61,7 @@ PAGE = Page(
 class OneHot:
     """What can be set: which examples, and how sure the rows are."""
 
-    examples: Annotated[int, "pictures that are shown", Range(1, 16)] = 8
+    examples: Annotated[int, "pictures that are shown", Range(1, 12)] = 8
     smoothing: Annotated[float, "share of each row that is spread over all classes", Range(0, 1)] = 0.0
     fitted: Annotated[int, "examples to fit to, and as many others to test on", Range(10, 2000)] = 500
     seed: Annotated[int, "seed of which examples are taken, and of the other order", Range(0, 2**31)] = 1
@@ -121,7 +121,7 @@ def onehot(
 
 def _columns(labels: np.ndarray, count: int) -> list[int]:
     """The classes that get a column: all, or of many those of the batch and the first others."""
-    if count <= COLUMNS:
+    if count <= ALL:
         return list(range(count))
     of_batch = dict.fromkeys(labels.tolist())
     others = (k for k in range(count) if k not in of_batch)

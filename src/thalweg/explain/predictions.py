@@ -164,7 +164,7 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
         "mean entropy": f"{np.mean(numbers['entropy']):.3f} bits, of at most {numbers['most_entropy']:.3f}",
         "neighbours kept (trustworthiness)": "too few examples"
         if trust is None
-        else f"{trust:.3f}, {found['neighbours']} neighbours, {found['features']} features",
+        else f"{trust:.3f} of the {found['neighbours']} nearest, by {found['features']} features",
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..data.dataset import Data, Split
+from ..data.known import KNOWN
 from ..errors import OptionError
 from ..seeing import averaged
 from ..trained import Trained, load
@@ -26,6 +27,8 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
     and no model, DataError for data that cannot be read or has classes that the network does not know.
     """
     at_most(words, 2, "a run or model, and data")
+    if weights is not None and not words:
+        raise OptionError("--weights are of a model, and none is named.", cure="Name the model, and then data.")
     trained = network_of(words[0] if words else NETWORK, weights, offline)
     data = trained.read(words[1] if len(words) > 1 else None if words else DATA)
     split, notes = drawn(held_out(data), asked.examples, asked.seed)
@@ -45,11 +48,13 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
 
 
 def network_of(given: Any, weights: str | None, offline: bool) -> Trained:
-    """The network that a word means. Raises OptionError for what can be no name, and what `load` raises."""
+    """The network that a word means. Raises OptionError for data and what can be no name, else what `load` raises."""
     if isinstance(given, Trained):
         return given
     if not isinstance(given, (str, os.PathLike)):
         raise OptionError(f"{type(given).__name__} is no run and no model's name.", cure="Give one of these first.")
+    if str(given).partition(":")[0] in KNOWN and not os.path.exists(given):
+        raise OptionError(f"{given} is data, and no run or model.", cure=f"Name one before it, as {NETWORK} {given}")
     return load(given, weights, offline)
 
 

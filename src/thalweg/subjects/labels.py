@@ -25,10 +25,11 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
     Raises what `batch.read` raises, OptionError also for --weights without a model.
     """
     at_most(words, 2, "data, or a run or model and data")
+    alone = len(words) == 1 and _is_data(words[0])
+    if weights is not None and (alone or not words):
+        raise OptionError("--weights are of a model, and none is named.", cure="Leave them out.")
     words = words or [NETWORK, DATA]
-    if len(words) == 1 and _is_data(words[0]):
-        if weights is not None:
-            raise OptionError(f"{words[0]!s} is data, and takes no weights.", cure="Leave --weights out.")
+    if alone:
         data = words[0] if isinstance(words[0], Data) else read_data(words[0], offline=offline)
     else:
         data = network_of(words[0], weights, offline).read(words[1] if len(words) > 1 else None)
