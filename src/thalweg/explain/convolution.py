@@ -15,7 +15,7 @@ from ..options import Range
 from ..registry import concept
 from .kernels import KERNELS, kernels_of
 from .lesson import CHAPTERS, Frame, Lesson, Page
-from .windows import Slide, fields, span
+from .windows import GREY, Slide, fields, span
 from .written_crop import CELLS, written_crop
 
 PAGE = Page(
@@ -69,8 +69,6 @@ PAGE = Page(
 
 Channels = Literal["grey", "colour", "colour+grey"]
 _NAMES = {"grey": ("grey",), "colour": ("red", "green", "blue"), "colour+grey": ("red", "green", "blue", "grey")}
-#: shares of red, green and blue in grey (ITU-R BT.601, as Pillow has them)
-_GREY = (0.299, 0.587, 0.114)
 #: most values of the output
 VALUES = 1_000_000
 
@@ -142,7 +140,7 @@ def convolution(asked: Convolution, picture_HWC: np.ndarray, told: str, notes: S
 def _channels(picture_HWC: np.ndarray, asked: str) -> np.ndarray:
     """(C, H, W) float64, whole numbers from 0 to 255."""
     colour_HW3 = np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)).astype(np.float64)
-    grey_HW1 = np.round(colour_HW3 @ np.array(_GREY))[..., None]
+    grey_HW1 = np.round(colour_HW3 @ np.array(GREY))[..., None]
     parts = {"grey": [grey_HW1], "colour": [colour_HW3], "colour+grey": [colour_HW3, grey_HW1]}
     return np.concatenate(parts[asked], axis=2).transpose(2, 0, 1)
 

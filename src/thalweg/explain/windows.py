@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: shares of red, green and blue in grey (ITU-R BT.601, as Pillow has them)
+GREY = (0.299, 0.587, 0.114)
+
 
 class Slide(NamedTuple):
     """How a kernel is moved over a picture."""
