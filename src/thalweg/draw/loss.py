@@ -19,7 +19,7 @@ _TITLES = {
     "probabilities": ("Softmax: each divided by the sum of its row, p", "sum"),
     "targets": ("Targets: what the logits should be", ""),
     "terms": ("", "loss"),
-    "slopes": ("Slope of the loss of the batch at each logit", ""),
+    "slopes": ("Slope of the loss of each example at its logits", ""),
 }
 
 
@@ -27,11 +27,13 @@ _TITLES = {
 def steps(numbers: dict[str, Any], images_BHWC: np.ndarray, key: str) -> Figure:
     """Draws the numbers of that key, a row for each picture, the true class framed, and what comes of each row."""
     made, axes = style.sheet(style.WIDTH, _height(numbers))
-    names, columns = _names(numbers), numbers["columns"]
+    names = _names(numbers)
     first = batches.top(names, _ROOM)
     title, result = _TITLES[key]
     if key == "terms":
         title = _terms(numbers)
+    if key == "logits" and numbers["temperature"] != 1:
+        title = f"Logits, divided by the temperature {numbers['temperature']:.3g}"
     axes.text(12, 24, "Pictures", va="center", fontweight="bold", fontsize=11)
     axes.text(batches.LEFT, 24, title, va="center", fontweight="bold", fontsize=11)
     axes.text(style.WIDTH - _RESULT + 16, first - 6, result, va="bottom", color=style.GREY)
@@ -39,13 +41,10 @@ def steps(numbers: dict[str, Any], images_BHWC: np.ndarray, key: str) -> Figure:
     batches.examples(axes, images_BHWC, [classes[k] for k in numbers["labels"]], first)
     batches.columns(axes, names, _ROOM, first)
     values_BK = _values(numbers, key)
-    largest = max(float(np.abs(values_BK).max()), 1e-300)
+    largest = max(float(np.nanmax(np.abs(values_BK))), 1e-300)
     for row, values in enumerate(values_BK):
-        texts = [batches.number(value) for value in values]
-        if len(columns) < len(names) and key in ("logits", "slopes", "targets"):
-            texts[-1] = "…"
-            values = [*values[:-1], 0.0]
-        batches.cells(axes, row, texts, np.asarray(values) / largest, _ROOM, first)
+        texts = ["…" if np.isnan(value) else batches.number(value) for value in values]
+        batches.cells(axes, row, texts, np.nan_to_num(values) / largest, _ROOM, first)
         if key in ("exponentials", "probabilities", "terms"):
             _result(axes, numbers, key, row, first)
         _frames(axes, numbers, key, row, len(names), first)
@@ -59,12 +58,14 @@ def _terms(numbers: dict[str, Any]) -> str:
 
 
 def _values(numbers: dict[str, Any], key: str) -> np.ndarray:
-    """(B, columns): those of the shown classes and, where there are others, their sum."""
+    """(B, columns): those of the shown classes and, where there are others, their sum; NaN where that says nothing."""
     whole_BK = np.array(numbers[key])
     shown_BF = whole_BK[:, numbers["columns"]]
     if shown_BF.shape == whole_BK.shape:
         return shown_BF
-    return np.concatenate([shown_BF, np.maximum(whole_BK.sum(1) - shown_BF.sum(1), 0.0)[:, None]], 1)
+    others_B = np.maximum(whole_BK.sum(1) - shown_BF.sum(1), 0.0)
+    others_B = np.full_like(others_B, np.nan) if key in ("logits", "slopes", "targets") else others_B
+    return np.concatenate([shown_BF, others_B[:, None]], 1)
 
 
 def _names(numbers: dict[str, Any]) -> list[str]:

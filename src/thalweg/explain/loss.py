@@ -118,7 +118,7 @@ def loss(
 
 
 def measured(z_BK: Tensor, label_B: Tensor, name: str, smoothing: float) -> dict[str, Any]:
-    """Every step from the logits to the loss, and the slope of the loss of the batch at each logit.
+    """Every step from the logits to the loss, and the slope of the loss of each example at its logits.
 
     `exponentials` are of the logits less the largest of their row; `terms` add up to the loss of their example.
     """
@@ -131,7 +131,7 @@ def measured(z_BK: Tensor, label_B: Tensor, name: str, smoothing: float) -> dict
     )
     at_BK = z_BK.clone().requires_grad_()
     mean = function(at_BK, label_B, smoothing)
-    (slope_BK,) = torch.autograd.grad(mean, at_BK)
+    (slope_BK,) = torch.autograd.grad(mean * len(z_BK), at_BK)
     answer_B = z_BK.argmax(1)
     right_B = answer_B == label_B
     level_1K = torch.full((1, classes), 0.0 if name == "cross-entropy" else 1 / classes, dtype=z_BK.dtype)
@@ -190,8 +190,8 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         ]
     told = "probability minus target" if cross else "twice the difference"
     slope = (
-        f"What the loss asks for: its slope at each logit, {told}, shared by the batch. Blue logits should fall, "
-        "orange ones rise."
+        f"What the loss asks for: its slope at each logit, {told}, of which the batch takes the mean. Blue logits "
+        "should fall, orange ones rise."
     )
     last = (
         f"The mean of all {count} is the loss of the batch, {mean:.4g}; example {worst + 1} alone makes "

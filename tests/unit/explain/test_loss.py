@@ -76,11 +76,11 @@ def test_the_slopes_are_those_of_differences(name):
         for step in (1e-5, -1e-5):
             moved = z_BK.copy()
             moved[row, column] += step
-            sides.append(written_out(moved, labels, name, 0.1, 1).mean())
+            sides.append(written_out(moved, labels, name, 0.1, 1)[row])
         assert numbers["slopes"][row][column] == pytest.approx((sides[0] - sides[1]) / 2e-5, abs=1e-8)
     if name == "cross-entropy":
         np.testing.assert_allclose(
-            numbers["slopes"], (np.array(numbers["probabilities"]) - numbers["targets"]) / 6, atol=1e-12
+            numbers["slopes"], np.subtract(numbers["probabilities"], numbers["targets"]), atol=1e-12
         )
 
 
