@@ -36,7 +36,7 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
     split, notes = held_out(data), []
     if len(split) > asked.examples:
         notes.append(
-            f"{asked.examples} of {len(split)} examples are used, drawn by the seed: --set examples={len(split)}"
+            f"{asked.examples} of {len(split)} examples are used, drawn by the seed; --set examples says how many."
         )
         rows = np.random.default_rng(asked.seed).permutation(len(split))[: asked.examples]
         split = split.take(np.sort(rows))

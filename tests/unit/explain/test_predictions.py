@@ -164,7 +164,7 @@ def test_features_that_are_maps_are_averaged(tmp_path):
 def test_fewer_examples_are_drawn_by_the_seed(run):
     first, other = (thalweg.explain("predictions", run, examples=30, seed=seed).lesson for seed in (0, 1))
     count = len(run.read().test)
-    assert first.notes == [f"30 of {count} examples are used, drawn by the seed: --set examples={count}"]
+    assert first.notes == [f"30 of {count} examples are used, drawn by the seed; --set examples says how many."]
     assert first.numbers["results"]["examples"] == 30 and first.numbers["labels"] != other.numbers["labels"]
     assert not thalweg.explain("predictions", run, examples=count).lesson.notes
 
