@@ -105,7 +105,7 @@ def convolution(asked: Convolution, picture_HWC: np.ndarray, told: str, notes: S
     groups = len(names) if asked.depthwise else asked.groups
     if len(names) % groups:
         allowed = [str(count) for count in (1, 2, 3, 4) if len(names) % count == 0]
-        told = f"groups: {len(names)} channels ({', '.join(names)}) cannot be divided into {groups} groups."
+        told = f"groups: the channels ({', '.join(names)}) cannot be divided into {groups} groups of one size."
         raise OptionError(told, cure=f"Give {' or '.join(allowed)}, or other channels: --set channels=colour")
     how = Slide(asked.stride, asked.padding, asked.dilation, groups, asked.transposed)
     x_CHW = _channels(picture_HWC, asked.channels)

@@ -74,6 +74,8 @@ def _counted(row: Sequence[float]) -> str:
 
 def _numbers(text: str, place: int) -> list[float]:
     """The numbers of a row, with commas between. Raises OptionError for what is none."""
+    if not text.strip():
+        raise OptionError(f"kernel: row {place} is empty.", cure=_EXAMPLE)
     found = []
     for part in text.split(","):
         try:

@@ -40,8 +40,8 @@ def _looked_at(given: Any, offline: bool) -> tuple[str, np.ndarray]:
     """The name of the one picture that is given, and its pixels (H, W, C) uint8. Raises DataError, ResourceError."""
     found = list(islice(pictures(given), 2))
     if len(found) != 1:
-        told = ", ".join(one.name for one in found) or "none"
-        raise DataError(f"One picture is needed, here are more or none: {told}.", cure="Give one picture.")
+        told = f"{found[0].name} and {found[1].name} are two at least" if found else "here is none"
+        raise DataError(f"One picture is needed, and {told}.", cure="Name one picture.")
     (picture,) = found
     try:
         content = picture.read(offline)
