@@ -13,6 +13,9 @@ from matplotlib.patches import Rectangle
 
 from . import style
 
+#: least size of a number, in points
+_LEAST = 4.5
+
 
 class Cells(NamedTuple):
     """Where a table of cells lies: its corner in units, the side of a cell, rows and columns."""
@@ -74,7 +77,7 @@ def cells(
 ) -> Cells:
     """Draws a number in each cell on its colour, at the top of a box (left, top, width, height); NaN is left empty.
 
-    `most` is the longest side of a cell.
+    `most` is the longest side of a cell. Where the numbers would be too small to be read, there are only colours.
     """
     rows, columns = values.shape
     side = min(box[2] / columns, box[3] / rows, most)
@@ -85,7 +88,9 @@ def cells(
     edges = np.arange(columns + 1) * side + left, np.arange(rows + 1) * side + top
     axes.pcolormesh(*edges, shown, edgecolors=style.PALE, linewidth=0.5, zorder=1)
     texts = {(row, column): told(values[row, column]) for row, column in zip(*np.nonzero(known), strict=True)}
-    size = fitted(list(texts.values()), 0.84 * side)
+    size = fitted(list(texts.values()), 0.86 * side, least=0)
+    if size < _LEAST:  # letters over letters would tell nothing
+        texts = {}
     dark = shown @ (0.299, 0.587, 0.114) < 0.52
     for (row, column), text in texts.items():
         ink = style.WHITE if dark[row, column] else style.BLACK

@@ -281,9 +281,8 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     if "max" in numbers["kinds"]:
         found["kept by max"] = f"{len(kept['places'])} pixels, {100 * kept['share']:.3g} %"
     for kind, values in numbers["moved"].get("change", {}).items():
-        found[f"{kind}, moved"] = (
-            f"changes by {_percent(values[1])} at 1 pixel, {_percent(values[-1])} at {len(values) - 1}"
-        )
+        more = f", {_percent(values[-1])} at {len(values) - 1}" if len(values) > 2 else ""
+        found[f"{kind}, moved"] = f"changes by {_percent(values[1])} at 1 pixel{more}"
     found["difference"] = f"at most {numbers['largest_difference']:.1g} from PyTorch's own pooling"
     return found
 
@@ -293,7 +292,8 @@ def _notes(numbers: dict[str, Any], asked: Pooling) -> list[str]:
     if not numbers["moved"]:
         notes.append("The picture is too narrow to be moved; what shifts change is left out.")
     elif numbers["moved"]["shifts"][-1] < asked.shifts:
-        notes.append(f"The picture is narrow: it is moved by at most {numbers['moved']['shifts'][-1]} pixels.")
+        most = numbers["moved"]["shifts"][-1]
+        notes.append(f"The picture is narrow: it is moved by at most {most} pixel{'s' * (most > 1)}.")
     if numbers["kept"]["under_a_window"] < 1:
         notes.append(
             f"{100 * (1 - numbers['kept']['under_a_window']):.3g} % of the pixels lie under no window and are lost."
