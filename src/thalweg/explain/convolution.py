@@ -32,11 +32,12 @@ PAGE = Page(
     only edges are left. Weights that are all alike give the mean of the window, and blur. A network is not given its
     kernels: it learns them, and those of a first layer often come out as edges and spots of colour.
 
-    The stride says how far the window moves at a time, the padding how many zeros are laid around the picture, and the
-    dilation how far the weights lie apart. With colours, each channel has its own weights in the window, and all
-    products are added; here they are the same for each. In groups, channels are only added to those of their group;
-    where each is its own group, the convolution is called depthwise. A transposed convolution goes the other way:
-    each value is multiplied with the whole kernel and laid into the output, and what overlaps is added.
+    The stride s says how far the window moves at a time, the padding p how many zeros are laid around the picture, the
+    dilation d how far the weights lie apart, and k is the side of the kernel. With colours, each channel has its own
+    weights in the window, and all products are added; here they are the same for each. In groups, channels are only
+    added to those of their group; where each is its own group, the convolution is called depthwise. A transposed
+    convolution goes the other way: each value is multiplied with the whole kernel and laid into the output, and what
+    overlaps is added.
 
     In mathematics the kernel of a convolution is turned by half a turn before it slides. What networks compute, and
     what is shown here, does not turn it, and is properly named cross-correlation. Where weights are learned that makes

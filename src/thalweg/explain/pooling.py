@@ -23,11 +23,11 @@ PAGE = Page(
     chapter=CHAPTERS[3],
     title="Of each window one value is kept",
     text="""
-    Pooling makes a picture, or a map of answers, smaller. A window moves over it, mostly by its own width, so that no
-    two places overlap, and of all the values in the window one is passed on. Max pooling passes on the largest: if the
-    map says how surely an edge was found, that is the surest finding around, and exactly where it was is forgotten.
-    Average pooling passes on the mean. There is nothing to be learned in either; average pooling is a convolution whose
-    weights are all alike.
+    Pooling makes a picture, or a map of answers, smaller. A window of side k moves over it, mostly by its own width, so
+    that no two places overlap, and of all the values in the window one is passed on. Max pooling passes on the largest:
+    if the map says how surely an edge was found, that is the surest finding around, and exactly where it was is
+    forgotten. Average pooling passes on the mean. There is nothing to be learned in either; average pooling is a
+    convolution whose weights are all alike.
 
     Forgetting exactly where has a purpose. If what is in the picture moves by a pixel, a network should not give
     another answer. Whether pooling helps can be measured: look at the picture through a frame, move the picture behind
