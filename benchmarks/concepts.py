@@ -2,8 +2,8 @@
 
     python benchmarks/concepts.py --run runs/a [NAME ...]
 
-Needs thalweg in the Python that runs it. Every repeat is a process of its own; without --run the concepts that are about
-one are left out.
+Needs thalweg in the Python that runs it. Every repeat is a process of its own; without --run the concepts that are
+about one are left out.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ RUN = Path("runs/gallery")
 #: what is shown beside the defaults: file name -> concept, words, settings
 MORE = {
     "descent-himmelblau": ("descent", (), {"surface": "himmelblau"}),
-    "training-spirals": ("training", (), {"set": "spirals"}),
+    "training-rates": ("training", (), {"compare": "rates"}),
     "convolution-sobel": ("convolution", (), {"kernel": "sobel"}),
 }
 #: concepts whose steps are shown as a film too
