@@ -24,8 +24,8 @@ def landscape(numbers: dict[str, Any], part: str, told: str = "") -> Figure:
     {
         "line": _line,
         "path": _path,
-        "plane": lambda figure, them: _plane(figure, them["plane"], "The plane that holds most of the path"),
-        "filter_plane": lambda figure, them: _plane(figure, them["filter_plane"], "The same, filter by filter"),
+        "plane": lambda figure, them: _plane(figure, them, "plane", "The plane that holds most of the path"),
+        "filter_plane": lambda figure, them: _plane(figure, them, "filter_plane", "The same, filter by filter"),
         "curvature": _curvature,
     }[part](made, numbers)
     return made
@@ -91,13 +91,14 @@ def _path(made: Figure, numbers: dict[str, Any]) -> None:
     right.legend()
 
 
-def _plane(made: Figure, plane: dict[str, Any], title: str) -> None:
+def _plane(made: Figure, numbers: dict[str, Any], name: str, title: str) -> None:
     """The ground from above, and as a relief; both on one scale of colours, logarithmic in the loss."""
+    plane = numbers[name]
     first, second = np.array(plane["first"]), np.array(plane["second"])
     loss, path = np.array(plane["loss"]), np.array(plane["path"])
     height = np.log10(np.clip(np.nan_to_num(loss, nan=np.inf, posinf=loss[np.isfinite(loss)].max()), 1e-8, None))
-    # where the loss explodes nothing else could be told apart
-    low, high = height.min(), min(height.max(), np.quantile(height, 0.02) + 2.5)
+    # far above the path the loss explodes, and nothing else could be told apart
+    low, high = height.min(), min(height.max(), np.log10(max(*numbers["path"]["loss"], 1e-8)) + 0.7)
     height = np.minimum(height, high)
     levels = np.linspace(low, high if high > low else low + 1, 21)
     grid = made.add_gridspec(1, 2, width_ratios=(1.15, 1))
