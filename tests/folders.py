@@ -16,10 +16,11 @@ def content(out: Path) -> dict[str, Any]:
 
 
 def remains(out: Path) -> dict[str, Any]:
-    """What equal runs have in common, bit for bit: results, weights, metrics, the whole of the last checkpoint."""
+    """What equal runs have in common, bit for bit: results, weights, also on the way, metrics, the last checkpoint."""
     results = {k: v for k, v in content(out)["results"].items() if k != "seconds"}
     (*_, last) = sorted((out / "state").iterdir())
     files = [out / "weights.safetensors", out / "metrics.jsonl", last / "tensors.safetensors", last / "state.json"]
+    files += sorted((out / "trail").glob("*"))
     sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return {"status": content(out)["status"], "results": results, "last": last.name, **sums}
 

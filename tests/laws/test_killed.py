@@ -27,7 +27,7 @@ from tests.processes import Child, thalweg_in
 
 TRAIN = ["train", "classify", "digits", "--no-report"]
 SETTINGS = ["--model", "lenet", "--epochs", "3", "--ema", "0.9", "--augment", "shift,rotate", "--patience", "5"]
-FILES = ["metrics.jsonl", "run.json", "state", "weights.safetensors"]
+FILES = ["metrics.jsonl", "run.json", "state", "trail", "weights.safetensors"]
 
 
 @pytest.fixture(scope="module")
