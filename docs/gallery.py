@@ -30,7 +30,7 @@ FILMS = ("training", "descent", "convolution", "backprop")
 def small(image: Image.Image) -> Image.Image:
     """900 pixels wide, in 128 colours."""
     image.thumbnail((900, 1200), Image.Resampling.LANCZOS)
-    return image.quantize(128, dither=Image.Dither.NONE)
+    return image.quantize(palette=films.common_palette([image], 128), dither=Image.Dither.NONE)
 
 
 def words_of(name: str) -> tuple:
