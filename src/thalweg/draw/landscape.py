@@ -44,7 +44,7 @@ def _line(made: Figure, numbers: dict[str, Any]) -> None:
                 name, (place, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
                 fontsize=8.5, color=style.GREY,
             )  # fmt: skip
-        axes.set(xlabel="share of the way from the initial weights to the trained ones")
+        axes.set(xlabel="share of the way from the start to the end")
         axes.legend(loc="center right")
     left.set(title="Loss on the straight line", ylabel="mean loss per example")
     if min(line["train_loss"] + line["test_loss"]) > 0:

@@ -18,6 +18,7 @@ _LEFT, _HEIGHT = 520, 400
 def neuron(numbers: dict[str, Any], step: int) -> Figure:
     """Draws the numbers of the concept `neuron`; what is not computed before `step` is pale."""
     made = style.figure(_HEIGHT)
+    made.get_layout_engine().set(rect=(0.01, 0.05, 0.98, 0.91))  # panels of a fixed shape leave no room for titles
     left, right = made.subplots(1, 2, width_ratios=(_LEFT, style.WIDTH - _LEFT))
     _diagram(left, numbers, step)
     if "surface" in numbers:
@@ -43,7 +44,7 @@ def _diagram(axes: Axes, numbers: dict[str, Any], step: int) -> None:
         axes.plot([1.0 + radius, 4.95], [y, 4.1], color=colour, linewidth=0.8 + 3.5 * abs(w) / largest, zorder=1)
         _node(axes, (1.0, y), radius, f"{numbers['inputs'][place]:.3g}", True, size)
         told = f"· {w:.3g}" + (f" = {products[place]:.3g}" if known else "")
-        along = 0.34
+        along = 0.34 if count <= 6 else 0.2
         axes.text(
             1.0 + along * 4.5, y + along * (4.1 - y), told, ha="center", va="center", fontsize=size,
             color=style.BLACK if known else style.GREY,
@@ -88,7 +89,7 @@ def _surface(axes: Axes, numbers: dict[str, Any], step: int) -> None:
         axes.plot([px - reach * dx, px + reach * dx], [py - reach * dy, py + reach * dy], color="white", linewidth=2)
     axes.plot(*numbers["inputs"], "o", markersize=9, markerfacecolor=style.VERMILLION, markeredgecolor="white")
     told = "white: the sum is 0; the dot: this input" if numbers["line"] else "no line: both weights are 0"
-    axes.set(xlim=axis[[0, -1]], ylim=axis[[0, -1]], aspect="equal", xlabel=f"input 1\n\n{told}", ylabel="input 2")
+    axes.set(xlim=axis[[0, -1]], ylim=axis[[0, -1]], aspect="equal", xlabel=f"input 1\n{told}", ylabel="input 2")
     axes.grid(False)
 
 
