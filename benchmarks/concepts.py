@@ -16,7 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-NEED_A_RUN = ("trail", "outcomes")
 #: what each process does: torch first, then the clock
 PROGRAM = """
 import json, sys, time
@@ -52,6 +51,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     from thalweg import api
+    from thalweg.subjects import NEED_A_RUN
 
     rows = [row for row in api.concepts() if not asked.names or row["name"] in asked.names]
     print(f"{'concept':<12} {'picture':>9} {'page':>9} {'frames':>7} {'png':>9} {'html':>9}")

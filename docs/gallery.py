@@ -13,6 +13,7 @@ from PIL import Image
 import thalweg
 from thalweg import films, registry
 from thalweg.explain.lesson import CHAPTERS
+from thalweg.subjects import NEED_A_RUN
 
 OUT = Path(__file__).parent / "gallery"
 #: the run of the concepts that are about one
@@ -35,7 +36,7 @@ def small(image: Image.Image) -> Image.Image:
 
 def words_of(name: str) -> tuple:
     """The run, for a concept that is about one; it is trained if it is not there."""
-    if registry.concepts()[name].subject not in ("trail", "outcomes"):
+    if registry.concepts()[name].subject not in NEED_A_RUN:
         return ()
     if not (RUN / "run.json").exists():
         thalweg.train("classify", "digits", model="lenet", epochs=20, threads=1, out=RUN)

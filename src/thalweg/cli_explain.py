@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import flags
 from .answers import from_stdin
 from .console import as_json, out, say, visible
 from .errors import OptionError
@@ -78,7 +79,7 @@ def explain(
             )
         if about:
             return out("\n".join(visible(line) for line in api.concept_page(name)))
-        given = _settings([*(settings or ()), *([f"weights={weights}"] if weights is not None else [])])
+        given = flags.pairs([*(settings or ()), *([f"weights={weights}"] if weights is not None else [])])
         shown = api.explain(name, *(subjects or ()), offline=offline, **given)
         return _show(shown, save or f"explained/{name}.png", frame, json)
     if len(subjects or ()) != 1 or settings or about or frame:
@@ -104,20 +105,6 @@ def _list(api: Any, json: bool) -> None:
     for line in api.listing(rows):
         out(line)
     say("thalweg explain NAME draws one; --about says what can be set; --save NAME.html makes a page of all its steps.")
-
-
-def _settings(given: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """'key=value' texts as a mapping. Raises OptionError for what has no '=' and what is given twice."""
-    found: dict[str, str] = {}
-    for setting in given:
-        key, equals, text = setting.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals or not key.isidentifier():
-            raise OptionError(f"--set {setting}: this is not key=value.", cure="For example: --set bias=0.5")
-        if key in found:
-            raise OptionError(f"'{key}' is given twice.", cure="Leave one of the two out.")
-        found[key] = text.strip()
-    return found
 
 
 def _show(shown: Any, save: str, frame: int | None, json: bool) -> None:

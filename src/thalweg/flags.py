@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -65,21 +65,34 @@ def chosen(flags: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[str, 
     known = options.fields_of()
     texts = {name: value for name, value in flags.items() if value is not None}
     arguments = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        name = key.strip().replace("-", "_")
-        if not equals or not name.isidentifier():
-            raise OptionError(f"--set {setting}: this is not key=value.", cure="For example: --set activation=tanh")
+    for name, text in pairs(settings, texts).items():
         if name in ELSEWHERE:
-            raise OptionError(f"--set {setting}: '{name}' has a place of its own.", cure="See `thalweg train --help`.")
-        if name in texts or name in arguments:
-            raise OptionError(f"'{name}' is given twice.", cure="Leave one of the two out.")
+            raise OptionError(
+                f"--set {name}={text}: '{name}' has a place of its own.", cure="See `thalweg train --help`."
+            )
         if name in known:
             texts[name] = text
         else:
             arguments[name] = value_of(text)
     values = {name: _converted(name, value, known[name][0]) for name, value in texts.items()}
     return values | ({"arguments": arguments} if arguments else {})
+
+
+def pairs(settings: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """'key=value' texts as a mapping, the dashes of keys as underscores.
+
+    Raises OptionError for what is not of that form, and for what is given twice, also among what is `taken`.
+    """
+    found: dict[str, str] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        name = key.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise OptionError(f"--set {setting}: this is not key=value.", cure="For example: --set activation=tanh")
+        if name in taken or name in found:
+            raise OptionError(f"'{name}' is given twice.", cure="Leave one of the two out.")
+        found[name] = text
+    return found
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:

@@ -175,7 +175,7 @@ const count = document.getElementById("count"), caption = document.querySelector
 let timer = null;
 function show(number) {
   const now = Math.max(0, Math.min(frames.length - 1, number));
-  frames.forEach((frame, place) => { frame.hidden = place > now; });
+  frames.forEach((frame, place) => { frame.hidden = place > now; frame.ariaHidden = String(place !== now); });
   slider.value = now;
   slider.setAttribute("aria-valuetext", frames[now].alt);
   count.textContent = (now + 1) + " / " + frames.length;

@@ -15,6 +15,7 @@ import thalweg
 from thalweg import api, cli, options, registry
 from thalweg.errors import OptionError
 from thalweg.explain.lesson import CHAPTERS
+from thalweg.subjects import NEED_A_RUN
 
 NAMES = list(registry.concepts())
 
@@ -38,10 +39,6 @@ def shown(run_of_digits):
         return kept[name]
 
     return one
-
-
-#: kinds of subject for which nothing comes along
-NEED_A_RUN = {"trail", "outcomes"}
 
 
 def test_the_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):

@@ -48,7 +48,7 @@ TOP = {
         *("answers", "cli_data", "cli_explain", "cli_weights", "console", "doctor", "errors", "exits", "flags", "lazy"),
         *("options", "version"),
     },
-    "cli_explain": {"answers", "console", "errors", "lazy"},
+    "cli_explain": {"answers", "console", "errors", "flags", "lazy"},
     "cli_data": {"answers", "console", "errors", "lazy"},
     "cli_weights": {"console", "lazy"},
     "lazy": {"api"},

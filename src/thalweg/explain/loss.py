@@ -6,7 +6,7 @@ B examples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from ..errors import NonFinite
-from ..losses.classification import cross_entropy, one_hot, squared_error
+from ..losses.classification import LOSSES, one_hot
 from ..options import Range
 from ..registry import concept
 from .lesson import CHAPTERS, Frame, Lesson, Page
 
-LOSSES: dict[str, Callable[..., Tensor]] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 #: most columns that are drawn; of more classes the others together get one
 COLUMNS = 12
 

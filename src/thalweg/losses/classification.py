@@ -47,3 +47,7 @@ def squared_error(
     if weight_B is not None:
         return ((logits_BK - targets_BK).square().sum(1) * weight_B).mean()
     return F.mse_loss(logits_BK, targets_BK, reduction="sum") / len(labels_B)
+
+
+#: what `--loss` and the concept of the loss name
+LOSSES = {"cross-entropy": cross_entropy, "squared-error": squared_error}

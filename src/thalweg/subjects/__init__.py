@@ -15,6 +15,9 @@ from typing import Any
 
 from ..errors import OptionError
 
+#: kinds for which nothing comes along: a run has to be named
+NEED_A_RUN = ("trail", "outcomes")
+
 
 def gather(
     kind: str | None, words: Sequence[Any], asked: Any, weights: str | None = None, offline: bool = False

@@ -12,11 +12,9 @@ import torch
 from ..data.dataset import Data, Split
 from ..errors import DataError, NotFound, OptionError, ResourceError
 from ..seeing import at_once
-from ..trained import Pretrained, Trained, load
+from ..trained import Pretrained, Trained
 from . import at_most
-
-#: what comes along with the package
-NETWORK, DATA = "digits-lenet", "digits"
+from .batch import DATA, NETWORK, network_of
 
 
 def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
@@ -27,8 +25,7 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
     picture or data that cannot be read, NotFound and ModelFileError for what is no run and no model.
     """
     at_most(words, 3, "a run or model, a picture, and data")
-    given = words[0] if words else NETWORK
-    trained = given if isinstance(given, Trained) else load(given, weights, offline)
+    trained = network_of(words[0] if words else NETWORK, weights, offline)
     data, notes = _data(trained, words)
     order = np.random.default_rng(asked.seed).permutation(len(data.train)) if data else np.empty(0, np.int64)
     if len(words) > 1:

@@ -15,7 +15,7 @@ from ..data import toy
 from ..data.augment import augmentation
 from ..data.dataset import Data, Split
 from ..data.stream import Resident, Stream
-from ..losses.classification import cross_entropy, squared_error
+from ..losses.classification import LOSSES
 from ..metrics.classification import Scores
 from ..objectives.base import Batch, Loss, Objective
 from ..objectives.supervised import Supervised
@@ -23,8 +23,6 @@ from ..options import Options
 from ..registry import task
 from ..seeing import at_once, centred, normalised, probabilities, seen, squared
 from .base import Facts, Task
-
-LOSSES = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
 
 def balanced(counts: Sequence[int]) -> Tensor:
