@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.errors import OptionError
-from thalweg.explain.neuron import Neuron, neuron
+from thalweg.explain.neuron import Activation, Neuron, neuron
+from thalweg.layers.activations import ACTIVATIONS, MODERN
 
 #: the activations, written out
 FORMULAS = {
@@ -60,3 +62,7 @@ def test_inputs_without_weights_are_refused():
         neuron(Neuron([1, 2, 3], [1, 2]))
     with pytest.raises(OptionError, match="13 inputs are more than"):
         neuron(Neuron([1] * 13, [1] * 13))
+
+
+def test_every_activation_of_the_package_can_be_chosen():
+    assert set(get_args(Activation)) == {*ACTIVATIONS, *MODERN} == set(FORMULAS)
