@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN    := runs/demo
 
-.PHONY: demo test reference bench gallery lint clean
+.PHONY: demo test reference hunt bench gallery lint clean
 
 demo: $(VENV)/run.stamp
 	@rm -rf $(RUN) runs/demo-digits
@@ -25,6 +25,10 @@ test: $(VENV)/dev.stamp
 
 reference: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reference
+
+# the tests that make up their own examples, with ten times as many and new ones
+hunt: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest --hypothesis-profile=hunt -m hypothesis
 
 bench:
 	$(PYTHON) benchmarks/run.py

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-settings.register_profile("untimed", deadline=None)  # other machines, and this one when it is busy, are slower
-settings.load_profile("untimed")
+# No deadline: other machines, and this one when it is busy, are slower. The examples are the same in every run, so that
+# a change is judged by what it changes; new ones are looked for by `make hunt`.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("hunt", deadline=None, max_examples=1000)
+settings.load_profile("same")
 
 
 @pytest.fixture

@@ -22,9 +22,11 @@ def test_numbers_are_told_shortly_with_a_real_minus(value, text):
     assert told(value) == text
 
 
-@given(st.floats(-9999, 9999))
+@given(st.floats(-9999, 9999) | st.floats(-0.1, 0.1) | st.floats(-1e-3, 1e-3))
 def test_what_is_told_is_near(value):
-    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.06, abs=1e-8)
+    """Within 5 % from 0.1 on, half a thousandth below, and one digit, which is a third at most, below that."""
+    allowed = max(0.05 * abs(value), min(0.0005, abs(value) / 3), 1e-9)
+    assert abs(float(told(value).replace("−", "-")) - value) <= allowed * (1 + 1e-6)
 
 
 def test_the_size_of_letters_is_that_at_which_the_widest_text_fits():
