@@ -17,11 +17,13 @@ from .webpage import address, document, safe
 if TYPE_CHECKING:
     from .lessons import Shown
 
-#: bytes that all frames of a page take together, where any way of writing them is small enough
-BUDGET = 290_000
-#: the ways of writing frames, best first: pixels per unit of the drawing; colours (None: all that there are), without
-#: loss; or WebP's quality, with loss, as suits photographs
-_WAYS = (
+#: bytes of text and frames of a page, where any way of writing the frames is small enough; that frames have at least
+SIZE, LEAST = 390_000, 150_000
+#: a way of writing frames: pixels per unit of the drawing; colours (None: all that there are), without loss; or WebP's
+#: quality, with loss, as suits photographs
+Way = tuple[float, int | None, int | None]
+#: best first
+_WAYS: tuple[Way, ...] = (
     (2.0, None, None), (2.0, 256, None), (2.0, 128, None), (2.0, None, 80), (1.5, 128, None), (1.5, None, 75),
     (1.25, 64, None), (1.0, 64, None), (1.0, None, 60), (0.8, None, 45),
 )  # fmt: skip
@@ -35,16 +37,17 @@ def page(shown: Shown) -> str:
     formulas = "".join(f'<p class="formula">{formula(tex, plain)}</p>\n' for plain, tex in told.formulas)
     look = "".join(f"<li>{safe(' '.join(sentence.split()))}</li>" for sentence in told.look)
     notes = "".join(f"<p><strong>Note:</strong> {safe(note)}</p>\n" for note in lesson.notes)
-    body = (
-        f'<p class="chapter">{safe(told.chapter)}</p>\n<h1>{safe(told.title)}</h1>\n'
-        f"{paragraphs}{formulas}{_frames(shown)}{notes}"
-        + (f"<dl>{heads}</dl>\n" if heads else "")
-        + f"<h2>What to look for</h2>\n<ul>{look}</ul>\n"
+    above = f'<p class="chapter">{safe(told.chapter)}</p>\n<h1>{safe(told.title)}</h1>\n{paragraphs}{formulas}'
+    below = (
+        f"{notes}" + (f"<dl>{heads}</dl>\n" if heads else "") + f"<h2>What to look for</h2>\n<ul>{look}</ul>\n"
         f"<h2>Settings</h2>\n{_settings(shown)}\n"
         f"<h2>Repeat it</h2>\n<pre><code>{safe(shown.command)}</code></pre>\n"
         f'<p class="source">Source: {safe(told.source)}</p>'
     )
-    return document(told.title, body, _SCRIPT if len(lesson.frames) > 1 else "", _STYLE)
+    # four letters hold three bytes
+    budget = max(LEAST, (SIZE - len(above) - len(below)) * 3 // 4)
+    script = _SCRIPT if len(lesson.frames) > 1 else ""
+    return document(told.title, above + _frames(shown, budget) + below, script, _STYLE)
 
 
 def _settings(shown: Shown) -> str:
@@ -61,12 +64,12 @@ def _settings(shown: Shown) -> str:
     )
 
 
-def _frames(shown: Shown) -> str:
+def _frames(shown: Shown, budget: int) -> str:
     """The figure: the first frame, over it what has changed in each of the others, the slider below them."""
     frames = shown.lesson.frames
     still = range(len(frames))[shown.lesson.still]
     images = [frame.draw() for frame in frames]
-    kind, contents = small(images)
+    kind, contents = small(images, budget)
     size = f'width="{images[0].width // 2}" height="{images[0].height // 2}"'
     pictures = "".join(
         f'<img src="{address(kind, content)}" alt="{safe(frame.caption)}" {size}{" hidden" if number > still else ""}>'
@@ -83,34 +86,38 @@ def _frames(shown: Shown) -> str:
     return f'<figure><div class="wide" tabindex="0"><div class="stack">{pictures}</div></div>{bar}{caption}</figure>\n'
 
 
-def small(images: Sequence[Image.Image], budget: int = BUDGET) -> tuple[str, list[bytes]]:
+def small(images: Sequence[Image.Image], budget: int) -> tuple[str, list[bytes]]:
     """(format, files) of the first frame, and of what has changed since the one before in the others, else transparent.
 
     Written in the best way that keeps them together within `budget` bytes; in the smallest, if none does.
     """
     if not features.check("webp"):
         return "png", [_written(layer, "PNG", optimize=True) for layer in layers(_scaled(images, 1.0))]
-    tried = []
-    for scale, colours, quality in _WAYS:
-        how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality, "alpha_quality": 100}
-        tried.append((_estimate(images, scale, colours, how), scale, colours, how))
-        if tried[-1][0] <= budget:
-            break
-    else:
-        tried.sort(key=lambda way: way[0], reverse=True)
-    _, scale, colours, how = tried[-1]
-    made = layers(_coloured(_scaled(images, scale), colours))
-    return "webp", [_written(layer, "WEBP", method=4, **how) for layer in made]
+    estimates = {}
+    for way in _WAYS:
+        estimates[way] = _estimate(images, way)
+        # an estimate is a few per cent off, and writing all frames takes seconds
+        if estimates[way] <= 1.05 * budget:
+            made = _in_the_way(images, way)
+            if sum(map(len, made)) <= budget:
+                return "webp", made
+    return "webp", _in_the_way(images, min(estimates, key=estimates.get))
 
 
-def _estimate(images: Sequence[Image.Image], scale: float, colours: int | None, how: dict[str, Any]) -> float:
+def _in_the_way(images: Sequence[Image.Image], way: Way) -> list[bytes]:
+    """All layers, written in that way."""
+    scale, colours, quality = way
+    return [_webp(layer, quality, 4) for layer in layers(_coloured(_scaled(images, scale), colours))]
+
+
+def _estimate(images: Sequence[Image.Image], way: Way) -> float:
     """The bytes that all layers take together, judged by the first and by four of the others."""
-    count = len(images)
+    count, (scale, colours, quality) = len(images), way
     places = sorted({0, *(round(share * (count - 1)) for share in (0.3, 0.6, 0.8, 1.0))})
     needed = _scaled([images[near] for place in places for near in (max(0, place - 1), place)], scale)
     pairs = _coloured(needed, colours)
-    sizes = [len(_written(layers(pairs[n : n + 2])[1], "WEBP", method=2, **how)) for n in range(2, len(pairs), 2)]
-    first = len(_written(pairs[0], "WEBP", method=2, **how))
+    sizes = [len(_webp(layers(pairs[n : n + 2])[1], quality, 2)) for n in range(2, len(pairs), 2)]
+    first = len(_webp(pairs[0], quality, 2))
     return first + (sum(sizes) / len(sizes) if sizes else 0) * (count - 1)
 
 
@@ -144,6 +151,12 @@ def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
     return found
 
 
+def _webp(image: Image.Image, quality: int | None, effort: int) -> bytes:
+    """Without loss where there is no quality; with effort from 0 to 6."""
+    how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality, "alpha_quality": 100}
+    return _written(image, "WEBP", method=effort, **how)
+
+
 def _written(image: Image.Image, form: str, **how: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **how)
@@ -159,6 +172,7 @@ _STYLE = """
 .bar button { font: inherit; width: 44px; height: 36px; border-radius: 8px; border: 1px solid var(--line);
   background: var(--card); color: var(--ink); cursor: pointer; }
 .bar output { font-variant-numeric: tabular-nums; color: var(--soft); min-width: 5ch; text-align: right; }
+td code { white-space: nowrap; }
 .stack { position: relative; }
 .stack img { position: absolute; top: 0; left: 0; }
 .stack img:first-child { position: static; }

@@ -248,9 +248,24 @@ def test_formulas_are_outlines_in_the_colour_of_the_text(tex):
     assert drawn.attrib["aria-label"] == 'a "quoted" < formula'
     left, top, width, height = map(float, drawn.attrib["viewBox"].split())
     path = next(iter(drawn))
-    numbers = [tuple(map(float, pair)) for pair in re.findall(r"(-?[\d.]+),(-?[\d.]+)", path.attrib["d"])]
-    assert path.attrib["fill"] == "currentColor" and len(numbers) > 4
-    assert all(left <= x <= left + width and top <= y <= top + height for x, y in numbers)
+    assert path.attrib["fill"] == "currentColor" and path.attrib["d"].startswith("m") and path.attrib["d"].endswith("z")
+    points = [point for part in _points(path.attrib["d"]) for point in part]
+    assert len(points) > 4 and all(left <= x <= left + width and top <= y <= top + height for x, y in points)
+    # the last letter is in its place, too: none of the rounded steps before it adds up
+    high, low = min(y for _, y in points), max(y for _, y in points)
+    assert max(x for x, _ in points) == pytest.approx(left + width - 5, abs=1.5)
+    assert (high, low) == (pytest.approx(top + 10, abs=1.5), pytest.approx(top + height - 10, abs=1.5))
+
+
+def _points(told):
+    """The points of every segment of an SVG path in relative commands, where they lie."""
+    now = start = (0, 0)
+    for letter, numbers in re.findall("([mlqcz])([-0-9 ]*)", told):
+        values = list(map(int, re.findall("-?[0-9]+", numbers)))
+        found = [(now[0] + x, now[1] + y) for x, y in zip(values[::2], values[1::2], strict=True)]
+        now = start if letter == "z" else found[-1]
+        start = now if letter == "m" else start
+        yield found
 
 
 def test_what_is_no_formula_is_refused():

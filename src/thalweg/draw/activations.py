@@ -13,8 +13,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from . import style
 
-#: units: of a row of functions, of the charts below them
-_ROW, _CHARTS, _COLUMNS = 172, 330, 4
+#: units: of a row of functions and of the axes in it, of the charts below them and of their axes; most columns
+_ROW, _HIGH, _CHARTS, _CHART, _COLUMNS = 165, 129, 350, (240, 258), 4
+#: units: left of the first axes of a row, between two of them, above them and below the last row
+_LEFT, _GAP, _ABOVE, _BELOW = 33, 22, 25, 22
 #: of each function: colour and dashes; those that came after the talk are dashed
 _LOOKS = {
     "identity": (style.BLACK, "-"),
@@ -38,14 +40,16 @@ def activations(numbers: dict[str, Any], slopes: bool, forward: int, back: int) 
     functions = numbers["functions"]
     columns = min(_COLUMNS, max(3, len(functions)))  # one alone should not be drawn as wide as the sheet
     rows = -(-len(functions) // columns)
-    above, below = style.figure(rows * _ROW + _CHARTS).subfigures(2, 1, height_ratios=(rows * _ROW, _CHARTS))
-    grid = above.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for place, (axes, one) in enumerate(zip(grid, functions, strict=False)):
+    # places of our own: constrained layout measures every text of fourteen axes, and takes longer than all the rest
+    made = style.fixed(rows * _ROW + _BELOW + _CHARTS)
+    wide = (style.WIDTH - _LEFT - (columns - 1) * _GAP - 8) / columns
+    for place, one in enumerate(functions):
+        row, column = divmod(place, columns)
+        axes = style.axes_at(made, _LEFT + column * (wide + _GAP), _ABOVE + row * _ROW, wide, _HIGH)
         _function(axes, one, slopes)
-        axes.tick_params(labelbottom=place + columns >= len(functions))  # none stands below it
-    for axes in grid[len(functions) :]:
-        axes.set_visible(False)
-    left, right = below.subplots(1, 2)
+        axes.tick_params(labelbottom=place + columns >= len(functions), labelleft=not column)  # others stand there
+    top = rows * _ROW + _BELOW + 34
+    left, right = (style.axes_at(made, start, top, *_CHART) for start in (66, 516))
     depth = numbers["depth"]
     signals = {one["name"]: one["signal"] for one in functions}
     gradients = {one["name"]: one["gradient"][::-1] for one in functions}
@@ -53,7 +57,7 @@ def activations(numbers: dict[str, Any], slopes: bool, forward: int, back: int) 
     left.set(xlabel="layers passed", ylabel="standard deviation")
     _lines(right, gradients, back, "Back: what is left of the gradient")
     right.set(xlabel=f"layers passed, from layer {depth} back to the input", ylabel="norm, of that at the end")
-    return above.figure
+    return made
 
 
 def _function(axes: Axes, one: dict[str, Any], slopes: bool) -> None:

@@ -36,7 +36,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str = "") -> Fi
     made, page = style.sheet(style.WIDTH, height)
     if title:
         page.text(8, 20, title, va="center", fontweight="bold", fontsize=11.5)
-    axes = made.add_axes((left / style.WIDTH, 1 - (top + side) / height, side / style.WIDTH, side / height))
+    axes = style.axes_at(made, left, top, side, side)
     axes.imshow(_colours(matrix), interpolation="nearest", aspect="auto")
     _edges(axes, names, size, upright)
     if count <= _COUNTED:

@@ -196,7 +196,7 @@ def moved(numbers: dict[str, Any]) -> Figure:
         for column, image in enumerate(images):
             _panel(axes, image, (_MARGIN + column * (size + 10), y, size, size), shape)
     left = _MARGIN + 3 * (size + 10) + 60
-    chart = made.add_axes((left / style.WIDTH, 0.14, (style.WIDTH - 16 - left) / style.WIDTH, 0.62))
+    chart = style.axes_at(made, left, 0.24 * high, style.WIDTH - 16 - left, 0.62 * high)
     for kind, values in found["change"].items():
         colour, marker, dashes = _LOOKS[kind]
         shares = [math.nan if value is None else 100 * value for value in values]

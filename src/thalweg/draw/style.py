@@ -102,16 +102,29 @@ def _settled() -> Iterator[None]:
 
 def figure(height: float, width: float = WIDTH) -> Figure:
     """An empty figure of that many units; its parts arrange themselves so that nothing overlaps or is cut off."""
-    size = (width / _UNITS_PER_INCH, height / _UNITS_PER_INCH)
-    return Figure(size, dpi=_UNITS_PER_INCH * PIXELS, layout="constrained")
+    made = fixed(height, width)
+    made.set_layout_engine("constrained")
+    return made
 
 
 def sheet(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure and axes that fill it, whose coordinates are units from its upper left corner."""
-    made = Figure((width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), dpi=_UNITS_PER_INCH * PIXELS)
-    axes = made.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    axes.axis("off")
-    return made, axes
+    made = fixed(height, width)
+    paper = axes_at(made, 0, 0, width, height)
+    paper.set(xlim=(0, width), ylim=(height, 0))
+    paper.axis("off")
+    return made, paper
+
+
+def fixed(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of that many units, for `axes_at` places of one's own; drawn quicker than `figure`."""
+    return Figure((width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), dpi=_UNITS_PER_INCH * PIXELS)
+
+
+def axes_at(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """New axes in such a figure, at a place in units from its upper left corner."""
+    wide, high = made.get_size_inches() * _UNITS_PER_INCH
+    return made.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
 
 
 def place(axes: Axes, image_HWC: np.ndarray, box: tuple[float, float, float, float] | None = None) -> None:

@@ -30,15 +30,15 @@ def training(numbers: dict[str, Any], epoch: int) -> Figure:
     snapshot = at(run, epoch)
     made, paper = style.sheet(style.WIDTH, _HEIGHT)
     _network(paper, numbers, run, snapshot)
-    output = _axes(made, (548, 36, 338, 338))
+    output = style.axes_at(made, 548, 36, 338, 338)
     output.set_title(f"The output, {_when(run, epoch)}")
     plane.surface(output, numbers, snapshot, 6.5, 5)
-    loss, accuracy = _axes(made, (48, 456, 280, 126)), _axes(made, (392, 456, 280, 126))
+    loss, accuracy = style.axes_at(made, 48, 456, 280, 126), style.axes_at(made, 392, 456, 280, 126)
     loss.set_title("Loss")
     plane.curve(loss, run, "loss", epoch, numbers["epochs"], plane.highest([run]))
     accuracy.set_title("Accuracy")
     plane.curve(accuracy, run, "accuracy", epoch, numbers["epochs"], 1.0)
-    plane.legend(_axes(made, (704, 440, 190, 150)), [*plane.marks(numbers), *plane.lines(run)])
+    plane.legend(style.axes_at(made, 704, 440, 190, 150), [*plane.marks(numbers), *plane.lines(run)])
     return made
 
 
@@ -50,23 +50,16 @@ def trainings(numbers: dict[str, Any], epoch: int) -> Figure:
     top, each = plane.highest(runs), (style.WIDTH - 10) / len(runs)
     for place, run in enumerate(runs):
         left = 52 + place * each
-        above = _axes(made, (left, 46, each - 60, each - 60))
+        above = style.axes_at(made, left, 46, each - 60, each - 60)
         above.set_title(style.fit(run["label"], each - 60, 12), pad=20)
         above.text(0, 1.025, _state(run, epoch), transform=above.transAxes, fontsize=9, color=style.BLACK)
         plane.surface(above, numbers, at(run, epoch), 4.5, 3)
-        below = _axes(made, (left, 350, each - 60, 130))
+        below = style.axes_at(made, left, 350, each - 60, 130)
         plane.curve(below, run, "loss", epoch, numbers["epochs"], top)
         below.set_title("Loss")
     keys = [*plane.classes(numbers), *plane.marks(numbers), *plane.lines(runs[0])]
-    plane.legend(_axes(made, (52, _TOGETHER - 66, style.WIDTH - 60, 60)), keys, rows=3)
+    plane.legend(style.axes_at(made, 52, _TOGETHER - 66, style.WIDTH - 60, 60), keys, rows=3)
     return made
-
-
-def _axes(made: Figure, box: tuple[float, float, float, float]) -> Axes:
-    """Axes in a box of units: left, top, width, height."""
-    wide, high = (size * 100 for size in made.get_size_inches())
-    left, top, width, height = box
-    return made.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
 
 
 def at(run: Mapping[str, Any], epoch: int) -> Mapping[str, Any]:
