@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from . import style
+from .digits import number
 
 #: least size of a number, in points
 _LEAST = 4.5
@@ -37,17 +38,8 @@ class Cells(NamedTuple):
 
 
 def told(value: float) -> str:
-    """A number in at most five or so characters, with a real minus."""
-    if abs(value - round(value)) < 1e-9:
-        text = f"{round(value)}"
-    elif abs(value) >= 100:
-        text = f"{value:.0f}"
-    elif abs(value) >= 0.001:
-        text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-    else:
-        text = f"{value:.0e}"
-    return text.replace("-", "−")
+    """A number for a cell: three digits, in at most six characters."""
+    return number(value, 3, 6)
 
 
 def fitted(texts: Sequence[str], room: float, most: float = 9.5, least: float = 5.0) -> float:

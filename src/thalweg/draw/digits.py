@@ -12,7 +12,9 @@ def number(value: float, digits: int = 5, most: int | None = None) -> str:
     text = _plain(value, digits)
     while most is not None and len(text) > most and digits > 1:
         digits -= 1
-        text = min(_plain(value, digits), _tidy(f"{value:.{digits - 1}e}"), key=len)
+        text = _plain(value, digits)
+        if len(text) > most:
+            text = min(text, _tidy(f"{value:.{digits - 1}e}"), key=len)
     return text
 
 
