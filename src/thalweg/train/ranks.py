@@ -29,6 +29,8 @@ def joined(device: torch.device):
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # else all would talk through the first
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
