@@ -148,7 +148,9 @@ def refuse_concept(name: Any) -> None:
     except NotFound as error:
         from .errors import did_you_mean
 
-        error.cure = f"{error.cure} Of concepts: {did_you_mean(str(name), registry.concepts())}"
+        cures = (did_you_mean(str(name), registry.concepts()), error.cure)
+        near = " ".join(cure for cure in cures if cure.startswith("Did"))
+        error.cure = near or f"{error.cure} Of concepts: {cures[0]}"
         raise
 
 
@@ -161,7 +163,8 @@ def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path
             written.append(Path(folder) / f"{name}.png")
             picture.save(written[-1])
     except OSError as error:
-        raise ResourceError(f"Could not write into {folder}: {error.strerror or error}.") from error
+        told = f"Could not write into {folder}: {error.strerror or error}."
+        raise ResourceError(told, cure="Make room, or give another --save.") from error
     return written
 
 

@@ -255,7 +255,8 @@ def models(
     out()
     _show_rows(found["parts"], json)
     channels, side, _ = found["picture"]
-    say(f"For a picture of {side} x {side} pixels, {channels} channels, and {found['classes']:,} classes.")
+    depth = "1 channel" if channels == 1 else f"{channels} channels"
+    say(f"For a picture of {side} x {side} pixels, {depth}, and {found['classes']:,} classes.")
 
 
 @app.command()

@@ -84,13 +84,16 @@ def explain(
         return _show(shown, save or f"explained/{name}.png", frame, json)
     if len(subjects or ()) != 1 or settings or about or frame:
         api.refuse_concept(name)
-        raise OptionError(
-            f"{name} is asked about one picture, and has no --set, --about or --frame, as concepts have.",
-            cure=f"thalweg explain {name} picture.png",
-        )
+        raise _no_question(name, len(subjects or ()))
     (asked,) = from_stdin(subjects, sys.stdin)
     found = api.explain(name, asked, target=target, methods=_names(methods), weights=weights, offline=offline)
     _show_picture(api, found, save or "explained", json)
+
+
+def _no_question(name: str, pictures: int) -> OptionError:
+    """What is wrong with a question to a run or a model that is not about one picture, or has settings."""
+    told = "and has no --set, --about or --frame, as concepts have" if pictures == 1 else f"here are {pictures}"
+    return OptionError(f"{name} is asked about one picture, {told}.", cure=f"thalweg explain {name} picture.png")
 
 
 def _names(given: str | None) -> list[str] | None:

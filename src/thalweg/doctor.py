@@ -171,6 +171,8 @@ def probe(command: list[str] | None = None, seconds: float = 120) -> dict[str, A
         )
     except subprocess.TimeoutExpired:
         return {"error": f"does not answer within {seconds:g} seconds"}
+    except OSError as error:
+        return {"error": f"cannot be asked: {error}"}
     if done.returncode:
         last = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
         return {"error": f"cannot be imported: {last[-1]}"}
@@ -237,7 +239,9 @@ def disks(folders: Mapping[str, Path]) -> list[Check]:
         there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), Path("/"))
         free = shutil.disk_usage(there).free
         message = f"{folder}, {free / GIGABYTE:.1f} GiB free"
-        if not os.access(there, os.W_OK):
+        if not there.is_dir():
+            checks.append(Check(name, "warning", f"{there} is no folder", "Name a folder, or move the file away."))
+        elif not os.access(there, os.W_OK):
             checks.append(Check(name, "warning", f"{message}, cannot be written to", "Write elsewhere with --out."))
         elif free < GIGABYTE // 10:
             checks.append(Check(name, "problem", message, "Make room: a run needs at least 0.1 GiB."))

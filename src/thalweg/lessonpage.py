@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: bytes of text and frames of a page, where any way of writing the frames is small enough; that frames have at least
 SIZE, LEAST = 390_000, 150_000
+#: side, in pixels, of the blocks in which a frame is told from the one before
+BLOCK = 4
 #: a way of writing frames: pixels per unit of the drawing; colours (None: all that there are), without loss; or WebP's
 #: quality, with loss, as suits photographs
 Way = tuple[float, int | None, int | None]
@@ -138,10 +140,14 @@ def _coloured(images: list[Image.Image], colours: int | None) -> list[Image.Imag
 
 
 def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
-    """The first image, and for each other one that shows it when laid over all before it: what has changed."""
+    """The first image, and for each other one that shows it when laid over all before it: what has changed.
+
+    In blocks of pixels and with the blocks around them: where a browser scales a layer, its edges mix with what is
+    below them, and that must be the same there.
+    """
     found = [images[0]]
     for before, image in pairwise(images):
-        differs_HW = (np.asarray(image) != np.asarray(before)).any(2)
+        differs_HW = _around((np.asarray(image) != np.asarray(before)).any(2))
         if differs_HW.mean() > 0.6:  # another picture altogether
             found.append(image)
             continue
@@ -149,6 +155,15 @@ def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
         over.paste(image, mask=Image.fromarray(np.where(differs_HW, 255, 0).astype(np.uint8)))
         found.append(over)
     return found
+
+
+def _around(changed_HW: np.ndarray) -> np.ndarray:
+    """Whether a pixel's block, or one of the eight beside it, has a pixel that changed."""
+    height, width = changed_HW.shape
+    padded = np.pad(changed_HW, ((0, -height % BLOCK), (0, -width % BLOCK)))
+    blocks = padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).any((1, 3))
+    beside = np.lib.stride_tricks.sliding_window_view(np.pad(blocks, 1), (3, 3)).any((2, 3))
+    return beside.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width]
 
 
 def _webp(image: Image.Image, quality: int | None, effort: int) -> bytes:

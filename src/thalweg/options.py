@@ -122,7 +122,7 @@ def make(values: Mapping[str, Any], cls: type = Options) -> Any:
         name = str(key).replace("-", "_")
         if name not in known:
             raise OptionError(f"There is no option '{key}'.", cure=did_you_mean(name, known))
-        checked[name] = convert(name, value, known[name][0])
+        checked[name] = convert(name, value, known[name][0], "--" if cls is Options else "--set ")
         if name in ranges:
             _check_range(name, checked[name], ranges[name])
     return cls(**checked)
@@ -138,15 +138,14 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
         raise OptionError(f"{name.replace('_', '-')}: {value:g} is not from {between}.", cure=f"Give {between}.")
 
 
-def convert(name: str, value: Any, kind: Any) -> Any:
-    """`value` as the type `kind`. Raises OptionError naming the option, the value and what is allowed."""
+def convert(name: str, value: Any, kind: Any, flag: str = "--") -> Any:
+    """`value` as the type `kind`. Raises OptionError naming the option behind `flag`, the value and what is allowed."""
     for member in members(kind):
         done, result = _as(value, member)
         if done:
             return result
-    raise OptionError(
-        f"--{name.replace('_', '-')}: {value!r} is not {describe(kind)}.", cure="Give " + describe(kind) + "."
-    )
+    told = f"{flag}{name.replace('_', '-')}: {value!r} is not {describe(kind)}."
+    raise OptionError(told, cure="Give " + describe(kind) + ".")
 
 
 def members(kind: Any) -> tuple[Any, ...]:

@@ -125,8 +125,10 @@ def check(options: Options) -> None:
         value = getattr(options, name)
         if value not in (None, "auto") and not 0 < value <= high:
             raise OptionError(f"--{name} {value} is out of range.", cure=f"Give more than 0 and at most {high:,.10g}.")
-    if options.unfreeze is not None and options.unfreeze < 0 or options.cached_views < 1:
-        raise OptionError("--unfreeze and --cached-views count: they cannot be less.", cure="Give more.")
+    for name, least in (("unfreeze", 0), ("cached_views", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise OptionError(f"--{name.replace('_', '-')} {value} is out of range.", cure=f"Give {least} or more.")
     if options.cached_views > 1 and (not options.freeze or options.augment in ("", "none")):
         raise OptionError(
             "--cached-views keeps what a frozen network answers to changed pictures.",

@@ -182,7 +182,8 @@ def save_pictures(prediction: Prediction, folder: Path) -> None:
         prediction.draw().save(folder / f"{name}.png")
         prediction.seen.save(folder / f"{name}-seen.png")
     except OSError as error:
-        raise ResourceError(f"Could not write {folder / name}.png: {error.strerror or error}.") from error
+        told = f"Could not write {folder / name}.png: {error.strerror or error}."
+        raise ResourceError(told, cure="Make room, or give another --save.") from error
 
 
 def pictures(sources: Any, readers: int = 1) -> Iterator[Picture]:
@@ -221,17 +222,20 @@ def _files(source: str) -> Iterator[Picture]:
     """The picture files that a path or a pattern means, or why there are none."""
     if not source:
         raise OptionError("A source is empty.", cure="Give a file, a folder, a pattern or an address.")
-    found, why = [source], "there is no picture in it"
+    found, closed, why = [source], [], "there is no picture in it"
     try:
         if stat.S_ISDIR(os.stat(source).st_mode):
-            os.scandir(source).close()  # rglob would take a folder that may not be read for an empty one
-            found = [str(path) for path in sorted(filter(_is_picture, Path(source).rglob("*")))]
+            walked = os.walk(source, onerror=closed.append)
+            files = (Path(folder, name) for folder, _, names in walked for name in names)
+            found = [str(path) for path in sorted(filter(_is_picture, files))]
     except (OSError, ValueError) as error:
         found = sorted(filter(os.path.isfile, glob.glob(source, recursive=True))) if glob.has_magic(source) else []
         why = reason(error, source)
-    if not found:
+    if not found and not closed:
         yield Picture(source, Unreadable(source, why))
     yield from (Picture(path, Path(path)) for path in found)
+    for error in closed:  # a folder that may not be read is no empty one
+        yield Picture(error.filename, Unreadable(error.filename, reason(error, error.filename)))
 
 
 def _is_picture(path: Path) -> bool:

@@ -44,7 +44,10 @@ class ModelEntry:
             return self.build(**arguments)
         except (TypeError, ValueError, RuntimeError) as error:
             told = ", ".join(f"{key}={value}" for key, value in arguments.items())
-            raise OptionError(f"The model '{self.name}' cannot be built with {told}: {error}.") from error
+            raise OptionError(
+                f"The model '{self.name}' cannot be built with {told}: {error}.",
+                cure="`thalweg models` lists what it takes, and the usual values.",
+            ) from error
 
     @property
     def arguments(self) -> dict[str, inspect.Parameter]:

@@ -183,15 +183,16 @@ class RunFolder:
         """
         import safetensors.torch
 
-        file = self.path / "weights.safetensors"
+        file, finished = self.path / "weights.safetensors", content.get("status") == "finished"
         try:
             data = file.read_bytes()
         except OSError as error:
-            raise ModelFileError(f"{file} is missing.", cure="Finish the run with --resume.") from error
+            cure = RESTORE if finished else "Finish the run with --resume."
+            raise ModelFileError(f"{file} is missing.", cure) from error
         if hashlib.sha256(data).hexdigest() != content.get("weights_sha256"):
             raise ModelFileError(
                 f"{file} is not the file that run.json names: its SHA-256 differs.",
-                cure="Finish the run with --resume, or copy the whole run again.",
+                cure=RESTORE if finished else "Finish the run with --resume, or copy the whole run again.",
             )
         try:
             return safetensors.torch.load(data)

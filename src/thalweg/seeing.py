@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .data.dataset import Data, Split
+from .data.dataset import Bad, Data, Split
+from .data.pictures import ahead
 from .errors import DataError
 
 Facts = dict[str, Any]
@@ -137,6 +138,31 @@ def levels(
         mean_C11 = torch.tensor(mean, device=device)[:, None, None]
         std_C11 = torch.tensor(std, device=device)[:, None, None]
         return 1 / (white * std_C11), mean_C11 / std_C11
+
+
+def redrawn(data: Data, facts: Facts) -> Data:
+    """Drawings as a network sees them that has learned MNIST's form: from their files, where they came from files.
+
+    What no character is found in is left out, and named among the `bad`.
+    """
+    size, bad = facts["size"][0], list(data.bad)
+
+    def look(drawing: tuple[str, np.ndarray]) -> np.ndarray | Bad:
+        source, image = drawing
+        try:
+            return seen(source if os.path.isfile(source) else image, facts)
+        except DataError as error:
+            return Bad(source, error.message)
+
+    def part(split: Split) -> Split:
+        looked = list(ahead(look, zip(split.sources, split.images, strict=True)))
+        bad.extend(one for one in looked if isinstance(one, Bad))
+        kept = np.array([row for row, one in enumerate(looked) if not isinstance(one, Bad)], np.int64)
+        images = np.array([looked[row] for row in kept], np.uint8).reshape(-1, size, size, 1)
+        return replace(split.take(kept), images=images)
+
+    parts = {name: part(split) for name, split in data.splits.items()}
+    return replace(data, **parts, bad=tuple(bad), ink=True)
 
 
 def squared(data: Data) -> Data:

@@ -315,6 +315,10 @@ class Session:
     def _restore(self, state: dict[str, Any]) -> None:
         self.standing = Standing(**state["standing"])
         self.trainer.load_state_dict(state["trainer"])
+        done, asked = self.trainer.step, self.plan.recipe.steps
+        if asked < done:
+            told = f"{asked:,} updates in all were asked for, and {self.folder.path} has made {done:,} already."
+            raise OptionError(told, cure=f"Ask for more than {done / self.plan.steps_per_epoch:.4g} epochs, or for +1.")
         if self.plan.recipe.steps > self.standing.steps:
             self.standing.worse = 0  # more was asked for, so patience begins anew
 

@@ -138,14 +138,24 @@ def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -
         known = weights.facts(row)
         form = {key: known[key] for key in FORM}
         tensors, classes = foreign.read(path), tuple(known["classes"])
-        return Start(model, tensors, path, form, dict(row.arguments), classes, row.licence)
-    start = Start(model, foreign.read(path), path)
+        return Start(model, tensors, path, form, {**row.arguments, **_stem(model, tensors)}, classes, row.licence)
+    tensors = foreign.read(path)
+    start = Start(model, tensors, path, arguments=_stem(model, tensors))
     if (model, "imagenet") in PUBLISHED and start.channels == 3:
-        usual = weights.facts(weights.find(model))
+        usual, arguments = weights.facts(weights.find(model)), weights.find(model).arguments
         notice(f"{path.name} says nothing of the form of pictures: taken to be that of ImageNet's weights for {model}.")
         classes = tuple(usual["classes"]) if start.outputs == len(usual["classes"]) else ()
-        start = replace(start, form={key: usual[key] for key in FORM}, classes=classes)
+        form, arguments = {key: usual[key] for key in FORM}, {**arguments, **start.arguments}
+        start = replace(start, form=form, arguments=arguments, classes=classes)
     return start
+
+
+def _stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """The stem of a ResNet's weights, which would else be chosen by the size of the pictures to come."""
+    stem, kernel = find_model(model).arguments.get("stem"), tensors.get("conv1.weight")
+    if kernel is None or stem is None or stem.default != "auto":
+        return {}
+    return {"stem": "imagenet" if kernel.shape[-1:] == (7,) else "small"}
 
 
 def of_run(folder: RunFolder, model: str) -> Start:
@@ -160,8 +170,8 @@ def of_run(folder: RunFolder, model: str) -> Start:
     form = {key: facts[key] for key in FORM if key in facts}
     own = ("channels", "classes", "size")
     arguments = {**content["options"].get("arguments", {}), **content.get("arguments", {})}
-    arguments = {key: value for key, value in arguments.items() if key not in own}
     tensors = folder.weights(content)
+    arguments = {**{k: value for k, value in arguments.items() if k not in own}, **_stem(model, tensors)}
     licence = content.get("licence") or content.get("start", {}).get("licence", "")
     where = folder.path / "weights.safetensors"
     return Start(model, tensors, where, form, arguments, tuple(facts["classes"]), licence)

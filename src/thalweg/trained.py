@@ -24,12 +24,13 @@ import torch
 from . import foreign, registry
 from . import options as settings
 from .data.dataset import Data, Split
+from .data.images import BROUGHT
 from .data.read import tell
 from .errors import DataError, ModelFileError, NotFound, OptionError, ResourceError
 from .predict import Prediction, Unreadable, check_finite, pictures
 from .predict import predict as answer
 from .run import RunFolder
-from .seeing import Averaged, at_once
+from .seeing import Averaged, at_once, redrawn
 
 if TYPE_CHECKING:
     from .explain.picture import Explanation
@@ -72,6 +73,10 @@ class Trained:
         if not isinstance(data, Data):
             options = replace(self.options, data=os.fspath(data), size=self.facts["size"][0], fold=None)
             data = self.task.read(options, tell, self._form(), divided=False)
+            data = redrawn(data, self.facts) if self.facts["ink"] and not data.ink else data
+            notes = tuple(note for note in data.notes if note != BROUGHT.format(options.size))  # it cannot be otherwise
+            for line in replace(data, notes=notes).told():
+                tell(line)
         return self._known(data)
 
     def _form(self) -> dict[str, Any]:
@@ -114,11 +119,14 @@ class Trained:
             raise OptionError(f"--split {split} is none.", cure="Give train, valid, test or all.")
         chosen = read.whole if split == "all" else read.splits[split]
         if not len(chosen):
-            raise DataError(f"{read.name} has no examples in its {split} set.")
+            raise DataError(f"{read.name} has no examples" + ("." if split == "all" else f" in its {split} set."))
         results, outcome = self.task.score(self.network, chosen, self.facts, torch.device("cpu"))
         if save is not None:
             drawn = self.task.pictures(self.network, read, self.facts, self.options, outcome, self._history())
-            write_pictures(RunFolder(save), drawn)
+            try:
+                write_pictures(RunFolder(save), drawn)
+            except ResourceError as error:  # which speaks of a training
+                raise ResourceError(error.message, cure="Make room, or give another --save.") from error
         return {"split": split, "metrics": results, "data": read.name}
 
     def _own(self, data: Any) -> bool:
@@ -184,7 +192,7 @@ class Trained:
         black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))
         views = self.facts.get("views", "one")
         answering = Averaged(self.network, views) if views != "one" else None
-        methods = METHODS if methods is None else tuple(methods)
+        methods = METHODS if methods is None else (methods,) if isinstance(methods, str) else tuple(methods)
         return explain_picture(self.network, x_1CHW, picture_HWC, classes, methods, target, black_1CHW, answering)
 
     def export(self, format: str = "onnx", out: Any = None) -> Export:
@@ -252,10 +260,7 @@ class Run(Trained):
             return super().read(data)
         if self.content.get("data", {}).get("in_memory"):
             raise DataError(f"{self.path} was trained on data in memory.", cure="Give the data again.")
-        return self._known(self.task.read(self.options, tell, self._form()))
-
-    def _form(self) -> dict[str, Any]:
-        return super()._form() if self.content.get("form") else {}
+        return self._known(self.task.read(self.options, tell, self._form() if self.content.get("form") else {}))
 
     def _own(self, data: Any) -> bool:
         trained_on = self.options.data or self.task.default_data
@@ -331,7 +336,7 @@ def load(name: str | os.PathLike, weights: str | None = None, offline: bool = Fa
         return Run(RunFolder(folder), offline)
     from . import starting
 
-    return Pretrained(starting.find(str(name), weights or "imagenet", offline, tell), offline=offline)
+    return Pretrained(starting.find(str(name), _named(weights), offline, tell), offline=offline)
 
 
 def find(name: str | os.PathLike, weights: str | None = None) -> Path | None:
@@ -357,8 +362,13 @@ def find(name: str | os.PathLike, weights: str | None = None) -> Path | None:
         raise NotFound.among("run or network", name, {*known, *pretrained})
     registry.find_model(name)
     if not elsewhere.names(name) or weights not in (None, "imagenet"):
-        files.check(name, weights or "imagenet")
+        files.check(name, _named(weights))
     return None
+
+
+def _named(weights: str | None) -> str:
+    """The weights that are meant: an empty text, as a variable that is not set gives, is none of them."""
+    return "imagenet" if weights is None else weights
 
 
 def _no_run(path: str) -> ModelFileError:

@@ -69,7 +69,7 @@ class Training:
         if data is None and content.get("data", {}).get("in_memory"):
             raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
         begun = folder is not None and folder.begun
-        start = None if begun else starting.of_options(options, chosen.default_model, self.notices.append)
+        start = None if begun else starting.of_options(options, chosen.default_model, notice)
         if start is None and not content and (options.freeze or options.unfreeze is not None):
             self.notices.append("Nothing was learned elsewhere (--weights): frozen parts stay as chance made them.")
         form = content.get("form", {}) if begun or start is None else start.form
@@ -188,9 +188,14 @@ def resumed_options(content: dict[str, Any], data: Any, given: dict[str, Any]) -
         given, asked = {**given, "data": os.fspath(data)}, replace(asked, data=os.fspath(data))
     for name in given:
         old, new = getattr(before, name), getattr(asked, name)
-        if name not in CHANGEABLE and old != new:
+        if name == "model":
+            old = old or content.get("model")
+        if name == "data" and old is not None and os.path.realpath(old) == os.path.realpath(new):
+            asked = replace(asked, data=old)
+        elif name not in CHANGEABLE and old != new:
             raise OptionError(
-                f"--{name.replace('_', '-')} {new} is not what this run was begun with ({old}).",
+                f"--{name.replace('_', '-')} {new} is not what this run was begun with "
+                f"({'not given' if old is None else old}).",
                 cure="Leave it out to go on, or train anew into another --out.",
             )
     longer = {k: getattr(asked, k) for k in given if k in CHANGEABLE}
@@ -273,9 +278,7 @@ def plan_lines(session: Session) -> list[str]:
         lines += ["only the last layer is trained: what the others answer is computed once"]
     if recipe.unfreeze_every:
         lines += [f"one part more is trained every {recipe.unfreeze_every:,} updates"]
-    lines += [f"note: {note}" for note in data.notes]
-    lines += [f"left out: {bad.source}: {bad.reason}" for bad in data.bad[:10]]
-    lines += [f"left out: {len(data.bad) - 10} more files"] if len(data.bad) > 10 else []
+    lines += data.told()
     kept = session.trail
     if kept.steps:
         lines += [f"keeps the weights of {len(kept.steps)} steps along the way: {kept.bytes / 1e6:.3g} MB (--trail)"]

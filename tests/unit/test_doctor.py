@@ -160,6 +160,17 @@ def test_this_machine_can_be_examined_without_importing_torch_here(monkeypatch):
     assert Path(doctor.cache_folder()).name
 
 
+def test_an_interpreter_that_cannot_be_started_is_a_problem_and_no_end():
+    assert "cannot be asked" in doctor.probe([str(Path(__file__).parent)])["error"]
+
+
+def test_a_cache_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        (check,) = doctor.disks({"cache": tmp_path / place})
+        assert check.status == "warning" and f"{tmp_path / 'file'} is no folder" in check.message
+
+
 def test_the_real_torch_answers_the_probe():
     torch = pytest.importorskip("torch")
     found = doctor.probe()

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw
 
 import thalweg
 from thalweg import cli, films, lessonpage, lessons, options
@@ -232,6 +232,24 @@ def test_layers_over_each_other_are_the_frames(seed):
     for layer, frame in zip(lessonpage.layers([*frames, *frames]), [*frames, *frames], strict=True):
         shown.paste(layer, mask=layer.getchannel("A") if layer.mode == "RGBA" else None)
         assert shown.tobytes() == frame.tobytes()
+
+
+def scaled(image, share):
+    """As a browser does it: what is clear counts nothing."""
+    size = tuple(round(side * share) for side in image.size)
+    return image.convert("RGBA").convert("RGBa").resize(size, Image.Resampling.BILINEAR).convert("RGBA")
+
+
+@pytest.mark.parametrize("share", [0.4, 0.55])
+def test_nothing_of_the_frame_before_is_seen_where_a_browser_shrinks_the_layers(share):
+    frames = []
+    for text in ("one 1234", "other 98"):
+        frames.append(Image.new("RGB", (300, 60), "white"))
+        ImageDraw.Draw(frames[-1]).text((20, 10), text, "black", font_size=30)
+    below, above = (scaled(layer, share) for layer in lessonpage.layers(frames))
+    shown, wanted = Image.alpha_composite(below, above).convert("L"), scaled(frames[1], share).convert("L")
+    off = ImageChops.difference(shown, wanted).histogram()
+    assert sum(off[9:]) < 0.002 * sum(off)
 
 
 def test_many_large_frames_share_the_room_of_a_page():

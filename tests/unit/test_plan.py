@@ -306,3 +306,11 @@ def test_the_search_for_a_batch_ends_where_memory_or_data_do(monkeypatch):
     monkeypatch.setattr(plan, "time_steps", time_steps)
     assert plan.quickest_batch(None, streams_of(100_000), Recipe(), same) == 64
     assert plan.quickest_batch(None, streams_of(320), Recipe(), same) == 32
+
+
+@pytest.mark.parametrize("given", [{"unfreeze": -1}, {"cached_views": 0}], ids=str)
+def test_a_count_that_is_too_low_is_named_alone_with_its_value(given):
+    ((name, value),) = given.items()
+    with pytest.raises(OptionError, match=f"^--{name.replace('_', '-')} {value} is out of range") as error:
+        plan.check(Options(**given))
+    assert error.value.cure == f"Give {value + 1} or more."

@@ -91,6 +91,26 @@ def test_a_folder_that_may_not_be_entered_stops_nothing(tmp_path, monkeypatch):
     assert "may not be read" in locked.content.reason and fine.content == tmp_path / "a.png"
 
 
+def test_a_folder_in_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    """As root everything may be read, so the system's own refusal is made up here."""
+    honest = os.scandir
+
+    def refusing(path):
+        if "locked" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return honest(path)
+
+    for folder in ("fine", "locked"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").touch()
+    monkeypatch.setattr(predict.os, "scandir", refusing)
+    fine, locked = predict.pictures(str(tmp_path))
+    assert fine.content == tmp_path / "fine" / "a.png"
+    assert locked.name == str(tmp_path / "locked") and "may not be read" in locked.content.reason
+    (only,) = predict.pictures(str(tmp_path / "locked"))
+    assert "may not be read" in only.content.reason
+
+
 def test_an_empty_name_is_not_the_current_folder():
     with pytest.raises(OptionError, match="source is empty"):
         names([""])

@@ -72,3 +72,9 @@ def test_listings_are_folders_and_lists_at_once():
         assert listing[one].name == one
     assert thalweg.models.lenet.TABLE and callable(thalweg.models["lenet"])
     assert len(thalweg.recipes) == len(list(thalweg.recipes))
+
+
+def test_what_a_model_cannot_be_built_with_has_a_cure():
+    with pytest.raises(OptionError, match="cannot be built with .*widths=") as error:
+        registry.find_model("convnet")(channels=1, classes=2, widths=["a", "b"])
+    assert "thalweg models" in error.value.cure

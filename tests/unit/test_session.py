@@ -22,7 +22,7 @@ from thalweg import api, leave
 from thalweg.errors import Busy, DataError, ModelFileError, NonFinite, OptionError, ResourceError, Stopped
 from thalweg.tasks.classify import Classify
 from thalweg.train import checkpoint
-from thalweg.training import Training, same_data
+from thalweg.training import Training, resumed_options, same_data
 
 BARS = Classify().toy()
 #: ten steps per epoch, a report every other step; everything random that a resume could lose
@@ -264,6 +264,26 @@ def test_options_that_change_nothing_may_be_given_again(tmp_path, whole):
     stopped(at_step(begin(tmp_path / "a"), 3, terminate))
     finish(tmp_path / "a", resume=True, epochs=2, save_every=0, **SETTINGS)
     assert remains(tmp_path / "a") == remains(whole)
+
+
+def test_fewer_epochs_than_were_trained_are_refused_and_nothing_is_touched(whole):
+    """Else run.json said that it had been trained for fewer, and +1 trained it for one of those."""
+    before = snapshot(whole)
+    with pytest.raises(OptionError, match="1 updates in all were asked for, and .* has made [0-9]+ already"):
+        list(begin(whole, resume=True, steps=1, epochs=None))
+    assert snapshot(whole) == before
+
+
+def test_the_model_and_the_folder_of_a_run_may_be_named_again_in_other_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = {"options": {"data": "photos/"}, "model": "convnet", "plan": {"epochs": 1}}
+    for given in ({"model": "convnet"}, {"data": "photos"}, {"data": str(tmp_path / "photos")}):
+        options = resumed_options(content, given.get("data"), {k: v for k, v in given.items() if k != "data"})
+        assert options.data == "photos/"
+    with pytest.raises(OptionError, match=r"--model lenet .* \(convnet\)"):
+        resumed_options(content, None, {"model": "lenet"})
+    with pytest.raises(OptionError, match=r"--lr 0.5 .* \(not given\)"):
+        resumed_options(content, None, {"lr": 0.5})
 
 
 def test_data_that_has_changed_is_refused(tmp_path):

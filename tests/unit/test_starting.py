@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tests.folders import content, remains
+from tests.servers import serving
 from thalweg import api, cli, registry, starting
 from thalweg.data.dataset import Data, Split
 from thalweg.data.toy import bars
@@ -262,6 +263,29 @@ def test_a_file_that_carries_code_is_refused_with_4_and_nothing_of_it_is_run(tmp
     assert marker.exists(), "the trap was a real one"
 
 
+def stem(training: Training) -> str:
+    return "imagenet" if training.session.trainer.objective.network.conv1.kernel_size == (7, 7) else "small"
+
+
+def test_the_stem_of_a_resnet_is_that_of_its_weights_whatever_the_size_of_the_pictures(tmp_path):
+    """Else it would be chosen by their size, and the weights refused."""
+    file = tmp_path / "r.safetensors"
+    written(file, registry.find_model("resnet18")(channels=3, classes=5).state_dict())
+    grey = [Split(np.repeat(s.images, 3, axis=3), s.labels, s.sources) for s in BARS.splits.values()]
+    data = Data("colour", "made", "", BARS.classes, *grey)
+    small = begin(tmp_path / "a", data, model="resnet18", steps=1, epochs=None, trail=0)
+    fitted = begin(tmp_path / "b", data, model="resnet18", weights=str(file), steps=1, epochs=None)
+    assert (stem(small), stem(fitted)) == ("small", "imagenet")
+    assert starting.find("resnet18", str(finish(small)), True, print).arguments == {"stem": "small"}
+
+
+def test_a_file_for_inception_is_given_what_its_published_weights_expect(tmp_path):
+    with torch.device("meta"):
+        state = registry.find_model("inception_v3")(channels=3, classes=7).state_dict()
+    file = written(tmp_path / "w.safetensors", {name: torch.zeros(value.shape) for name, value in state.items()})
+    assert starting.find("inception_v3", str(file), True, print).arguments == {"transform_input": True}
+
+
 # --- by name ---------------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +330,19 @@ def published(tmp_path, monkeypatch) -> Published:
     )
     monkeypatch.setitem(PUBLISHED, ("lenet", "imagenet"), row)
     return row
+
+
+def test_what_is_fetched_is_told_before_it_is_fetched(published, tmp_path, monkeypatch, capsys):
+    (tmp_path / "cache" / "weights" / published.file).unlink()
+    with serving(b"", monkeypatch) as server:
+        server.plan = [{"status": 403}]
+        row = replace(published, address=f"{server.url}/{published.file}")
+        monkeypatch.setitem(PUBLISHED, ("lenet", "imagenet"), row)
+        words = ["classify", "digits", "--model", "lenet", "--weights", "imagenet", "--out", str(tmp_path / "a")]
+        assert cli.run(["train", *words]) == 5
+    told = capsys.readouterr().err
+    assert f"lenet, weights 'imagenet': 46.8 MB from {row.address}" in told and f"licence: {row.licence}" in told
+    assert "answers 403" in told
 
 
 def test_published_arguments_survive_training_saving_and_loading(published, tmp_path):

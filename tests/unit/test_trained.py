@@ -408,9 +408,72 @@ def test_other_data_without_a_test_set_is_asked_about_as_a_whole(tmp_path, capsy
     for number, label in enumerate("731"):
         folder = tmp_path / "three" / label
         folder.mkdir(parents=True)
-        Image.fromarray(np.full((28, 28), 10 * number, np.uint8)).save(folder / "a.png")
+        page = Image.new("L", (28, 28), 255)
+        ImageDraw.Draw(page).line([(10, 5), (14 + number, 22)], fill=0, width=2)
+        page.save(folder / "a.png")
     assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "three"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["split"] == "all" and found["metrics"]["examples"] == 3
     assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "three"), "--split", "test"]) == 3
     assert "no examples in its test set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_drawings_are_evaluated_as_they_are_predicted(seven, tmp_path, capsys, mode):
+    """In MNIST's form, whatever their colour; what is left out of them is named."""
+    for number, label in enumerate("777770001"):
+        folder = tmp_path / "drawn" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        page = Image.new(mode, (90, 120), "white")
+        corner = (5 * number, 3 * number)
+        page.paste(Image.open(seven).crop((10, 10, 80, 110)), corner)
+        (page if label == "7" else Image.new(mode, (90, 120), "white")).save(folder / f"{number}.png")
+    (tmp_path / "drawn" / "0" / "broken.png").touch()
+    ImageDraw.Draw(page := Image.new(mode, (90, 120), "white")).line([(45, 20), (45, 100)], fill="black", width=8)
+    page.save(tmp_path / "drawn" / "0" / "one.png")
+    ImageDraw.Draw(page).rectangle([(10, 30), (80, 110)], outline="black", width=9)
+    page.save(tmp_path / "drawn" / "1" / "box.png")
+    assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "drawn"), "--json"]) == 0
+    shown = capsys.readouterr()
+    metrics = json.loads(shown.out)["metrics"]
+    assert metrics["examples"] == 7 and shown.err.count("left out: ") == 5 and "--size" not in shown.err
+    assert all(f"{name}.png" in shown.err for name in ("broken", "5", "6", "7", "8"))
+    assert cli.run(["predict", "digits-lenet", str(tmp_path / "drawn"), "--json"]) == 3
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    right = sum(one["label"] == Path(one["source"]).parent.name for one in told)
+    assert metrics["accuracy"] == pytest.approx(right / 7) and right >= 5
+
+
+def test_pictures_in_colour_are_evaluated_by_a_network_that_reads_grey_ones(run, tmp_path):
+    for number, (image, label) in enumerate(zip(BARS.test.images, BARS.test.labels, strict=True)):
+        folder = tmp_path / "colour" / BARS.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.repeat(image, 3, axis=2)).save(folder / f"{number}.png")
+        Image.fromarray(np.concatenate([image, image, image // 2], axis=2)).save(folder / f"{number}-yellow.png")
+    assert run.evaluate(tmp_path / "colour")["metrics"]["examples"] == 2 * len(BARS.test)
+
+
+def test_pictures_of_an_evaluation_that_have_no_place_are_told_of_as_such(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="file") as error:
+        run.evaluate(BARS, save=tmp_path / "file")
+    assert "--save" in error.value.cure and "--resume" not in str(error.value) and "MB" not in str(error.value)
+
+
+def test_one_method_may_be_given_by_its_name(run):
+    assert list(run.explain(BARS.test.images[0], methods="occlusion").json()["methods"]) == ["occlusion"]
+
+
+def test_weights_without_a_name_are_not_taken_for_those_of_imagenet(seven, capsys):
+    assert cli.run(["predict", "resnet18", str(seven), "--weights", ""]) == 2
+    assert "no weights ''" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["missing", "cut"])
+def test_weights_of_a_finished_run_that_are_lost_are_not_to_be_had_from_resuming(run, tmp_path, file):
+    shutil.copytree(run.path, tmp_path / "a")
+    weights = tmp_path / "a" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:99]) if file == "cut" else weights.unlink()
+    with pytest.raises(ModelFileError, match="weights.safetensors is") as error:
+        answers(trained.load(tmp_path / "a"), BARS.test.images)
+    assert "--resume" not in error.value.cure

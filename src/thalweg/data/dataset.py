@@ -64,6 +64,12 @@ class Data:
         """train, valid and test by name."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
+    def told(self) -> list[str]:
+        """What was noticed while reading, and what was left out, in lines."""
+        lines = [f"note: {note}" for note in self.notes]
+        lines += [f"left out: {bad.source}: {bad.reason}" for bad in self.bad[:10]]
+        return lines + ([f"left out: {len(self.bad) - 10} more files"] if len(self.bad) > 10 else [])
+
     @property
     def whole(self) -> Split:
         """All examples."""

@@ -63,9 +63,14 @@ def check_classes(found: Found) -> None:
     if not counts.all():
         empty = [found.classes[c] for c in np.flatnonzero(counts == 0)]
         raise DataError(
-            f"{found.where}: no readable picture to train on for {quoted(empty)}.",
+            f"{found.where}: no readable picture to train on for {quoted(empty)}.{_first(found.bad)}",
             cure="Add pictures of it to the training part, or remove the class everywhere.",
         )
+
+
+def _first(bad: Sequence[Bad]) -> str:
+    """The first file that could not be read, if any, and why."""
+    return f" {bad[0].source}: {bad[0].reason}." if bad else ""
 
 
 def quoted(names: Sequence[str], most: int = 5) -> str:

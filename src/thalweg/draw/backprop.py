@@ -156,7 +156,7 @@ class _Network:
         """A line for each weight, level where it meets the unit that it leads to; the weight stands there."""
         for place in range(1, len(self.layers)):
             layer, labelled = self.layers[place], self.room[place] >= 9
-            size = 8.5 if self._roomy(place) else 7.0
+            size = 8.5 if self._roomy(place) and not self.narrow else 7.0
             pairs = [(row, source) for row, names in enumerate(layer["weight_names"]) for source in range(len(names))]
             # the lines are as long in every step, so that nothing moves from one to the next
             longest = max(style.measure(self._gradient(place, *pair), size) for pair in pairs)
@@ -171,12 +171,12 @@ class _Network:
 
     def _digits(self, place: int) -> tuple[int, int]:
         """How many digits and how many characters the number at an edge into a layer may have."""
-        return (5, 11) if self._roomy(place) else (3, 8)
+        return (5, 11) if self._roomy(place) and not self.narrow else (3, 8)
 
     def _gradient(self, place: int, row: int, source: int) -> str:
-        layer, roomy = self.layers[place], self._roomy(place)
+        layer, long = self.layers[place], self._roomy(place) and not self.narrow
         value = number(layer["weight_gradients"][row][source], *self._digits(place))
-        return f"∂{'E/∂' if roomy else ''}{layer['weight_names'][row][source]}  {value}"
+        return f"∂{'E/∂' if long else ''}{layer['weight_names'][row][source]}  {value}"
 
     def _label(self, place: int, row: int, source: int) -> list[tuple[str, str]]:
         """One or two texts of an edge and their colours; two only where there is room."""
@@ -328,8 +328,9 @@ def _curve(made: Figure, sheet: Axes, numbers: dict[str, Any]) -> None:
     shown = (548, 644, 712, 780, 876) if updates[-1] > 1 else (548, 700, 788, 876)
     for unit, name in enumerate(layer["units"]):
         values = (numbers["targets"][unit], *(one[unit] for one in (layer["outputs"], layer["outputs_after"])))
-        rows.append((f"out {name}", *(number(v, 4, 9) for v in (*values, last["outputs"][unit]))))
-    rows.append(("error E", "", *(number(v, 4, 9) for v in (numbers["error"], numbers["error_after"], last["error"]))))
+        rows.append((f"out {name}", *(number(v, 4, 7) for v in values), number(last["outputs"][unit], 4, 9)))
+    values = (numbers["error"], numbers["error_after"])
+    rows.append(("error E", "", *(number(v, 4, 7) for v in values), number(last["error"], 4, 9)))
     for line, row in enumerate(rows):
         for x, text in zip(shown, row, strict=False):
             ink = style.GREY if not line else _FORWARD if row is rows[-1] else style.BLACK
@@ -339,10 +340,10 @@ def _curve(made: Figure, sheet: Axes, numbers: dict[str, Any]) -> None:
     for line, (told, value) in enumerate(
         (
             ("largest gradient", number(check["largest_gradient"])),
-            ("largest difference from PyTorch's autograd", f"{check['autograd']:.1e}"),
-            ("largest difference from central differences", f"{check['central_differences']:.1e}"),
+            ("largest difference from PyTorch's autograd", number(check["autograd"], 2)),
+            ("largest difference from central differences", number(check["central_differences"], 2)),
         ),
         1,
     ):
         sheet.text(548, top + 26 * line, told, va="center", fontsize=9)
-        sheet.text(876, top + 26 * line, value.replace("-", "−"), va="center", ha="right", fontsize=9)
+        sheet.text(876, top + 26 * line, value, va="center", ha="right", fontsize=9)

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from . import style
 from .cells import Cells, cells, fitted, levels, numbers_of, signed, title, told
+from .digits import number
 
 #: units: the boxes (left, width) of crop, kernel and output, their top and height, of a row of products
 _CROP, _KERNEL, _OUTPUT, _TOP, _HIGH, _ROW = (16, 372), (404, 122), (542, 342), 46, 372, 18
@@ -118,21 +119,21 @@ def _products(axes: Axes, numbers: dict[str, Any], step: dict[str, Any]) -> None
     room = ((style.WIDTH - 2 * _MARGIN - 100 * (count == 2)) / count - sum_wide) / columns
     texts, size, wide = _written(numbers, step, room)
     x, middle = float(_MARGIN), top + 22 + (rows - 1) * _ROW / 2
-    for number in range(count):
+    for kernel in range(count):
         for row, column in np.ndindex(rows, columns):
             right, y = x + (column + 1) * wide - _PLUS, top + 22 + row * _ROW
-            axes.text(right, y, texts[number][row][column], ha="right", va="center", fontsize=size)
+            axes.text(right, y, texts[kernel][row][column], ha="right", va="center", fontsize=size)
             if not numbers["transposed"] and (row, column) != (rows - 1, columns - 1):
                 axes.text(right + _PLUS / 2, y, "+", ha="center", va="center", fontsize=size, color=style.GREY)
         x += columns * wide
         if not numbers["transposed"]:
-            axes.text(x, middle, _sum(step["parts"][-1][number], divisor), va="center", fontsize=12, fontweight="bold")
+            axes.text(x, middle, _sum(step["parts"][-1][kernel], divisor), va="center", fontsize=12, fontweight="bold")
             x += sum_wide
     _summed(axes, numbers, step, x, middle)
 
 
 def _sum(value: float, divisor: int) -> str:
-    return f"= {told(value)}" if divisor == 1 else f"= {told(value * divisor)} / {divisor} = {told(value)}"
+    return f"= {number(value)}" if divisor == 1 else f"= {number(value * divisor)} / {divisor} = {number(value)}"
 
 
 def _written(numbers: dict[str, Any], step: dict[str, Any], room: float) -> tuple[list[list[list[str]]], float, float]:
@@ -159,7 +160,7 @@ def _summed(axes: Axes, numbers: dict[str, Any], step: dict[str, Any], x: float,
     if numbers["transposed"]:
         return
     if len(step["sums"]) == 2 and step["whole"]:
-        length = told(float(np.hypot(*step["sums"])))
+        length = number(np.hypot(*step["sums"]))
         axes.text(x, middle, f"length {length}", va="center", fontsize=12, fontweight="bold", color=style.BLUE)
     together = len(numbers["channels"]) // numbers["groups"]
     if together == 1:
@@ -167,11 +168,12 @@ def _summed(axes: Axes, numbers: dict[str, Any], step: dict[str, Any], x: float,
     first = step["group"] * together
     names = numbers["channels"][first : first + len(step["parts"])]
     lines = []
-    for way, number in (("across: ", 0), ("down: ", 1)) if len(step["sums"]) == 2 else (("", 0),):
-        sums = " + ".join(f"{name} {told(part[number])}" for name, part in zip(names, step["parts"], strict=True))
-        lines.append(way + (f"{sums} = {told(step['sums'][number])}" if len(names) > 1 else sums))
+    for way, place in (("across: ", 0), ("down: ", 1)) if len(step["sums"]) == 2 else (("", 0),):
+        sums = " + ".join(f"{name} {number(part[place])}" for name, part in zip(names, step["parts"], strict=True))
+        lines.append(way + (f"{sums} = {number(step['sums'][place])}" if len(names) > 1 else sums))
     text = "channels so far:  " + ";   ".join(lines)
-    axes.text(_MARGIN, _height(numbers) - 16, style.fit(text, style.WIDTH - 2 * _MARGIN), va="center")
+    size = fitted([text], style.WIDTH - 2 * _MARGIN)
+    axes.text(_MARGIN, _height(numbers) - 16, text, va="center", fontsize=size)
 
 
 # --- the whole picture ------------------------------------------------------------------------------------------------

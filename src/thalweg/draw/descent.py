@@ -14,6 +14,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from . import style
+from .digits import number
 
 _HEIGHT = 600
 #: of each optimiser: colour, dashes, marker; the markers alone tell all nine apart, and colour with dashes does
@@ -32,6 +33,8 @@ _LOOKS = {
 ENDS = {"not finite": "no value", "far": "diverged"}
 #: so far below the first loss a curve by magnitude may go, in factors of ten
 _DECADES = 10
+#: where the learning rates end in the table, of whose width 10 are all
+_RATE = 6.1
 
 
 @style.picture
@@ -92,8 +95,11 @@ def _curves(axes: Axes, numbers: dict[str, Any], step: int) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         # at least so much that the numbers at the axis differ where the surface is flat
-        spread = max(first - every.min(), 1e-3 * abs(first)) or 1.0
-        low, high = first - 1.08 * spread, first + 0.3 * spread
+        least = 1e-3 * abs(first)
+        spread, above = max(first - every.min(), least) or 1.0, 0.3
+        if first - every.min() < least < every.max() - first:  # all of them rise
+            spread, above = min(every.max() - first, abs(first)), 1.08
+        low, high = first - 1.08 * spread, first + above * spread
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for one in reversed(numbers["optimizers"]):
         colour, dashes, marker = _LOOKS[one["name"]]
@@ -116,7 +122,7 @@ def _table(axes: Axes, numbers: dict[str, Any], step: int) -> None:
     """The legend: line and marker of each, its rate, its loss now, and whether it can be seen."""
     style.bare(axes)
     axes.set(xlim=(0, 10), ylim=(10.2, 0))
-    for x, head, side in ((1.6, "optimizer", "left"), (6.4, "rate", "right"), (9.9, f"loss, step {step}", "right")):
+    for x, head, side in ((1.6, "optimizer", "left"), (_RATE, "rate", "right"), (9.9, f"loss, step {step}", "right")):
         axes.text(x, 0.5, head, ha=side, va="center", color=style.GREY, fontsize=8.5)
     for row, one in enumerate(numbers["optimizers"], 1):
         y = 0.5 + row
@@ -124,7 +130,7 @@ def _table(axes: Axes, numbers: dict[str, Any], step: int) -> None:
         axes.plot([0.1, 1.3], [y, y], dashes, color=colour, linewidth=1.7)
         axes.plot(0.7, y, marker, color=colour, markersize=7, markeredgecolor="white")
         axes.text(1.6, y, one["label"], va="center", fontsize=9)
-        axes.text(6.4, y, f"{one['rate']:.2g}", ha="right", va="center", fontsize=9)
+        axes.text(_RATE, y, number(one["rate"], 2, 7), ha="right", va="center", fontsize=9)
         axes.text(9.9, y, _state(one, step, numbers["window"]), ha="right", va="center", fontsize=9)
 
 
@@ -133,4 +139,5 @@ def _state(one: dict[str, Any], step: int, window: Sequence[float]) -> str:
         return ENDS[one["ended"]]
     x, y = one["path"][step]
     inside = window[0] <= x <= window[1] and window[2] <= y <= window[3]
-    return ("" if inside else "outside, ") + f"{one['losses'][step]:.3g}"
+    loss = one["losses"][step]
+    return f"{loss:.3g}" if inside else f"outside, {number(loss, 3, 7)}"

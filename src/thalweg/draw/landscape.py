@@ -40,9 +40,11 @@ def _line(made: Figure, numbers: dict[str, Any]) -> None:
         axes.plot(share, unseen, color=style.VALID, marker="s", markersize=3, linestyle="--", label="test")
         for place, name in ((0, "start"), (1, "end")):
             axes.axvline(place, color=style.GREY, linewidth=0.8)
+            # where the curve is not: a loss is high at the start and low at the end, an accuracy the other way
+            top = (what == "loss") == (name == "end")
             axes.annotate(
-                name, (place, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
-                fontsize=8.5, color=style.GREY,
+                name, (place, int(top)), (3, -3 if top else 3), xycoords=("data", "axes fraction"),
+                textcoords="offset points", va="top" if top else "bottom", fontsize=8.5, color=style.GREY,
             )  # fmt: skip
         axes.set(xlabel="share of the way from the start to the end")
         axes.legend(loc="center right")

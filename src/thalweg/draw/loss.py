@@ -115,7 +115,7 @@ def bars(numbers: dict[str, Any]) -> Figure:
     top = 1.18 * max(*losses, numbers["mean"], 1e-12)
     plain = {"facecolor": style.WHITE, "edgecolor": "none", "pad": 1}
     for place, value in enumerate(losses, 1):
-        right.text(place, value + 0.01 * top, f"{value:.3g}", ha="center", va="bottom", fontsize=8.5, bbox=plain)
+        right.text(place, value + 0.01 * top, batches.number(value), ha="center", va="bottom", fontsize=8.5, bbox=plain)
     right.set_title(f"The loss of the batch is the mean: {numbers['mean']:.4g} (dashed)")
     room = (400 if numbers["loss"] == "cross-entropy" else 800) / len(losses) - 8
     named = [f"{n}\n{style.fit(numbers['classes'][k], room, 8.5)}" for n, k in enumerate(numbers["labels"], 1)]
@@ -133,7 +133,7 @@ def bars(numbers: dict[str, Any]) -> Figure:
 def _curve(axes: Axes, numbers: dict[str, Any]) -> None:
     """Minus the logarithm of p, and where the examples are."""
     truth_B = np.array([row[k] for row, k in zip(numbers["probabilities"], numbers["labels"], strict=True)])
-    least = max(min(float(truth_B.min()) / 2, 0.01), 1e-30)
+    least = max(min(float(truth_B.min()) / 2, 0.01), 1e-300)
     along = np.concatenate([np.geomspace(least, 0.05, 100), np.linspace(0.05, 1, 100)])
     axes.plot(along, -np.log(along), color=style.GREY)
     for value, loss, fine in zip(truth_B, numbers["losses"], numbers["right"], strict=True):

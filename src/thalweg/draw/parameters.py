@@ -57,13 +57,23 @@ def _curves(axes: Axes, numbers: dict[str, Any], key: str, count: int) -> None:
         shown = values if place < count else [math.nan] * len(values)
         axes.plot(sides, shown, dashes, color=colour, marker=marker, markersize=5)
     axes.set(xlim=(sides[0] / 1.12, sides[-1] * 1.12), ylim=(min(every) / 2, max(every) * 2))
-    axes.xaxis.set_major_locator(FixedLocator(sides))
+    axes.xaxis.set_major_locator(FixedLocator(_apart(sides)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=9.5 if len(sides) <= 5 else 7.5)
-    axes.yaxis.set_major_locator(LogLocator(numticks=9))
+    few = max(every) < 250 * min(every)  # powers of ten alone would be one or two
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _apart(sides: Sequence[int]) -> list[int]:
+    """Those of the sides whose labels do not lie on each other; the legend tells all of them."""
+    kept = [sides[0]]
+    for side in sides[1:]:
+        if math.log(side / kept[-1]) >= 0.12 * math.log(sides[-1] / sides[0]):
+            kept.append(side)
+    return kept
 
 
 def _weights(axes: Axes, numbers: dict[str, Any], count: int) -> None:

@@ -24,6 +24,8 @@ _CLASSES = (
 )  # fmt: skip
 #: how sure a network is: the probability of the likeliest class less that of the next
 _BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+#: characters that have room along an axis
+_CHARACTERS = 30
 #: name, colour and dashes of the curve of each part
 PARTS = {
     "train": ("training", style.TRAIN, "-"),
@@ -80,8 +82,8 @@ def surface(axes: Axes, numbers: Mapping[str, Any], snapshot: Mapping[str, Any],
         )
     ringed = points_N2[snapshot["batch"]]
     axes.plot(
-        *ringed.T, "o", color="none", markeredgecolor=style.BLACK, markersize=size + 3.6, markeredgewidth=1.1,
-        clip_on=False,
+        *ringed.T, "o", color="none", markeredgecolor=style.BLACK, markersize=size + 3.6 * crowd,
+        markeredgewidth=1.1 * crowd, clip_on=False,
     )  # fmt: skip
     axes.set(xlim=(left, right), ylim=(lower, upper), box_aspect=1)
     axes.set_xlabel(style.fit(numbers["axes"][0], 250))
@@ -95,10 +97,16 @@ def surface(axes: Axes, numbers: Mapping[str, Any], snapshot: Mapping[str, Any],
 
 def _numbered(axis: Axis, low: float, high: float) -> int:
     """Few numbers along an axis, with so many digits that they differ; how long the longest is."""
-    axis.set_major_locator(MaxNLocator(4))
     digits = 3 + max(0, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")))
-    return max(len(f"{value:.{digits}g}") for value in axis.get_major_locator().tick_values(low, high))
+    # fewer of long numbers; on both axes of one window they have the same room, as the panel is square
+    for most in (4, 3, 2):
+        locator = MaxNLocator(most)
+        longest = max(len(f"{value:.{digits}g}") for value in locator.tick_values(low, high))
+        if longest * most <= _CHARACTERS:
+            break
+    axis.set_major_locator(locator)
+    return longest
 
 
 #: a text, and how the line or marker before it looks

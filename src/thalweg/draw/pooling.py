@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from . import style
 from .cells import Cells, cells, fitted, levels, numbers_of, signed, title, told
+from .digits import number
 
 #: units: boxes (left, width) of the crop and of all outputs, their top and height, a row of values, the least height
 _CROP, _OUTPUT, _TOP, _HIGH, _ROW, _LEAST = (16, 372), (412, 472), 46, 372, 18, 560
@@ -47,8 +48,8 @@ def window(numbers: dict[str, Any], place: int) -> Figure:
     left.outline(axes, (row * stride, column * stride), (numbers["window"],) * 2, zorder=6)
     count = len(numbers["kinds"])
     wide = (_OUTPUT[1] - _GAP * (count - 1)) / count
-    for number, kind in enumerate(numbers["kinds"]):
-        x = _OUTPUT[0] + number * (wide + _GAP)
+    for panel, kind in enumerate(numbers["kinds"]):
+        x = _OUTPUT[0] + panel * (wide + _GAP)
         title(axes, x, 22, f"{kind.capitalize()}, so far", wide)
         output = _until(np.array(crop["outputs"][kind]), row, column)
         right = cells(axes, output, levels(output), (x, _TOP, wide, _HIGH))
@@ -102,8 +103,8 @@ def _written(axes: Axes, numbers: dict[str, Any], step: dict[str, Any]) -> None:
 
 def _result(numbers: dict[str, Any], step: dict[str, Any], kind: str) -> str:
     if kind == "max":
-        return f"the largest is {told(step['max'])}"
-    return f"{told(step['sum'])} / {numbers['window'] ** 2} = {told(step['average'])}"
+        return f"the largest is {number(step['max'])}"
+    return f"{number(step['sum'])} / {numbers['window'] ** 2} = {number(step['average'])}"
 
 
 # --- the whole picture ------------------------------------------------------------------------------------------------
@@ -131,8 +132,8 @@ def pooled(numbers: dict[str, Any]) -> Figure:
     for kind in numbers["kinds"]:
         name = f"{kind.capitalize()}, {_sized(numbers['sizes']['output'])}, enlarged"
         panels[name] = levels(np.array(numbers["outputs"][kind]))
-    for number, (name, image) in enumerate(panels.items()):
-        row, column = divmod(number, 2)
+    for place, (name, image) in enumerate(panels.items()):
+        row, column = divmod(place, 2)
         x, y = _MARGIN + column * (size + _GAP), 38 + row * (tall + 36)
         title(axes, x, y - 18, name, size * 1.15)
         _panel(axes, image, (x, y, size, size), picture.shape)
@@ -161,8 +162,8 @@ def _facts(axes: Axes, numbers: dict[str, Any], x: float) -> None:
         ("", numbers["formula"].replace("-", "−")),
     ]
     if "max" in numbers["kinds"]:
-        share = style.percent(kept["share"])
-        lines.append(("max keeps", f"{len(kept['places'])} pixels, {share}"))
+        pixels = len(kept["places"])
+        lines.append(("max keeps", f"{pixels} pixel{'s' * (pixels != 1)}, {style.percent(kept['share'])}"))
     if "average" in numbers["kinds"]:
         lines.append(("average", f"each pixel of a window counts 1/{count}"))
     if kept["under_a_window"] < 1:

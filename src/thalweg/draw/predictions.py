@@ -17,6 +17,8 @@ from .scores import reliability
 _HEIGHT, _TILE, _SIDE, _LINE = 680, 34, 142, 14
 #: examples in a row; most classes that are told apart by colour and shape
 _COLUMNS, _CLASSES = 6, 18
+#: how much wider bold letters are
+_WIDER = 1.18
 #: filled, hollow, filled
 _SHAPES = "os^"
 
@@ -61,15 +63,16 @@ def _points(axes: Axes, classes: list[str], points_N2: np.ndarray, label_N: np.n
 
 def _names(axes: Axes, classes: list[str], points_N2: np.ndarray, label_N: np.ndarray) -> None:
     """The name of each class at the middle of its examples, moved up where it would lie on another."""
-    low, high = np.array(axes.get_xlim()), np.array(axes.get_ylim())
-    scale = np.array([820 / (low[1] - low[0]), 580 / (high[1] - high[0])])
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    scale = np.array([820 / (right - left), 580 / (high - low)])
     taken: list[tuple[float, float, float]] = []
     for k in np.unique(label_N):
         of_class = points_N2[label_N == k]
         x, y = np.median(of_class, 0) * scale
         y += 14 if len(of_class) < 10 else 0  # few points would be hidden
         name = style.short(classes[k])
-        wide = style.measure(name, 12) / 2 + 4
+        wide = _bold(name, 12) / 2 + 4
+        x = min(max(x, left * scale[0] + wide), right * scale[0] - wide)  # a long name would leave the picture
         while any(abs(x - other) < wide + half and abs(y - level) < 20 for other, level, half in taken):
             y += 4
         taken.append((x, y, wide))
@@ -78,6 +81,11 @@ def _names(axes: Axes, classes: list[str], points_N2: np.ndarray, label_N: np.nd
             x / scale[0], y / scale[1], name, ha="center", va="center", fontsize=12, fontweight="bold", color=colour,
             path_effects=[withStroke(linewidth=3.5, foreground=style.WHITE)],
         )  # fmt: skip
+
+
+def _bold(text: str, size: float) -> float:
+    """Width of a line of bold letters, which are wider than those that are measured."""
+    return _WIDER * style.measure(text, size)
 
 
 def _pictures(axes: Axes, points_N2: np.ndarray, wrong_N: np.ndarray, images_NHWC: np.ndarray) -> None:
@@ -124,13 +132,24 @@ def _told(classes: list[str], example: dict[str, Any], key: str) -> list[str]:
     truth, answer, second = (classes[example[name]] for name in ("label", "answer", "second"))
     share, other = (style.percent(example[name]) for name in ("probability", "second_probability"))
     source = style.fit(example["source"], _SIDE, 8, tail=True)
-    half = _SIDE / 2 - 30
     if key == "worst":
-        head = f"{style.fit(truth, half, 8)}, taken for {style.fit(answer, half, 8)}"
-        return [head, f"said with {share}", f"the truth with {style.percent(example['truth'])}", source]
-    head = f"{style.fit(answer, half + 12, 8)} or {style.fit(second, half + 12, 8)}?"
-    right = "right" if example["label"] == example["answer"] else f"it is {style.fit(truth, 60, 8)}"
-    return [head, f"{share}, {other}", f"{example['entropy']:.2f} bits; {right}", source]
+        taken = f"taken for {style.fit(answer, _SIDE - style.measure('taken for ', 8), 8)}"
+        shares = f"{share}; truth {style.percent(example['truth'])}"
+        return [style.fit(truth, _SIDE / _WIDER, 8), taken, shares, source]
+    head = _either(answer, second)
+    bits = f"{example['entropy']:.2f} bits; "
+    wrong = f"it is {style.fit(truth, _SIDE - style.measure(f'{bits}it is ', 8), 8)}"
+    right = "right" if example["label"] == example["answer"] else wrong
+    return [head, f"{share}, {other}", bits + right, source]
+
+
+def _either(first: str, second: str) -> str:
+    """Two names in a bold line below an example: each has half of the room, and what the other does not need."""
+    room = (style.WIDTH / _COLUMNS - _bold(" or ?", 8)) / _WIDER
+    wide = [style.measure(style.short(name, 400), 8) for name in (first, second)]
+    parts = (max(room / 2, room - other) for other in reversed(wide))
+    shown = [style.fit(name, part, 8) for name, part in zip((first, second), parts, strict=True)]
+    return f"{shown[0]} or {shown[1]}?"
 
 
 @style.picture
@@ -151,7 +170,7 @@ def calibrated(numbers: dict[str, Any]) -> Figure:
         (panels[1], entropy_N[wrong_N], style.WRONG, "wrong"),
     ):
         axes.hist(of, edges, color=colour, edgecolor=style.WHITE)
-        axes.set_title(f"How unsure: {len(of)} {name} answers")
+        axes.set_title(f"How unsure: {len(of)} {name} answer{'s' * (len(of) != 1)}")
         axes.set(ylabel="examples", xlim=(0, edges[-1]))
         axes.yaxis.get_major_locator().set_params(integer=True)
     panels[1].set_xlabel("entropy, bits: 0 is sure; at the end all classes alike")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from . import style
 
@@ -43,11 +43,12 @@ def reliability(top: Axes, below: Axes, bins: tuple[np.ndarray, np.ndarray, np.n
     top.bar(left[full], gap, width, accuracy_M[full], align="edge", label="gap to what was said", **look)
     top.plot([0, 1], [0, 1], "--", color=style.BLACK, linewidth=1, label="as often right as said")
     top.set(ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
-    top.legend(loc="upper left")
+    top.legend(loc="upper left", frameon=True, facecolor=style.WHITE, edgecolor="none", framealpha=0.85)
     below.bar(left[full], count_M[full], width, align="edge", color=style.GREY, edgecolor=style.WHITE)
     below.set(ylabel="examples", xlabel="probability that the model gave its answer", yscale="log")
     below.set_ylim(0.7, count_M.max() * 1.5)
     below.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    below.yaxis.set_minor_formatter(NullFormatter())
     top.yaxis.set_major_formatter(_SHARE)
     below.xaxis.set_major_formatter(_SHARE)
 

@@ -20,7 +20,7 @@ _HEIGHT, _TOGETHER = 630, 600
 _LEVELS = np.array([-1, -0.8, -0.6, -0.4, -0.2, -0.05, 0.05, 0.2, 0.4, 0.6, 0.8, 1])
 #: of the largest weight a share, and how wide a line is from there on; steps, so that lines stay the same for a while
 _WIDTHS = ((0.6, 2.4), (0.25, 0.9), (0.0, 0.0))
-_LEFT, _RIGHT, _TOP, _BOTTOM = 14, 436, 56, 394
+_LEFT, _RIGHT, _TOP, _BOTTOM = 14, 408, 56, 394
 
 
 @style.picture
@@ -103,7 +103,8 @@ def _network(axes: Axes, numbers: dict[str, Any], run: Mapping[str, Any], snapsh
     told = " neurons" if len(counts) < 7 else ""
     hidden = [_head(size, len(shown), told) for size, shown in zip(run["hidden"], run["shown"], strict=True)]
     for x, head in zip(centres, ["inputs", *hidden, "outputs"], strict=True):
-        axes.text(x, 45, head, ha="center", va="center", color=style.GREY, fontsize=8.5)
+        size = 8.5 if len(counts) < 8 else 7
+        axes.text(x, 45, head, ha="center", va="center", color=style.GREY, fontsize=size)
     ramp = np.linspace(-1, 1, 25)
     maps = [np.stack(np.meshgrid(ramp, ramp)), *(np.array(layer, float) for layer in snapshot["maps"])]
     for tiles, layer in zip(columns, maps, strict=False):
@@ -139,6 +140,7 @@ def _map(axes: Axes, tile: tuple[float, float, float], values_GG: np.ndarray) ->
 
 
 def _head(size: int, shown: int, told: str) -> str:
+    told = told.removesuffix("s") if size == 1 else told
     return f"{size}{told}" if size == shown else f"{shown} of {size}"
 
 

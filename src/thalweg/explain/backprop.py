@@ -309,9 +309,9 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     if done > 1:
         figures[f"error after {done} updates"] = number(numbers["last"]["error"], 4)
     return figures | {
-        "largest gradient": f"{check['largest_gradient']:.4g}",
-        "largest difference from autograd": f"{check['autograd']:.1e}",
-        "largest difference from central differences": f"{check['central_differences']:.1e}",
+        "largest gradient": number(check["largest_gradient"], 4),
+        "largest difference from autograd": number(check["autograd"], 2),
+        "largest difference from central differences": number(check["central_differences"], 2),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..draw.digits import number
 from ..errors import OptionError
 from ..options import Range
 from ..registry import concept
@@ -107,7 +108,8 @@ def convolution(asked: Convolution, picture_HWC: np.ndarray, told: str, notes: S
     if len(names) % groups:
         allowed = [str(count) for count in (1, 2, 3, 4) if len(names) % count == 0]
         told = f"groups: the channels ({', '.join(names)}) cannot be divided into {groups} groups of one size."
-        raise OptionError(told, cure=f"Give {' or '.join(allowed)}, or other channels: --set channels=colour")
+        other = next(name for name, of in _NAMES.items() if len(of) % groups == 0)
+        raise OptionError(told, cure=f"Give {' or '.join(allowed)}, or other channels: --set channels={other}")
     how = Slide(asked.stride, asked.padding, asked.dilation, groups, asked.transposed)
     x_CHW = _channels(picture_HWC, asked.channels)
     sizes = _checked(how, x_CHW.shape[1:], kernels[0].shape)
@@ -242,15 +244,15 @@ def _caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
     last = [part[0] if len(part) == 1 else None for part in step["parts"]][-1]
     products = f"{len(step['under']) * len(step['under'][0])} products"
     if last is None:
-        across, down = (f"{value:.4g}" for value in step["parts"][-1])
+        across, down = map(number, step["parts"][-1])
         told = f"{products}{of} add up to {across} across and {down} down"
     else:
-        told = f"{products}{of} add up to {last:.4g}"
+        told = f"{products}{of} add up to {number(last)}"
     if len(step["parts"]) > 1:
-        sums = " and ".join(f"{value:.4g}" for value in step["sums"])
+        sums = " and ".join(map(number, step["sums"]))
         told += f"; with the channels before, {sums}"
     if step["whole"] and len(step["sums"]) == 2:
-        told += f"; the length of that vector is {np.hypot(*step['sums']):.4g}"
+        told += f"; the length of that vector is {number(np.hypot(*step['sums']))}"
     return f"Row {row}, column {column} of the output: {told}."
 
 
@@ -278,7 +280,7 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
         "picture": f"{numbers['told']}, {_sized(sizes['picture'])}, {', '.join(numbers['channels'])}",
         "kernel": f"{numbers['kernel']}, {_sized(np.shape(numbers['kernels'][0]))}, reaching over "
         f"{_sized(sizes['window'])} pixels",
-        "output": f"{_sized(sizes['output'])}, from {values.min():.4g} to {values.max():.4g}",
+        "output": f"{_sized(sizes['output'])}, from {number(values.min())} to {number(values.max())}",
         "size": numbers["formula"],
         kind: f"{_sized(numbers['layers'][0]['field'])} pixels",
         "difference": f"at most {numbers['largest_difference']:.1g} from PyTorch's own convolution",

@@ -52,6 +52,8 @@ PAGE = Page(
 
 #: a rise on the way of less than this share of the whole fall is rounding, not an obstacle
 LEVEL = 0.01
+#: an eigenvalue below 0 of less than this share of the largest is rounding
+FLAT = 0.001
 
 
 @dataclass(frozen=True)
@@ -230,14 +232,31 @@ def _curvature(ground: Surface, steps: list[int], path_ND: Tensor, asked: Landsc
 def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     line, path, curve = numbers["line"], numbers["path"], numbers["curvature"]
     smallest, largest = curve["smallest"][-1], curve["largest"][-1]
-    bends = smallest < -LEVEL * abs(largest)
-    end = "a direction leads further down: no minimum" if bends else "nothing bends down: a minimum, or flat"
     return {
         "loss at the start and the end": f"{path['loss'][0]:.4g}, {path['loss'][-1]:.4g}",
         "obstacles on the straight line": _obstacle(line),
         "way walked, against the straight line": f"{path['length'] / max(path['straight_length'], 1e-30):.2f} times",
-        "curvature at the end": f"{smallest:.3g} to {largest:.3g}; {end}",
+        "curvature at the end": f"{_end(curve)}; {bent(smallest, largest)}",
     }
+
+
+def _end(curve: dict[str, Any]) -> str:
+    """The extreme eigenvalues at the end."""
+    return " to ".join(bounded(curve[name][-1], curve[f"{name}_error"][-1]) for name in ("smallest", "largest"))
+
+
+def bounded(value: float, error: float) -> str:
+    """Three digits of an eigenvalue, and the bound of its error where not all of them are sure."""
+    return f"{value:.3g}" + (f" ± {error:.1g}" if error > 0.005 * abs(value) else "")
+
+
+def bent(smallest: float, largest: float) -> str:
+    """What the extreme eigenvalues say of the end."""
+    if smallest < -LEVEL * abs(largest):
+        return "a direction leads further down: no minimum"
+    if smallest < -FLAT * abs(largest):
+        return "a direction bends down a little: nearly a minimum, or flat"
+    return "nothing bends down: a minimum, or flat"
 
 
 def _obstacle(line: dict[str, Any]) -> str:
@@ -253,13 +272,13 @@ def _frames(numbers: dict[str, Any], told: str) -> list[Frame]:
     line, path, plane, curve = (numbers[name] for name in ("line", "path", "plane", "curvature"))
     held = 100 * sum(plane["shares"])
     captions = {
-        "line": f"On the straight line from the initial weights (0) to the trained ones (1): {_obstacle(line)}.",
+        "line": "Obstacles on the straight line from the initial weights (0) to the trained ones (1): "
+        f"{_obstacle(line)}.",
         "path": f"Along the path: {path['length']:.3g} long, where the straight line would be "
         f"{path['straight_length']:.3g}.",
         "plane": f"The plane of the path's two principal directions, which holds {held:.1f} % of it; the loss rises "
         "from dark to light.",
         "filter_plane": "The same two directions around the end, each filter scaled to the length of the trained one.",
-        "curvature": f"How the ground curves at points of the path: at the end from {curve['smallest'][-1]:.3g} to "
-        f"{curve['largest'][-1]:.3g}.",
+        "curvature": f"How the ground curves at points of the path: at the end from {_end(curve)}.",
     }
     return [Frame(caption, drawing, (numbers, part, told)) for part, caption in captions.items()]

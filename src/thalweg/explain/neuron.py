@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 
+from ..draw.digits import number
 from ..errors import OptionError
 from ..layers.activations import activation
 from ..options import Range
@@ -106,7 +107,7 @@ def neuron(asked: Neuron) -> Lesson:
     return Lesson(
         numbers,
         [Frame(caption, drawing, (numbers, step)) for step, caption in enumerate(_captions(numbers))],
-        figures={"sum": f"{total:.4g}", "output": f"{output:.4g}"},
+        figures={"sum": number(total, 4), "output": number(output, 4)},
     )
 
 
@@ -125,11 +126,13 @@ def _plane(bend: torch.nn.Module, weights: list[float], bias: float, inputs: lis
 
 
 def _captions(numbers: dict) -> list[str]:
-    told = []
-    for place, (x, w, product, total) in enumerate(
-        zip(numbers["inputs"], numbers["weights"], numbers["products"], numbers["running_sums"][:-1], strict=True), 1
+    told, sums = [], numbers["running_sums"]
+    for place, (x, w, product) in enumerate(
+        zip(numbers["inputs"], numbers["weights"], numbers["products"], strict=True), 1
     ):
-        told.append(f"Input {place} times its weight: {x:g} · {w:g} = {product:.4g}; the sum is now {total:.4g}.")
-    told.append(f"The bias {numbers['bias']:g} is added: the sum is {numbers['sum']:.4g}.")
-    told.append(f"The activation {numbers['activation']} makes {numbers['output']:.4g} of {numbers['sum']:.4g}.")
+        written = f"{number(x)} · {number(w)} = {number(product, 4)}"
+        told.append(f"Input {place} times its weight: {written}; the sum is now {number(sums[place - 1], 4)}.")
+    total = number(numbers["sum"], 4)
+    told.append(f"The bias {number(numbers['bias'])} is added: the sum is {total}.")
+    told.append(f"The activation {numbers['activation']} makes {number(numbers['output'], 4)} of {total}.")
     return told

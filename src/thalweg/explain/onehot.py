@@ -22,6 +22,8 @@ from .lesson import CHAPTERS, Frame, Lesson, Page
 
 #: most classes that all get a column, columns where there are more, classes with distances; pixels of a side
 ALL, COLUMNS, DISTANCES, SIDE = 20, 12, 12, 16
+#: fewer tested pictures than that say little
+FEW = 20
 #: how much large weights are held down, as a share of the mean square of a picture
 DAMPING = 0.01
 
@@ -115,8 +117,16 @@ def onehot(
             "right, fitted to one-hot rows": f"{100 * fit['rows_accuracy']:.1f} %, in any order",
         },
         still=1 + len(labels),
-        notes=notes,
+        notes=[*notes, *_notes(fit)],
     )
+
+
+def _notes(fit: dict[str, Any]) -> list[str]:
+    """A warning where so few are tested that the shares say little."""
+    if fit["tested"] >= FEW:
+        return []
+    count = f"{fit['tested']} picture{'s' * (fit['tested'] > 1)}"
+    return [f"The fits are tested on {count} only; with others the shares may be far off."]
 
 
 def _columns(labels: np.ndarray, count: int) -> list[int]:
@@ -202,8 +212,8 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         "as one-hot rows any two classes are 1.41 apart."
     )
     measured = (
-        f"A linear fit of {fit['learned']} pictures, tested on {fit['tested']} others: to the numbers "
-        f"{100 * fit['numbers_accuracy']:.1f} % are right, in another order of classes "
+        f"A linear fit of {fit['learned']} pictures, tested on {fit['tested']} other{'s' * (fit['tested'] > 1)}: "
+        f"to the numbers {100 * fit['numbers_accuracy']:.1f} % are right, in another order of classes "
         f"{100 * fit['other_accuracy']:.1f} %, to the rows {100 * fit['rows_accuracy']:.1f} %."
     )
     return [

@@ -249,13 +249,14 @@ def _paged(numbers: dict[str, Any], page: int) -> str:
 
 def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     whole, side, channels = numbers["total"], numbers["side"], numbers["channels"]
-    field = whole["field"]
+    field, classes = whole["field"], numbers["classes"]
+    told = f"{classes:,} class{'es' * (classes != 1)}"
     return {
-        "network": f"{numbers['network']}, pictures of {side} x {side} x {channels}, {numbers['classes']:,} classes",
+        "network": f"{numbers['network']}, pictures of {side} x {side} x {channels}, {told}",
         "weights": f"{whole['parameters']:,}, {BYTES * whole['parameters'] / 1e6:,.4g} MB in single precision",
         "multiply-adds": f"{whole['multiply_adds']:,} for one picture",
         "memory": f"{numbers['memory'] / 1e6:,.4g} MB to train with Adam by {numbers['batch']} pictures",
-        **({"field": f"{field} pixels at the end"} if field is not None else {}),
+        **({"field": f"{field} pixel{'s' * (field != 1)} at the end"} if field is not None else {}),
     }
 
 

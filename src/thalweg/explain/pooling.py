@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..draw.digits import number
 from ..errors import OptionError
 from ..options import Range
 from ..registry import concept
@@ -259,15 +260,15 @@ def _frames(numbers: dict[str, Any]) -> list[Frame]:
 
 
 def _percent(share: float | None) -> str:
-    return "no contrast to compare with" if share is None else f"{100 * share:.3g} %"
+    return "– (no contrast)" if share is None else f"{100 * share:.3g} %"
 
 
 def _caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
     row, column = step["place"]
     count = numbers["window"] ** 2
     told = {
-        "max": f"the largest is {step['max']:.4g}",
-        "average": f"the sum {step['sum']:.5g} divided by {count} is {step['average']:.4g}",
+        "max": f"the largest is {number(step['max'])}",
+        "average": f"the sum {number(step['sum'])} divided by {count} is {number(step['average'])}",
     }
     return f"Window at row {row}, column {column}: {', and '.join(told[kind] for kind in numbers['kinds'])}."
 
@@ -279,10 +280,15 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
         "output": f"{_sized(sizes['output'])}; {numbers['formula']}",
     }
     if "max" in numbers["kinds"]:
-        found["kept by max"] = f"{len(kept['places'])} pixels, {100 * kept['share']:.3g} %"
+        count = len(kept["places"])
+        found["kept by max"] = f"{count} pixel{'s' * (count != 1)}, {100 * kept['share']:.3g} %"
     for kind, values in numbers["moved"].get("change", {}).items():
         more = f", {_percent(values[-1])} at {len(values) - 1}" if len(values) > 2 else ""
-        found[f"{kind}, moved"] = f"changes by {_percent(values[1])} at 1 pixel{more}"
+        found[f"{kind}, moved"] = (
+            "has no contrast that a change could be compared with"
+            if values[1] is None
+            else f"changes by {_percent(values[1])} at 1 pixel{more}"
+        )
     found["difference"] = f"at most {numbers['largest_difference']:.1g} from PyTorch's own pooling"
     return found
 

@@ -173,6 +173,9 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
 
     found, results, worst = numbers["embedding"], numbers["results"], numbers["worst"]
     wrong = sum(a != b for a, b in zip(numbers["answers"], numbers["labels"], strict=True))
+    crosses = "the cross is the one mistake" if wrong == 1 else f"crosses are the {wrong} mistakes"
+    every, unsure = results["examples"], len(numbers["unsure"])
+    worst_told = f"The mistakes with the least probability for the true class, {len(worst)} of {wrong}."
     trust = "" if found["trustworthiness"] is None else f" Trustworthiness {found['trustworthiness']:.3f}."
     how = (
         f"principal components, which hold {100 * sum(found['shares']):.0f} % of the variance"
@@ -180,13 +183,12 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         else "t-SNE"
     )
     captions = [
-        f"{results['examples']} examples by {found['features']} features, brought to two by {how}; crosses are the "
-        f"{wrong} mistakes.{trust}",
+        f"{every} example{'s' * (every != 1)} by {found['features']} features, brought to two by {how}; "
+        f"{crosses if wrong else 'there is no mistake'}.{trust}",
         "The same with pictures where there is room, mistakes first, in orange.",
-        f"The mistakes with the least probability for the true class, {len(worst)} of {wrong}."
-        if worst
-        else "No example was mistaken.",
-        f"The {len(numbers['unsure'])} examples that the network was least sure of, by the entropy of its answer.",
+        ("The only mistake." if wrong == 1 else worst_told) if worst else "No example was mistaken.",
+        f"The {f'{unsure} examples' if unsure > 1 else 'example'} that the network was least sure of, by the entropy "
+        "of its answer.",
         f"Is it as often right as it says? Calibration error {100 * numbers['calibration']['error']:.2f} %. At "
         "the right how unsure right and wrong answers were.",
     ]

@@ -113,6 +113,8 @@ def training(
     generator = np.random.default_rng(asked.seed)
     if points is not None and asked.set != Training.set:
         raise OptionError(f"Both {told} and the set {asked.set} are given.", cure="Leave one of the two out.")
+    if points is None and asked.columns != Training.columns:
+        raise OptionError("columns: they are of a table, and none is given.", cure="Name one: training points.csv")
     if points is None:
         data = made(asked.set, asked.points, asked.noise, generator)
     else:
@@ -251,7 +253,7 @@ def _caption(runs: list[dict[str, Any]], epoch: int) -> str:
     told += f", loss {run['curves']['train']['loss'][epoch]:.3g}"
     if "valid" in run["curves"]:
         valid = run["curves"]["valid"]
-        told += f"; of the validation points {valid['accuracy'][epoch]:.1%}, loss {valid['loss'][epoch]:.3g}"
+        told += f"; of the validation points {_share(valid['accuracy'][epoch])}, loss {valid['loss'][epoch]:.3g}"
     return told + "."
 
 
@@ -259,7 +261,14 @@ def _right(run: dict[str, Any], epoch: int) -> str:
     accuracy = run["curves"]["train"]["accuracy"]
     if run["ended"] is not None and epoch >= run["snapshots"][-1]["epoch"]:
         return "diverged"
-    return f"{accuracy[epoch]:.1%}" if accuracy else "none"
+    return _share(accuracy[epoch]) if accuracy else "none"
+
+
+def _share(share: float) -> str:
+    """A share of points in per cent; only all are 100 %."""
+    from ..draw.style import percent
+
+    return percent(share)
 
 
 _NAMES = {"train": "training", "valid": "validation", "test": "test"}
@@ -281,7 +290,7 @@ def _figures(runs: list[dict[str, Any]]) -> dict[str, str]:
 
 def _last(run: dict[str, Any], part: str) -> str:
     curve = run["curves"][part]
-    return f"{curve['accuracy'][-1]:.1%} right, loss {curve['loss'][-1]:.3g}"
+    return f"{_share(curve['accuracy'][-1])} right, loss {curve['loss'][-1]:.3g}"
 
 
 def _outcome(run: dict[str, Any]) -> str:
@@ -301,8 +310,8 @@ def _notes(asked: Training, runs: list[dict[str, Any]]) -> list[str]:
         elif run["curves"]["train"]["loss"][-1] >= run["curves"]["train"]["loss"][0]:
             first, *_, last = run["curves"]["train"]["loss"]
             notes.append(
-                f"{who}nothing was learned with rate {run['lr']:g}: the training loss was {first:.3g} before and is "
-                f"{last:.3g} at the end."
+                f"{who}nothing was learned: with the rate {run['lr']:g} the training loss was {first:.3g} before and "
+                f"is {last:.3g} at the end."
             )
         elif _overfits(run):
             best = int(np.argmin(run["curves"]["valid"]["loss"]))

@@ -10,7 +10,7 @@ import torch
 
 from ..data.dataset import Data, Split
 from ..data.known import KNOWN
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from ..seeing import averaged
 from ..trained import Trained, load
 from . import at_most
@@ -59,7 +59,9 @@ def network_of(given: Any, weights: str | None, offline: bool) -> Trained:
 
 
 def held_out(data: Data) -> Split:
-    """The test set, or all examples of data that has none."""
+    """The test set, or all examples of data that has none. Raises DataError where there is nothing at all."""
+    if not len(data.whole):
+        raise DataError(f"{data.name} has no examples.", cure="Give data with at least one that can be used.")
     return data.test if len(data.test) else data.whole
 
 

@@ -10,6 +10,7 @@ the checkpoint before it as it was. Nothing is pickled.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -169,6 +170,9 @@ def flush_folder(folder: Path) -> None:
 
 def disk_error(error: OSError, path: Path, needed: int) -> ResourceError:
     """What to tell the user when writing `needed` bytes to `path` failed."""
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        cure = "A file stands where a folder is needed, or the reverse: move it away, or write elsewhere."
+        return ResourceError(f"Could not write {path}: {error.strerror}.", cure)
     try:
         free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB"
     except OSError:

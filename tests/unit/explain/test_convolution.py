@@ -13,6 +13,7 @@ from scipy.signal import correlate2d
 
 import thalweg
 from thalweg import cli
+from thalweg.draw import style
 from thalweg.errors import OptionError
 from thalweg.explain.convolution import Convolution, convolution
 from thalweg.explain.kernels import KERNELS, kernels_of
@@ -169,6 +170,8 @@ def test_the_crop_can_be_placed():
         ("stride=0", "stride: 0 is not from 1 to 4"),
         ("padding=5", "padding: 5 is not"),
         ("groups=2", "groups: the channels (grey) cannot be divided into 2 groups"),
+        ("groups=2", "or other channels: --set channels=colour+grey"),
+        ("groups=3", "or other channels: --set channels=colour\n"),
         ("at=90,0", "Give a row up to 86"),
         ("at=1", "at: 1 is no corner"),
         ("side=2", "side: 2 is not from 4 to 256"),
@@ -205,6 +208,28 @@ def test_it_is_drawn_with_unusual_settings_in_one_size(given):
     some = [lesson.frames[place].draw() for place in (0, 1, -2, -1)]
     assert len({image.size for image in some}) == 1
     assert all(len(frame.caption) <= 300 for frame in lesson.frames) and len(lesson.frames) <= 40
+
+
+def _texts(frame):
+    return frame.drawing.figure(*frame.given).axes[0].texts
+
+
+@pytest.mark.parametrize(
+    "given", [{"kernel": "gauss"}, {"kernel": "1000,-999;123.456,1000"}, {"kernel": "-1.23456,0.5;0.001,2"}], ids=str
+)
+def test_picture_and_caption_tell_the_same_sum(given):
+    for frame in convolution(Convolution(**given), GREY[..., None], "noise").frames[1:-2]:
+        told = frame.caption.rsplit(" ", 1)[1][:-1]
+        assert "e" not in told
+        assert any(text.get_text().endswith(f"= {told}") for text in _texts(frame))
+
+
+def test_the_sums_of_all_channels_are_told_whole():
+    asked = Convolution(kernel="sobel", channels="colour+grey")
+    frame = convolution(asked, COLOUR, "noise").frames[-3]
+    (line,) = [text for text in _texts(frame) if text.get_text().startswith("channels so far")]
+    assert "…" not in line.get_text() and all(f" {name} " in line.get_text() for name in ("red", "green", "blue"))
+    assert style.measure(line.get_text(), line.get_fontsize()) <= style.WIDTH
 
 
 def test_it_works_on_a_photograph_of_the_users_own(tmp_path, capsys):

@@ -12,7 +12,7 @@ from torch import nn
 
 import thalweg
 from thalweg import cli
-from thalweg.explain.landscape import Landscape, filter_normalised, landscape, largest_rise, principal
+from thalweg.explain.landscape import Landscape, bent, bounded, filter_normalised, landscape, largest_rise, principal
 from thalweg.explain.surface import Surface, flat, lanczos
 from thalweg.losses.classification import cross_entropy, squared_error
 from thalweg.objectives.base import Loss
@@ -153,6 +153,17 @@ def test_every_filter_of_a_scaled_direction_is_as_long_as_the_trained_one():
 )
 def test_an_obstacle_is_what_has_to_be_climbed(losses, rise):
     assert largest_rise(losses) == pytest.approx(rise)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "told"), [(-1, "no minimum"), (-0.05, "bends down a little"), (-1e-5, "nothing bends"), (1, "nothing")]
+)
+def test_a_negative_eigenvalue_is_never_said_to_be_none(smallest, told):
+    assert told in bent(smallest, 10)
+
+
+def test_an_eigenvalue_that_is_not_sure_is_told_with_its_bound():
+    assert bounded(-0.1628, 0.0145) == "-0.163 ± 0.01" and bounded(15.82, 1e-4) == "15.8"
 
 
 def test_on_a_convex_loss_the_straight_line_only_falls_and_the_plane_has_its_minimum_at_the_end():

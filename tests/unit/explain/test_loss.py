@@ -151,7 +151,9 @@ def test_data_of_fewer_examples_than_asked(run, tmp_path):
     for name, shade in (("3", 90), ("8", 200)):
         (tmp_path / "few" / name).mkdir(parents=True)
         for n in range(2):
-            Image.fromarray(np.full((8, 8), shade + n, np.uint8)).save(tmp_path / "few" / name / f"{n}.png")
+            stroke = np.zeros((8, 8), np.uint8)
+            stroke[1:7, 3 + n : 5 + n] = shade
+            Image.fromarray(stroke).save(tmp_path / "few" / name / f"{n}.png")
     found = thalweg.explain("loss", run, tmp_path / "few").lesson
     assert sorted(found.numbers["labels"]) == [3, 3, 8, 8] and len(found.numbers["classes"]) == 10
     assert "8 examples were asked for; there are 4." in found.notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from sklearn.linear_model import Ridge
 import thalweg
 from thalweg import cli
 from thalweg.data.toy import bars
+from thalweg.errors import DataError
 from thalweg.explain.onehot import SIDE, compare, damping, linear_fit, pixels
 
 
@@ -111,7 +114,8 @@ def test_data_in_memory_and_a_set_that_is_smaller_than_asked(folder):
     found = thalweg.explain("onehot", bars(24), examples=12)
     count = len(bars(24).test)
     assert count < 12 and len(found.lesson.numbers["labels"]) == count
-    assert found.lesson.notes == [f"12 examples were asked for; there are {count}."]
+    few = f"The fits are tested on {count} pictures only; with others the shares may be far off."
+    assert found.lesson.notes == [f"12 examples were asked for; there are {count}.", few]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,13 @@ def test_what_is_no_data_is_refused(words, code, told, capsys, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert cli.run(["explain", "onehot", *words]) == code
     assert told in capsys.readouterr().err
+
+
+def test_data_without_any_example_is_refused():
+    data = bars(24)
+    nothing = {part: split.take(np.array([], np.int64)) for part, split in data.splits.items()}
+    with pytest.raises(DataError, match="has no examples"):
+        thalweg.explain("onehot", replace(data, **nothing))
 
 
 def test_a_file_that_is_no_data_is_refused(tmp_path, capsys):

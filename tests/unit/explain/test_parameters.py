@@ -74,6 +74,16 @@ def test_figures_and_captions_tell_the_published_numbers():
     assert found.numbers["fields"][-1] == {"name": "classifier.0", "field": 404} and len(found.numbers["fields"]) == 8
 
 
+def test_sides_and_sizes_can_be_read_off_the_axes():
+    figure = asked(sides=[8, 9]).frames[2]
+    for axes in figure.drawing.figure(*figure.given).axes[:3]:
+        low, high = axes.get_ylim()
+        assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 3
+    near = asked(sides=[32, 64, 100, 128, 224, 256, 512, 1024]).frames[2]
+    ticks = near.drawing.figure(*near.given).axes[0].get_xticks()
+    assert list(ticks) == [32, 64, 100, 224, 512, 1024]
+
+
 def test_a_deep_network_has_a_page_at_a_glance_and_pages_of_layers():
     found = asked(name="resnet152", sides=[32, 64])
     pages = found.numbers["pages"]

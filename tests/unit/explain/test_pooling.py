@@ -122,6 +122,19 @@ def test_an_even_picture_and_a_narrow_one_are_shown_all_the_same():
         assert len({frame.draw().size for frame in (lesson.frames[0], lesson.frames[-1])}) == 1
 
 
+def test_picture_and_caption_tell_the_same_mean():
+    for frame in pooling(Pooling(), NOISE, "noise").frames[:-2]:
+        mean = frame.caption.rsplit(" ", 1)[1][:-1]
+        texts = frame.drawing.figure(*frame.given).axes[0].texts
+        assert any(text.get_text().endswith(f" / 4 = {mean}") for text in texts)
+
+
+def test_of_one_value_there_is_no_change_to_be_told():
+    found = pooling(Pooling(), NOISE[:3, :3], "tiny")
+    assert found.figures["kept by max"].startswith("1 pixel,")
+    assert found.figures["max, moved"] == "has no contrast that a change could be compared with"
+
+
 # --- wrong settings ---------------------------------------------------------------------------------------------------
 
 

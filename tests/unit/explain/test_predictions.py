@@ -14,9 +14,11 @@ from sklearn.manifold import trustworthiness as true_trustworthiness
 
 import thalweg
 from thalweg import cli
-from thalweg.errors import NonFinite
+from thalweg.draw import style
+from thalweg.errors import DataError, NonFinite
 from thalweg.explain.embedding import neighbours, principal, trustworthiness
 from thalweg.explain.predictions import Predictions, entropy, predictions
+from thalweg.subjects import outcomes
 
 # --- two dimensions ---------------------------------------------------------------------------------------------------
 
@@ -103,6 +105,25 @@ def test_of_no_mistakes_none_is_shown():
     assert len({frame.draw().size for frame in found.frames}) == 1
 
 
+def test_a_single_mistake_is_told_as_one():
+    frames = lesson(8 * np.eye(2)[[0, 1, 0]], [0, 1, 1]).frames
+    assert "the cross is the one mistake" in frames[0].caption and frames[2].caption == "The only mistake."
+    assert frames[4].drawing.figure(*frames[4].given).axes[-1].get_title() == "How unsure: 1 wrong answer"
+
+
+def test_names_are_whole_where_there_is_room_and_stay_in_the_picture():
+    images, names = np.zeros((3, 6, 6, 3), np.uint8), ["automobile", "a name longer than that"]
+    logits = np.array([[2.0, 1.0], [1.0, 2.0], [1.5, 1.0]])
+    found = predictions(Predictions(), images, np.array([1, 0, 0]), names, logits, logits, ["a", "b", "c"])
+    (axes,) = found.frames[2].drawing.figure(*found.frames[2].given).axes
+    assert {"automobile", "taken for automobile"} <= {text.get_text() for text in axes.texts}
+    (axes,) = found.frames[0].drawing.figure(*found.frames[0].given).axes
+    (left, right) = axes.get_xlim()
+    for text in axes.texts:
+        half = style.measure(text.get_text(), 12) / 2 * (right - left) / 820
+        assert left <= text.get_position()[0] - half and text.get_position()[0] + half <= right
+
+
 def test_answers_that_are_no_numbers_are_refused():
     with pytest.raises(NonFinite):
         lesson([[0.0, np.nan], [1.0, 0.0]], [0, 1])
@@ -172,12 +193,20 @@ def test_fewer_examples_are_drawn_by_the_seed(run):
 def test_other_data_of_few_pictures(run, tmp_path):
     for name in ("3", "8"):
         (tmp_path / "few" / name).mkdir(parents=True)
-        Image.fromarray(np.full((8, 8), 20 * int(name), np.uint8)).save(tmp_path / "few" / name / "a.png")
+        stroke = np.zeros((8, 8), np.uint8)
+        stroke[1:7, int(name) // 2] = 200
+        Image.fromarray(stroke).save(tmp_path / "few" / name / "a.png")
     found = thalweg.explain("predictions", run, tmp_path / "few")
     assert found.lesson.numbers["labels"] == [3, 8]
     assert found.lesson.numbers["embedding"]["trustworthiness"] is None
     assert found.lesson.figures["neighbours kept (trustworthiness)"] == "too few examples"
     assert found.draw(1).size == found.draw(5).size
+
+
+def test_data_of_which_nothing_is_left_are_refused(run, monkeypatch):
+    monkeypatch.setattr(outcomes, "held_out", lambda data: data.test.take(np.empty(0, np.int64)))
+    with pytest.raises(DataError, match="no example is left"):
+        thalweg.explain("predictions", run)
 
 
 def test_t_sne_is_a_setting(run):

@@ -170,7 +170,7 @@ def test_beside_one_that_diverges_the_others_go_on():
 
 def test_what_does_not_learn_is_told():
     (note,) = thalweg.explain("training", lr=0, epochs=3).lesson.notes
-    assert note.startswith("nothing was learned with rate 0")
+    assert note.startswith("nothing was learned: with the rate 0")
 
 
 # --- sets ------------------------------------------------------------------------------------------------------------
@@ -222,6 +222,7 @@ def test_every_part_has_its_share_of_every_class():
         ({"hidden": [65]}, "hidden"),
         ({"hidden": "none", "compare": "sizes"}, "smaller"),
         ({"points": 10}, "points"),
+        ({"columns": ["a", "b", "c"]}, "columns: they are of a table"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(settings, told):
