@@ -52,9 +52,10 @@ def _page(places_HW: np.ndarray, palette: Image.Image) -> Image.Image:
 def common_palette(frames: Sequence[Image.Image], colours: int) -> Image.Image:
     """An image whose palette suits all frames, judged by up to seven of them; white and the usual colours are in it."""
     chosen = frames[:: max(1, len(frames) // 6)]
-    strip = Image.new("RGB", (frames[0].width, frames[0].height * len(chosen)))
+    width, height = (max(1, side // 2) for side in frames[0].size)  # every fourth pixel has the same colours, sooner
+    strip = Image.new("RGB", (width, height * len(chosen)))
     for number, frame in enumerate(chosen):
-        strip.paste(frame, (0, number * frame.height))
+        strip.paste(frame.resize((width, height), Image.Resampling.NEAREST), (0, number * height))
     found = strip.quantize(colours - len(_KEPT))
     entries = np.array(found.getpalette("RGB")[: 3 * (colours - len(_KEPT))]).reshape(-1, 3)
     # Pillow looks for the nearest entry in steps of some levels: one beside a kept colour would be taken for it

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, features
 
+from .data.pictures import ahead
 from .draw.formula import formula
 from .films import common_palette
 from .webpage import address, document, safe
@@ -109,7 +110,8 @@ def small(images: Sequence[Image.Image], budget: int) -> tuple[str, list[bytes]]
 def _in_the_way(images: Sequence[Image.Image], way: Way) -> list[bytes]:
     """All layers, written in that way."""
     scale, colours, quality = way
-    return [_webp(layer, quality, 4) for layer in layers(_coloured(_scaled(images, scale), colours))]
+    made = layers(_coloured(_scaled(images, scale), colours))
+    return list(ahead(lambda layer: _webp(layer, quality, 4), made))
 
 
 def _estimate(images: Sequence[Image.Image], way: Way) -> float:
@@ -118,8 +120,8 @@ def _estimate(images: Sequence[Image.Image], way: Way) -> float:
     places = sorted({0, *(round(share * (count - 1)) for share in (0.3, 0.6, 0.8, 1.0))})
     needed = _scaled([images[near] for place in places for near in (max(0, place - 1), place)], scale)
     pairs = _coloured(needed, colours)
-    sizes = [len(_webp(layers(pairs[n : n + 2])[1], quality, 2)) for n in range(2, len(pairs), 2)]
-    first = len(_webp(pairs[0], quality, 2))
+    chosen = [pairs[0], *(layers(pairs[n : n + 2])[1] for n in range(2, len(pairs), 2))]
+    first, *sizes = (len(content) for content in ahead(lambda layer: _webp(layer, quality, 2), chosen))
     return first + (sum(sizes) / len(sizes) if sizes else 0) * (count - 1)
 
 
@@ -147,7 +149,8 @@ def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
     """
     found = [images[0]]
     for before, image in pairwise(images):
-        differs_HW = _around((np.asarray(image) != np.asarray(before)).any(2))
+        red_HW, green_HW, blue_HW = np.moveaxis(np.asarray(image) != np.asarray(before), 2, 0)
+        differs_HW = _around(red_HW | green_HW | blue_HW)
         if differs_HW.mean() > 0.6:  # another picture altogether
             found.append(image)
             continue

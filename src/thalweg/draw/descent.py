@@ -130,7 +130,7 @@ def _table(axes: Axes, numbers: dict[str, Any], step: int) -> None:
         axes.plot([0.1, 1.3], [y, y], dashes, color=colour, linewidth=1.7)
         axes.plot(0.7, y, marker, color=colour, markersize=7, markeredgecolor="white")
         axes.text(1.6, y, one["label"], va="center", fontsize=9)
-        axes.text(_RATE, y, number(one["rate"], 2, 7), ha="right", va="center", fontsize=9)
+        axes.text(_RATE, y, number(one["rate"], 2, 6), ha="right", va="center", fontsize=9)
         axes.text(9.9, y, _state(one, step, numbers["window"]), ha="right", va="center", fontsize=9)
 
 
@@ -140,4 +140,4 @@ def _state(one: dict[str, Any], step: int, window: Sequence[float]) -> str:
     x, y = one["path"][step]
     inside = window[0] <= x <= window[1] and window[2] <= y <= window[3]
     loss = one["losses"][step]
-    return f"{loss:.3g}" if inside else f"outside, {number(loss, 3, 7)}"
+    return f"{loss:.3g}" if inside else f"outside, {number(loss, 2, 7)}"
