@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import recipes as recipe_files
 from . import registry
-from .errors import NotFound, OptionError, ResourceError
+from .errors import NotFound, OptionError
 from .predict import Prediction, Unreadable, pictures
 from .trained import Run, Trained, find, load, shipped
 from .weights import weights_list, weights_pull, weights_where
@@ -156,16 +156,9 @@ def refuse_concept(name: Any) -> None:
 
 def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
     """Writes pictures as NAME.png into a folder that is made if need be; their files. Raises ResourceError."""
-    written = []
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            written.append(Path(folder) / f"{name}.png")
-            picture.save(written[-1])
-    except OSError as error:
-        told = f"Could not write into {folder}: {error.strerror or error}."
-        raise ResourceError(told, cure="Make room, or give another --save.") from error
-    return written
+    from .leave import save_pictures
+
+    return save_pictures(pictures, folder)
 
 
 def models() -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from .cli_data import data as data_verbs
 from .cli_explain import explain
 from .cli_weights import weights as weights_verbs
 from .console import as_json, figure, leads, out, prepare_streams, progress, say, table, visible
-from .errors import NotFound, OptionError
+from .errors import NotFound, OptionError, counted
 from .lazy import facade
 from .version import __version__
 
@@ -255,8 +255,8 @@ def models(
     out()
     _show_rows(found["parts"], json)
     channels, side, _ = found["picture"]
-    depth = "1 channel" if channels == 1 else f"{channels} channels"
-    say(f"For a picture of {side} x {side} pixels, {depth}, and {found['classes']:,} classes.")
+    depth, classes = counted(channels, "channel"), counted(found["classes"], "class", "classes")
+    say(f"For a picture of {side} x {side} pixels, {depth}, and {classes}.")
 
 
 @app.command()

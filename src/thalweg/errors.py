@@ -104,3 +104,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
         return "Did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return f"There is: {', '.join(names[:12]) or 'none'}{more}."
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """'1 picture', '2 pictures'; `things` are several where they are not named by an s: '2 classes'."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"

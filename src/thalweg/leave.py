@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,24 @@ def write_pictures(folder: RunFolder, drawn: dict[str, Image.Image]) -> None:
         file = io.BytesIO()
         picture.save(file, "PNG")
         folder.write_file(f"pictures/{name}.png", file.getvalue())
+
+
+def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
+    """Writes pictures as NAME.png where --save says, a folder that is made if need be; their files.
+
+    Raises ResourceError.
+    """
+    path, written = Path(folder), []
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            path = Path(folder) / f"{name}.png"
+            picture.save(path)
+            written.append(path)
+    except OSError as error:
+        told = f"Could not write {path}: {error.strerror or error}."
+        raise ResourceError(told, cure="Make room, or give another --save.") from error
+    return written
 
 
 def near_copies(data: Data, outcome: Any) -> dict[str, Any]:

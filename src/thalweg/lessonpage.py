@@ -101,14 +101,14 @@ def small(images: Sequence[Image.Image], budget: int) -> tuple[str, list[bytes]]
         estimates[way] = _estimate(images, way)
         # an estimate is a few per cent off, and writing all frames takes seconds
         if estimates[way] <= 1.05 * budget:
-            made = _in_the_way(images, way)
+            made = _packed(images, way)
             if sum(map(len, made)) <= budget:
                 return "webp", made
-    return "webp", _in_the_way(images, min(estimates, key=estimates.get))
+    return "webp", _packed(images, min(estimates, key=estimates.get))
 
 
-def _in_the_way(images: Sequence[Image.Image], way: Way) -> list[bytes]:
-    """All layers, written in that way."""
+def _packed(images: Sequence[Image.Image], way: Way) -> list[bytes]:
+    """All layers, written in such a way."""
     scale, colours, quality = way
     made = layers(_coloured(_scaled(images, scale), colours))
     return list(ahead(lambda layer: _webp(layer, quality, 4), made))

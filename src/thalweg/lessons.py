@@ -94,7 +94,7 @@ class Shown:
             raise OptionError(
                 f"{path}: a file of that name cannot be written.", cure=f"End it in {', '.join(writers)}."
             )
-        replace_durably(path, writers[path.suffix.lower()]())
+        replace_durably(path, writers[path.suffix.lower()](), cure="Make room, or give another --save.")
         return path
 
 

@@ -122,7 +122,7 @@ def make(values: Mapping[str, Any], cls: type = Options) -> Any:
         name = str(key).replace("-", "_")
         if name not in known:
             raise OptionError(f"There is no option '{key}'.", cure=did_you_mean(name, known))
-        checked[name] = convert(name, value, known[name][0], "--" if cls is Options else "--set ")
+        checked[name] = convert(name, value, known[name][0], "--" if cls is Options else "")
         if name in ranges:
             _check_range(name, checked[name], ranges[name])
     return cls(**checked)

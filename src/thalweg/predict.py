@@ -131,7 +131,7 @@ def predict(
             check_finite(row, name)
             prediction = Prediction(name, tuple(classes), row, example, top)
             if save is not None:
-                save_pictures(prediction, Path(save))
+                _save(prediction, Path(save))
             yield prediction
 
     def looked(picture: Picture) -> tuple[str, np.ndarray | str]:
@@ -170,20 +170,16 @@ def check_finite(probabilities: np.ndarray, name: str) -> None:
         )
 
 
-def save_pictures(prediction: Prediction, folder: Path) -> None:
+def _save(prediction: Prediction, folder: Path) -> None:
     """NAME.png, the answer drawn, and NAME-seen.png, what the network saw; existing files are not overwritten."""
+    from . import leave
+
     stem = re.sub(r"[^\w.-]+", "_", Path(prediction.source).stem)[:80] or "picture"
     number, name = 1, stem
     while any(os.path.lexists(folder / f"{name}{end}.png") for end in ("", "-seen")):
         number += 1
         name = f"{stem}-{number}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        prediction.draw().save(folder / f"{name}.png")
-        prediction.seen.save(folder / f"{name}-seen.png")
-    except OSError as error:
-        told = f"Could not write {folder / name}.png: {error.strerror or error}."
-        raise ResourceError(told, cure="Make room, or give another --save.") from error
+    leave.save_pictures({name: prediction.draw(), f"{name}-seen": prediction.seen}, folder)
 
 
 def pictures(sources: Any, readers: int = 1) -> Iterator[Picture]:

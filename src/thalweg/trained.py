@@ -109,7 +109,7 @@ class Trained:
         `split` is train, valid, test or all; None is the test set, and all of other data that has no test set of its
         own. Raises OptionError for an unknown split, DataError for one without examples.
         """
-        from .leave import write_pictures
+        from .leave import save_pictures
 
         read = self.read(data)
         if split is None:
@@ -123,10 +123,7 @@ class Trained:
         results, outcome = self.task.score(self.network, chosen, self.facts, torch.device("cpu"))
         if save is not None:
             drawn = self.task.pictures(self.network, read, self.facts, self.options, outcome, self._history())
-            try:
-                write_pictures(RunFolder(save), drawn)
-            except ResourceError as error:  # which speaks of a training
-                raise ResourceError(error.message, cure="Make room, or give another --save.") from error
+            save_pictures(drawn, Path(save) / "pictures")
         return {"split": split, "metrics": results, "data": read.name}
 
     def _own(self, data: Any) -> bool:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import shlex
 import sys
@@ -190,6 +191,16 @@ def test_a_place_that_cannot_be_written_is_told(neuron, tmp_path, capsys):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     assert explain("neuron", "--save", str(tmp_path / "file" / "a.png")) == 5
     assert "Could not write" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_told_without_a_word_of_training(neuron, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ResourceError, match="No space left") as error:
+        neuron.save(tmp_path / "a.png")
+    assert error.value.cure == "Make room, or give another --save." and not list(tmp_path.iterdir())
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

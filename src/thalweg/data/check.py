@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import counted
 from .dataset import Data
 from .duplicates import Pair, exact_pairs, near_pairs
-from .found import PARTS, counted, quoted
+from .found import PARTS, quoted
 from .read import read, tell
 from .sheet import sheet
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from .dataset import Split
-from .found import PART_NAMES, PARTS, Found, counted, quoted
+from .found import PART_NAMES, PARTS, Found, quoted
 from .images import EXTENSIONS
 from .pictures import load
 

@@ -77,8 +77,3 @@ def quoted(names: Sequence[str], most: int = 5) -> str:
     """'a', 'b' and 3 more."""
     told = ", ".join(f"'{n}'" for n in names[:most])
     return told if len(names) <= most else f"{told} and {len(names) - most} more"
-
-
-def counted(number: int, thing: str) -> str:
-    """'1 picture', '2 pictures'."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import counted
 from .dataset import Bad
-from .found import counted, short_hash
+from .found import short_hash
 from .images import BROUGHT, Facts, Unreadable, decode, probe
 from .memory import require
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, NotFound, OptionError, did_you_mean
+from ..errors import DataError, NotFound, OptionError, counted, did_you_mean
 from .arrays import brought, read_npz
 from .cifar import is_batch, is_cifar, read_cifar
 from .dataset import Data
 from .folder import read_folder
-from .found import Found, counted
+from .found import Found
 from .idx import is_idx, read_idx
 from .images import EXTENSIONS
 from .known import KNOWN

@@ -13,9 +13,9 @@ import re
 
 import numpy as np
 
-from ..errors import DataError, OptionError
+from ..errors import DataError, OptionError, counted
 from .dataset import Data, Split
-from .found import PARTS, Found, check_classes, counted
+from .found import PARTS, Found, check_classes
 
 #: share of the pictures that become the test set where the source has none of its own
 TEST_SHARE = 0.1

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, counted, did_you_mean
 from .dataset import Bad, Split
-from .found import PART_NAMES, PARTS, Found, counted, short_hash
+from .found import PART_NAMES, PARTS, Found, short_hash
 from .images import EXTENSIONS
 from .pictures import load
 

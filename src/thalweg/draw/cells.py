@@ -38,8 +38,8 @@ class Cells(NamedTuple):
 
 
 def told(value: float) -> str:
-    """A number for a cell: three digits, in at most six characters."""
-    return number(value, 3, 6)
+    """A number for a cell: three digits, in at most seven characters."""
+    return number(value, 3, 7)
 
 
 def fitted(texts: Sequence[str], room: float, most: float = 9.5, least: float = 5.0) -> float:

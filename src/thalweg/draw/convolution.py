@@ -140,12 +140,12 @@ def _written(numbers: dict[str, Any], step: dict[str, Any], room: float) -> tupl
     """The products of each kernel as texts, 'weight · value' where there is room; their size and columns' width."""
     whole = [
         [
-            [f"{told(w * numbers['divisor'])} · {told(x)}" for w, x in zip(ws, xs, strict=True)]
+            [f"{number(w * numbers['divisor'])} · {number(x)}" for w, x in zip(ws, xs, strict=True)]
             for ws, xs in zip(kernel, step["under"], strict=True)
         ]
         for kernel in numbers["kernels"]
     ]
-    short = [[[told(value * numbers["divisor"]) for value in row] for row in terms] for terms in step["terms"]]
+    short = [[[number(value * numbers["divisor"]) for value in row] for row in terms] for terms in step["terms"]]
     texts = whole if fitted(_flat(whole), room - _PLUS) >= _LEGIBLE else short
     size = fitted(_flat(texts), room - _PLUS)
     return texts, size, max(style.measure(text, size) for text in _flat(texts)) + _PLUS

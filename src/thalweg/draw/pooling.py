@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..errors import counted
 from . import style
 from .cells import Cells, cells, fitted, levels, numbers_of, signed, title, told
 from .digits import number
@@ -162,8 +163,8 @@ def _facts(axes: Axes, numbers: dict[str, Any], x: float) -> None:
         ("", numbers["formula"].replace("-", "−")),
     ]
     if "max" in numbers["kinds"]:
-        pixels = len(kept["places"])
-        lines.append(("max keeps", f"{pixels} pixel{'s' * (pixels != 1)}, {style.percent(kept['share'])}"))
+        pixels = counted(len(kept["places"]), "pixel")
+        lines.append(("max keeps", f"{pixels}, {style.percent(kept['share'])}"))
     if "average" in numbers["kinds"]:
         lines.append(("average", f"each pixel of a window counts 1/{count}"))
     if kept["under_a_window"] < 1:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from ..errors import counted
 from . import style
 from .scores import reliability
 
@@ -170,7 +171,7 @@ def calibrated(numbers: dict[str, Any]) -> Figure:
         (panels[1], entropy_N[wrong_N], style.WRONG, "wrong"),
     ):
         axes.hist(of, edges, color=colour, edgecolor=style.WHITE)
-        axes.set_title(f"How unsure: {len(of)} {name} answer{'s' * (len(of) != 1)}")
+        axes.set_title(f"How unsure: {counted(len(of), f'{name} answer')}")
         axes.set(ylabel="examples", xlim=(0, edges[-1]))
         axes.yaxis.get_major_locator().set_params(integer=True)
     panels[1].set_xlabel("entropy, bits: 0 is sure; at the end all classes alike")

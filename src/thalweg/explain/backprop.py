@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..draw.digits import number
-from ..errors import OptionError
+from ..errors import OptionError, counted
 from ..options import Range
 from ..registry import concept
 from . import chain_rule
@@ -152,8 +152,8 @@ def _fitting(name: str, given: Sequence[float], count: int, what: str) -> Tensor
     """The numbers as a vector in double precision, if there are so many."""
     if len(given) != count:
         raise OptionError(
-            f"{name}: there are {len(given)}, and {what} has {count} unit{'s' * (count > 1)}.",
-            cure=f"Give {count} number{'s' * (count > 1)}, or other layers.",
+            f"{name}: there are {len(given)}, and {what} has {counted(count, 'unit')}.",
+            cure=f"Give {counted(count, 'number')}, or other layers.",
         )
     return torch.tensor(list(given), dtype=torch.float64)
 

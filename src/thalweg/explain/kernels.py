@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import OptionError, did_you_mean
+from ..errors import OptionError, counted, did_you_mean
 
 _SOBEL_X = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
 _SOBEL_Y = ((-1, -2, -1), (0, 0, 0), (1, 2, 1))
@@ -55,7 +55,7 @@ def kernels_of(asked: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray]
         rows = [list(row) for row in asked]
     for place, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
-            told = f"kernel: row {place} has {_counted(row)}, row 1 has {len(rows[0])}."
+            told = f"kernel: row {place} has {counted(len(row), 'number')}, row 1 has {len(rows[0])}."
             raise OptionError(told, cure=_EXAMPLE)
         if len(row) > MOST:
             raise OptionError(f"kernel: row {place} has {len(row)} numbers.", cure=f"Give at most {MOST}.")
@@ -66,10 +66,6 @@ def kernels_of(asked: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray]
     if len(rows) > MOST:
         raise OptionError(f"kernel: there are {len(rows)} rows.", cure=f"Give at most {MOST}.")
     return [np.array(rows, np.float64)], 1
-
-
-def _counted(row: Sequence[float]) -> str:
-    return f"{len(row)} number{'s' * (len(row) != 1)}"
 
 
 def _numbers(text: str, place: int) -> list[float]:

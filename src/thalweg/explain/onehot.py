@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import counted
 from ..losses.classification import one_hot
 from ..options import Range
 from ..registry import concept
@@ -125,8 +126,7 @@ def _notes(fit: dict[str, Any]) -> list[str]:
     """A warning where so few are tested that the shares say little."""
     if fit["tested"] >= FEW:
         return []
-    count = f"{fit['tested']} picture{'s' * (fit['tested'] > 1)}"
-    return [f"The fits are tested on {count} only; with others the shares may be far off."]
+    return [f"The fits are tested on {counted(fit['tested'], 'picture')} only; with others the shares may be far off."]
 
 
 def _columns(labels: np.ndarray, count: int) -> list[int]:
@@ -212,7 +212,7 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         "as one-hot rows any two classes are 1.41 apart."
     )
     measured = (
-        f"A linear fit of {fit['learned']} pictures, tested on {fit['tested']} other{'s' * (fit['tested'] > 1)}: "
+        f"A linear fit of {fit['learned']} pictures, tested on {counted(fit['tested'], 'other')}: "
         f"to the numbers {100 * fit['numbers_accuracy']:.1f} % are right, in another order of classes "
         f"{100 * fit['other_accuracy']:.1f} %, to the rows {100 * fit['rows_accuracy']:.1f} %."
     )

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from ..errors import OptionError
+from ..errors import OptionError, counted
 from ..models.convnet import convnet
 from ..models.mlp import mlp
 from ..options import Range
@@ -249,14 +249,13 @@ def _paged(numbers: dict[str, Any], page: int) -> str:
 
 def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     whole, side, channels = numbers["total"], numbers["side"], numbers["channels"]
-    field, classes = whole["field"], numbers["classes"]
-    told = f"{classes:,} class{'es' * (classes != 1)}"
+    field, told = whole["field"], counted(numbers["classes"], "class", "classes")
     return {
         "network": f"{numbers['network']}, pictures of {side} x {side} x {channels}, {told}",
         "weights": f"{whole['parameters']:,}, {BYTES * whole['parameters'] / 1e6:,.4g} MB in single precision",
         "multiply-adds": f"{whole['multiply_adds']:,} for one picture",
         "memory": f"{numbers['memory'] / 1e6:,.4g} MB to train with Adam by {numbers['batch']} pictures",
-        **({"field": f"{field} pixel{'s' * (field != 1)} at the end"} if field is not None else {}),
+        **({"field": f"{counted(field, 'pixel')} at the end"} if field is not None else {}),
     }
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ..draw.digits import number
-from ..errors import OptionError
+from ..errors import OptionError, counted
 from ..options import Range
 from ..registry import concept
 from .lesson import CHAPTERS, Frame, Lesson, Page
@@ -281,7 +281,7 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     }
     if "max" in numbers["kinds"]:
         count = len(kept["places"])
-        found["kept by max"] = f"{count} pixel{'s' * (count != 1)}, {100 * kept['share']:.3g} %"
+        found["kept by max"] = f"{counted(count, 'pixel')}, {100 * kept['share']:.3g} %"
     for kind, values in numbers["moved"].get("change", {}).items():
         more = f", {_percent(values[-1])} at {len(values) - 1}" if len(values) > 2 else ""
         found[f"{kind}, moved"] = (
@@ -299,7 +299,7 @@ def _notes(numbers: dict[str, Any], asked: Pooling) -> list[str]:
         notes.append("The picture is too narrow to be moved; what shifts change is left out.")
     elif numbers["moved"]["shifts"][-1] < asked.shifts:
         most = numbers["moved"]["shifts"][-1]
-        notes.append(f"The picture is narrow: it is moved by at most {most} pixel{'s' * (most > 1)}.")
+        notes.append(f"The picture is narrow: it is moved by at most {counted(most, 'pixel')}.")
     if numbers["kept"]["under_a_window"] < 1:
         notes.append(
             f"{100 * (1 - numbers['kept']['under_a_window']):.3g} % of the pixels lie under no window and are lost."

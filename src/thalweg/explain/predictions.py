@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 
+from ..errors import counted
 from ..metrics.calibration import expected_calibration_error
 from ..metrics.classification import Scores
 from ..options import Range
@@ -174,7 +175,7 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
     found, results, worst = numbers["embedding"], numbers["results"], numbers["worst"]
     wrong = sum(a != b for a, b in zip(numbers["answers"], numbers["labels"], strict=True))
     crosses = "the cross is the one mistake" if wrong == 1 else f"crosses are the {wrong} mistakes"
-    every, unsure = results["examples"], len(numbers["unsure"])
+    unsure = len(numbers["unsure"])
     worst_told = f"The mistakes with the least probability for the true class, {len(worst)} of {wrong}."
     trust = "" if found["trustworthiness"] is None else f" Trustworthiness {found['trustworthiness']:.3f}."
     how = (
@@ -183,7 +184,7 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         else "t-SNE"
     )
     captions = [
-        f"{every} example{'s' * (every != 1)} by {found['features']} features, brought to two by {how}; "
+        f"{counted(results['examples'], 'example')} by {found['features']} features, brought to two by {how}; "
         f"{crosses if wrong else 'there is no mistake'}.{trust}",
         "The same with pictures where there is room, mistakes first, in orange.",
         ("The only mistake." if wrong == 1 else worst_told) if worst else "No example was mistaken.",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..draw.digits import number
+from ..errors import counted
 
 Layer = dict[str, Any]
 Lines = list[list[str]]
@@ -74,7 +75,7 @@ def _inputs(numbers: dict[str, Any]) -> dict[str, Any]:
     ]
     return _step(
         "inputs", 0, "What goes in, and what should come out", "the weights into each unit, and its bias", lines,
-        f"A network of {sizes} units and {count} weight{'s' * (count > 1)}. In goes {went_in}; "
+        f"A network of {sizes} units and {counted(count, 'weight')}. In goes {went_in}; "
         f"what should come out is {wanted}.",
     )  # fmt: skip
 

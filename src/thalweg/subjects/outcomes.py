@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import Split
-from ..errors import DataError, OptionError
+from ..errors import OptionError
 from ..seeing import at_once, averaged
 from ..train.finetune import parts
 from ..trained import Trained
@@ -34,8 +34,6 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
     trained = network_of(words[0], weights, offline)
     data = trained.read(words[1] if len(words) > 1 else None)
     split, notes = held_out(data), []
-    if not len(split):
-        raise DataError(f"{data.name}: no example is left.", cure="Give pictures that this network can read.")
     if len(split) > asked.examples:
         notes.append(
             f"{asked.examples} of {len(split)} examples are used, drawn by the seed; --set examples says how many."

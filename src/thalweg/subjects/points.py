@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.found import counted
 from ..data.table import delimiter_of, text_of
-from ..errors import DataError, NotFound, OptionError
+from ..errors import DataError, NotFound, OptionError, counted
 from . import at_most
 
 #: fewest points, most points (of more, so many are drawn), most classes

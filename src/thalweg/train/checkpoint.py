@@ -26,6 +26,8 @@ from torch import Tensor
 from ..errors import ModelFileError, NonFinite, ResourceError
 
 KEEP = 2
+#: what to do where a run finds no room on the disk
+RESUME = "Make room or give another --out. What was saved before is whole; continue with --resume."
 
 
 def save(folder: Path, step: int, state: dict) -> Path:
@@ -141,10 +143,10 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_durably(path: Path, data: bytes) -> None:
+def replace_durably(path: Path, data: bytes, cure: str = RESUME) -> None:
     """Replaces a file in one step: readers see the old content or the new, never a part.
 
-    Makes the folders above it where they are missing. Raises ResourceError.
+    Makes the folders above it where they are missing. Raises ResourceError, with that cure where there is no room.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
@@ -155,7 +157,7 @@ def replace_durably(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             draft.unlink()
-        raise disk_error(error, path, len(data)) from error
+        raise disk_error(error, path, len(data), cure) from error
 
 
 def flush_folder(folder: Path) -> None:
@@ -168,18 +170,18 @@ def flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def disk_error(error: OSError, path: Path, needed: int) -> ResourceError:
+def disk_error(error: OSError, path: Path, needed: int, cure: str = RESUME) -> ResourceError:
     """What to tell the user when writing `needed` bytes to `path` failed."""
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        cure = "A file stands where a folder is needed, or the reverse: move it away, or write elsewhere."
-        return ResourceError(f"Could not write {path}: {error.strerror}.", cure)
+        stands = "A file stands where a folder is needed, or the reverse: move it away, or write elsewhere."
+        return ResourceError(f"Could not write {path}: {error.strerror}.", stands)
     try:
         free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB"
     except OSError:
         free = "an unknown amount"
     return ResourceError(
         f"Could not write {path}: {error.strerror or error}; {needed / 1e6:.1f} MB are needed, {free} is free.",
-        cure="Make room or give another --out. What was saved before is whole; continue with --resume.",
+        cure,
     )
 
 

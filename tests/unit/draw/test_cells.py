@@ -14,21 +14,25 @@ from thalweg.draw.cells import cells, fitted, levels, numbers_of, signed, told
 @pytest.mark.parametrize(
     "value, text",
     [
-        (-0.0, "0"), (186.0, "186"), (-2040, "−2040"), (1 / 9, "0.111"), (-1 / 256, "−0.004"), (99.32, "99.3"),
-        (-1.5, "−1.5"), (12.96, "13"), (1234.56, "1235"), (1e-5, "1e−5"), (30 - 1e-13, "30"), (-123456, "−1.2e5"),
+        (0, "0"), (-0.0, "0"), (186.0, "186"), (-2040, "−2040"), (1 / 9, "0.111"), (1 / 256, "0.00391"),
+        (-1 / 256, "−0.0039"), (99.32, "99.3"), (0.0015, "0.0015"), (-0.00012, "−1.2e−4"), (9.9e7, "9.9e7"),
+        (-1.5, "−1.5"), (12.96, "13"), (1234.56, "1235"), (1e-5, "0.00001"), (30 - 1e-13, "30"), (-123456, "−123456"),
     ],
 )  # fmt: skip
 def test_numbers_are_told_shortly_with_a_real_minus(value, text):
     assert told(value) == text
 
 
+@given(st.floats(-9999, 9999))
+def test_what_is_told_is_near(value):
+    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.06, abs=1e-8)
+
+
 @given(st.floats(-9999, 9999) | st.floats(-0.1, 0.1) | st.floats(-1e-3, 1e-3))
-def test_what_is_told_is_near_and_short(value):
-    """Half of the last of three digits, or, where the zeros behind the point take their room, of the first."""
-    text = told(value)
-    allowed = abs(value) / (199 if abs(value) >= 0.1 else 2)
-    assert abs(float(text.replace("−", "-")) - value) <= allowed * (1 + 1e-9)
-    assert len(text) <= 6 or 0 < abs(value) < 1e-99
+def test_what_is_told_has_two_digits_at_least_and_is_short(value):
+    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.0501, abs=1e-9)
+    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.00501 if abs(value) >= 0.1 else 1, abs=0)
+    assert len(told(value)) <= 7 or 0 < abs(value) < 1e-99
 
 
 def test_the_size_of_letters_is_that_at_which_the_widest_text_fits():

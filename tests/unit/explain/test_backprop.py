@@ -271,7 +271,7 @@ def test_a_kink_is_told_because_differences_do_not_agree_there():
         ({"layers": "2,2,2,2,2"}, "layers: 5 are not from 2 to 4"),
         ({"layers": "2"}, "layers: 1 are not from 2 to 4"),
         ({"layers": "2,9,2"}, "layers: 9 is not from 1 to 8"),
-        ({"layers": "2,2.5,2"}, "layers: '2,2.5,2' is not values"),
+        ({"layers": "2,2.5,2"}, "backprop: layers: '2,2.5,2' is not values"),
         ({"loss": "cross-entropy", "targets": "0.5,0.6"}, "they are probabilities, and 0.5,0.6 are none"),
         ({"loss": "cross-entropy", "targets": "1.5,-0.5"}, "they are probabilities, and 1.5,-0.5 are none"),
         ({"loss": "cross-entropy", "layers": "2,2,1", "targets": "1"}, "the softmax of one output is always 1"),

@@ -224,6 +224,15 @@ def test_picture_and_caption_tell_the_same_sum(given):
         assert any(text.get_text().endswith(f"= {told}") for text in _texts(frame))
 
 
+def test_the_products_that_are_written_out_add_up_to_the_sum_that_is_told():
+    """As a pupil would add them up by hand; a kernel's fourth digit counts there."""
+    for frame in convolution(Convolution(kernel="1000,-999;123.45,1000"), GREY[..., None], "noise").frames[1:-2]:
+        texts = [text.get_text().replace("−", "-") for text in _texts(frame)]
+        products = [float(w) * float(x) for w, x in (text.split(" · ") for text in texts if " · " in text)]
+        (told,) = [text.removeprefix("= ") for text in texts if text.startswith("= ")]
+        assert len(products) == 4 and sum(products) == pytest.approx(float(told), abs=0.5)
+
+
 def test_the_sums_of_all_channels_are_told_whole():
     asked = Convolution(kernel="sobel", channels="colour+grey")
     frame = convolution(asked, COLOUR, "noise").frames[-3]

@@ -18,7 +18,6 @@ from thalweg.draw import style
 from thalweg.errors import DataError, NonFinite
 from thalweg.explain.embedding import neighbours, principal, trustworthiness
 from thalweg.explain.predictions import Predictions, entropy, predictions
-from thalweg.subjects import outcomes
 
 # --- two dimensions ---------------------------------------------------------------------------------------------------
 
@@ -203,10 +202,12 @@ def test_other_data_of_few_pictures(run, tmp_path):
     assert found.draw(1).size == found.draw(5).size
 
 
-def test_data_of_which_nothing_is_left_are_refused(run, monkeypatch):
-    monkeypatch.setattr(outcomes, "held_out", lambda data: data.test.take(np.empty(0, np.int64)))
-    with pytest.raises(DataError, match="no example is left"):
-        thalweg.explain("predictions", run)
+def test_data_of_which_nothing_is_left_are_refused(run, tmp_path):
+    for name in ("3", "8"):
+        (tmp_path / "blank" / name).mkdir(parents=True)
+        Image.new("L", (40, 40), 255).save(tmp_path / "blank" / name / "a.png")
+    with pytest.raises(DataError, match="blank has no examples"):
+        thalweg.explain("predictions", run, tmp_path / "blank")
 
 
 def test_t_sne_is_a_setting(run):
