@@ -24,7 +24,7 @@ from pathlib import Path
 name, folder, *words = sys.argv[1:]
 begun = time.perf_counter()
 import thalweg
-shown = thalweg.explain(name, *words)
+shown = thalweg.concepts(name, *words)
 shown.save(Path(folder) / "a.png")
 seconds = time.perf_counter() - begun
 begun = time.perf_counter()
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     from thalweg import api
-    from thalweg.subjects import NEED_A_RUN
+    from thalweg.inference.inputs import NEED_A_RUN
 
     rows = [row for row in api.concepts() if not asked.names or row["name"] in asked.names]
     print(f"{'concept':<12} {'picture':>9} {'page':>9} {'frames':>7} {'png':>9} {'html':>9}")

@@ -11,9 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 import thalweg
-from thalweg import films, registry
-from thalweg.explain.lesson import CHAPTERS
-from thalweg.subjects import NEED_A_RUN
+from thalweg import registry
+from thalweg.concepts.base import CHAPTERS
+from thalweg.inference.inputs import NEED_A_RUN
+from thalweg.plots import animation as films
 
 OUT = Path(__file__).parent / "gallery"
 #: the run of the concepts that are about one

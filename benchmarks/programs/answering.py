@@ -11,7 +11,7 @@ import torch
 from contract import report
 from torch import Tensor, nn
 
-from thalweg.models.resnet import resnet50
+from thalweg.models.classify.resnet import resnet50
 
 
 def arguments() -> argparse.Namespace:

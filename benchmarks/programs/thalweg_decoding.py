@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from photographs import RESIZE, SIZE, race
 
-from thalweg.data.pictures import decoded
+from thalweg.data.images.image_loading import decoded
 
 if __name__ == "__main__":
     race(lambda files: decoded(files, 3, SIZE, RESIZE))

@@ -42,7 +42,7 @@ def main() -> None:
     import torch
 
     import thalweg
-    from thalweg.models.resnet import resnet18
+    from thalweg.models.classify.resnet import resnet18
 
     torch.manual_seed(0)
     safetensors.torch.save_file(resnet18(3, 1000).state_dict(), "resnet18.safetensors")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from answering import race
 
-from thalweg.inference import faster
+from thalweg.layers.fuse import faster
 
 if __name__ == "__main__":
     race(faster)

@@ -18,12 +18,13 @@ def main() -> None:
 
     import torch
 
-    from thalweg import plan, registry
-    from thalweg.data.dataset import Data, Split
-    from thalweg.options import Options
+    from thalweg import registry
+    from thalweg.config.options import Options
+    from thalweg.data.images.dataset import Data, Split
+    from thalweg.engine.config import Recipe
+    from thalweg.engine.trainer import Trainer
     from thalweg.tasks.classify import Classify
-    from thalweg.train.recipe import Recipe
-    from thalweg.train.trainer import Trainer
+    from thalweg.training import plan
 
     torch.manual_seed(options.seed)
     images, labels, _, _ = load(options.samples)

@@ -16,17 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import recipes as recipe_files
 from . import registry
+from .config import recipes as recipe_files
 from .errors import NotFound, OptionError
-from .predict import Prediction, Unreadable, pictures
-from .trained import Run, Trained, find, load, shipped
-from .weights import weights_list, weights_pull, weights_where
+from .inference.model import Run, Trained, find, load, shipped
+from .inference.predict import Prediction, Unreadable, pictures
+from .weights.store import weights_list, weights_pull, weights_where
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .training import Training
+    from .training.build import Training
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
 
     `data` is a path, a known name, or a `Data`. Notices and the plan are printed on standard error.
     """
-    from .data.read import tell
+    from .data.images.load import tell
 
     begun = training(task, data, recipe=recipe, out=out, resume=resume, **options)
     for line in begun.lines():
@@ -62,7 +62,7 @@ def figures(losses: dict[str, float], valid: dict[str, Any]) -> str:
 
 def training(task: str = "classify", data: Any = None, **given: Any) -> Training:
     """A Training: planned, checked, not begun. Iterating it trains and yields Progress; then its `run` is there."""
-    from .training import Training
+    from .training.build import Training
 
     return Training(task, data, **given)
 
@@ -101,7 +101,7 @@ def explain(
     `weights` is what `load` takes, but for concepts that have a setting of that name. Without a name: the concepts.
     Raises what `lessons.explained`, or `load` and `Trained.explain`, raise.
     """
-    from . import lessons
+    from .inference import explain_concept as lessons
 
     if name is None:
         return lessons.concepts()
@@ -116,14 +116,14 @@ def explain(
 
 def concepts() -> list[dict[str, Any]]:
     """A row per concept, in the order of the talk."""
-    from . import lessons
+    from .inference import explain_concept as lessons
 
     return lessons.concepts()
 
 
 def listing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Concepts by chapter, a line each."""
-    from . import lessons
+    from .inference import explain_concept as lessons
 
     return lessons.listing(rows)
 
@@ -135,7 +135,7 @@ def is_concept(name: Any) -> bool:
 
 def concept_page(name: str) -> list[str]:
     """The text of a concept and its settings, in lines. Raises NotFound."""
-    from . import lessons
+    from .inference import explain_concept as lessons
 
     page = lessons.find(name).page
     return [page.title, "", " ".join(page.text.split()), "", *lessons.about(name), "", f"Source: {page.source}"]
@@ -156,12 +156,12 @@ def refuse_concept(name: Any) -> None:
 
 def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
     """Writes pictures as NAME.png into a folder that is made if need be; their files. Raises ResourceError."""
-    from .leave import save_pictures
+    from .runs.artifacts import save_pictures
 
     return save_pictures(pictures, folder)
 
 
-def models() -> list[dict[str, Any]]:
+def list_models() -> list[dict[str, Any]]:
     """A row per model: name, task, paper, about, arguments."""
     return [
         {
@@ -177,8 +177,8 @@ def models() -> list[dict[str, Any]]:
 
 def model_parts(name: str) -> list[dict[str, Any]]:
     """A row per part of a model, from the picture on: what `freeze` and `unfreeze` count. Raises NotFound."""
-    from .subjects import network
-    from .train.finetune import parts
+    from .engine.freezing import parts
+    from .inference.inputs import network
 
     entry = registry.find_model(name)
     side, channels, classes = network.usual(entry)
@@ -199,8 +199,8 @@ def model_layers(name: str) -> dict[str, Any]:
 
     Networks made for ImageNet have 1,000 classes here, others ten. `picture` is its shape: channels, height, width.
     """
-    from .explain.layer_table import layer_table, total
-    from .subjects import network
+    from .attribution.layer_summary import layer_table, total
+    from .inference.inputs import network
 
     entry = registry.find_model(name)
     side, channels, classes = network.usual(entry)
@@ -220,7 +220,7 @@ def model_layers(name: str) -> dict[str, Any]:
     return {"model": name, "picture": picture, "classes": classes, "layers": told[:-1], "total": told[-1]}
 
 
-def tasks() -> list[dict[str, Any]]:
+def list_tasks() -> list[dict[str, Any]]:
     """A row per task: name, about, default model and data."""
     return [
         {"name": name, "about": cls.about, "model": cls.default_model, "data": cls.default_data}
@@ -228,29 +228,29 @@ def tasks() -> list[dict[str, Any]]:
     ]
 
 
-def recipes() -> list[dict[str, Any]]:
+def list_recipes() -> list[dict[str, Any]]:
     """A row per recipe."""
     return [asdict(recipe) for recipe in recipe_files.contents().values()]
 
 
 def data_check(source: str, **choices: Any) -> Any:
     """What is in a data set: format, counts, sizes, bad files, duplicates. Has lines(), json() and picture()."""
-    from .data.check import check
+    from .data.images.validate import check
 
     return check(source, **choices)
 
 
 def data_list() -> list[dict[str, Any]]:
     """A row per data set that has a name."""
-    from .data.named import catalogue
+    from .data.images.named_datasets import catalogue
 
     return catalogue()
 
 
 def data_get(name: str, offline: bool = False) -> Path | None:
     """Fetches a named data set into the cache, if it is nowhere yet; its folder. Raises NotFound, ResourceError."""
-    from .data.named import get
-    from .data.read import tell
+    from .data.images.load import tell
+    from .data.images.named_datasets import get
 
     return get(name, offline=offline, notice=tell)
 
@@ -259,7 +259,7 @@ def data_sample(name: str, count: int, out: Any) -> list[Path]:
     """Writes pictures of the test set of a data set as PNG files NAME-CLASS-NUMBER.png: one of each class in turn."""
     from PIL import Image
 
-    from .data.read import read
+    from .data.images.load import read
 
     data = read(name)
     folder = Path(out)
@@ -285,11 +285,11 @@ __all__ = [
     "Unreadable",
     "explain",
     "load",
-    "models",
+    "list_models",
     "predict",
-    "recipes",
+    "list_recipes",
     "shipped",
-    "tasks",
+    "list_tasks",
     "train",
     "training",
     "weights_list",

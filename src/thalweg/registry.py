@@ -10,10 +10,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 from .errors import NotFound, OptionError, did_you_mean
@@ -103,8 +102,8 @@ def concept(page: Any, settings: type, subject: str | None = None) -> Callable[[
 
 def _scan(folder: str) -> None:
     package = importlib.import_module(f"thalweg.{folder}")
-    for found in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"thalweg.{folder}.{found.name}")
+    for module in pkgutil.walk_packages(package.__path__, f"thalweg.{folder}."):
+        importlib.import_module(module.name)
 
 
 def models(task: str | None = None) -> dict[str, ModelEntry]:
@@ -121,7 +120,7 @@ def tasks() -> dict[str, type]:
 
 def concepts() -> dict[str, ConceptEntry]:
     """Every concept by name, in the order of the talk."""
-    _scan("explain")
+    _scan("concepts")
     return dict(sorted(_concepts.items(), key=lambda pair: pair[1].page.number))
 
 
@@ -130,7 +129,7 @@ def find_model(name: str, task: str | None = None) -> ModelEntry:
 
     Raises ResourceError where that package is not installed.
     """
-    from . import elsewhere
+    from .weights import external_models as elsewhere
 
     if elsewhere.names(name):
         elsewhere.find(name)
@@ -147,28 +146,3 @@ def find_task(name: str) -> type:
     if name not in found:
         raise NotFound.among("task", name, found)
     return found[name]
-
-
-class Listing(ModuleType):
-    """A package that lists what is in it: `list(thalweg.models)`, `"lenet" in thalweg.models`, `thalweg.models()`.
-
-    `thalweg.models` has to be both the folder of models and the list of them; a module of this class is both.
-    """
-
-    def names(self) -> list[str]:
-        """The names, sorted."""
-        return list(self.contents())
-
-    __call__ = names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names())
-
-    def __len__(self) -> int:
-        return len(self.names())
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.names()
-
-    def __getitem__(self, name: str) -> Any:
-        return self.contents()[name]

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 import thalweg
-from thalweg import api, cli, options, registry
+from thalweg import api, registry
+from thalweg.cli import main as cli
+from thalweg.concepts.base import CHAPTERS
+from thalweg.config import options
 from thalweg.errors import OptionError
-from thalweg.explain.lesson import CHAPTERS
-from thalweg.subjects import NEED_A_RUN
+from thalweg.inference.inputs import NEED_A_RUN
 
 NAMES = list(registry.concepts())
 

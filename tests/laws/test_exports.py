@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.laws.test_models import CLASSES, HELD, build, usual
-from thalweg.data.toy import bars
-from thalweg.export import export_onnx
-from thalweg.seeing import normalised
+from thalweg.data.images.preprocess import normalised
+from thalweg.data.images.synthetic import bars
+from thalweg.inference.export_onnx import export_onnx
 from thalweg.tasks.classify import Classify
 
 for package in ("onnx", "onnxscript", "onnxruntime"):

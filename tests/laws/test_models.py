@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from thalweg import registry
-from thalweg.data.toy import bars
+from thalweg.config.options import Options
+from thalweg.data.images.synthetic import bars
+from thalweg.engine.config import Recipe
+from thalweg.engine.trainer import Trainer
 from thalweg.errors import OptionError
 from thalweg.layers.activations import ACTIVATIONS
-from thalweg.options import Options
 from thalweg.tasks.classify import Classify, normalised
-from thalweg.train.recipe import Recipe
-from thalweg.train.trainer import Trainer
 
 MODELS = registry.models("classify")
 SIZES = (8, 16, 28, 32, 75)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from thalweg import api, registry
+from thalweg.config.options import Options
+from thalweg.engine.config import Recipe
+from thalweg.engine.freezing import freeze
+from thalweg.engine.trainer import Trainer
 from thalweg.objectives.base import Objective
-from thalweg.options import Options
-from thalweg.train.finetune import freeze
-from thalweg.train.recipe import Recipe
-from thalweg.train.trainer import Trainer
-from thalweg.training import Training
+from thalweg.training.build import Training
 
 TASKS = registry.tasks()
 SETTINGS = {"epochs": 3, "batch": 16, "threads": 1, "seed": 5}

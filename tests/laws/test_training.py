@@ -12,13 +12,14 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from tests.toys import TOYS, trainer
+from tests.helpers.toy_objectives import TOYS, trainer
+from thalweg.engine import checkpoint
+from thalweg.engine import distributed as ranks
+from thalweg.engine.config import RATES, Recipe
+from thalweg.engine.freezing import freeze
+from thalweg.engine.trainer import Trainer
 from thalweg.errors import NonFinite
 from thalweg.objectives.base import Objective
-from thalweg.train import checkpoint, ranks
-from thalweg.train.finetune import freeze
-from thalweg.train.recipe import RATES, Recipe
-from thalweg.train.trainer import Trainer
 
 
 def run(trainer: Trainer, until: int | None = None) -> list:

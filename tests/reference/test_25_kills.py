@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.folders import content, remains
+from tests.helpers.run_dirs import content, remains
 
 KILLS = 25
 TRAIN = "train classify mnist --model lenet --epochs 4 --augment shift --ema 0.99 --patience 9 --threads 1".split()

@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.folders import remains
+from tests.helpers.run_dirs import remains
 
 TRAIN = "train classify digits --model mlp --epochs 3 --batch 32 --no-report".split()
 

@@ -70,7 +70,7 @@ def test_listings_are_folders_and_lists_at_once():
         assert one in listing and "unknown" not in listing
         assert list(listing) == listing() == sorted(listing.names()) and len(listing) == len(list(listing))
         assert listing[one].name == one
-    assert thalweg.models.lenet.TABLE and callable(thalweg.models["lenet"])
+    assert thalweg.models.classify.lenet.TABLE and callable(thalweg.models["lenet"])
     assert len(thalweg.recipes) == len(list(thalweg.recipes))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, NonFinite
 from .calibration import Bins, expected_calibration_error, reliability
-from .interval import wilson
+from .confidence_interval import wilson
 
 #: a probability of 0 for the truth counts as this much, so that the loss stays finite (87.3 nats)
 SMALLEST = float(np.finfo(np.float32).tiny)

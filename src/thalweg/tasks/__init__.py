@@ -1,9 +1,1 @@
-"""One file per problem. `list(thalweg.tasks)` names them."""
-
-import sys
-
-from ..registry import Listing
-from ..registry import tasks as contents
-
-__all__ = ["contents"]
-sys.modules[__name__].__class__ = Listing
+"""One file per problem."""

@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.dataset import Data, Split
-from ..data.stream import Stream
+from ..config.options import Options
+from ..data.batches import Stream
+from ..data.images.dataset import Data, Split
 from ..objectives.base import Batch, Objective
-from ..options import Options
 
 #: What must be known of the data to use a network: JSON values, kept in run.json.
 Facts = dict[str, Any]

@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data import toy
-from ..data.augment import augmentation
-from ..data.dataset import Data, Split
-from ..data.stream import Resident, Stream
+from ..config.options import Options
+from ..data.batches import Resident, Stream
+from ..data.images import synthetic as toy
+from ..data.images.augment import augmentation
+from ..data.images.dataset import Data, Split
+from ..data.images.preprocess import at_once, centred, normalised, probabilities, seen, squared
 from ..losses.classification import LOSSES
 from ..metrics.classification import Scores
 from ..objectives.base import Batch, Loss, Objective
 from ..objectives.supervised import Supervised
-from ..options import Options
 from ..registry import task
-from ..seeing import at_once, centred, normalised, probabilities, seen, squared
 from .base import Facts, Task
 
 
@@ -79,7 +79,7 @@ class Classify(Task):
         self, options: Options, notice: Callable[[str], None], form: Facts | None = None, divided: bool = True
     ) -> Data:
         """The pictures of a folder, a file or a known name. Raises DataError."""
-        from ..data.read import read
+        from ..data.images.load import read
 
         form = form or {}
         size, resize = options.size, form.get("resize")
@@ -198,10 +198,10 @@ class Classify(Task):
 
     def pictures(self, network, data, facts, options, outcome, history) -> dict[str, Image.Image]:
         """Learning curves, confusion, worst mistakes, a batch as the network saw it, first filters, calibration."""
-        from ..draw.confusion import confusion
-        from ..draw.curves import curves
-        from ..draw.grids import batch, filters, mistakes
-        from ..draw.scores import calibration, per_class
+        from ..plots.class_scores import calibration, per_class
+        from ..plots.confusion import confusion
+        from ..plots.curves import curves
+        from ..plots.image_grid import batch, filters, mistakes
 
         classes, scores, split = facts["classes"], outcome.scores, outcome.split
         worst = scores.worst(24)

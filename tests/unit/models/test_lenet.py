@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thalweg.errors import OptionError
-from thalweg.models.lenet import TABLE, ScaledTanh, Subsample, TableConv, lenet
+from thalweg.models.classify.lenet import TABLE, ScaledTanh, Subsample, TableConv, lenet
 
 # Table I of the paper, row by row: X where the map of S2 (row) feeds the map of C3 (column).
 PAPER = """

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.toys import Letters
+from tests.helpers.toy_objectives import Letters
 from thalweg.objectives.adversarial import Adversarial
 from thalweg.objectives.base import Loss, Objective
 from thalweg.objectives.recurrent import Recurrent

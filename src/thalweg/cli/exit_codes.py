@@ -1,0 +1,126 @@
+"""From what went wrong to one line on standard error and an exit code that scripts can rely on.
+
+    0 fine · 2 usage · 3 data · 4 model file · 5 environment · 6 not finite · 7 export disagrees · 143 stopped and saved
+    1 unexpected · 130 interrupted where nothing had to be saved · 141 nobody reads the output any more
+
+The errors of errors.py carry their own code. A traceback is shown only for what was not expected, with THALWEG_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import ResourceError, Stopped, ThalwegError, did_you_mean
+from .console import leads, say, visible
+
+UNEXPECTED, USAGE, INTERRUPTED, UNREAD = 1, 2, 130, 141
+
+_SURROUNDINGS = {
+    errno.ENOSPC: "Make room, or write elsewhere with --out. A run that was interrupted goes on with --resume.",
+    errno.EDQUOT: "The quota of this account is used up: make room, or write elsewhere with --out.",
+    errno.EACCES: "Check who may read and write there, or write elsewhere with --out.",
+    errno.EPERM: "Check who may read and write there, or write elsewhere with --out.",
+    errno.EROFS: "This disk can only be read: write elsewhere with --out.",
+    errno.EMFILE: "Too many files are open at once: raise the limit with `ulimit -n 4096`.",
+    errno.ENAMETOOLONG: "Give a shorter name.",
+    errno.EEXIST: "A file stands where a folder is needed: write elsewhere.",
+    errno.ENOTDIR: "A file stands where a folder is needed: write elsewhere.",
+    errno.EIO: "The disk or the terminal reported a fault.",
+}
+
+
+def exit_code_of(action: Callable[[], object]) -> int:
+    """Runs `action`; its exit code is what it returns (None and non-numbers: 0), or that of the error it raises."""
+    try:
+        result = action()
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except SystemExit as left:
+        # typer turns a closed pipe into sys.exit(1).
+        if isinstance(left.__context__, BrokenPipeError):
+            return _unread()
+        return left.code if isinstance(left.code, int) else 0 if left.code is None else UNEXPECTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        return report(error)
+
+
+def report(error: Exception) -> int:
+    """Says on standard error what went wrong, and returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return _unread()
+    if hasattr(error, "format_message"):
+        return _usage(error)
+    known = error if isinstance(error, ThalwegError) else surroundings(error)
+    if known is None:
+        return _unexpected(error)
+    complain(known.message, known.cure, lead="" if isinstance(known, Stopped) else "error: ")
+    return known.exit_code
+
+
+def complain(message: str, cure: str = "", lead: str = "error: ") -> None:
+    """What went wrong and its cure, in two lines."""
+    for number, line in enumerate(message.splitlines()):
+        say(f"{lead}{visible(line)}" if number == 0 else f"  {visible(line)}")
+    for line in cure.splitlines():
+        say(f"  {visible(line)}")
+
+
+def surroundings(error: Exception) -> ResourceError | None:
+    """The ResourceError for what the machine refused: memory, disk, rights; None for anything else."""
+    # torch has errors of its own for this: one for devices, and on the processor a RuntimeError with these words.
+    torch_says = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or torch_says:
+        return ResourceError("There is not enough memory.", cure="Use a smaller --batch or --size, or --accumulate 4.")
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        where = f"{error.filename}: " if error.filename else ""
+        return ResourceError(f"{where}{error.strerror}.", cure=_SURROUNDINGS[error.errno])
+    return None
+
+
+def _usage(error: Exception) -> int:
+    """What typer found wrong with the command line. Names are matched with what there is."""
+    near = getattr(error, "possibilities", None)
+    if near:
+        complain(f"There is no flag '{error.option_name}'.", cure=did_you_mean(error.option_name, near))
+    else:
+        complain(error.format_message())
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        say(f"  {context.get_usage()}")
+        say(f"  Try '{context.command_path} --help'.")
+    return getattr(error, "exit_code", USAGE)
+
+
+def _unexpected(error: Exception) -> int:
+    """A fault of ours: one line that names the place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+    text = " ".join(str(error).split())[:500]
+    complain(
+        f"unexpected {type(error).__name__}: {text}{where}",
+        cure="This is a fault of Thalweg. With THALWEG_DEBUG=1 it prints the traceback, which belongs into the report.",
+    )
+    if os.environ.get("THALWEG_DEBUG") == "1" and leads():
+        traceback.print_exception(error)
+    return UNEXPECTED
+
+
+def _unread() -> int:
+    """Whoever read our output has left; the interpreter must not complain about it when it ends."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            try:
+                os.dup2(quiet, stream.fileno())
+            except (OSError, ValueError):
+                pass
+    return UNREAD

@@ -1,0 +1,271 @@
+"""Activations: each by itself, and what it does to a signal and to its gradient through many layers.
+
+Vanishing and exploding: Hochreiter 1991; Bengio, Simard and Frasconi 1994, doi:10.1109/72.279181. Measuring it layer by
+layer: Glorot and Bengio 2010. The sources of the functions themselves are those of `layers.activations`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...config.options import Range
+from ...errors import NotFound
+from ...layers.activations import ACTIVATIONS, MODERN, activation
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+
+PAGE = Page(
+    number=2,
+    chapter=CHAPTERS[0],
+    title="Activations bend the sum, and decide what survives",
+    text="""
+    Without an activation a network of many layers is no more than one layer: a sum of sums is a sum. The activation
+    bends the sum, and so each layer adds something new. Seven are those of the talk: the identity, which bends nothing;
+    the binary step; the logistic, tanh, arctan and softsign, which squash every sum between two limits; and ReLU, which
+    cuts off what is negative. Five came later: leaky ReLU, ELU, GELU, SiLU and softplus.
+
+    What matters in a deep network is what many of them do one after the other. Here a random signal goes through layers
+    of random weights, all as PyTorch begins them, and its standard deviation over the examples is measured behind each
+    layer: that is what is still left of the differences between one input and another. Then a random gradient goes back
+    from the last layer to the first. Each layer multiplies both by some factor. Where it is below 1, the signal
+    vanishes, and with the gradient all learning in the first layers; where it is above 1, it explodes.
+
+    The factor depends on the slope of the activation and on the size of the weights: the gain is the standard deviation
+    of the weights times the root of how many inputs a neuron has. PyTorch begins with 0.577, one divided by the root of
+    three. A gain of 1 keeps the identity as it is, and a gain of 1.414, the root of two, makes up for the half that
+    ReLU cuts off.
+    """,
+    formulas=[
+        ("h[l] = f(W[l] h[l-1] + b[l])", r"h_l = f(W_l \, h_{l-1} + b_l)"),
+        (
+            "dL/dh[l-1] = W[l]ᵀ (f'(s[l]) · dL/dh[l])",
+            r"\frac{\partial L}{\partial h_{l-1}} = W_l^{\top} \left( f'(s_l) \cdot "
+            r"\frac{\partial L}{\partial h_l} \right)",
+        ),
+    ],
+    look=[
+        "The steepest slope of the logistic is 1/4: 20 layers leave next to nothing of a signal or a gradient.",
+        "The step has the slope 0 everywhere: no gradient passes even one layer.",
+        "Set gain=1.414: ReLU now keeps the size of the gradient through all layers, and the logistic still does not.",
+        "Set gain=3: the identity explodes; tanh keeps the signal within its limits, but its gradient explodes.",
+        "Where GELU and SiLU fall a little, left of zero, their slope is negative.",
+    ],
+    source="Glorot and Bengio 2010, proceedings.mlr.press/v9/glorot10a; He et al. 2015, arXiv:1502.01852; "
+    "Clevert et al. 2016, arXiv:1511.07289; Hendrycks and Gimpel 2016, arXiv:1606.08415; "
+    "Ramachandran et al. 2017, arXiv:1710.05941",
+)
+
+#: PyTorch begins the weights of a linear layer evenly spread within one divided by the root of its inputs
+USUAL = 1 / math.sqrt(3)
+#: inputs that go through the layers
+EXAMPLES = 64
+#: share of an answer below which differences are lost in the rounding of double precision
+HIDDEN = 1e-15
+#: sums on either side of zero for which the functions are drawn, and points for each 1 of them
+REACH, FINE = 4, 20
+
+
+class Written(NamedTuple):
+    """A function and its derivative as TeX, and its range in words."""
+
+    formula: str
+    slope: str
+    range: str
+
+
+WRITTEN = {
+    "identity": Written(r"x", r"1", "all numbers"),
+    "step": Written(r"0 \; (x < 0), \; 1 \; (x \geq 0)", r"0", "0 or 1"),
+    "logistic": Written(r"\sigma(x) = 1 / (1 + e^{-x})", r"\sigma(x) \, (1 - \sigma(x))", "(0, 1)"),
+    "tanh": Written(r"\tanh x", r"1 - \tanh^2 x", "(−1, 1)"),
+    "arctan": Written(r"\arctan x", r"1 / (1 + x^2)", "(−π/2, π/2)"),
+    "softsign": Written(r"x / (1 + |x|)", r"1 / (1 + |x|)^2", "(−1, 1)"),
+    "relu": Written(r"\max(0, x)", r"0 \; (x < 0), \; 1 \; (x > 0)", "[0, ∞)"),
+    "leaky-relu": Written(r"\max(0.01 \, x, \, x)", r"0.01 \; (x < 0), \; 1 \; (x > 0)", "all numbers"),
+    "elu": Written(r"e^x - 1 \; (x < 0), \; x \; (x \geq 0)", r"e^x \; (x < 0), \; 1 \; (x > 0)", "(−1, ∞)"),
+    "gelu": Written(r"x \, \Phi(x)", r"\Phi(x) + x \, \varphi(x)", "[−0.170, ∞)"),
+    "silu": Written(r"x \, \sigma(x)", r"\sigma(x) \, (1 + x \, (1 - \sigma(x)))", "[−0.278, ∞)"),
+    "softplus": Written(r"\ln(1 + e^x)", r"\sigma(x)", "(0, ∞)"),
+}
+ALL = (*ACTIVATIONS, *MODERN)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What can be set."""
+
+    functions: Annotated[list[str], "names with commas between, or all"] = ("all",)
+    depth: Annotated[int, "layers that the signal goes through", Range(1, 100)] = 20
+    width: Annotated[int, "neurons of each layer", Range(2, 256)] = 128
+    gain: Annotated[
+        float | Literal["usual"], "deviation of the weights times the root of the width", Range(0.01, 10)
+    ] = "usual"
+    seed: Annotated[int, "seed of the weights, the inputs and the gradient", Range(0, 2**31)] = 0
+
+
+@concept(PAGE, Activations)
+def activations(asked: Activations) -> Lesson:
+    """Each function with its derivative; how much of a signal and of a gradient is left behind each layer.
+
+    All functions get the same weights, inputs and gradient. Raises NotFound for an activation that there is not.
+    """
+    names = _names(asked.functions)
+    gain = USUAL if asked.gain == "usual" else asked.gain
+    draw = torch.Generator().manual_seed(asked.seed)
+    layers = random_layers(asked.depth, asked.width, gain, draw)
+    x_BN = torch.randn(EXAMPLES, asked.width, generator=draw, dtype=torch.float64)
+    gradient_BN = torch.randn(EXAMPLES, asked.width, generator=draw, dtype=torch.float64)
+    numbers = {
+        "depth": asked.depth,
+        "width": asked.width,
+        "gain": gain,
+        "functions": [
+            {"name": name, **_curve(name), **measured(activation(name), layers, x_BN, gradient_BN)} for name in names
+        ],
+    }
+    from .plot import activations as drawing
+
+    return Lesson(
+        numbers,
+        [
+            Frame(caption, drawing, (numbers, slopes, forward, back))
+            for caption, slopes, forward, back in _steps(numbers)
+        ],
+        figures={one["name"]: _figure(one, asked.depth) for one in numbers["functions"]},
+        notes=_notes(numbers),
+    )
+
+
+def _names(asked: Sequence[str]) -> list[str]:
+    """The activations by name, each once. Raises NotFound."""
+    for name in asked:
+        if name not in (*ALL, "all"):
+            raise NotFound.among("activation", name, [*ALL, "all"])
+    return list(ALL if "all" in asked else dict.fromkeys(asked))
+
+
+# --- one function ----------------------------------------------------------------------------------------------------
+
+
+def slope(bend: nn.Module, x: Tensor) -> Tensor:
+    """The derivative of an activation at every element of x, by automatic differentiation; 0 where it has no slope."""
+    with torch.enable_grad():
+        at = x.detach().clone().requires_grad_()
+        answer = bend(at)
+    return torch.autograd.grad(answer.sum(), at)[0] if answer.requires_grad else torch.zeros_like(x)
+
+
+def _curve(name: str) -> dict[str, Any]:
+    """The function as it is written, and its values and slopes around zero."""
+    bend = activation(name)
+    x_P = torch.arange(-REACH * FINE, REACH * FINE + 1, dtype=torch.float64) / FINE
+    return {
+        **WRITTEN[name]._asdict(),
+        "x": x_P.tolist(),
+        "values": bend(x_P).tolist(),
+        "slopes": slope(bend, x_P).tolist(),
+    }
+
+
+# --- many layers -----------------------------------------------------------------------------------------------------
+
+
+def random_layers(depth: int, width: int, gain: float, draw: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """(weights (N, N), biases (N)) of each layer, as `nn.Linear` begins, but for the gain of the weights."""
+    layers = []
+    for _ in range(depth):
+        weight_NN, bias_N = torch.empty(width, width), torch.empty(width)
+        nn.init.kaiming_uniform_(weight_NN, a=math.sqrt(5), generator=draw)
+        nn.init.uniform_(bias_N, -1 / math.sqrt(width), 1 / math.sqrt(width), generator=draw)
+        layers.append((weight_NN.double() * (gain / USUAL), bias_N.double()))
+    return layers
+
+
+def measured(
+    bend: nn.Module, layers: Sequence[tuple[Tensor, Tensor]], x_BN: Tensor, gradient_BN: Tensor
+) -> dict[str, Any]:
+    """What is left behind each layer, from the input (first) to the last layer.
+
+    `signal` is the standard deviation over the examples, as root mean square over the neurons, or 0 where rounding
+    hides it; `gradient` is the norm of the gradient there as a share of that at the last layer, which is `gradient_BN`.
+    """
+    with torch.enable_grad():
+        answers = [x_BN.detach().clone().requires_grad_()]
+        for weight_NN, bias_N in layers:
+            answers.append(bend(answers[-1] @ weight_NN.T + bias_N))
+    signal = [_spread(answer_BN.detach()) for answer_BN in answers]
+    gradients = [torch.zeros_like(x_BN)] * len(layers)
+    if answers[-1].requires_grad:
+        # by a sum: for a gradient that is given, PyTorch loads its symbolic shapes first, 0.4 s
+        gradients = torch.autograd.grad((answers[-1] * gradient_BN).sum(), answers[:-1], allow_unused=True)
+    whole = _norm(gradient_BN)
+    back = [0.0 if one is None else _norm(one) / whole for one in gradients]
+    return {"signal": signal, "gradient": [*back, 1.0]}
+
+
+def _norm(gradient_BN: Tensor) -> float:
+    """The root of the sum of squares, also where the squares are too small to be written."""
+    largest = float(gradient_BN.abs().max())
+    return largest * float((gradient_BN / largest).norm()) if largest else 0.0
+
+
+def _spread(answer_BN: Tensor) -> float:
+    """The standard deviation over the examples; 0 where it is no more than what rounding of the answers makes."""
+    spread, size = answer_BN.var(0).mean().sqrt(), answer_BN.square().mean().sqrt()
+    return float(spread) if spread > HIDDEN * size else 0.0
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def _steps(numbers: dict[str, Any]) -> list[tuple[str, bool, int, int]]:
+    """(caption, whether slopes are shown, layers that the signal has passed, and the gradient) of every frame."""
+    depth = numbers["depth"]
+    stops = sorted({max(1, round(depth * share)) for share in (0.05, 0.5, 1)})
+    steps = [
+        ("The functions: what becomes of a sum x; each is written above its curve, its range inside.", False, 0, 0),
+        ("Grey: their derivatives. A slope near zero lets no gradient through.", True, 0, 0),
+    ]
+    for layer in stops:
+        told = _extremes(numbers, lambda one, layer=layer: one["signal"][layer])
+        steps.append((f"After {_layers(layer)}, of the deviation of 1 between inputs is left: {told}.", True, layer, 0))
+    for passed in stops:
+        told = _extremes(numbers, lambda one, passed=passed: one["gradient"][depth - passed])
+        steps.append((f"Back through {_layers(passed)}, of the gradient is left: {told}.", True, depth, passed))
+    return steps
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count > 1 else ''}"
+
+
+def _extremes(numbers: dict[str, Any], of: Any) -> str:
+    """The most and the least, with names."""
+    ranked = sorted(numbers["functions"], key=of)
+    least, most = ranked[0], ranked[-1]
+    if least is most:
+        return f"{of(least):.2g} ({least['name']})"
+    return f"most {of(most):.2g} ({most['name']}), least {of(least):.2g} ({least['name']})"
+
+
+def _figure(one: dict[str, Any], depth: int) -> str:
+    return f"after {_layers(depth)}: signal {one['signal'][-1]:.2g}, gradient {one['gradient'][0]:.2g}"
+
+
+def _notes(numbers: dict[str, Any]) -> list[str]:
+    lost = [one["name"] for one in numbers["functions"] if not one["signal"][-1]]
+    told = "all" if len(lost) == len(ALL) else ", ".join(lost)
+    hidden = (
+        f"Of the signal through {told} less than 1e-15 of the answers is left, which rounding hides; it counts as 0."
+    )
+    return [
+        *([hidden] if lost else []),
+        "Weights, inputs and gradient are random: with another seed the lines move a little. Training changes weights, "
+        "and batch normalisation or shortcuts, which are left out here, keep signals alive in deep networks.",
+    ]

@@ -1,0 +1,333 @@
+"""Backpropagation: every value and every gradient of a small network (Rumelhart, Hinton and Williams 1986).
+
+The network that comes along is the widely known one of Mazur 2015, whose numbers many have computed by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor
+
+from ...config.options import Range
+from ...errors import OptionError, counted
+from ...plots.number_format import number
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+from ..neuron.compute import Activation
+from . import backprop_math as chain_rule
+from .backprop_math import Gradients, Net, Values
+from .backprop_steps import steps
+
+_MOST_LAYERS = 4
+#: as many points of the curve of the error are kept, evenly over all updates and evenly by magnitude
+_EVEN, _BY_MAGNITUDE = 240, 60
+
+PAGE = Page(
+    number=5,
+    chapter=CHAPTERS[1],
+    title="Backpropagation asks every weight for its share of the error",
+    text="""
+    A network learns by changing its weights a little, each in the direction that makes the error smaller. For that it
+    needs the gradient: how much the error changes with every single weight. Backpropagation finds all of them in one
+    way forward and one way back.
+
+    Forward, each unit adds up its inputs times their weights and bends the sum, and at the end the outputs are compared
+    with what is wanted. Backward, each unit gets one number, its delta: how much the error changes with its sum. The
+    delta of an output is its difference from the target times the slope of the activation. The delta of a unit below
+    gathers those above it through the same weights that carried the values forward. The gradient of a weight is then
+    what came in times the delta where it went. This is the chain rule of calculus and nothing else.
+
+    Every number is shown, so that it can be checked by hand; the gradients are also compared with those of PyTorch
+    and with what comes out if each weight is changed a little.
+    """,
+    formulas=[
+        ("sⱼ = Σᵢ wⱼᵢ yᵢ + b,  yⱼ = f(sⱼ)", r"s_j = \sum_i w_{ji} \, y_i + b, \quad y_j = f(s_j)"),
+        ("E = ½ Σₖ (tₖ − yₖ)²", r"E = \frac{1}{2} \sum_k (t_k - y_k)^2"),
+        ("δₖ = (yₖ − tₖ) f′(sₖ)", r"\delta_k = (y_k - t_k) \, f'(s_k)"),
+        (
+            "or y = softmax(s), E = −Σₖ tₖ ln yₖ, δₖ = yₖ − tₖ",
+            r"\mathrm{or} \quad y = \mathrm{softmax}(s), \quad E = -\sum_k t_k \ln y_k, \quad \delta_k = y_k - t_k",
+        ),
+        ("δⱼ = f′(sⱼ) Σₖ wₖⱼ δₖ", r"\delta_j = f'(s_j) \sum_k w_{kj} \, \delta_k"),
+        ("∂E/∂wⱼᵢ = δⱼ yᵢ,  ∂E/∂b = Σⱼ δⱼ", r"\partial E / \partial w_{ji} = \delta_j \, y_i, \quad "
+         r"\partial E / \partial b = \sum_j \delta_j"),
+        ("w ← w − rate · ∂E/∂w", r"w \leftarrow w - \eta \, \partial E / \partial w"),
+    ],
+    look=[
+        "The deltas go back through the old weights; no weight is changed before all gradients are known.",
+        "The way forward takes a multiplication for each weight, the way back two: one for the deltas, one for its "
+        "gradient. To change each weight in turn would take a way forward for every one of them.",
+        "A slope near zero stops the delta: set the inputs to 50 and the hidden layer hardly learns any more.",
+        "One update makes the error a little smaller; the curve shows what many of them do.",
+    ],
+    source="Rumelhart, Hinton and Williams 1986, doi:10.1038/323533a0; the example: Mazur 2015, mattmazur.com",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Backprop:
+    """What can be set. Weights go layer by layer, and in each unit by unit: all those into h1, then all into h2."""
+
+    layers: Annotated[list[int], "units of every layer, the inputs first", Range(1, 8)] = (2, 2, 2)
+    inputs: Annotated[list[float], "the numbers that go in", Range(-100, 100)] = (0.05, 0.10)
+    targets: Annotated[list[float], "the numbers that should come out", Range(-100, 100)] = (0.01, 0.99)
+    weights: Annotated[
+        list[float] | Literal["random"],
+        "all weights, or random: those into the first unit, those into the second, and so on",
+        Range(-100, 100),
+    ] = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)
+    biases: Annotated[
+        list[float] | Literal["random"],
+        "one for each layer but the inputs, one for each unit, or random",
+        Range(-100, 100),
+    ] = (0.35, 0.60)
+    hidden: Annotated[Activation, "the activation of the hidden layers"] = "logistic"
+    output: Annotated[Activation, "the activation of the outputs; cross-entropy puts the softmax there"] = "logistic"
+    loss: Annotated[
+        Literal["squared-error", "cross-entropy"], "half the squared differences, or the softmax's cross-entropy"
+    ] = "squared-error"
+    rate: Annotated[float, "how far the weights go against their gradients", Range(0, 100)] = 0.5
+    updates: Annotated[int, "how many updates the curve of the error shows", Range(0, 10_000)] = 10_000
+    train_biases: Annotated[bool, "whether the biases are changed too"] = False
+    seed: Annotated[int, "what random weights and biases are drawn from", Range(0, 2**31)] = 0
+
+
+@concept(PAGE, Backprop)
+def backprop(asked: Backprop) -> Lesson:
+    """One example forward and backward through a network, one update, and the error over many.
+
+    Raises OptionError for layers that cannot be drawn, for numbers that do not fit them, and for targets that are no
+    probabilities where the loss is the cross-entropy.
+    """
+    layers = _layers(asked)
+    inputs_I = _fitting("inputs", asked.inputs, layers[0], "the first layer")
+    targets_K = _targets(asked, layers[-1])
+    net = _net(asked, layers)
+    before = chain_rule.forward(net, inputs_I, targets_K)
+    gradients = chain_rule.backward(net, before, targets_K)
+    once = chain_rule.updated(net, gradients, asked.rate, asked.train_biases)
+    after = chain_rule.forward(once, inputs_I, targets_K)
+    curve, last, many = _descend(net, inputs_I, targets_K, asked)
+    numbers = {
+        "layers": _told(net, before, gradients, once, after),
+        "targets": targets_K.tolist(),
+        "loss": asked.loss,
+        "rate": asked.rate,
+        "train_biases": asked.train_biases,
+        "errors": before.errors.tolist(),
+        "error": float(before.error),
+        "errors_after": after.errors.tolist(),
+        "error_after": float(after.error),
+        "curve": curve,
+        "last": _final(last, many),
+        "check": _check(net, gradients, inputs_I, targets_K),
+    }
+    numbers["steps"] = steps(numbers)
+    from .plot import backprop as drawing
+
+    frames = [Frame(one["caption"], drawing, (numbers, place)) for place, one in enumerate(numbers["steps"])]
+    still = [one["kind"] for one in numbers["steps"]].index("update") - 1
+    return Lesson(numbers, frames, _figures(numbers), still, _notes(asked, numbers))
+
+
+# --- what was asked for, checked --------------------------------------------------------------------------------------
+
+
+def _layers(asked: Backprop) -> list[int]:
+    layers = list(asked.layers)
+    if not 2 <= len(layers) <= _MOST_LAYERS:
+        raise OptionError(
+            f"layers: {len(layers)} are not from 2 to {_MOST_LAYERS}.",
+            cure="Give the inputs, the outputs and at most two hidden layers between, as 3,4,2.",
+        )
+    return layers
+
+
+def _fitting(name: str, given: Sequence[float], count: int, what: str) -> Tensor:
+    """The numbers as a vector in double precision, if there are so many."""
+    if len(given) != count:
+        raise OptionError(
+            f"{name}: there are {len(given)}, and {what} has {counted(count, 'unit')}.",
+            cure=f"Give {counted(count, 'number')}, or other layers.",
+        )
+    return torch.tensor(list(given), dtype=torch.float64)
+
+
+def _targets(asked: Backprop, count: int) -> Tensor:
+    targets_K = _fitting("targets", asked.targets, count, "the last layer")
+    if asked.loss == "cross-entropy":
+        if count == 1:
+            raise OptionError("layers: the softmax of one output is always 1.", cure="Give two outputs or more.")
+        total = float(targets_K.sum())
+        if bool((targets_K < 0).any()) or abs(total - 1) > 1e-9:
+            raise OptionError(
+                f"targets: for the cross-entropy they are probabilities, and {_row(asked.targets)} are none.",
+                cure="Give numbers of 0 or more that add up to 1.",
+            )
+    return targets_K
+
+
+def _net(asked: Backprop, layers: list[int]) -> Net:
+    """The network; what is random is drawn evenly from -1 to 1 and rounded, so that it can be computed by hand."""
+    generator = torch.Generator().manual_seed(asked.seed)
+
+    def drawn(count: int) -> Tensor:
+        return (torch.rand(count, generator=generator, dtype=torch.float64) * 2 - 1).round(decimals=2)
+
+    sizes, units = [below * above for below, above in pairwise(layers)], layers[1:]
+    weights, biases = asked.weights, asked.biases
+    if weights != "random" and len(weights) != sum(sizes):
+        told = " + ".join(f"{below}·{above}" for below, above in pairwise(layers))
+        raise OptionError(
+            f"weights: there are {len(weights)}, and layers of {_row(layers)} have {told} = {sum(sizes)}.",
+            cure=f"Give {sum(sizes)} of them, or weights=random.",
+        )
+    if biases != "random" and len(biases) not in (len(units), sum(units)):
+        raise OptionError(
+            f"biases: there are {len(biases)}, and layers of {_row(layers)} have {len(units)} or {sum(units)}.",
+            cure=f"Give {len(units)} (one for each layer), {sum(units)} (one for each unit), or biases=random.",
+        )
+    weights_N = drawn(sum(sizes)) if weights == "random" else torch.tensor(list(weights), dtype=torch.float64)
+    biases_N = drawn(sum(units)) if biases == "random" else torch.tensor(list(biases), dtype=torch.float64)
+    return Net(
+        [w.view(above, below) for w, (below, above) in zip(weights_N.split(sizes), pairwise(layers), strict=True)],
+        list(biases_N.split(units if len(biases_N) == sum(units) else 1)),
+        [asked.hidden] * (len(units) - 1) + ["identity" if asked.loss == "cross-entropy" else asked.output],
+        softmax=asked.loss == "cross-entropy",
+    )
+
+
+def _row(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+# --- what came out ----------------------------------------------------------------------------------------------------
+
+
+def _descend(net: Net, inputs_I: Tensor, targets_K: Tensor, asked: Backprop) -> tuple[dict, Net, Values]:
+    """The error at some of the updates, the network after the last, and its values.
+
+    It ends early where the error has grown beyond all measure.
+    """
+    kept = {round(one) for one in torch.linspace(0, asked.updates, _EVEN).tolist()}
+    if asked.updates > 1:
+        kept |= {round(one) for one in torch.logspace(0, 4, _BY_MAGNITUDE).tolist()}
+    curve: dict[str, Any] = {"update": [], "error": []}
+    with torch.inference_mode():
+        values = chain_rule.forward(net, inputs_I, targets_K)
+        limit = 1e12 * (1 + float(values.error))
+        for update in range(asked.updates + 1):
+            error = float(values.error)
+            gradients = chain_rule.backward(net, values, targets_K)
+            following = chain_rule.updated(net, gradients, asked.rate, asked.train_biases)
+            ahead = chain_rule.forward(following, inputs_I, targets_K)
+            ended = update < asked.updates and not float(ahead.error) <= limit
+            if update in kept or ended:
+                curve["update"].append(update)
+                curve["error"].append(error)
+            if ended or update == asked.updates:
+                break
+            net, values = following, ahead
+        curve["ended"] = ended
+    return curve, net, values
+
+
+def _told(net: Net, before: Values, gradients: Gradients, once: Net, after: Values) -> list[dict[str, Any]]:
+    """A mapping for each layer: names and numbers of its units, of the weights into them, and of its biases."""
+    inputs = before.outputs[0].tolist()
+    found = [{"name": "the inputs", "units": [f"x{place}" for place in range(1, len(inputs) + 1)], "outputs": inputs}]
+    weight = bias = unit = 0
+    layers = len(net.weights)
+    for place, (weights_JI, biases_J) in enumerate(zip(net.weights, net.biases, strict=True)):
+        count, below = weights_JI.shape
+        last = place == layers - 1
+        name = "the output layer" if last else ("the hidden layer" if layers == 2 else f"hidden layer {place + 1}")
+        rows = range(weight, weight + count * below, below)
+        found.append(
+            {
+                "name": name,
+                "units": [f"o{n}" if last else f"h{n + unit}" for n in range(1, count + 1)],
+                "activation": "softmax" if last and net.softmax else net.bends[place],
+                "weight_names": [[f"w{row + n}" for n in range(1, below + 1)] for row in rows],
+                "weights": weights_JI.tolist(),
+                "bias_names": [f"b{bias + n}" for n in range(1, len(biases_J) + 1)],
+                "biases": biases_J.tolist(),
+                "sums": before.sums[place].tolist(),
+                "outputs": before.outputs[place + 1].tolist(),
+                "slopes": _slopes(net, before, place),
+                "deltas": gradients.deltas[place].tolist(),
+                "weight_gradients": gradients.weights[place].tolist(),
+                "bias_gradients": gradients.biases[place].tolist(),
+                "weights_after": once.weights[place].tolist(),
+                "biases_after": once.biases[place].tolist(),
+                "sums_after": after.sums[place].tolist(),
+                "outputs_after": after.outputs[place + 1].tolist(),
+            }
+        )
+        weight, bias, unit = weight + count * below, bias + len(biases_J), unit + count
+    return found
+
+
+def _slopes(net: Net, values: Values, place: int) -> list[float] | None:
+    """The derivatives of a layer's activation; None for the softmax, whose delta is without one."""
+    if net.softmax and place == len(net.weights) - 1:
+        return None
+    return chain_rule.SLOPES[net.bends[place]](values.sums[place], values.outputs[place + 1]).tolist()
+
+
+def _final(net: Net, values: Values) -> dict[str, Any]:
+    return {
+        "weights": [w.tolist() for w in net.weights],
+        "biases": [b.tolist() for b in net.biases],
+        "outputs": values.outputs[-1].tolist(),
+        "error": float(values.error),
+    }
+
+
+def _check(net: Net, gradients: Gradients, inputs_I: Tensor, targets_K: Tensor) -> dict[str, Any]:
+    """The largest differences from autograd and from central differences, and the largest gradient to measure them."""
+    ours = torch.cat([g.flatten() for g in (*gradients.weights, *gradients.biases)])
+    found: dict[str, Any] = {"largest_gradient": float(ours.abs().max())}
+    for name, gradient in (("autograd", chain_rule.by_autograd), ("central_differences", chain_rule.by_differences)):
+        theirs = torch.cat([g.flatten() for g in gradient(net, inputs_I, targets_K)])
+        found[name] = float((ours - theirs).abs().max())
+    return found
+
+
+def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+    curve, check = numbers["curve"], numbers["check"]
+    figures = {
+        "error before": f"{numbers['error']:.10g}",
+        "error after one update": f"{numbers['error_after']:.10g}",
+    }
+    done = curve["update"][-1]
+    if done > 1:
+        figures[f"error after {done} updates"] = number(numbers["last"]["error"], 4)
+    return figures | {
+        "largest gradient": number(check["largest_gradient"], 4),
+        "largest difference from autograd": number(check["autograd"], 2),
+        "largest difference from central differences": number(check["central_differences"], 2),
+    }
+
+
+def _notes(asked: Backprop, numbers: dict[str, Any]) -> list[str]:
+    notes = []
+    if asked.loss == "cross-entropy":
+        notes.append("The outputs have the softmax, as the cross-entropy needs; the setting output plays no part.")
+    if numbers["curve"]["ended"]:
+        notes.append(
+            f"The rate {number(asked.rate)} is too high: from update {numbers['curve']['update'][-1] + 1} on the error "
+            "is beyond all measure. The curve ends before it."
+        )
+    for layer in numbers["layers"][1:]:
+        if layer["activation"] in chain_rule.KINKED and min(map(abs, layer["sums"])) < 1e-3:
+            notes.append(
+                f"A sum of {layer['name']} is where {layer['activation']} has a kink or a jump; "
+                "central differences need not agree with the gradient there."
+            )
+    return notes

@@ -1,0 +1,309 @@
+"""Convolution: the same few weights at every place of a picture (Fukushima 1980; LeCun et al. 1989)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...config.options import Range
+from ...errors import OptionError
+from ...plots.number_format import number
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+from ..conv_numpy import GREY, Slide, fields, span
+from ..convolution_steps import CELLS, written_crop
+from .kernels import KERNELS, kernels_of
+
+PAGE = Page(
+    number=8,
+    chapter=CHAPTERS[3],
+    title="A kernel slides over the picture",
+    text="""
+    A convolution looks at a picture through a small window. The window has a weight at each of its places, and all of
+    them together are the kernel. Wherever the window lies, each weight is multiplied with the value under it, and the
+    products are added up: that is a neuron which sees a few pixels only. Then the window moves on, with the same
+    weights. The sums, laid out as the places of the window, are a picture again.
+
+    The weights decide what is found. Weights that add up to zero answer with zero wherever the picture is even, and
+    only edges are left. Weights that are all alike give the mean of the window, and blur. A network is not given its
+    kernels: it learns them, and those of a first layer often come out as edges and spots of colour.
+
+    The stride s says how far the window moves at a time, the padding p how many zeros are laid around the picture, the
+    dilation d how far the weights lie apart, and k is the side of the kernel. With colours, each channel has its own
+    weights in the window, and all products are added; here they are the same for each. In groups, channels are only
+    added to those of their group; where each is its own group, the convolution is called depthwise. A transposed
+    convolution goes the other way: each value is multiplied with the whole kernel and laid into the output, and what
+    overlaps is added.
+
+    In mathematics the kernel of a convolution is turned by half a turn before it slides. What networks compute, and
+    what is shown here, does not turn it, and is properly named cross-correlation. Where weights are learned that makes
+    no difference.
+    """,
+    formulas=[
+        (
+            "y[i, j] = Σ w[a, b] · x[s·i + d·a - p, s·j + d·b - p]",
+            r"y_{i,j} = \sum_{a,b} w_{a,b} \; x_{s i + d a - p, \; s j + d b - p}",
+        ),
+        (
+            "output = floor((input + 2·padding - dilation·(kernel - 1) - 1) / stride) + 1",
+            r"n' = \left\lfloor \frac{n + 2p - d(k-1) - 1}{s} \right\rfloor + 1",
+        ),
+        (
+            "transposed: output = (input - 1)·stride - 2·padding + dilation·(kernel - 1) + 1",
+            r"\mathrm{transposed:} \quad n' = (n-1)s - 2p + d(k-1) + 1",
+        ),
+        ("field = 1 + Σ dilation·(kernel - 1)·stride^layer", r"r_L = 1 + \sum_{l=0}^{L-1} d(k-1) \, s^{\,l}"),
+    ],
+    look=[
+        "Follow one window: every product is written out, and their sum is one value of the output.",
+        "Where the picture is even, a kernel whose weights add up to zero answers 0, however bright it is.",
+        "Compare sobel-x and sobel-y: each finds the edges across its own direction only.",
+        "Raise the stride: the output shrinks, and with several layers each value sees much more of the picture.",
+        "With padding=1 a kernel of 3 keeps the size; the zeros around the picture then look like an edge.",
+    ],
+    source="LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541; Dumoulin and Visin 2016, arXiv:1603.07285",
+)
+
+Channels = Literal["grey", "colour", "colour+grey"]
+_NAMES = {"grey": ("grey",), "colour": ("red", "green", "blue"), "colour+grey": ("red", "green", "blue", "grey")}
+#: most values of the output
+VALUES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """What can be set. Grey values are 0 to 255."""
+
+    kernel: Annotated[
+        str | list[list[float]], f"{', '.join(KERNELS)}, or its rows, as '1,0,-1;2,0,-2;1,0,-1'", Range(-1000, 1000)
+    ] = "edge"
+    stride: Annotated[int, "how far the window moves at a time", Range(1, 4)] = 1
+    padding: Annotated[int, "rows and columns of zeros laid around the picture", Range(0, 4)] = 0
+    dilation: Annotated[int, "how far the weights lie apart", Range(1, 4)] = 1
+    transposed: Annotated[bool, "the other way: each value is laid out times the kernel"] = False
+    channels: Annotated[Channels, "what is read of the picture"] = "grey"
+    groups: Annotated[int, "groups that the channels are divided into; each gives a map", Range(1, 4)] = 1
+    depthwise: Annotated[bool, "each channel is a group of its own"] = False
+    layers: Annotated[int, "layers in a stack, whose receptive field is shown", Range(1, 8)] = 3
+    at: Annotated[
+        list[int] | Literal["auto"], "row and column of the crop; auto is where values differ most", Range(0, 255)
+    ] = "auto"
+    side: Annotated[int, "longer side that the picture is brought to at most, in pixels", Range(4, 256)] = 128
+
+
+@concept(PAGE, Convolution, subject="picture")
+def convolution(asked: Convolution, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> Lesson:
+    """The window's sums on a crop, term by term, the whole output, its size, and what a stack of such layers sees.
+
+    Raises OptionError for a kernel that is none, groups that do not divide the channels, and a window that is larger
+    than the picture or than what can be written out.
+    """
+    (kernels, divisor), names = kernels_of(asked.kernel), _NAMES[asked.channels]
+    groups = len(names) if asked.depthwise else asked.groups
+    if len(names) % groups:
+        allowed = [str(count) for count in (1, 2, 3, 4) if len(names) % count == 0]
+        told = f"groups: the channels ({', '.join(names)}) cannot be divided into {groups} groups of one size."
+        other = next(name for name, of in _NAMES.items() if len(of) % groups == 0)
+        raise OptionError(told, cure=f"Give {' or '.join(allowed)}, or other channels: --set channels={other}")
+    how = Slide(asked.stride, asked.padding, asked.dilation, groups, asked.transposed)
+    x_CHW = _channels(picture_HWC, asked.channels)
+    sizes = _checked(how, x_CHW.shape[1:], kernels[0].shape)
+    output_GOP = how.output(x_CHW, kernels)
+    kind, white = _shown_as(output_GOP, kernels, how, len(names))
+    numbers = {
+        "told": told,
+        "picture": x_CHW.tolist(),
+        "channels": list(names),
+        "groups": groups,
+        "kernel": asked.kernel if isinstance(asked.kernel, str) and asked.kernel in KERNELS else "yours",
+        "kernels": [kernel.tolist() for kernel in kernels],
+        "divisor": divisor,
+        "stride": asked.stride,
+        "padding": asked.padding,
+        "dilation": asked.dilation,
+        "transposed": asked.transposed,
+        "sizes": sizes,
+        "weights": len(kernels) * groups * kernels[0].size * (len(names) // groups),
+        "output": output_GOP.tolist(),
+        "kind": kind,
+        "white": white,
+        "crop": written_crop(x_CHW, kernels, how, asked.at),
+        "layers": _stack(how, asked.layers, x_CHW.shape[1:], kernels[0].shape),
+        "largest_difference": float(np.abs(output_GOP - _by_torch(x_CHW, kernels, how)).max()),
+    }
+    numbers["formula"] = _formula(numbers)
+    return Lesson(numbers, _frames(numbers), _figures(numbers), still=-1, notes=[*notes, *_notes(numbers)])
+
+
+def _channels(picture_HWC: np.ndarray, asked: str) -> np.ndarray:
+    """(C, H, W) float64, whole numbers from 0 to 255."""
+    colour_HW3 = np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)).astype(np.float64)
+    grey_HW1 = np.round(colour_HW3 @ np.array(GREY))[..., None]
+    parts = {"grey": [grey_HW1], "colour": [colour_HW3], "colour+grey": [colour_HW3, grey_HW1]}
+    return np.concatenate(parts[asked], axis=2).transpose(2, 0, 1)
+
+
+def _checked(how: Slide, extent: Sequence[int], window: Sequence[int]) -> dict[str, list[int]]:
+    """Heights and widths of picture, window and output. Raises OptionError where the window does not fit."""
+    spans = [span(one, how.dilation) for one in window]
+    if max(spans) >= CELLS:
+        told = f"dilation: the window reaches over {max(spans)} pixels, more than the {CELLS - 1} that can be shown."
+        raise OptionError(told, cure="Give a smaller kernel or dilation.")
+    output = [how.size(size, one) for size, one in zip(extent, window, strict=True)]
+    if min(output) < 1 and how.transposed:
+        told = f"padding: where {how.padding} rows and columns are cut off all around, nothing is left of the output."
+        raise OptionError(told, cure="Give less padding.")
+    if min(output) < 1:
+        here, there = (f"{wide} x {high}" for high, wide in (spans, extent))
+        around = f" with {how.padding} rows and columns of zeros around it" if how.padding else ""
+        told = f"kernel: its window of {here} is larger than the picture of {there}{around}."
+        raise OptionError(told, cure="Give a smaller kernel or dilation, or a larger picture.")
+    if output[0] * output[1] > VALUES:
+        raise OptionError(f"side: an output of {output[1]} x {output[0]} is too large.", cure="Give a smaller side.")
+    return {"picture": list(extent), "window": spans, "output": output}
+
+
+def _shown_as(output_GOP: np.ndarray, kernels: Sequence[np.ndarray], how: Slide, channels: int) -> tuple[str, float]:
+    """How the output is coloured, and the value that has the strongest colour.
+
+    A 'picture', of the brightness that an even one has; else 'signed', or the 'length' of two answers.
+    """
+    weight = float(kernels[0].sum())
+    if len(kernels) == 1 and weight > 1e-9:
+        overlap = how.stride**2 if how.transposed else 1
+        return "picture", 255 * weight * channels / how.groups / overlap
+    # a few values far from all others should not make the rest pale
+    strongest = float(np.quantile(np.abs(output_GOP), 0.99)) or float(np.abs(output_GOP).max()) or 1.0
+    return "length" if len(kernels) == 2 else "signed", strongest
+
+
+def _by_torch(x_CHW: np.ndarray, kernels: Sequence[np.ndarray], how: Slide) -> np.ndarray:
+    """What PyTorch's own layers make of it, as `Slide.output`."""
+    x_1CHW, channels = torch.from_numpy(x_CHW)[None], len(x_CHW)
+    answers = []
+    for kernel_hw in map(torch.from_numpy, kernels):
+        if how.transposed:
+            weight = kernel_hw.expand(channels, 1, -1, -1)
+            made = F.conv_transpose2d(x_1CHW, weight, None, how.stride, how.padding, 0, how.groups, how.dilation)
+        else:
+            weight = kernel_hw.expand(how.groups, channels // how.groups, -1, -1)
+            made = F.conv2d(x_1CHW, weight, None, how.stride, how.padding, how.dilation, how.groups)
+        answers.append(made[0].numpy())
+    return answers[0] if len(answers) == 1 else np.hypot(*answers)
+
+
+def _stack(how: Slide, layers: int, extent: Sequence[int], window: Sequence[int]) -> list[dict[str, Any]]:
+    """Of each layer of a stack: the size of its output, None where nothing is left, and the field of one value."""
+    seen = [fields(one, how.stride, how.dilation, layers) for one in window]
+    size, found = list(extent), []
+    for field in zip(*seen, strict=True):
+        if size is not None:
+            size = [how.size(now, one) for now, one in zip(size, window, strict=True)]
+            size = size if min(size) >= 1 else None
+        found.append({"size": size, "field": list(field)})
+    return found
+
+
+def _frames(numbers: dict[str, Any]) -> list[Frame]:
+    from .plot import before, convolved, fields_drawn, window
+
+    steps = numbers["crop"]["steps"]
+    return [
+        Frame(_begin(numbers), before, (numbers,)),
+        *(Frame(_caption(numbers, step), window, (numbers, place)) for place, step in enumerate(steps)),
+        Frame(_seen(numbers), fields_drawn, (numbers,)),
+        Frame(_end(numbers), convolved, (numbers,)),
+    ]
+
+
+def _sized(size: Sequence[int]) -> str:
+    """Width x height, of a height and a width."""
+    return f"{size[1]} x {size[0]}"
+
+
+def _begin(numbers: dict[str, Any]) -> str:
+    top, left = numbers["crop"]["at"]
+    many = "kernels" if len(numbers["kernels"]) == 2 else "kernel"
+    return (
+        f"The picture, {_sized(numbers['sizes']['picture'])} values, and the {many}. The crop at row {top}, "
+        f"column {left} is worked out by hand, as a small picture of its own."
+    )
+
+
+def _caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
+    row, column = step["place"]
+    name = numbers["channels"][step["channel"]]
+    of = f" of {name}" if len(numbers["channels"]) > 1 else ""
+    if numbers["transposed"]:
+        return f"The value at row {row}, column {column}{of} times every weight is added where the kernel lies."
+    last = [part[0] if len(part) == 1 else None for part in step["parts"]][-1]
+    products = f"{len(step['under']) * len(step['under'][0])} products"
+    if last is None:
+        across, down = map(number, step["parts"][-1])
+        told = f"{products}{of} add up to {across} across and {down} down"
+    else:
+        told = f"{products}{of} add up to {number(last)}"
+    if len(step["parts"]) > 1:
+        sums = " and ".join(map(number, step["sums"]))
+        told += f"; with the channels before, {sums}"
+    if step["whole"] and len(step["sums"]) == 2:
+        told += f"; the length of that vector is {number(np.hypot(*step['sums']))}"
+    return f"Row {row}, column {column} of the output: {told}."
+
+
+def _seen(numbers: dict[str, Any]) -> str:
+    last, count = numbers["layers"][-1], len(numbers["layers"])
+    layers = f"{count} such layers" if count > 1 else "this layer"
+    if numbers["transposed"]:
+        return f"Through {layers} one value spreads over {_sized(last['field'])} values."
+    return f"One value after {layers} sees {_sized(last['field'])} pixels of the picture."
+
+
+def _end(numbers: dict[str, Any]) -> str:
+    sizes = numbers["sizes"]
+    maps = f"{numbers['groups']} maps of " if numbers["groups"] > 1 else ""
+    way = "laid out by" if numbers["transposed"] else "under"
+    return f"The whole picture, {_sized(sizes['picture'])}, {way} the kernel: {maps}{_sized(sizes['output'])} values."
+
+
+def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+    sizes, last = numbers["sizes"], numbers["layers"][-1]
+    values = np.array(numbers["output"])
+    layers = len(numbers["layers"])
+    kind = "spread" if numbers["transposed"] else "field"
+    found = {
+        "picture": f"{numbers['told']}, {_sized(sizes['picture'])}, {', '.join(numbers['channels'])}",
+        "kernel": f"{numbers['kernel']}, {_sized(np.shape(numbers['kernels'][0]))}, reaching over "
+        f"{_sized(sizes['window'])} pixels",
+        "output": f"{_sized(sizes['output'])}, from {number(values.min())} to {number(values.max())}",
+        "size": numbers["formula"],
+        kind: f"{_sized(numbers['layers'][0]['field'])} pixels",
+        "difference": f"at most {numbers['largest_difference']:.1g} from PyTorch's own convolution",
+    }
+    if layers > 1:
+        found[kind] += f"; of {layers} layers {_sized(last['field'])}"
+    return found
+
+
+def _formula(numbers: dict[str, Any]) -> str:
+    """The formula of the output's width with the numbers of this one."""
+    size, window = numbers["sizes"]["picture"][1], len(numbers["kernels"][0][0])
+    stride, padding, dilation = numbers["stride"], numbers["padding"], numbers["dilation"]
+    output = numbers["sizes"]["output"][1]
+    if numbers["transposed"]:
+        return f"width: ({size} - 1)·{stride} - 2·{padding} + {dilation}·({window} - 1) + 1 = {output}"
+    return f"width: floor(({size} + 2·{padding} - {dilation}·({window} - 1) - 1) / {stride}) + 1 = {output}"
+
+
+def _notes(numbers: dict[str, Any]) -> list[str]:
+    gone = [place for place, layer in enumerate(numbers["layers"], 1) if layer["size"] is None]
+    if not gone:
+        return []
+    return [
+        f"In a stack nothing is left of this picture after layer {gone[0]}: the window is larger than what it gets."
+    ]

@@ -1,0 +1,286 @@
+"""Optimisers side by side on a surface of two numbers, known or the user's own.
+
+Their sources are those of `train.optimizers`, which makes them: SGD (Robbins and Monro 1951), momentum (Polyak 1964),
+Nesterov (1983), AdaGrad (Duchi et al. 2011), AdaDelta (Zeiler 2012), RMSProp (Tieleman and Hinton 2012), Adam (Kingma
+and Ba 2015), AdamW (Loshchilov and Hutter 2019), Muon (Jordan et al. 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args
+
+from ...config.options import Optimizer, Range, Schedule
+from ...engine.config import Recipe
+from ...errors import NotFound, OptionError
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+from . import optimizer_paths as downhill
+from .test_functions import SURFACES, Surface, of_formula
+
+PAGE = Page(
+    number=6,
+    chapter=CHAPTERS[2],
+    title="Nine ways downhill",
+    text="""
+    Training is going downhill: the loss is a surface over all weights, its gradient points up, and each step goes some
+    way against it. Here there are only two weights, x and y, so that the whole surface can be seen, and every optimiser
+    starts at the same place.
+
+    SGD steps straight down the slope, as far as it is steep: in a narrow valley it jumps from side to side while it
+    hardly moves along. Momentum adds up past steps as a rolling ball does, and Nesterov looks at the slope where the
+    ball is about to be. AdaGrad, RMSProp and AdaDelta divide each direction by how steep it has been, so that flat
+    directions count as much as steep ones; AdaGrad remembers all of the past and so gets slower and slower. Adam is
+    momentum with that division; AdamW also pulls the weights towards zero, by itself and not through the gradient.
+
+    Muon is made for matrices: it keeps the directions of the step and makes all its singular values nearly the same.
+    Here the point is taken as a matrix of one row, which has one singular value, its length. So every step of Muon has
+    the same length, 0.7 times the learning rate, however steep the surface is: unless the rate falls, it walks around
+    a minimum and does not come to rest in it.
+    """,
+    formulas=[
+        ("SGD: w ← w - η g", r"\mathrm{SGD}: \; w \leftarrow w - \eta \, g"),
+        (
+            "momentum: v ← β v + g, w ← w - η v",
+            r"\mathrm{momentum}: \; v \leftarrow \beta v + g, \;\; w \leftarrow w - \eta \, v",
+        ),
+        (
+            "Adam: m ← β m + (1-β) g, s ← γ s + (1-γ) g², w ← w - η m̂ / (√ŝ + ε)",
+            r"\mathrm{Adam}: \; m \leftarrow \beta m + (1-\beta) g, \;\; s \leftarrow \gamma s + (1-\gamma) g^2, \;\; "
+            r"w \leftarrow w - \eta \, \hat{m} / (\sqrt{\hat{s}} + \epsilon)",
+        ),
+    ],
+    look=[
+        "On the valley SGD jumps across while momentum gathers speed along it.",
+        "On two-basins look who stays in the nearer basin and who rolls over the ridge into the deeper one.",
+        "At the saddle the slope is nearly zero although it is no minimum: who loses time there?",
+        "Give AdaDelta the rate of 1 that its paper has: its first steps are tiny, and it gets only part of the way.",
+        "Double a learning rate until a path leaves the window: how much room does each optimiser leave?",
+        "Try a surface of your own, such as formula='x**2 + sin(3*y)'.",
+    ],
+    source="Robbins and Monro 1951, doi:10.1214/aoms/1177729586; Polyak 1964, doi:10.1016/0041-5553(64)90137-5; "
+    "Duchi, Hazan and Singer 2011, jmlr.org/papers/v12/duchi11a; Zeiler 2012, arXiv:1212.5701; "
+    "Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101; "
+    "Jordan et al. 2024, kellerjordan.github.io/posts/muon",
+)
+
+ALL = get_args(Optimizer)
+#: pictures, if there are as many steps
+FRAMES = 25
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What can be set; 'auto' is what suits the surface."""
+
+    surface: Annotated[
+        Literal["valley", "saddle", "two-basins", "rosenbrock", "beale", "himmelblau", "noisy", "formula"],
+        "what to go down on",
+    ] = "valley"
+    formula: Annotated[str, "a surface of your own, as x**2 + sin(3*y)"] = ""
+    optimizers: Annotated[list[str], "names with commas between, or all"] = ("all",)
+    start: Annotated[list[float] | Literal["auto"], "where all begin: x,y", Range(-1e6, 1e6)] = "auto"
+    lr: Annotated[
+        float | list[float] | Literal["auto"], "learning rate, one for all or one for each", Range(0, 1000)
+    ] = "auto"
+    momentum: Annotated[float, "momentum, and the first beta of Adam", Range(0, 0.999)] = 0.9
+    weight_decay: Annotated[float, "pull towards zero of AdamW; the others have none", Range(0, 1)] = 0.05
+    schedule: Annotated[Schedule, "how the learning rates go over the steps"] = "constant"
+    steps: Annotated[int, "updates of each optimiser", Range(1, 2000)] = 150
+    noise: Annotated[float | Literal["auto"], "deviation of the noise on the gradients", Range(0, 1000)] = "auto"
+    seed: Annotated[int, "seed of the noise, the same noise for all", Range(0, 2**31)] = 0
+    window: Annotated[list[float] | Literal["auto"], "what is shown: left,right,lower,upper", Range(-1e6, 1e6)] = "auto"
+
+
+@concept(PAGE, Descent)
+def descent(asked: Descent) -> Lesson:
+    """The path and the losses of every optimiser from the same start, over the lines of equal loss.
+
+    Raises OptionError for a formula that cannot be read or has no value at the start, for a window or a start that is
+    none, and where there are not as many learning rates as optimisers; NotFound for an optimiser that there is not.
+    """
+    names, surface = _names(asked.optimizers), _placed(_surface(asked), asked)
+    recipes = [
+        Recipe(
+            optimizer=name, lr=rate, momentum=asked.momentum, steps=asked.steps, schedule=asked.schedule,
+            warmup=0.3 if asked.schedule == "one-cycle" else 0.0,
+            weight_decay=asked.weight_decay if name == "adamw" else 0.0,
+        )
+        for name, rate in zip(names, _rates(asked, surface, names), strict=True)
+    ]  # fmt: skip
+    numbers = {
+        "surface": surface.title,
+        "window": list(surface.window),
+        "start": list(surface.start),
+        "minima": [list(minimum) for minimum in surface.minima],
+        "noise": surface.noise,
+        "steps": asked.steps,
+        **downhill.grid(surface),
+        "optimizers": [downhill.walk(surface, recipe, asked.seed) for recipe in recipes],
+    }
+    numbers["logarithmic"] = _spans_magnitudes(numbers)
+    from .plot import descent as drawing
+
+    shown = sorted({round(asked.steps * (frame / (FRAMES - 1)) ** 1.6) for frame in range(FRAMES)})
+    return Lesson(
+        numbers,
+        [Frame(_caption(numbers, step), drawing, (numbers, step)) for step in shown],
+        figures={one["name"]: _figure(one) for one in numbers["optimizers"]},
+        notes=_notes(asked, surface, numbers),
+    )
+
+
+# --- what is asked for -----------------------------------------------------------------------------------------------
+
+
+def _surface(asked: Descent) -> Surface:
+    if asked.formula:
+        if asked.surface not in ("formula", Descent.surface):
+            raise OptionError(
+                f"Both the surface {asked.surface} and a formula are given.", cure="Leave one of the two out."
+            )
+        return of_formula(asked.formula)
+    if asked.surface == "formula":
+        raise OptionError("There is no formula.", cure="For example: --set formula='x**2 + sin(3*y)'")
+    return SURFACES[asked.surface]
+
+
+def _names(asked: Sequence[str]) -> list[str]:
+    """The optimisers by name, each once. Raises NotFound."""
+    for name in asked:
+        if name not in (*ALL, "all"):
+            raise NotFound.among("optimizer", name, [*ALL, "all"])
+    return list(ALL if "all" in asked else dict.fromkeys(asked))
+
+
+def _placed(surface: Surface, asked: Descent) -> Surface:
+    """The surface with the window, the start and the noise that are asked for."""
+    window = surface.window if asked.window == "auto" else _window(asked.window)
+    noise = surface.noise if asked.noise == "auto" else asked.noise
+    surface = replace(surface, window=window, noise=noise)
+    if asked.start == "auto":
+        return replace(surface, start=_own_start(surface))
+    x, y = _start(asked.start)
+    if not all(map(math.isfinite, surface.at((x, y)))):
+        raise OptionError(
+            f"start: at ({x:g}, {y:g}) the loss or its slope is no finite number.", cure="Give another start."
+        )
+    if not _inside(window, (x, y)):
+        if asked.window != "auto":
+            raise OptionError(f"start: ({x:g}, {y:g}) is outside of the window.", cure="Give a wider window.")
+        left, right, lower, upper = window
+        # a window of ours grows until the start is well inside
+        left, right = min(left, x - (right - x) / 8), max(right, x + (x - left) / 8)
+        lower, upper = min(lower, y - (upper - y) / 8), max(upper, y + (y - lower) / 8)
+        surface = replace(surface, window=(left, right, lower, upper))
+    return replace(surface, start=(x, y))
+
+
+def _inside(window: tuple[float, ...], point: tuple[float, float]) -> bool:
+    return window[0] <= point[0] <= window[1] and window[2] <= point[1] <= window[3]
+
+
+def _own_start(surface: Surface) -> tuple[float, float]:
+    """The surface's start, or where that is not in the window or has no slope, a place near one of its corners."""
+    left, right, lower, upper = surface.window
+    near, far = (left + (right - left) * share for share in (0.15, 0.85))
+    low, high = (lower + (upper - lower) * share for share in (0.15, 0.85))
+    places = [surface.start, (near, high), (far, high), (near, low), (far, low), ((near + far) / 2, (low + high) / 2)]
+    for place in places:
+        if _inside(surface.window, place) and all(map(math.isfinite, surface.at(place))):
+            return place
+    raise OptionError(
+        "Nowhere that was tried has the surface a finite loss and slope.",
+        cure="Give a start where it has: --set start=x,y",
+    )
+
+
+def _window(given: list[float]) -> tuple[float, ...]:
+    if len(given) == 4:
+        left, right, lower, upper = given
+        # narrower than this the numbers of the axes cannot be told apart
+        if right - left > 1e-6 * max(map(abs, (left, right, 1e-3))):
+            if upper - lower > 1e-6 * max(map(abs, (lower, upper, 1e-3))):
+                return left, right, lower, upper
+    raise OptionError(
+        f"window: {','.join(f'{edge:g}' for edge in given)} is none.", cure="Give left,right,lower,upper, as -3,3,-2,2."
+    )
+
+
+def _start(given: list[float]) -> tuple[float, ...]:
+    if len(given) != 2:
+        raise OptionError(f"start: a point has 2 numbers, not {len(given)}.", cure="Give x,y, as -2,1.5.")
+    return tuple(given)
+
+
+def _rates(asked: Descent, surface: Surface, names: Sequence[str]) -> list[float]:
+    if asked.lr == "auto":
+        return downhill.rates(surface, names)
+    if isinstance(asked.lr, float):
+        return [asked.lr] * len(names)
+    if len(asked.lr) != len(names):
+        raise OptionError(
+            f"There are {len(asked.lr)} learning rates for {len(names)} optimisers.",
+            cure="Give one for all, or one for each in their order: " + ", ".join(names) + ".",
+        )
+    return list(asked.lr)
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def _spans_magnitudes(numbers: dict[str, Any]) -> bool:
+    """Whether losses are drawn by magnitude: none is below zero, and they differ by more than a hundred times."""
+    lowest = min(min(one["losses"]) for one in numbers["optimizers"])
+    first = numbers["optimizers"][0]["losses"][0]
+    return numbers["lowest"] >= 0 and lowest >= 0 and first > 0 and lowest < first / 100
+
+
+def _figure(one: dict[str, Any]) -> str:
+    x, y = one["path"][-1]
+    ends = f"; then it {_ENDS[one['ended']]}" if one["ended"] else ""
+    return f"loss {one['losses'][-1]:.3g} at ({x:.3g}, {y:.3g}), learning rate {one['rate']:.3g}{ends}"
+
+
+#: why a path ends
+_ENDS = {"not finite": "has no finite loss or slope", "far": "is too far away: it diverged"}
+
+
+def _caption(numbers: dict[str, Any], step: int) -> str:
+    if step == 0:
+        x, y = numbers["start"]
+        loss = numbers["optimizers"][0]["losses"][0]
+        return f"All start at ({x:g}, {y:g}), where the loss is {loss:.4g}; the arrows point straight downhill."
+    going = [one for one in numbers["optimizers"] if step < len(one["losses"])]
+    gone = ", ".join(one["label"] for one in numbers["optimizers"] if step >= len(one["losses"]))
+    told = f"Step {step}: "
+    if going:
+        ranked = sorted(going, key=lambda one: one["losses"][step])
+        told += f"{ranked[0]['label']} is lowest with a loss of {ranked[0]['losses'][step]:.3g}"
+        if len(ranked) > 1:
+            told += f", {ranked[-1]['label']} highest with {ranked[-1]['losses'][step]:.3g}"
+        told += "; " if gone else ""
+    return told + (f"ended before: {gone}" if gone else "") + "."
+
+
+def _notes(asked: Descent, surface: Surface, numbers: dict[str, Any]) -> list[str]:
+    notes = []
+    if numbers["undefined"]:
+        notes.append(f"In {numbers['undefined']:.1%} of the window the surface has no finite value; that part is grey.")
+    for one in numbers["optimizers"]:
+        if one["ended"]:
+            notes.append(f"{one['label']} ends at step {len(one['losses']) - 1}; then it {_ENDS[one['ended']]}.")
+    left = [
+        f"{one['label']} from step {one['left']}" + ("" if one["outside"] else ", and back")
+        for one in numbers["optimizers"]
+        if one["left"] is not None
+    ]
+    if left:
+        notes.append(f"Outside of the window paths are not shown: {'; '.join(left)}.")
+    if asked.lr == "auto":
+        notes.append("The learning rates are rules of thumb for this surface and not the best for each optimiser.")
+    if surface.noise:
+        notes.append(f"Noise of deviation {surface.noise:g} is added to each slope, the same for every optimiser.")
+    return notes

@@ -1,0 +1,284 @@
+"""The way of a training over its loss: straight, along its path, on planes through it, and how the ground curves there.
+
+Goodfellow, Vinyals and Saxe 2015 (arXiv:1412.6544) for the straight line; Li et al. 2018 (arXiv:1712.09913) for the
+planes. N points of the path, D trained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from ...config.options import Range
+from ...errors import NonFinite
+from ...objectives.base import Batch
+from ...objectives.supervised import Supervised
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+from .loss_surface import Spectrum, Surface, flat
+
+PAGE = Page(
+    number=7,
+    chapter=CHAPTERS[2],
+    title="The way that your network went downhill",
+    text="""
+    A loss over a hundred thousand weights sounds like mountains in which gradient descent must get lost, from one local
+    minimum or saddle point to the next. Goodfellow and others looked in 2015, and found that on the straight
+    line from the initial weights to the trained ones the loss of common networks just falls. Is that so for yours?
+
+    The run kept its initial weights and some from its way. The loss is computed again on the same examples: along the
+    straight line, at every point of the path itself, and on the plane that holds most of the path. A second plane has
+    its directions scaled, filter by filter, to the size of the trained filters, so that valleys of different networks
+    can be compared. At points of the path the Hessian, the matrix of second derivatives, says how the ground curves:
+    its largest eigenvalue is the steepest bend, a negative smallest one a direction that leads further down.
+    """,
+    formulas=[
+        ("L(a) = loss(w_start + a (w_end - w_start))", r"L(a) = \mathrm{loss}(w_0 + a\,(w_T - w_0))"),
+        ("H v = d/dw (g(w) · v)", r"H v = \nabla_w\,(\nabla L(w)^\top v)"),
+    ],
+    look=[
+        "A line that only falls from 0 to 1: no obstacle lies between the start and the end.",
+        "The path is longer than the straight line: training turns, quickly at first, then slowly along a valley.",
+        "A largest eigenvalue far above the size of the smallest: a ravine, steep across and nearly flat along.",
+        "A negative eigenvalue where training ended: not a minimum, though nobody noticed.",
+    ],
+    source="Goodfellow, Vinyals and Saxe 2015, arXiv:1412.6544; Li et al. 2018, arXiv:1712.09913; Lanczos 1950, "
+    "doi:10.6028/jres.045.026; Pearlmutter 1994, doi:10.1162/neco.1994.6.1.147",
+)
+
+#: a rise on the way of less than this share of the whole fall is rounding, not an obstacle
+LEVEL = 0.01
+#: an eigenvalue below 0 of less than this share of the largest is rounding
+FLAT = 0.001
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """What can be set: how much is computed."""
+
+    examples: Annotated[int, "examples of the training and of the test set that the loss is of", Range(2, 10000)] = 500
+    points: Annotated[int, "points on the straight line", Range(5, 500)] = 31
+    grid: Annotated[int, "points along each side of the planes", Range(5, 101)] = 19
+    iterations: Annotated[int, "products with the Hessian for each pair of eigenvalues", Range(4, 200)] = 24
+    curvatures: Annotated[int, "points of the path at which the curvature is computed", Range(1, 100)] = 7
+    seed: Annotated[int, "seed of which examples are taken, and of where Lanczos begins", Range(0, 2**31)] = 0
+
+
+@concept(PAGE, Landscape, subject="trail")
+def landscape(
+    asked: Landscape,
+    objective: Supervised,
+    trail: Sequence[tuple[int, dict[str, Tensor]]],
+    train: Sequence[Batch],
+    test: Sequence[Batch],
+    told: str = "",
+) -> Lesson:
+    """The loss from the first weights of `trail`, (step, weights by name), to the last ones, on the given batches.
+
+    Raises NonFinite where the loss at the start or the end is no number.
+    """
+    names = list(trail[0][1])
+    steps = [step for step, _ in trail]
+    path_ND = torch.stack([flat([weights[name] for name in names]) for _, weights in trail])
+    ground, unseen = Surface(objective, train, names), Surface(objective, test, names)
+    path = _path(ground, steps, path_ND)
+    if not all(map(torch.isfinite, torch.tensor([path["loss"][0], path["loss"][-1]]))):
+        raise NonFinite("The loss at the start or the end of this run is no number.", cure="Train with a smaller --lr.")
+    numbers: dict[str, Any] = {"examples": sum(len(batch["label"]) for batch in train), "weights": path_ND.shape[1]}
+    numbers["line"] = _line(ground, unseen, path_ND[0], path_ND[-1], asked.points)
+    numbers["path"] = path
+    directions_2D, shares, notes = principal(path_ND, asked.seed)
+    numbers["plane"] = _plane(ground, path_ND, directions_2D, asked.grid, shares)
+    filters = [objective.network.get_parameter(name).shape for name in names]
+    scaled_2D = torch.stack([filter_normalised(one, path_ND[-1], filters) for one in directions_2D])
+    numbers["filter_plane"] = _plane(ground, path_ND, scaled_2D, asked.grid, None)
+    numbers["curvature"] = _curvature(ground, steps, path_ND, asked)
+    ground.put(path_ND[-1])
+    return Lesson(numbers, _frames(numbers, told), _figures(numbers), still=2, notes=notes)
+
+
+def _line(ground: Surface, unseen: Surface, start_D: Tensor, end_D: Tensor, points: int) -> dict[str, Any]:
+    """Loss and accuracy, on seen and unseen examples, from a quarter before the start to a quarter behind the end."""
+    shares = sorted({0.0, 1.0, *torch.linspace(-0.25, 1.25, points).tolist()})
+    found: dict[str, Any] = {"share": shares}
+    for name, surface in (("train", ground), ("test", unseen)):
+        pairs = [surface.loss(start_D + share * (end_D - start_D)) for share in shares]
+        found[f"{name}_loss"], found[f"{name}_accuracy"] = (list(values) for values in zip(*pairs, strict=True))
+    between = [loss for share, loss in zip(shares, found["train_loss"], strict=True) if 0 <= share <= 1]
+    fall = between[0] - between[-1]
+    found["rise"], found["fall"] = largest_rise(between), fall
+    return found
+
+
+def largest_rise(losses: Sequence[float]) -> float:
+    """How far a walk along these losses climbs at most above a place where it was before."""
+    lowest, rise = losses[0], 0.0
+    for loss in losses:
+        lowest = min(lowest, loss)
+        rise = max(rise, loss - lowest)
+    return rise
+
+
+def _path(ground: Surface, steps: list[int], path_ND: Tensor) -> dict[str, Any]:
+    """Along the path: loss, norm of the gradient, how far from start and end, and how far beside the straight line."""
+    whole_D = path_ND[-1] - path_ND[0]
+    length = float(whole_D.norm())
+    losses = [ground.loss(point_D)[0] for point_D in path_ND]
+    gradients = [float(ground.gradient(point_D).norm()) for point_D in path_ND]
+    walked_ND = path_ND - path_ND[0]
+    along_N = walked_ND @ whole_D / max(length**2, 1e-30)
+    beside_N = (walked_ND - along_N[:, None] * whole_D).norm(dim=1)
+    return {
+        "step": steps,
+        "loss": losses,
+        "gradient_norm": gradients,
+        "from_start": walked_ND.norm(dim=1).tolist(),
+        "from_end": (path_ND - path_ND[-1]).norm(dim=1).tolist(),
+        "share_of_line": along_N.tolist(),
+        "beside_line": beside_N.tolist(),
+        "straight_length": length,
+        "length": float((path_ND[1:] - path_ND[:-1]).norm(dim=1).sum()),
+    }
+
+
+def principal(path_ND: Tensor, seed: int = 0) -> tuple[Tensor, list[float], list[str]]:
+    """The two orthonormal directions (2, D) that hold most of the path around its end, their shares of it, and notes.
+
+    Where the path has no second direction, one is drawn by chance.
+    """
+    around_ND = (path_ND[:-1] - path_ND[-1]).double()
+    values, vectors = torch.linalg.eigh(around_ND @ around_ND.T)
+    order, notes = values.argsort(descending=True), []
+    total = float(values.clamp(min=0).sum()) or 1.0
+    found, shares = [], []
+    for place in order[:2]:
+        if float(values[place]) > 1e-12 * total:
+            direction_D = vectors[:, place] @ around_ND
+            found.append(direction_D / direction_D.norm())
+            shares.append(float(values[place]) / total)
+    generator = torch.Generator().manual_seed(seed)
+    while len(found) < 2:
+        notes = ["The run kept too few weights for a second direction of its path; one was drawn by chance."]
+        direction_D = torch.randn(path_ND.shape[1], generator=generator, dtype=torch.float64)
+        for other_D in found:
+            direction_D = direction_D - (direction_D @ other_D) * other_D
+        found.append(direction_D / direction_D.norm())
+        shares.append(0.0)
+    return torch.stack(found).to(path_ND.dtype), shares, notes
+
+
+def filter_normalised(direction_D: Tensor, weights_D: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
+    """The direction with every filter, or row, as long as that of the weights; biases and scales do not move.
+
+    Li et al. 2018, section 4.
+    """
+    scaled, start = [], 0
+    for shape in shapes:
+        end = start + shape.numel()
+        part, size = direction_D[start:end].view(shape), weights_D[start:end].view(shape)
+        if len(shape) <= 1:
+            scaled.append(torch.zeros(end - start))
+        else:
+            norm_F1 = part.flatten(1).norm(dim=1, keepdim=True)
+            size_F1 = size.flatten(1).norm(dim=1, keepdim=True)
+            scaled.append((part.flatten(1) * size_F1 / norm_F1.clamp(min=1e-30)).reshape(-1))
+        start = end
+    return torch.cat(scaled)
+
+
+def _plane(
+    ground: Surface, path_ND: Tensor, directions_2D: Tensor, grid: int, shares: list[float] | None
+) -> dict[str, Any]:
+    """The loss on a plane through the end of the path, and where on it the path comes to lie.
+
+    With `shares` the plane reaches around the path; without, one step of the directions to either side of the end.
+    """
+    end_D = path_ND[-1]
+    # least squares, since filter-normalised directions are not orthogonal
+    coordinates_N2 = torch.linalg.lstsq(directions_2D.T.double(), (path_ND - end_D).T.double()).solution.T
+    if shares is None:
+        low, high = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 1.0])
+    else:
+        low, high = coordinates_N2.amin(0), coordinates_N2.amax(0)
+        margin = (0.25 * (high - low)).clamp(min=0.1 * float((high - low).max()))
+        low, high = low - margin, high + margin
+    first, second = (torch.linspace(float(a), float(b), grid) for a, b in zip(low, high, strict=True))
+    losses = [
+        [ground.loss(end_D + x * directions_2D[0] + y * directions_2D[1])[0] for x in first.tolist()]
+        for y in second.tolist()
+    ]
+    return {
+        "first": first.tolist(),
+        "second": second.tolist(),
+        "loss": losses,
+        "path": coordinates_N2.tolist(),
+        "shares": shares,
+    }
+
+
+def _curvature(ground: Surface, steps: list[int], path_ND: Tensor, asked: Landscape) -> dict[str, Any]:
+    """The extreme eigenvalues of the Hessian at the start, the end, and points of the path between."""
+    count = min(asked.curvatures, len(steps))
+    places = sorted({round(place) for place in torch.linspace(len(steps) - 1, 0, count).tolist()})
+    found = [ground.curvature(path_ND[place], asked.iterations, asked.seed) for place in places]
+    columns = {name: [getattr(one, name) for one in found] for name in Spectrum._fields}
+    return {"step": [steps[place] for place in places], **columns}
+
+
+def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+    line, path, curve = numbers["line"], numbers["path"], numbers["curvature"]
+    smallest, largest = curve["smallest"][-1], curve["largest"][-1]
+    return {
+        "loss at the start and the end": f"{path['loss'][0]:.4g}, {path['loss'][-1]:.4g}",
+        "obstacles on the straight line": _obstacle(line),
+        "way walked, against the straight line": f"{path['length'] / max(path['straight_length'], 1e-30):.2f} times",
+        "curvature at the end": f"{_end(curve)}; {bent(smallest, largest)}",
+    }
+
+
+def _end(curve: dict[str, Any]) -> str:
+    """The extreme eigenvalues at the end."""
+    return " to ".join(bounded(curve[name][-1], curve[f"{name}_error"][-1]) for name in ("smallest", "largest"))
+
+
+def bounded(value: float, error: float) -> str:
+    """Three digits of an eigenvalue, and the bound of its error where not all of them are sure."""
+    return f"{value:.3g}" + (f" ± {error:.1g}" if error > 0.005 * abs(value) else "")
+
+
+def bent(smallest: float, largest: float) -> str:
+    """What the extreme eigenvalues say of the end."""
+    if smallest < -LEVEL * abs(largest):
+        return "a direction leads further down: no minimum"
+    if smallest < -FLAT * abs(largest):
+        return "a direction bends down a little: nearly a minimum, or flat"
+    return "nothing bends down: a minimum, or flat"
+
+
+def _obstacle(line: dict[str, Any]) -> str:
+    if line["fall"] <= 0:
+        return "the loss did not fall"
+    share = line["rise"] / line["fall"]
+    return "none, the loss falls all the way" if share < LEVEL else f"it rises again by {100 * share:.1f} % of its fall"
+
+
+def _frames(numbers: dict[str, Any], told: str) -> list[Frame]:
+    from .plot import landscape as drawing
+
+    line, path, plane, curve = (numbers[name] for name in ("line", "path", "plane", "curvature"))
+    held = 100 * sum(plane["shares"])
+    captions = {
+        "line": "Obstacles on the straight line from the initial weights (0) to the trained ones (1): "
+        f"{_obstacle(line)}.",
+        "path": f"Along the path: {path['length']:.3g} long, where the straight line would be "
+        f"{path['straight_length']:.3g}.",
+        "plane": f"The plane of the path's two principal directions, which holds {held:.1f} % of it; the loss rises "
+        "from dark to light.",
+        "filter_plane": "The same two directions around the end, each filter scaled to the length of the trained one.",
+        "curvature": f"How the ground curves at points of the path: at the end from {_end(curve)}.",
+    }
+    return [Frame(caption, drawing, (numbers, part, told)) for part, caption in captions.items()]

@@ -1,0 +1,138 @@
+"""A neuron: inputs times weights, a bias, an activation (McCulloch and Pitts 1943; Rosenblatt 1958)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+
+from ...config.options import Range
+from ...errors import OptionError
+from ...layers.activations import activation
+from ...plots.number_format import number
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+
+Activation = Literal[
+    "identity",
+    "step",
+    "logistic",
+    "tanh",
+    "arctan",
+    "softsign",
+    "relu",
+    "leaky-relu",
+    "elu",
+    "gelu",
+    "silu",
+    "softplus",
+]
+
+PAGE = Page(
+    number=1,
+    chapter=CHAPTERS[0],
+    title="A neuron multiplies, adds, and bends",
+    text="""
+    A neuron gets numbers and gives one number. Each input is multiplied by a weight of its own, which says how much
+    that input counts and in which direction; the products are added up, together with a bias that says how easily the
+    neuron answers at all; the sum goes through an activation, which bends it.
+
+    With two inputs the whole neuron can be seen at once: over the plane of all inputs its sum is a tilted plane, and
+    where the sum is zero runs a straight line. That line is all that one neuron can decide: this side or that. The
+    weights are the direction across the line, the bias moves it.
+    """,
+    formulas=[
+        ("s = w1 x1 + w2 x2 + … + b", r"s = \sum_i w_i \, x_i + b"),
+        ("y = f(s)", r"y = f(s)"),
+    ],
+    look=[
+        "Each step adds one product; the running sum is what a multiply-accumulate unit of a chip holds.",
+        "Change a weight: the line turns. Change the bias: it moves, but does not turn.",
+        "With the step as activation there are two answers; with the logistic the same line is a slope.",
+    ],
+    source="McCulloch and Pitts 1943, doi:10.1007/BF02478259; Rosenblatt 1958, doi:10.1037/h0042519",
+)
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """What can be set: as many inputs as weights."""
+
+    inputs: Annotated[list[float], "the numbers that come in", Range(-100, 100)] = (0.8, -0.5)
+    weights: Annotated[list[float], "a weight for each of them", Range(-100, 100)] = (1.5, 1.0)
+    bias: Annotated[float, "what is added to the sum", Range(-100, 100)] = 0.3
+    activation: Annotated[Activation, "what bends the sum"] = "logistic"
+
+
+@concept(PAGE, Neuron)
+def neuron(asked: Neuron) -> Lesson:
+    """Every product, the running sum, the answer; for two inputs the answers over the plane and the line in it.
+
+    Raises OptionError where there are not as many weights as inputs, or more than 12.
+    """
+    inputs, weights = list(asked.inputs), list(asked.weights)
+    if len(inputs) != len(weights):
+        raise OptionError(
+            f"There are {len(inputs)} inputs and {len(weights)} weights.", cure="Give as many of one as of the other."
+        )
+    if len(inputs) > 12:
+        raise OptionError(f"{len(inputs)} inputs are more than can be shown.", cure="Give at most 12.")
+    bend = activation(asked.activation).double()
+    # the products and sums in double precision, so that what is shown adds up as it does by hand
+    x, w = torch.tensor(inputs, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)
+    products = (x * w).tolist()
+    sums = torch.cumsum(x * w, 0).tolist()
+    total = sums[-1] + asked.bias
+    output = float(bend(torch.tensor(total, dtype=torch.float64)))
+    numbers = {
+        "inputs": inputs,
+        "weights": weights,
+        "bias": asked.bias,
+        "products": products,
+        "running_sums": [*sums, total],
+        "sum": total,
+        "activation": asked.activation,
+        "output": output,
+    }
+    if len(inputs) == 2:
+        numbers |= _plane(bend, weights, asked.bias, inputs)
+    else:
+        reach = max(4.0, 1.25 * abs(total))
+        sums_N = torch.linspace(-reach, reach, 201, dtype=torch.float64)
+        numbers["curve"] = {"sum": sums_N.tolist(), "output": bend(sums_N).tolist()}
+    from .plot import neuron as drawing
+
+    return Lesson(
+        numbers,
+        [Frame(caption, drawing, (numbers, step)) for step, caption in enumerate(_captions(numbers))],
+        figures={"sum": number(total, 4), "output": number(output, 4)},
+    )
+
+
+def _plane(bend: torch.nn.Module, weights: list[float], bias: float, inputs: list[float]) -> dict:
+    """The output over a square of inputs, row by row from below, and the line where the sum is zero (None: nowhere)."""
+    reach = max(2.0, 1.25 * max(map(abs, inputs)))
+    axis = torch.linspace(-reach, reach, 81, dtype=torch.float64)
+    surface = bend(axis[None, :] * weights[0] + axis[:, None] * weights[1] + bias)
+    (a, b), line = weights, None
+    length = math.hypot(a, b)
+    if length and math.isfinite(bias / length):
+        # the point of the line nearest to the origin, and its direction
+        a, b, away = a / length, b / length, -bias / length
+        line = {"point": [away * a, away * b], "direction": [-b, a]}
+    return {"axis": axis.tolist(), "surface": surface.tolist(), "line": line}
+
+
+def _captions(numbers: dict) -> list[str]:
+    told, sums = [], numbers["running_sums"]
+    for place, (x, w, product) in enumerate(
+        zip(numbers["inputs"], numbers["weights"], numbers["products"], strict=True), 1
+    ):
+        written = f"{number(x)} · {number(w)} = {number(product, 4)}"
+        told.append(f"Input {place} times its weight: {written}; the sum is now {number(sums[place - 1], 4)}.")
+    total = number(numbers["sum"], 4)
+    told.append(f"The bias {number(numbers['bias'])} is added: the sum is {total}.")
+    told.append(f"The activation {numbers['activation']} makes {number(numbers['output'], 4)} of {total}.")
+    return told

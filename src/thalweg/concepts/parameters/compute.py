@@ -1,0 +1,278 @@
+"""How many weights it takes: dense and convolutional networks over the size of the picture, and any network by layers.
+
+Sharing weights over all places of a picture: Fukushima 1980, doi:10.1007/BF00344251; LeCun et al. 1989,
+doi:10.1162/neco.1989.1.4.541. Receptive fields: Araujo, Norris and Sim 2019, doi:10.23915/distill.00021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import nn
+
+from ...attribution.layer_summary import Layer, Table, by_part, layer_table, total, working
+from ...config.options import Range
+from ...errors import OptionError, counted
+from ...models.classify.convnet import convnet
+from ...models.classify.mlp import mlp
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+
+PAGE = Page(
+    number=10,
+    chapter=CHAPTERS[3],
+    title="How many weights does it take?",
+    text="""
+    A dense layer has a weight for every pair of an input and a neuron. Where the inputs are pixels, that is a great
+    many: a picture of twice the height and width has four times the pixels, and so the layer four times the weights.
+    A convolution has a small kernel for each of its maps and uses it at every place of the picture. How large the
+    picture is does not matter to its weights; only to the arithmetic, as there are more places to use them at, and to
+    the memory for the answers.
+
+    So there are three prices to be paid, and they are not paid at the same layers. Weights have to be learned, stored
+    and loaded. Multiply-adds take time. Answers have to be kept in memory until the gradient comes back. In most
+    convolutional networks the early layers, on large maps, have few weights and much arithmetic, and the late ones,
+    with many channels, have many weights; a dense layer at the end can hold more weights than all convolutions
+    together.
+
+    A neuron behind one convolution sees only a few pixels. Each further layer lets it see more, and a layer that steps
+    over pixels lets all that follow see more at once. A neuron that is to know what is in the whole picture has to see
+    the whole picture.
+    """,
+    formulas=[
+        (
+            "dense: weights = (height · width · channels + 1) · neurons",
+            r"\mathrm{dense:} \quad (H \cdot W \cdot C + 1) \cdot N",
+        ),
+        (
+            "convolution: weights = (kernel² · channels + 1) · maps",
+            r"\mathrm{convolution:} \quad (k^2 \cdot C + 1) \cdot M",
+        ),
+        (
+            "convolution: multiply-adds = places · kernel² · channels · maps",
+            r"\mathrm{its\;multiply\!-\!adds:} \quad H \cdot W \cdot k^2 \cdot C \cdot M",
+        ),
+        ("field[l] = field[l-1] + (kernel - 1) · steps before", r"r_l = r_{l-1} + (k_l - 1) \prod_{i<l} s_i"),
+    ],
+    look=[
+        "On doubly logarithmic axes a straight line is a power: the dense network's weights grow with the square.",
+        "A convolutional network that ends in a dense layer over all places, such as LeNet, grows as fast.",
+        "Which layer has the most weights, and which the most multiply-adds? Seldom it is the same one.",
+        "Compare vgg16 with resnet50: a fifth of the weights, a quarter of the arithmetic, more right answers.",
+        "Where does a neuron begin to see the whole picture? In vgg16 only the dense layers do; in resnet50 earlier.",
+    ],
+    source="LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541; Araujo, Norris and Sim 2019, doi:10.23915/distill.00021",
+)
+
+Build = Callable[[int, int, int], nn.Module]
+#: bytes of a number; copies of each weight that training with Adam holds: itself, its gradient, two moments
+BYTES, COPIES = 4, 4
+#: rows of the table at a glance, of a page of all layers, most pages; layers whose fields are drawn
+GLANCE, ROWS, PAGES, FIELDS = 26, 34, 12, 8
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What can be set; 'auto' is what the network was made for."""
+
+    side: Annotated[int | Literal["auto"], "height and width of the picture, in pixels", Range(1, 4096)] = "auto"
+    channels: Annotated[int | Literal["auto"], "colours of the picture, 1 or 3", Range(1, 64)] = "auto"
+    classes: Annotated[int | Literal["auto"], "how many classes are told apart", Range(1, 100_000)] = "auto"
+    sides: Annotated[list[int], "sides for which the growth is shown", Range(8, 4096)] = (28, 56, 112, 224, 448)
+    dense: Annotated[list[int], "hidden neurons of each layer of the dense network", Range(1, 100_000)] = (128, 64)
+    maps: Annotated[list[int], "maps of each stage of the convolutional network", Range(1, 4096)] = (32, 64, 128)
+    batch: Annotated[int, "pictures at a time in training", Range(1, 65536)] = 32
+
+
+@concept(PAGE, Parameters, subject="network")
+def parameters(asked: Parameters, build: Build, form: Sequence[int], told: str) -> Lesson:
+    """Weights, multiply-adds and memory of three networks over the side of the picture, and one of them by layers.
+
+    `build(side, channels, classes)` makes the network that is asked about, `form` is what it was made for. Raises
+    OptionError for pictures that it cannot read, and sides that are too many or not in order.
+    """
+    given = (asked.side, asked.channels, asked.classes)
+    side, channels, classes = (own if one == "auto" else one for one, own in zip(given, form, strict=True))
+    network = build(side, channels, classes)
+    table = layer_table(network, (channels, side, side))
+    whole = total(table.rows, "all")
+    sides, rest = _sides(asked.sides), (channels, classes, asked.batch)
+    growth = {
+        "dense": _growth(_dense(asked), sides, *rest),
+        "convolutional": _growth(_convolutional(asked), sides, *rest),
+        told: _growth(build, sides, *rest, network),
+    }
+    numbers = {
+        "network": told,
+        "side": side,
+        "channels": channels,
+        "classes": classes,
+        "batch": asked.batch,
+        "sides": sides,
+        "dense": list(asked.dense),
+        "maps": list(asked.maps),
+        "growth": growth,
+        "layers": [row._asdict() for row in table.rows],
+        "total": whole._asdict(),
+        "memory": training_bytes(whole, asked.batch),
+        "pages": _pages(table),
+    }
+    numbers["fields"] = _fields(numbers["pages"][0])
+    return Lesson(numbers, _frames(numbers), _figures(numbers), still=3, notes=_notes(numbers, table))
+
+
+def training_bytes(whole: Layer, batch: int) -> int:
+    """Memory for training with Adam in single precision: weights, gradients and two moments; answers of a batch."""
+    return BYTES * (COPIES * whole.parameters + batch * whole.answers)
+
+
+def _sides(asked: Sequence[int]) -> list[int]:
+    """The sides in their order, each once. Raises OptionError for fewer than two, or more than eight."""
+    sides = sorted(set(asked))
+    if not 2 <= len(sides) <= 8:
+        raise OptionError(f"sides: {len(sides)} are none that a curve can be drawn of.", cure="Give 2 to 8 of them.")
+    return sides
+
+
+def _dense(asked: Parameters) -> Build:
+    def build(side: int, channels: int, classes: int) -> nn.Module:
+        with torch.device("meta"):
+            return mlp(channels, classes, side, widths=tuple(asked.dense))
+
+    return build
+
+
+def _convolutional(asked: Parameters) -> Build:
+    def build(side: int, channels: int, classes: int) -> nn.Module:
+        with torch.device("meta"):
+            return convnet(channels, classes, side, widths=tuple(asked.maps))
+
+    return build
+
+
+def _growth(
+    build: Build, sides: Sequence[int], channels: int, classes: int, batch: int, network: nn.Module | None = None
+) -> dict[str, list[int | None]]:
+    """Weights, multiply-adds and bytes in training for pictures of each side; None where it reads no such pictures.
+
+    It is built for each side; but `network`, where given, is asked itself wherever it reads pictures of that side.
+    """
+    found: dict[str, list[int | None]] = {"parameters": [], "multiply_adds": [], "memory": []}
+    for side in sides:
+        whole = _asked(lambda *_: network, side, channels, classes) if network is not None else None
+        whole = whole or _asked(build, side, channels, classes)
+        found["parameters"].append(whole and whole.parameters)
+        found["multiply_adds"].append(whole and whole.multiply_adds)
+        found["memory"].append(whole and training_bytes(whole, batch))
+    return found
+
+
+def _asked(build: Callable[..., nn.Module], side: int, channels: int, classes: int) -> Layer | None:
+    """All layers in total, for pictures of that side; None where they cannot be read."""
+    try:
+        return total(layer_table(build(side, channels, classes), (channels, side, side)).rows, "all")
+    except OptionError:
+        return None
+
+
+def _pages(table: Table) -> list[list[dict[str, Any]]]:
+    """Rows of each page: first the network at a glance, then layer by layer, where that is more."""
+    glance, rows = by_part(table, GLANCE)[:ROWS], working(table.rows)
+    every = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+    pages = [glance] if glance == rows else [glance, *every[:PAGES]]
+    return [[row._asdict() for row in page] for page in pages]
+
+
+def _fields(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Name and field of the rows from which on more is seen than before, of many some, with the first and the last."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        if row["field"] is not None and not (found and row["field"] <= found[-1]["field"]):
+            found.append({"name": row["name"], "field": row["field"]})
+    if len(found) > FIELDS:
+        places = sorted({round(place * (len(found) - 1) / (FIELDS - 1)) for place in range(FIELDS)})
+        found = [found[place] for place in places]
+    return found
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def _frames(numbers: dict[str, Any]) -> list[Frame]:
+    from .plot import growth, table
+
+    frames = [Frame(caption, growth, (numbers, count)) for count, caption in enumerate(_grown(numbers), 1)]
+    return frames + [Frame(_paged(numbers, page), table, (numbers, page)) for page in range(len(numbers["pages"]))]
+
+
+def _grown(numbers: dict[str, Any]) -> list[str]:
+    """What is said of the growth of each of the networks."""
+    sides = numbers["sides"]
+    captions = []
+    for name, lines in numbers["growth"].items():
+        known = [place for place, value in enumerate(lines["parameters"]) if value is not None]
+        if not known:
+            captions.append(f"{name} reads pictures of none of these sides.")
+            continue
+        first, last = known[0], known[-1]
+        subject = f"{name}:" if name == numbers["network"] else f"The {name} network:"
+        weights, work = (_grows(lines[key], first, last) for key in ("parameters", "multiply_adds"))
+        captions.append(
+            f"{subject} from {sides[first]} to {sides[last]} pixels the weights {weights}, the multiply-adds {work}."
+        )
+    return captions
+
+
+def _grows(values: Sequence[int], first: int, last: int) -> str:
+    if values[first] == values[last]:
+        return "stay the same"
+    return f"become {values[last] / max(values[first], 1):.3g} times as many"
+
+
+def _paged(numbers: dict[str, Any], page: int) -> str:
+    """What is said of a page of the table."""
+    rows, whole = numbers["pages"][page], numbers["total"]
+    if page:
+        return f"{numbers['network']}, layer by layer, page {page} of {len(numbers['pages']) - 1}."
+    most = max(rows, key=lambda row: row["parameters"])
+    works = max(rows, key=lambda row: row["multiply_adds"])
+    weights = most["parameters"] / max(whole["parameters"], 1)
+    work = works["multiply_adds"] / max(whole["multiply_adds"], 1)
+    return (
+        f"Of the {whole['parameters']:,} weights {weights:.0%} are in {most['name']} ({most['kind']}), "
+        f"of the multiply-adds {work:.0%} in {works['name']} ({works['kind']})."
+    )
+
+
+def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+    whole, side, channels = numbers["total"], numbers["side"], numbers["channels"]
+    field, told = whole["field"], counted(numbers["classes"], "class", "classes")
+    return {
+        "network": f"{numbers['network']}, pictures of {side} x {side} x {channels}, {told}",
+        "weights": f"{whole['parameters']:,}, {BYTES * whole['parameters'] / 1e6:,.4g} MB in single precision",
+        "multiply-adds": f"{whole['multiply_adds']:,} for one picture",
+        "memory": f"{numbers['memory'] / 1e6:,.4g} MB to train with Adam by {numbers['batch']} pictures",
+        **({"field": f"{counted(field, 'pixel')} at the end"} if field is not None else {}),
+    }
+
+
+def _notes(numbers: dict[str, Any], table: Table) -> list[str]:
+    notes = [
+        "Memory in training is counted in single precision: four numbers for each weight, and every answer of a layer "
+        "once for each picture; what libraries need besides is left out."
+    ]
+    missing = [
+        side for side, value in zip(numbers["sides"], numbers["growth"][numbers["network"]]["parameters"], strict=True)
+        if value is None
+    ]  # fmt: skip
+    if missing:
+        notes.append(f"{numbers['network']} reads no pictures of {', '.join(map(str, missing))} pixels.")
+    if any(row.shape is None for row in table.rows):
+        notes.append("Layers without an answer are asked in training only, or never; their weights count all the same.")
+    rows = len(working(table.rows))
+    if rows > ROWS * PAGES:
+        notes.append(f"The pages show {ROWS * PAGES} of {rows} layers; the JSON has all.")
+    return notes

@@ -1,0 +1,203 @@
+"""What a trained network answers to examples that it has never seen, all at once and one by one.
+
+Calibration: Guo et al. 2017, arXiv:1706.04599. Entropy: Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x. N
+examples, D features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+
+from ...config.options import Range
+from ...errors import counted
+from ...metrics.calibration import expected_calibration_error
+from ...metrics.classification import Scores
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+from .projection import neighbours, principal, trustworthiness
+
+PAGE = Page(
+    number=12,
+    chapter=CHAPTERS[4],
+    title="Right, wrong, and how sure",
+    text="""
+    A network is judged by examples that it has never seen. How many it gets right is one number; this page looks behind
+    it. Before its last layer, a network has made a few hundred numbers, its features, of each picture. The last layer
+    only draws straight borders between them, so training has to bring pictures of one class together there. To see
+    that, the features are brought to two numbers: by principal components, the two directions in which they differ
+    most, or by t-SNE, which keeps neighbours together.
+
+    Then come single pictures: the worst mistakes, where the true class got the least probability, and those that
+    the network was least sure of, by the entropy of its probabilities. Some of them are hard for people too, some
+    have a wrong label, and some show what the network has not understood.
+
+    Last, whether it knows what it knows: of the answers that it gave with 80 % probability, 80 % should be right.
+    """,
+    formulas=[
+        ("H = -(p_1 log2 p_1 + … + p_K log2 p_K), in bits", r"H = -\sum_k p_k \,\log_2 p_k"),
+        ("X - mean = U S V^T; the coordinates are the first two columns of U S", r"X - \bar{X} = U\,S\,V^\top"),
+        ("calibration error: the mean of |share right - probability said|", r"\sum_m \frac{n_m}{N}\,|a_m - c_m|"),
+    ],
+    look=[
+        "Classes as separate islands: the features tell them apart. Mistakes lie where islands touch.",
+        "A mistake in the middle of another island: look at the picture, its label may be wrong.",
+        "Two dimensions cannot show all: trustworthiness says how many neighbours in the drawing are real ones.",
+        "With t-SNE the sizes of islands and the distances between them mean nothing.",
+        "Mistakes made with high probability are the dangerous ones: no threshold will catch them.",
+    ],
+    source="Guo et al. 2017, arXiv:1706.04599; Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x; Pearson 1901, "
+    "doi:10.1080/14786440109462720; van der Maaten and Hinton 2008, JMLR 9, 2579; Venna and Kaski 2001, "
+    "doi:10.1007/3-540-44668-0_68",
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What can be set: how many examples, and how they are brought to two dimensions."""
+
+    examples: Annotated[int, "examples of the test set, at most", Range(2, 10000)] = 1000
+    embedding: Annotated[Literal["pca", "t-sne"], "how features are brought to two dimensions"] = "pca"
+    perplexity: Annotated[float, "of t-sne: about how many neighbours count", Range(2, 200)] = 30.0
+    neighbours: Annotated[int, "neighbours in the drawing that trustworthiness is of", Range(1, 100)] = 10
+    pictures: Annotated[int, "pictures shown of mistakes, and of unsure answers", Range(1, 18)] = 18
+    seed: Annotated[int, "seed of which examples are taken, and of t-sne", Range(0, 2**31)] = 0
+
+
+@concept(PAGE, Predictions, subject="outcomes")
+def predictions(
+    asked: Predictions,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    logits: np.ndarray,
+    features: np.ndarray,
+    sources: Sequence[str],
+    told: str = "",
+    notes: Sequence[str] = (),
+) -> Lesson:
+    """The answers to `labels` (N,) by `logits` (N, K), and `features` (N, D) in two dimensions.
+
+    `images` (N, H, W, C) uint8 are only shown. Raises NonFinite where an answer is no number.
+    """
+    p_NK = torch.from_numpy(np.asarray(logits, np.float64)).softmax(1).numpy()
+    scores = Scores(len(classes))
+    scores.add(p_NK, labels)
+    judged, entropy_N, results = scores.judged, entropy(p_NK), scores.results()
+    unsure = np.argsort(-entropy_N, kind="stable")[: asked.pictures]
+    bins = scores.bins
+    numbers: dict[str, Any] = {
+        "told": told,
+        "classes": list(classes),
+        "labels": judged.label_N.tolist(),
+        "answers": judged.predicted_N.tolist(),
+        "confidence": judged.confidence_N.tolist(),
+        "entropy": entropy_N.tolist(),
+        "most_entropy": float(np.log2(len(classes))),
+        "embedding": _embedding(asked, features),
+        "worst": [_example(row, p_NK, labels, entropy_N, sources) for row in scores.worst(asked.pictures)],
+        "unsure": [_example(row, p_NK, labels, entropy_N, sources) for row in unsure],
+        "calibration": {
+            "count": bins.count_M.tolist(),
+            "confidence": [_or_none(value) for value in bins.confidence_M],
+            "accuracy": [_or_none(value) for value in bins.accuracy_M],
+            "error": expected_calibration_error(bins),
+        },
+        "results": results,
+    }
+    return Lesson(numbers, _frames(numbers, images), figures=_figures(numbers), still=0, notes=notes)
+
+
+def entropy(p_NK: np.ndarray) -> np.ndarray:
+    """(N,) in bits: 0 for one sure class, log2 K where all K are alike."""
+    p_NK = np.asarray(p_NK, np.float64)
+    return -np.sum(p_NK * np.log2(np.where(p_NK > 0, p_NK, 1)), 1) + 0.0
+
+
+def _embedding(asked: Predictions, features_ND: np.ndarray) -> dict[str, Any]:
+    points_N2, shares = principal(features_ND)
+    if asked.embedding == "t-sne":
+        points_N2, shares = neighbours(features_ND, asked.perplexity, asked.seed), None
+    near = min(asked.neighbours, (len(features_ND) - 1) // 2)
+    return {
+        "kind": asked.embedding,
+        "features": features_ND.shape[1],
+        "points": points_N2.tolist(),
+        "shares": shares,
+        "neighbours": near,
+        "trustworthiness": trustworthiness(features_ND, points_N2, near) if near else None,
+    }
+
+
+def _example(
+    row: int, p_NK: np.ndarray, label_N: np.ndarray, entropy_N: np.ndarray, sources: Sequence[str]
+) -> dict[str, Any]:
+    """One example, and the two classes that the network thought of first."""
+    first, second = np.argsort(-p_NK[row], kind="stable")[:2].tolist() if p_NK.shape[1] > 1 else (0, 0)
+    return {
+        "row": int(row),
+        "source": sources[row],
+        "label": int(label_N[row]),
+        "answer": first,
+        "probability": float(p_NK[row, first]),
+        "second": second,
+        "second_probability": float(p_NK[row, second]),
+        "truth": float(p_NK[row, label_N[row]]),
+        "entropy": float(entropy_N[row]),
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+    results, found = numbers["results"], numbers["embedding"]
+    low, high = 100 * results["accuracy_low"], 100 * results["accuracy_high"]
+    trust = found["trustworthiness"]
+    return {
+        "right": f"{100 * results['accuracy']:.2f} % of {results['examples']} (95 % interval {low:.2f} to {high:.2f})",
+        "calibration error": f"{100 * numbers['calibration']['error']:.2f} %",
+        "mean entropy": f"{np.mean(numbers['entropy']):.3f} bits, of at most {numbers['most_entropy']:.3f}",
+        "neighbours kept (trustworthiness)": "too few examples"
+        if trust is None
+        else f"{trust:.3f} of the {found['neighbours']} nearest, by {found['features']} features",
+    }
+
+
+def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
+    from .plot import calibrated, examples, places
+
+    found, results, worst = numbers["embedding"], numbers["results"], numbers["worst"]
+    wrong = sum(a != b for a, b in zip(numbers["answers"], numbers["labels"], strict=True))
+    crosses = "the cross is the one mistake" if wrong == 1 else f"crosses are the {wrong} mistakes"
+    unsure = len(numbers["unsure"])
+    worst_told = f"The mistakes with the least probability for the true class, {len(worst)} of {wrong}."
+    trust = "" if found["trustworthiness"] is None else f" Trustworthiness {found['trustworthiness']:.3f}."
+    how = (
+        f"principal components, which hold {100 * sum(found['shares']):.0f} % of the variance"
+        if found["shares"]
+        else "t-SNE"
+    )
+    captions = [
+        f"{counted(results['examples'], 'example')} by {found['features']} features, brought to two by {how}; "
+        f"{crosses if wrong else 'there is no mistake'}.{trust}",
+        "The same with pictures where there is room, mistakes first, in orange.",
+        ("The only mistake." if wrong == 1 else worst_told) if worst else "No example was mistaken.",
+        f"The {f'{unsure} examples' if unsure > 1 else 'example'} that the network was least sure of, by the entropy "
+        "of its answer.",
+        f"Is it as often right as it says? Calibration error {100 * numbers['calibration']['error']:.2f} %. At "
+        "the right how unsure right and wrong answers were.",
+    ]
+    drawings = [
+        (places, (numbers, None)),
+        (places, (numbers, images)),
+        (examples, (numbers, "worst", images)),
+        (examples, (numbers, "unsure", images)),
+        (calibrated, (numbers,)),
+    ]
+    return [Frame(caption, drawing, given) for caption, (drawing, given) in zip(captions, drawings, strict=True)]

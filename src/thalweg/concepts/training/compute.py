@@ -1,0 +1,336 @@
+"""A network learns to tell points in the plane apart, epoch by epoch, on the package's own trainer.
+
+Backpropagation of errors: Rumelhart, Hinton and Williams 1986. The layout, with every neuron's map of the plane, is
+that of Smilkov and Carter's TensorFlow Playground (Smilkov et al. 2017, arXiv:1708.03788).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+
+from ...config.options import Optimizer, Range
+from ...errors import OptionError
+from ...registry import concept
+from ..base import CHAPTERS, Frame, Lesson, Page
+from ..neuron.compute import Activation
+from . import toy_training as fitted
+from .toy_datasets import PARTS, Points, divided, made
+from .toy_training import Plan, Plane
+
+PAGE = Page(
+    number=4,
+    chapter=CHAPTERS[1],
+    title="Learning from examples",
+    text="""
+    A network that is to tell points of the plane apart begins with random weights and knows nothing. It gets a few
+    points at a time, a mini-batch; the loss says how far its answers are from the labels, backpropagation says for
+    every weight in which direction the loss falls, and the optimiser moves all weights a little that way. One pass over
+    all training points is an epoch.
+
+    Every neuron of the first hidden layer divides the plane by one line. Those of the next layer add up such maps with
+    weights of their own and bend the sum, so that their borders can be bent; the output does the same once more.
+    Without a hidden layer one line is all there is, and no training finds what a line cannot do.
+
+    Only what is right on points that were not trained on counts. Some points are held out: those of the validation set
+    tell when to stop and which settings to take, and those of the test set are looked at once, at the end. A network
+    with many weights and few or noisy points learns the points by heart: its training loss goes on falling while its
+    validation loss rises. That is overfitting. Both coordinates are shifted and scaled to mean 0 and deviation 1 first.
+    """,
+    formulas=[
+        ("loss = -mean of log p(label | x)", r"L = -\frac{1}{B} \sum_{i=1}^{B} \log \, p(y_i \,|\, x_i)"),
+        ("w ← w - η dL/dw", r"w \leftarrow w - \eta \, \frac{\partial L}{\partial w}"),
+    ],
+    look=[
+        "The neurons of the first layer are straight stripes; those of the second already have corners and bends.",
+        "On the spirals little can be seen of the first epochs; then the border swings into its place within a few.",
+        "set=xor hidden=none: the loss stays at log 2 = 0.693, that of guessing; a line gets three corners at most.",
+        "set=moons noise=0.4 points=100 compare=sizes: the large network learns by heart what is only noise.",
+        "compare=rates: too small a rate gets nowhere in the same time, too large a rate jumps about.",
+        "The validation curve is lowest at the triangle; training beyond it has not helped.",
+    ],
+    source="Rumelhart, Hinton and Williams 1986, doi:10.1038/323533a0; Smilkov et al. 2017, arXiv:1708.03788; "
+    "two spirals: Lang and Witbrock 1988",
+)
+
+#: rates at which small networks on a plane learn well, found on the spirals
+RATES = {
+    "sgd": 0.3, "momentum": 0.05, "nesterov": 0.1, "adagrad": 0.1, "adadelta": 5.0, "rmsprop": 0.01, "adam": 0.02,
+    "adamw": 0.02, "muon": 0.06,
+}  # fmt: skip
+#: updates, if nothing else is asked for; the most that are made
+UPDATES, MOST_UPDATES = 1800, 100_000
+#: snapshots; places along an axis of the surface and of a neuron's map
+FRAMES, SURFACE, MAP = 9, 81, 25
+#: how much smaller and larger the rates are that the given one is compared with
+FACTOR = 30
+
+
+@dataclass(frozen=True)
+class Training:
+    """What can be set; 'auto' is what suits the number of points and the optimiser."""
+
+    set: Annotated[Literal["spirals", "moons", "circles", "blobs", "xor"], "the points, where no table is given"] = (
+        "spirals"
+    )
+    points: Annotated[int, "how many points are made", Range(20, 5000)] = 300
+    noise: Annotated[float, "deviation of the noise on points that are made", Range(0, 2)] = 0.1
+    columns: Annotated[
+        Literal["auto"] | list[str], "of a table: two columns of numbers and the label's, as x,y,label"
+    ] = "auto"
+    hidden: Annotated[list[int] | Literal["none"], "neurons of every hidden layer", Range(1, 64)] = (8, 8)
+    activation: Annotated[Activation, "what bends the sums of hidden neurons"] = "tanh"
+    optimizer: Annotated[Optimizer, "how gradients become updates"] = "adam"
+    lr: Annotated[float | Literal["auto"], "learning rate", Range(0, 1e6)] = "auto"
+    batch: Annotated[int, "points of a mini-batch", Range(1, 5000)] = 16
+    epochs: Annotated[int | Literal["auto"], "passes over the training points", Range(1, 5000)] = "auto"
+    weight_decay: Annotated[float, "pull of the weights towards zero", Range(0, 10)] = 0.0
+    valid: Annotated[float, "share of the points held out for validation", Range(0, 0.8)] = 0.2
+    test: Annotated[float, "share of the points held out for the test", Range(0, 0.8)] = 0.2
+    compare: Annotated[Literal["none", "rates", "sizes", "optimizers"], "three trainings side by side"] = "none"
+    seed: Annotated[int, "seed of points, division, weights and order", Range(0, 2**31)] = 0
+
+
+@concept(PAGE, Training, subject="points")
+def training(
+    asked: Training,
+    points: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+    axes: Sequence[str] = (),
+    told: str = "",
+    notes: Sequence[str] = (),
+) -> Lesson:
+    """Trains one network, or three, on the points given (else made); curves, surfaces and the maps of neurons.
+
+    Raises OptionError for settings that contradict each other or take more than MOST_UPDATES updates.
+    """
+    generator = np.random.default_rng(asked.seed)
+    if points is not None and asked.set != Training.set:
+        raise OptionError(f"Both {told} and the set {asked.set} are given.", cure="Leave one of the two out.")
+    if points is None and asked.columns != Training.columns:
+        raise OptionError("columns: they are of a table, and none is given.", cure="Name one: training points.csv")
+    if points is None:
+        data = made(asked.set, asked.points, asked.noise, generator)
+    else:
+        data = Points(points, labels, list(classes), list(axes), told)
+    if asked.valid + asked.test > 0.9:
+        raise OptionError("valid and test leave too few points to train on.", cure="Give at most 0.9 together.")
+    part_N = divided(data.labels, asked.valid, asked.test, generator)
+    plane, window = _plane(data, part_N, square=points is None)
+    plans = _plans(asked, int((part_N == 0).sum()))
+    epochs = _shown(plans[0].epochs)
+    runs = [fitted.fit(plane, plan, epochs, maps=len(plans) == 1) for plan in plans]
+    numbers = {
+        "set": data.told,
+        "points": data.points.tolist(),
+        "labels": data.labels.tolist(),
+        "parts": part_N.tolist(),
+        "classes": data.classes,
+        "axes": data.axes,
+        "window": window,
+        "epochs": plans[0].epochs,
+        "runs": runs,
+    }
+    from .plot import training as alone
+    from .plot import trainings as together
+
+    drawing = alone if len(runs) == 1 else together
+    last = max(run["snapshots"][-1]["epoch"] for run in runs)  # of trainings that all diverged, not the whole time
+    shown = epochs[: 1 + next(place for place, epoch in enumerate(epochs) if epoch >= last)]
+    return Lesson(
+        numbers,
+        [Frame(_caption(runs, epoch), drawing, (numbers, epoch)) for epoch in shown],
+        figures=_figures(runs),
+        notes=[*notes, *_notes(asked, runs)],
+    )
+
+
+def _plane(data: Points, part_N: np.ndarray, square: bool) -> tuple[Plane, list[float]]:
+    """The points as networks read them, and the window: left, right, lower, upper."""
+    trained_M2 = data.points[part_N == 0]
+    middle, deviation = trained_M2.mean(0), trained_M2.std(0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    low, high = data.points.min(0), data.points.max(0)
+    centre, half = (low + high) / 2, (high - low) / 2
+    half = np.full(2, half.max()) if square else np.where(half > 0, half, 1.0)
+    left, lower = (centre - 1.08 * half).tolist()
+    right, upper = (centre + 1.08 * half).tolist()
+
+    def read(points: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy((points - middle) / deviation).float()
+
+    def grid(side: int) -> torch.Tensor:
+        """(side, side, 2), row by row from below."""
+        x, y = np.meshgrid(np.linspace(left, right, side), np.linspace(lower, upper, side))
+        return read(np.stack([x, y], 2))
+
+    plane = Plane(
+        read(data.points), torch.from_numpy(data.labels), torch.from_numpy(part_N), len(data.classes), grid(SURFACE),
+        grid(MAP),
+    )  # fmt: skip
+    return plane, [left, right, lower, upper]
+
+
+def _shown(epochs: int) -> list[int]:
+    """The epochs after which there is a picture: close together at first, when most changes."""
+    places = range(FRAMES)
+    return sorted({min(epochs, max(place, round(epochs * (place / places[-1]) ** 2.5))) for place in places})
+
+
+# --- what is trained -------------------------------------------------------------------------------------------------
+
+
+def _plans(asked: Training, trained: int) -> list[Plan]:
+    """One plan, or three to compare, for so many training points."""
+    steps = max(1, trained // min(asked.batch, trained))
+    epochs = min(1000, max(20, round(UPDATES / steps))) if asked.epochs == "auto" else asked.epochs
+    if epochs * steps > MOST_UPDATES:
+        raise OptionError(
+            f"{epochs} epochs of {steps} mini-batches are {epochs * steps:,} updates.",
+            cure=f"At most {MOST_UPDATES:,} are made: give fewer epochs, or a larger batch.",
+        )
+    rate = RATES[asked.optimizer] if asked.lr == "auto" else asked.lr
+    hidden = () if asked.hidden == "none" else tuple(asked.hidden)
+    if len(hidden) > 6:
+        raise OptionError(f"hidden: {len(hidden)} layers are more than can be shown.", cure="Give at most 6.")
+    plan = Plan(
+        _sizes(hidden), hidden, asked.activation, asked.optimizer, rate, asked.batch, epochs, asked.weight_decay,
+        asked.seed,
+    )  # fmt: skip
+    match asked.compare:
+        case "rates":
+            return [replace(plan, lr=lr, label=f"rate {lr:.3g}") for lr in (rate / FACTOR, rate, rate * FACTOR)]
+        case "sizes":
+            return [replace(plan, hidden=sizes, label=_sizes(sizes)) for sizes in _three_sizes(hidden)]
+        case "optimizers":
+            others = [name for name in ("sgd", "adam", "momentum") if name != asked.optimizer][:2]
+            plans = [replace(plan, optimizer=name, lr=RATES[name]) for name in others] + [plan]
+            return [replace(each, label=f"{each.optimizer}, rate {each.lr:.3g}") for each in plans]
+    return [plan]
+
+
+def _three_sizes(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Too small, given, too large: one layer of a quarter of the neurons; all layers as wide as can be, or one more."""
+    if not hidden:
+        raise OptionError("No network is smaller than one without hidden layers.", cure="Give hidden, as 8,8.")
+    widest = (64,) * len(hidden)
+    return [(hidden[0] // 4,) if hidden[0] >= 4 else (), hidden, widest if widest != hidden else (*widest, 64)]
+
+
+def _sizes(hidden: tuple[int, ...]) -> str:
+    """'hidden 8, 8'."""
+    return f"hidden {', '.join(map(str, hidden)) or 'none'}"
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def _caption(runs: list[dict[str, Any]], epoch: int) -> str:
+    if len(runs) > 1:
+        when = f"After epoch {epoch}" if epoch else "Before training"
+        return (
+            f"{when}, training points right: "
+            + "; ".join(f"{run['label']}: {_right(run, epoch)}" for run in runs)
+            + "."
+        )
+    (run,) = runs
+    if epoch == 0:
+        return (
+            f"Before training: random weights are right for {_right(run, 0)} of the training points. The first "
+            f"mini-batch of {len(run['snapshots'][0]['batch'])} is ringed."
+        )
+    if run["ended"] is not None and epoch >= run["snapshots"][-1]["epoch"]:
+        when = f"update {run['ended']}, in epoch {run['snapshots'][-1]['epoch']}"
+        return f"Diverged: at {when}, the loss is no finite number any more."
+    step = epoch * run["steps_per_epoch"]
+    told = f"Epoch {epoch}, update {step}: {_right(run, epoch)} of the training points are right"
+    told += f", loss {run['curves']['train']['loss'][epoch]:.3g}"
+    if "valid" in run["curves"]:
+        valid = run["curves"]["valid"]
+        told += f"; of the validation points {_share(valid['accuracy'][epoch])}, loss {valid['loss'][epoch]:.3g}"
+    return told + "."
+
+
+def _right(run: dict[str, Any], epoch: int) -> str:
+    accuracy = run["curves"]["train"]["accuracy"]
+    if run["ended"] is not None and epoch >= run["snapshots"][-1]["epoch"]:
+        return "diverged"
+    return _share(accuracy[epoch]) if accuracy else "none"
+
+
+def _share(share: float) -> str:
+    """A share of points in per cent; only all are 100 %."""
+    from ...plots.style import percent
+
+    return percent(share)
+
+
+_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+
+
+def _figures(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """Accuracy and loss at the end, in one line for each part, or for each run."""
+    if len(runs) > 1:
+        return {run["label"]: _outcome(run) for run in runs}
+    (run,) = runs
+    found = {_NAMES[part]: _last(run, part) for part in PARTS if part in run["curves"]}
+    if "valid" in run["curves"]:
+        best = int(np.argmin(run["curves"]["valid"]["loss"]))
+        found["lowest validation loss"] = f"{run['curves']['valid']['loss'][best]:.3g} after epoch {best}"
+    found["weights"] = f"{run['parameters']}, {run['label']}"
+    found["updates"] = f"{run['steps']} of {run['batch']} points, {run['optimizer']} with rate {run['lr']:.3g}"
+    return found
+
+
+def _last(run: dict[str, Any], part: str) -> str:
+    curve = run["curves"][part]
+    return f"{_share(curve['accuracy'][-1])} right, loss {curve['loss'][-1]:.3g}"
+
+
+def _outcome(run: dict[str, Any]) -> str:
+    told = "; ".join(f"{_NAMES[part]} {_last(run, part)}" for part in PARTS if part in run["curves"])
+    return told + ("" if run["ended"] is None else f"; then it diverged, at update {run['ended']}")
+
+
+def _notes(asked: Training, runs: list[dict[str, Any]]) -> list[str]:
+    notes = []
+    for run in runs:
+        who = f"{run['label']}: " if len(runs) > 1 else ""
+        if run["ended"] is not None:
+            notes.append(
+                f"{who}the loss became infinite or not a number at update {run['ended']}: the learning rate "
+                f"{run['lr']:g} is too large here. What is shown last are the weights before."
+            )
+        elif run["curves"]["train"]["loss"][-1] >= run["curves"]["train"]["loss"][0]:
+            first, *_, last = run["curves"]["train"]["loss"]
+            notes.append(
+                f"{who}nothing was learned: with the rate {run['lr']:g} the training loss was {first:.3g} before and "
+                f"is {last:.3g} at the end."
+            )
+        elif _overfits(run):
+            best = int(np.argmin(run["curves"]["valid"]["loss"]))
+            notes.append(
+                f"{who}overfitting: after epoch {best} the validation loss rose from "
+                f"{run['curves']['valid']['loss'][best]:.3g} to {run['curves']['valid']['loss'][-1]:.3g} while the "
+                f"training loss fell to {run['curves']['train']['loss'][-1]:.3g}."
+            )
+        if run["shown"] and sum(run["hidden"]) > sum(map(len, run["shown"])):
+            notes.append(f"Of a layer at most {fitted.SHOWN} neurons are drawn, those that matter most at the end.")
+    if len(runs) > 1 and asked.compare != "sizes":
+        notes.append("All three begin with the same weights and see the same mini-batches.")
+    return notes
+
+
+def _overfits(run: dict[str, Any]) -> bool:
+    """Whether the validation loss ends well above its lowest, while the training loss has fallen since then."""
+    if "valid" not in run["curves"]:
+        return False
+    valid, train = run["curves"]["valid"]["loss"], run["curves"]["train"]["loss"]
+    best = int(np.argmin(valid))
+    return valid[-1] > 1.2 * valid[best] + 0.02 and train[-1] < train[best] and math.isfinite(valid[-1])

@@ -1,0 +1,1 @@
+"""Options: one annotated dataclass gives flags, help, JSON schema and recipe files."""

@@ -1,0 +1,130 @@
+"""Fine-tuning: which parts of a network keep what they learned elsewhere, which learn on, from when, and how fast.
+
+Freezing all but the last layer, discriminative rates and gradual unfreezing (Howard and Ruder 2018, arXiv:1801.06146,
+sections 3.2 and 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .config import Recipe
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+#: children that are only brackets around a network's layers
+_BRACKETS = ("features", "classifier", "head")
+
+
+def freeze(module: nn.Module) -> None:
+    """The weights of `module` get no gradient, and its batch statistics stay what they are, whatever the mode."""
+    module.requires_grad_(False)
+    for part in module.modules():
+        if isinstance(part, _BATCH_NORMS):
+            part.eval()
+            part.train = lambda mode=True, part=part: part
+
+
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring layers that are trained or not trained together: their names, and the layers."""
+
+    name: str
+    layers: tuple[nn.Module, ...]
+
+    @property
+    def weights(self) -> Iterable[Tensor]:
+        """The weights of all layers."""
+        return (weight for layer in self.layers for weight in layer.parameters())
+
+
+def parts(network: nn.Module) -> list[Part]:
+    """The network in parts with weights, from the picture on; the last layer, and what belongs to it, is the last part.
+
+    A part is a child of the network (of its `features` and `classifier`, where it has such), with the normalisation
+    that follows it: a convolution, a stage, a block.
+    """
+    found: list[Part] = []
+    for name, layer in _children(network):
+        if not any(True for _ in layer.parameters()):
+            continue
+        if isinstance(layer, _BATCH_NORMS) and found:
+            found[-1] = Part(found[-1].name, (*found[-1].layers, layer))
+        else:
+            found.append(Part(name, (layer,)))
+    auxiliary = [part for part in found if part.name == "AuxLogits"]  # a second last layer, in the middle of the file
+    found = [part for part in found if part.name != "AuxLogits"]
+    last = found[-1]
+    return [*found[:-1], Part(last.name, (*last.layers, *(x for part in auxiliary for x in part.layers)))]
+
+
+def _children(network: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    for name, child in network.named_children():
+        if name in _BRACKETS and isinstance(child, nn.Sequential):
+            yield from ((f"{name}.{inner}", layer) for inner, layer in child.named_children())
+        else:
+            yield name, child
+
+
+class Finetuning:
+    """What a recipe says of the parts of a network, as a function of the step, so that a resumed run goes on exactly.
+
+    Parts that are never trained are frozen when this is made. `begins` is the step from which each of the others is.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe):
+        self.begins: dict[Tensor, int] = {}
+        self.factors: dict[Tensor, float] = {}
+        self.late: list[tuple[int, Part]] = []
+        for behind, part in enumerate(reversed(parts(network))):
+            begins = begin(behind, recipe)
+            if begins is None:
+                for layer in part.layers:
+                    freeze(layer)
+                continue
+            if begins:
+                self.late.append((begins, part))
+            for weight in part.weights:
+                self.begins[weight], self.factors[weight] = begins, recipe.layer_decay**behind
+        trained = [(weight, weight.requires_grad) for _, part in self.late for weight in part.weights]
+        self._wanted = [weight for weight, wanted in trained if wanted]
+
+    def apply(self, step: int) -> None:
+        """Switches the parts on whose time has come, and the others off, their batch statistics included."""
+        for begins, part in self.late:
+            for layer in part.layers:
+                for inner in layer.modules():
+                    if isinstance(inner, _BATCH_NORMS):
+                        inner.train(step >= begins)
+        for weight in self._wanted:
+            weight.requires_grad_(step >= self.begins[weight])
+
+    def rate(self, weight: Tensor, step: int) -> float:
+        """What the learning rate of `weight` is multiplied with at `step`."""
+        return self.factors.get(weight, 1.0) if step >= self.begins.get(weight, 0) else 0.0
+
+
+def begin(behind: int, recipe: Recipe) -> int | None:
+    """The step from which the part that stands `behind` places before the last layer is trained; None: never."""
+    if recipe.trained_parts is None or behind <= recipe.trained_parts:
+        return 0
+    return (behind - recipe.trained_parts) * recipe.unfreeze_every if recipe.unfreeze_every else None
+
+
+def asked(recipe: Recipe) -> bool:
+    """Whether the recipe treats the parts of a network differently."""
+    return recipe.trained_parts is not None or recipe.layer_decay != 1.0
+
+
+def split_groups(optimizer, finetuning: Finetuning) -> None:
+    """Divides the groups of a new optimiser so that every group's weights have one rate."""
+    groups = []
+    for group in optimizer.param_groups:
+        alike: dict[tuple[int, float], list[Tensor]] = {}
+        for weight in group["params"]:
+            key = finetuning.begins.get(weight, 0), finetuning.factors.get(weight, 1.0)
+            alike.setdefault(key, []).append(weight)
+        groups += [{**group, "params": weights} for weights in alike.values()]
+    optimizer.param_groups = groups

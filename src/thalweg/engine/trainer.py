@@ -1,0 +1,285 @@
+"""The one training loop. It knows phases, and nothing of tasks, networks or pictures.
+
+    for report in Trainer(objective, stream, recipe):
+        print(report.step, report.losses)
+
+No callbacks: the loop yields and the caller decides. It may stop at any report, save, score, and iterate again.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batches import Stream
+from ..errors import NonFinite
+from ..objectives.base import Batch, Loss, Objective, Phase
+from . import distributed as ranks
+from . import freezing as finetune
+from . import optimizers
+from .config import Recipe
+from .cuda_graph import Graphs, Recorded
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened since the last report: `step` updates are done; losses are means over all items since then.
+
+    Losses are empty where no report is due: when the trainer was paused, and at its halts.
+    """
+
+    step: int
+    losses: dict[str, float]
+    lr: float
+
+
+class Trainer:
+    """Runs an objective over a stream, as a recipe says.
+
+    `augment` turns a batch of the stream into one that the objective reads; it may be random. Which weights are trained
+    is recorded once, here: freeze before. `average` is the running mean of the network, if the recipe asks for one.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        stream: Stream,
+        recipe: Recipe,
+        augment: Callable[[Batch], Batch] = lambda batch: batch,
+    ):
+        self.objective, self.stream, self.recipe, self.augment = objective, stream, recipe, augment
+        self.step = 0
+        self.phases = objective.phases()
+        self.device = next(objective.parameters()).device
+        self.finetuning = finetune.Finetuning(objective.network, recipe) if finetune.asked(recipe) else None
+        self.trainable = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
+        self.optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
+        for phase in self.phases:  # phases that share a module share its optimiser
+            if phase.module not in self.optimizers:
+                weights = self.trainable[phase.name]
+                self.optimizers[phase.module] = optimizers.build(phase.module, weights, recipe)
+                if self.finetuning:
+                    finetune.split_groups(self.optimizers[phase.module], self.finetuning)
+        if recipe.graph:  # a recorded update reads its rates where they were when it was recorded
+            for group in self.groups:
+                group["lr"] = torch.full((), recipe.lr, device=self.device)
+        self.losses = {p.name: torch.compile(p.loss) if recipe.compile and p.compile else p.loss for p in self.phases}
+        self.average = copy.deepcopy(objective.network).requires_grad_(False) if recipe.ema else None
+        self.alone = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
+        if not self.alone:
+            objective.requires_grad_(False)
+        self.sums: dict[str, Tensor] = {}
+        self.pause = False  # set by a signal handler: hands control back after the step that is running
+        self.halts: frozenset[int] = frozenset()  # steps after which control is handed back as well, on every rank
+        self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
+        self.recorded = Recorded(self.advance, Graphs(self.device)) if recipe.graph else None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to score and to save: the average where there is one."""
+        return self.objective.network if self.average is None else self.average
+
+    @property
+    def groups(self) -> list[dict]:
+        """The groups of weights of all optimisers."""
+        return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+
+    def __iter__(self) -> Iterator[Report]:
+        self.objective.train()
+        batches = iter(self.stream)
+        while self.step < self.recipe.steps:
+            if self.finetuning:
+                self.finetuning.apply(self.step)
+            self._set_rates()
+            sow(self.seed(), self.device)
+            due = [phase for phase in self.phases if self.step % phase.every == 0]
+            (self.recorded or self.advance)(due, next(batches))
+            if self.average is not None:
+                self._average()
+            self.step += 1
+            if self.due:
+                yield self.report()
+            elif self.step in self.halts or self.pause and ranks.count() == 1:  # several ranks pause at a report
+                yield Report(self.step, {}, self.recipe.rate(self.step - 1))
+
+    def advance(self, due: list[Phase], batch: Batch) -> None:
+        """One step but for what the host decides: the phases that are due, on a batch as it comes from the stream."""
+        batch = self.augment(batch)
+        micro = [batch] if self.recipe.accumulate == 1 else divide(batch, self.recipe.accumulate)
+        for phase in due:
+            self._collect(phase, *self.update(phase, micro))
+
+    def _set_rates(self) -> None:
+        rate = self.recipe.rate(self.step)
+        for group in self.groups:
+            factor = self.finetuning.rate(group["params"][0], self.step) if self.finetuning else 1.0
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
+
+    @property
+    def due(self) -> bool:
+        """Whether a report is due: every so many steps, at the end of an epoch, at the end of the run."""
+        return 0 in (
+            self.step % self.recipe.report,
+            self.step % self.stream.steps_per_epoch,
+            self.recipe.steps - self.step,
+        )
+
+    def seed(self) -> int:
+        """Randomness is a function of (seed, step, rank): nothing to save, and any step can be replayed alone.
+
+        32 bits, because the generator of a processor ignores the rest.
+        """
+        return zlib.crc32(f"{self.recipe.seed}/{self.step}/{ranks.rank()}".encode())
+
+    def report(self) -> Report:
+        """The means since the last report; begins a new one. The only place where the host waits for the device.
+
+        Raises NonFinite where a loss on another device than the processor was no number: there it is seen only now.
+        """
+        means = {}
+        for phase in self.phases:
+            items = float(self.sums.get(f"{phase.name}/items", 0.0))
+            for key in [k for k in self.sums if k.startswith(phase.name + "/")]:
+                if items and not key.endswith("/items"):
+                    means[key.removesuffix("/loss").removeprefix("fit/")] = float(self.sums[key]) / items
+        if "fit" in means:
+            means = {"loss": means.pop("fit"), **means}
+        for total in self.sums.values():
+            total.zero_()
+        if self.device.type != "cpu" and not all(map(math.isfinite, means.values())):
+            raise self._non_finite(self.phases[0])
+        return Report(self.step, means, self.recipe.rate(self.step - 1))
+
+    def update(self, phase: Phase, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor | int]:
+        """One optimiser step on `phase.module`: sums of the loss and its parts, and the items they are over.
+
+        Raises NonFinite before the weights change, if the loss is infinite or not a number.
+        """
+        weights, optimizer = self.trainable[phase.name], self.optimizers[phase.module]
+        if not self.alone:
+            for weight in weights:
+                weight.requires_grad_(True)
+        optimizer.zero_grad(set_to_none=True)
+        sums, items, plain = self._gradients(phase, batches, weights)
+        if not self.alone:
+            for weight in weights:
+                weight.requires_grad_(False)
+        if self.device.type == "cpu" and not math.isfinite(sums["loss"].item()):
+            raise self._non_finite(phase)
+        if not plain:
+            gradients = [w.grad for w in weights if w.grad is not None]
+            torch._foreach_div_(gradients, items)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(weights, self.recipe.clip)
+        optimizer.step()
+        return sums, items
+
+    def _gradients(self, phase: Phase, batches: list[Batch], weights: list[Tensor]):
+        """Fills `.grad`; returns (sums, items, whether the gradients already are those of the mean)."""
+        plain = len(batches) == 1 and ranks.count() == 1
+        sums: dict[str, Tensor] = {}
+        items: Tensor | int = 0
+        for batch in batches:
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+                loss = self.losses[phase.name](batch)
+            # A sum adds up correctly over micro-batches and ranks; a mean of means would not.
+            (loss.mean if plain else loss.mean * loss.items).backward()
+            for name, value in (("loss", loss.mean.detach()), *loss.parts.items()):
+                part = value * loss.items
+                sums[name] = sums[name] + part if name in sums else part
+            items = items + loss.items
+        if ranks.count() > 1:
+            weights = [weight for weight in weights if weight.requires_grad]  # not parts that wait to be trained
+            for weight in weights:  # every rank must send the same weights
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            items = torch.as_tensor(items, dtype=torch.float32, device=self.device).reshape(())
+            ranks.sum_together([w.grad for w in weights] + [*sums.values(), items])
+        return sums, items, plain
+
+    def _collect(self, phase: Phase, sums: dict[str, Tensor], items: Tensor | int) -> None:
+        for name, value in (*sums.items(), ("items", items)):
+            key = f"{phase.name}/{name}"
+            if key not in self.sums:
+                self.sums[key] = torch.zeros((), device=self.device)
+            self.sums[key] += value
+
+    def _average(self) -> None:
+        decay = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.objective.network.parameters()), 1 - decay)
+            # Batch statistics belong to the weights that were run; they are averages themselves.
+            for mean, latest in zip(self.average.buffers(), self.objective.network.buffers(), strict=True):
+                mean.copy_(latest)
+
+    def _non_finite(self, phase: Phase) -> NonFinite:
+        rows = tuple(self.stream.rows(self.step))
+        return NonFinite(
+            f"The loss of phase '{phase.name}' became infinite or not a number at step {self.step}; "
+            "the weights before it are kept.",
+            cure="Give a smaller --lr, or --clip 1; if it stays, look at the pictures of that batch.",
+            step=self.step,
+            rows=rows,
+        )
+
+    def state_dict(self) -> dict:
+        """All that must survive: counters, weights, buffers, optimisers, the sums of the open report.
+
+        With several ranks every rank must call this: buffers that differ between ranks are gathered.
+        """
+        buffers = dict(self.objective.named_buffers()) if ranks.count() > 1 else {}
+        return {
+            "step": self.step,
+            "objective": self.objective.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizers": [optimizers.state(optimizer) for optimizer in self.optimizers.values()],
+            "stream": self.stream.state_dict(),
+            "sums": dict(self.sums),
+            "ranks": {name: ranks.gather(value) for name, value in buffers.items()},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues exactly where `state_dict` was taken."""
+        self.step = state["step"]
+        self.objective.load_state_dict(state["objective"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
+            optimizers.restore(optimizer, saved)
+        self.stream.load_state_dict(state["stream"])
+        self.sums = {name: total.to(self.device, copy=True) for name, total in state["sums"].items()}
+        if self.recorded:
+            self.recorded = Recorded(self.advance, self.recorded.recorder)  # what was recorded knows the old memory
+        for name, buffer in self.objective.named_buffers():
+            if name in state["ranks"] and ranks.count() == len(state["ranks"][name]):
+                buffer.copy_(state["ranks"][name][ranks.rank()])
+
+
+def sow(seed: int, device: torch.device) -> None:
+    """Seeds what the random numbers of a step come from: the processor's generator, and the device's own."""
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)  # every device there is, which takes a millisecond
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[number].manual_seed(seed)
+
+
+def divide(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in `parts` pieces, as equal as can be."""
+    pieces = {name: values.tensor_split(parts) for name, values in batch.items()}
+    return [
+        {name: pieces[name][part] for name in batch} for part in range(parts) if len(next(iter(pieces.values()))[part])
+    ]
+
+
+__all__ = ["Loss", "Report", "Trainer", "divide"]

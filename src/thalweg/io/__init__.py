@@ -1,0 +1,1 @@
+"""Disk and network: downloads, locks, atomic writes, free memory."""

@@ -1,0 +1,1 @@
+"""Published weights: the catalog, their files, other packages."""

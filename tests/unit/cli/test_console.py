@@ -1,0 +1,175 @@
+"""What is shown: results and notices apart, no character that acts, no number that is none, and a quiet progress."""
+
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg.cli import console
+
+VALID = {"examples": 99, "accuracy": 0.9, "accuracy_low": 0.8, "top5": 1.0, "x": None, "loss": 0.5, "macro_f1": 0.9}
+
+
+def report(step, valid=None, notes=(), remaining=60.0):
+    return SimpleNamespace(
+        step=step,
+        steps=100,
+        epoch=step / 10,
+        epochs=10.0,
+        losses={"loss": 0.25},
+        lr=0.001,
+        seconds=float(step),
+        remaining=remaining,
+        valid=valid,
+        notes=notes,
+    )
+
+
+@given(st.text())
+def test_no_visible_text_holds_a_character_that_a_terminal_obeys(text):
+    shown = console.visible(text)
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in shown)
+    assert not set(shown) & console.TURNING
+
+
+def test_harmless_names_are_shown_as_they_are():
+    for name in ("naïve 数据 🐱 a'b.png", "photos\\cat.png", "ﬁlm – 1.jpg"):
+        assert console.visible(name) == name
+
+
+def test_reading_direction_cannot_be_turned():
+    assert console.visible("cat\u202egnp.exe") == "cat\\u202egnp.exe"
+
+
+def test_json_is_the_same_in_every_locale_and_has_no_nan():
+    text = console.as_json({"数": math.nan, "b": [math.inf, 1.5, True, None], "c": np.float32(0.5), "d": np.arange(2)})
+    assert text.isascii()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "数": None,
+        "b": [None, 1.5, True, None],
+        "c": 0.5,
+        "d": [0, 1],
+    }
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_a_cell_that_a_spreadsheet_would_compute_is_disarmed(name):
+    (row,) = csv.reader(io.StringIO(console.csv_line([name, "plain", 0.5])))
+    assert row[0].startswith("'") and row[1:] == ["plain", "0.5"]
+
+
+def test_csv_keeps_commas_and_quotes():
+    (row,) = csv.reader(io.StringIO(console.csv_line(['a,"b"', "c"])))
+    assert row == ['a,"b"', "c"]
+
+
+def test_columns_of_a_table_stand_under_each_other():
+    lines = console.table(("name", "count"), [("cat", 3), ("数据", 1200), ("no\nline", 7)])
+    assert lines == ["name      count", "cat           3", "数据       1200", "no\\nline      7"]
+
+
+def test_a_table_without_rows_is_its_headings():
+    assert console.table(("a", "b"), []) == ["a  b"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(7.4, "0:07"), (760, "12:40"), (3753, "1:02:33"), (None, ""), (math.inf, "")]
+)
+def test_durations_read_as_clocks(seconds, text):
+    assert console.duration(seconds) == text
+
+
+def test_results_and_notices_go_apart(capsys):
+    console.out("result")
+    console.say("notice")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("result\n", "notice\n")
+
+
+def test_only_the_first_process_of_several_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    console.out("result")
+    console.say("notice")
+    with console.progress() as shown:
+        shown.show(report(1, valid={"accuracy": 0.5}, notes=("a note",)))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_lost_terminal_does_not_stop_the_work(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    console.say("nobody reads this")
+
+
+def test_plain_progress_speaks_at_every_validation_and_every_ten_seconds(capsys):
+    now = [0.0]
+    with console.Lines(clock=lambda: now[0]) as shown:
+        for step in range(1, 31):
+            now[0] = step * 1.0
+            shown.show(report(step, valid=VALID if step == 15 else None))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/10", "1.5/10", "2.5/10"]
+    assert lines[0] == "epoch 1/10  loss 0.2500  step 10/100  lr 0.001  0:10, 1:00 left"
+    assert lines[1] == "epoch 1.5/10  loss 0.2500  valid loss 0.5000  0:15, 1:00 left"
+
+
+def test_a_validation_without_the_names_of_the_losses_shows_its_first_three_figures():
+    valid = {"images": 3, "iou": 0.5, "dice": 0.6, "x": None, "hole": 0.1, "more": 0.2}
+    shown = console.line(report(10, valid=valid, remaining=None))
+    assert shown == "epoch 1/10  loss 0.2500  valid iou 0.5000  valid dice 0.6000  valid hole 0.1000  0:10"
+
+
+def test_notes_are_shown_when_they_come(capsys):
+    with console.Lines(clock=lambda: 0.0) as shown:
+        shown.show(report(1, notes=("no better for 3 epochs\x1b",)))
+    assert capsys.readouterr().err == "no better for 3 epochs\\x1b\n"
+
+
+def test_progress_elsewhere_than_on_a_terminal_is_plain(capsys):
+    assert isinstance(console.progress(), console.Lines)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal_is_a_bar_that_leaves_the_validations(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    with console.progress() as shown:
+        assert isinstance(shown, console.Bar)
+        shown.show(report(10, notes=("[red] note",)))
+        shown.show(report(20, valid={"accuracy": 0.75}))
+    drawn = screen.getvalue()
+    assert "[red] note" in drawn
+    assert "valid accuracy 0.7500" in drawn
+    assert "1:00 left" in drawn
+
+
+def test_a_simple_terminal_gets_plain_lines(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(console.progress(), console.Lines)
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_what_goes_into_a_file_is_utf8_in_every_locale(locale):
+    program = r"from thalweg.cli.console import *; prepare_streams(); out('\u6570\u636e'); say('\xe9')"
+    environment = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True)
+    assert done.stdout == "数据\n".encode()
+    assert done.stderr == "é\n".encode()

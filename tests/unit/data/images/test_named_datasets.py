@@ -1,0 +1,232 @@
+"""Data sets by name: found where they are, proved by their sums, refused offline with the place to put them."""
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tests.unit.data.images import corpus
+from thalweg.data.images import named_datasets as named
+from thalweg.data.images.catalog import KNOWN, File, Known
+from thalweg.data.images.load import read
+from thalweg.data.images.named_datasets import catalogue, get, locate
+from thalweg.errors import DataError, NotFound, ResourceError
+
+QUIET = {"notice": lambda message: None}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """An empty THALWEG_DATA and an empty cache."""
+    monkeypatch.setenv("THALWEG_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("THALWEG_OFFLINE", raising=False)
+    return tmp_path
+
+
+def as_file(name: str, content: bytes) -> File:
+    return File(name, len(content), hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest())
+
+
+def small_mnist() -> tuple[Known, dict[str, bytes]]:
+    """A data set of MNIST's form with 40 + 10 pictures."""
+    numbers = np.random.default_rng(0)
+    contents = {}
+    for stem, count in (("train", 40), ("t10k", 10)):
+        images = numbers.integers(0, 256, (count, 28, 28), np.uint8)
+        contents[f"{stem}-images-idx3-ubyte.gz"] = gzip.compress(corpus.idx(images))
+        contents[f"{stem}-labels-idx1-ubyte.gz"] = gzip.compress(corpus.idx(np.arange(count) % 10))
+    files = tuple(as_file(n, c) for n, c in contents.items())
+    known = Known(
+        "small",
+        "x",
+        "x",
+        tuple("0123456789"),
+        "x",
+        files,
+        "http://localhost/",
+        folders=("small", "SMALL/raw"),
+        ink=True,
+    )
+    return known, contents
+
+
+def put(folder, contents):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+def test_digits_are_those_of_scikit_learn(places):
+    data = read("digits", **QUIET)
+    images, labels = load_digits(return_X_y=True)
+    expected = np.round(images.reshape(-1, 8, 8, 1) / 16 * 255).astype(np.uint8)
+    for split in data.splits.values():
+        rows = [int(s[len("digits[") : -1]) for s in split.sources]
+        assert np.array_equal(split.images, expected[rows]) and np.array_equal(split.labels, labels[rows])
+    assert sum(len(s) for s in data.splits.values()) == 1797
+    assert data.ink and data.name == "digits" and data.classes == tuple("0123456789") and data.shape == (8, 8, 1)
+    assert get("digits") is None
+
+
+def test_a_folder_of_the_same_name_is_told_and_can_be_had(places, monkeypatch):
+    monkeypatch.chdir(places)
+    corpus.folder(places / "digits", {"a": 3, "b": 3})
+    told = []
+    assert len(read("digits", notice=told.append).classes) == 10
+    assert len(told) == 1 and f".{os.sep}digits" in told[0]
+    assert read(f".{os.sep}digits", **QUIET).classes == ("a", "b")
+
+
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(named.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ResourceError, match="scikit-learn") as error:
+        named.read_digits()
+    assert error.value.cure == "pip install scikit-learn"
+
+
+@pytest.mark.parametrize("folder", ["data/small", "data/SMALL/raw", "cache/data/small"])
+def test_a_set_is_found_in_every_usual_place(places, monkeypatch, folder):
+    known, contents = small_mnist()
+    monkeypatch.setitem(KNOWN, "small", known)
+    assert locate(known) is None
+    put(places / folder, contents)
+    data = read("small", offline=True, **QUIET)
+    assert (len(data.test), len(data.train) + len(data.valid), data.ink) == (10, 40, True)
+    assert get("small", offline=True) == places / folder
+    assert next(entry for entry in catalogue() if entry["name"] == "small")["where"] == str(places / folder)
+
+
+def test_a_file_that_is_not_the_official_one_is_refused(places, monkeypatch):
+    known, contents = small_mnist()
+    monkeypatch.setitem(KNOWN, "small", known)
+    put(places / "data" / "small", contents | {"t10k-labels-idx1-ubyte.gz": gzip.compress(corpus.idx(np.zeros(10)))})
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte.gz: not the official file"):
+        read("small", **QUIET)
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+def test_offline_refuses_with_the_files_and_the_place(places, monkeypatch, name, how):
+    monkeypatch.setattr(named, "fetch", lambda *a, **k: pytest.fail("the network was used"))
+    if how == "environment":
+        monkeypatch.setenv("THALWEG_OFFLINE", "1")
+    with pytest.raises(ResourceError, match=name) as error:
+        read(name, offline=how == "argument", **QUIET)
+    assert all(file.name in error.value.cure for file in KNOWN[name].files)
+    assert str(places / "cache" / "data" / KNOWN[name].folders[0]) in error.value.cure
+
+
+def test_what_is_missing_is_fetched_by_its_address_and_sum(places, monkeypatch):
+    known, contents = small_mnist()
+    monkeypatch.setitem(KNOWN, "small", known)
+    put(places / "cache" / "data" / "small", dict([next(iter(contents.items()))]))
+    fetched = []
+
+    def fetch(url, to, *, sha256, md5, notice, progress):
+        fetched.append(url)
+        assert sha256 == hashlib.sha256(contents[to.name]).hexdigest()
+        put(to.parent, {to.name: contents[to.name]})
+        for share in range(0, 101, 2):
+            progress(share, 100)
+
+    monkeypatch.setattr(named, "fetch", fetch)
+    told = []
+    assert len(read("small", notice=told.append).test) == 10
+    assert fetched == [f"http://localhost/{name}" for name in list(contents)[1:]]
+    assert sum("train-labels" in line for line in told) == 11
+
+
+def archive(members: dict[str, bytes], extra: list[tarfile.TarInfo] = ()) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as packed:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            packed.addfile(info, io.BytesIO(content))
+        for info in extra:
+            packed.addfile(info)
+    return file.getvalue()
+
+
+def small_cifar() -> dict[str, bytes]:
+    batch = {b"data": np.arange(6 * 3072).reshape(6, -1).astype(np.uint8), b"labels": [0, 1, 0, 1, 0, 1]}
+    contents = {"batches.meta": pickle.dumps({b"label_names": [b"a", b"b"]}, protocol=2)}
+    for number, name in enumerate(("data_batch_1", "test_batch")):
+        batch[b"data"] = np.random.default_rng(number).integers(0, 256, (6, 3072), np.uint8)
+        contents[name] = pickle.dumps(batch, protocol=2)
+    return contents
+
+
+def test_an_archive_gives_the_known_files_and_nothing_else(places, monkeypatch):
+    contents = small_cifar()
+    link = tarfile.TarInfo("cifar-10-batches-py/link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    evil = {
+        "../../outside": b"x",
+        "/outside": b"x",
+        "cifar-10-batches-py/readme.html": b"x",
+        "a/data_batch_1": b"lie",
+    }
+    packed = archive({f"cifar-10-batches-py/{n}": c for n, c in contents.items()} | evil, [link])
+    files = tuple(as_file(n, c) for n, c in contents.items())
+    known = Known("small", "x", "x", ("a", "b"), "x", files, "http://x/", as_file("all.tar.gz", packed), ("small",))
+    monkeypatch.setitem(KNOWN, "small", known)
+    monkeypatch.setattr(named, "fetch", lambda url, to, **k: put(to.parent, {to.name: packed}))
+    data = read("small", **QUIET)
+    assert data.classes == ("a", "b") and len(data.test) == 6 and not data.ink
+    assert sorted(p.name for p in places.rglob("*") if p.is_file()) == sorted(contents)
+
+
+def test_an_archive_with_another_file_under_a_known_name_is_refused(places, monkeypatch):
+    contents = small_cifar()
+    files = tuple(as_file(n, c) for n, c in contents.items())
+    packed = archive(contents | {"test_batch": contents["test_batch"][::-1]})
+    known = Known("small", "x", "x", ("a", "b"), "x", files, "http://x/", as_file("all.tar.gz", packed), ("small",))
+    monkeypatch.setitem(KNOWN, "small", known)
+    monkeypatch.setattr(named, "fetch", lambda url, to, **k: put(to.parent, {to.name: packed}))
+    with pytest.raises(DataError, match="test_batch: not the official file"):
+        read("small", **QUIET)
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    with pytest.raises(NotFound, match="'fashion-mnist'"):
+        get("fasion-mnist")
+
+
+def test_the_catalogue_tells_every_name_and_what_it_costs(places):
+    listed = {entry["name"]: entry for entry in catalogue()}
+    assert set(listed) == {"digits", "mnist", "fashion-mnist", "cifar10"}
+    assert listed["digits"]["where"] == "installed" and listed["mnist"]["where"] is None
+    assert listed["mnist"]["bytes"] == 11_594_722 and all(e["licence"] and e["classes"] == 10 for e in listed.values())
+
+
+def test_mnist_is_the_official_one(monkeypatch):
+    root = corpus.real_data("mnist")
+    if root is None:
+        pytest.skip("MNIST is not on this machine (THALWEG_DATA)")
+    monkeypatch.setenv("THALWEG_DATA", str(root.parent))
+    data = read("mnist", offline=True, **QUIET)
+    assert (len(data.test), len(data.train) + len(data.valid), data.shape, data.ink) == (
+        10_000,
+        60_000,
+        (28, 28, 1),
+        True,
+    )
+    assert 5_800 < len(data.valid) < 6_200
+    counts = np.bincount(data.train.labels) + np.bincount(data.valid.labels)
+    assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # as published
+    levels = sum(np.bincount(split.images.ravel(), minlength=256) for split in (data.train, data.valid)) / (
+        60_000 * 784
+    )
+    mean = levels @ np.arange(256) / 255
+    deviation = (levels @ (np.arange(256) / 255 - mean) ** 2) ** 0.5
+    assert abs(mean - 0.1307) < 5e-5 and abs(deviation - 0.3081) < 5e-5  # as published
+    again = read(root, offline=True, **QUIET)
+    assert again.fingerprint == data.fingerprint and again.classes == data.classes

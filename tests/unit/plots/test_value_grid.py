@@ -1,0 +1,59 @@
+"""Numbers in cells: how they are told, that they fit, and what colours stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg.plots import style
+from thalweg.plots.value_grid import cells, fitted, levels, numbers_of, signed, told
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0, "0"), (-0.0, "0"), (186.0, "186"), (-2040, "−2040"), (1 / 9, "0.111"), (1 / 256, "0.00391"),
+        (-1 / 256, "−0.0039"), (99.32, "99.3"), (0.0015, "0.0015"), (-0.00012, "−1.2e−4"), (9.9e7, "9.9e7"),
+        (-1.5, "−1.5"), (12.96, "13"), (1234.56, "1235"), (1e-5, "0.00001"), (30 - 1e-13, "30"), (-123456, "−123456"),
+    ],
+)  # fmt: skip
+def test_numbers_are_told_shortly_with_a_real_minus(value, text):
+    assert told(value) == text
+
+
+@given(st.floats(-9999, 9999))
+def test_what_is_told_is_near(value):
+    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.06, abs=1e-8)
+
+
+@given(st.floats(-9999, 9999) | st.floats(-0.1, 0.1) | st.floats(-1e-3, 1e-3))
+def test_what_is_told_has_two_digits_at_least_and_is_short(value):
+    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.0501, abs=1e-9)
+    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.00501 if abs(value) >= 0.1 else 1, abs=0)
+    assert len(told(value)) <= 7 or 0 < abs(value) < 1e-99
+
+
+def test_the_size_of_letters_is_that_at_which_the_widest_text_fits():
+    texts = ["1", "−2040"]
+    size = fitted(texts, 30)
+    assert style.measure("−2040", size) == pytest.approx(30, rel=0.02)
+    assert fitted(texts, 500) == 9.5 and fitted(texts, 1) == 5.0 and fitted([], 9) == 9.5
+
+
+def test_colours_of_levels_and_of_signed_values():
+    assert levels(np.array([0.0, 255, 400, -9])).tolist() == [[0] * 3, [1] * 3, [1] * 3, [0] * 3]
+    white, plus, minus = signed(np.array([0.0, 8, -8]), 4)
+    assert white.tolist() == [1, 1, 1] and plus[2] > plus[0] and minus[0] > minus[2]
+
+
+def test_unknown_cells_are_empty_and_unreadable_numbers_are_left_out():
+    made, axes = style.sheet(300, 300)
+    values = numbers_of([[1, None], [None, 4]])
+    table = cells(axes, values, levels(values), (10, 20, 100, 60))
+    assert [text.get_text() for text in axes.texts] == ["1", "4"]
+    assert table == (10, 20, 30, 2, 2)
+    made, axes = style.sheet(300, 300)
+    cells(axes, np.full((20, 20), 12345.0), np.ones((20, 20, 3)), (0, 0, 200, 200))
+    assert not axes.texts
