@@ -51,12 +51,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     from thalweg import api
-    from thalweg.inference.inputs import NEED_A_RUN
+    from thalweg.inference.inputs import RUN_REQUIRED
 
-    rows = [row for row in api.concepts() if not asked.names or row["name"] in asked.names]
+    rows = [row for row in api.list_concepts() if not asked.names or row["name"] in asked.names]
     print(f"{'concept':<12} {'picture':>9} {'page':>9} {'frames':>7} {'png':>9} {'html':>9}")
     for row in rows:
-        about_a_run = row["subject"] in NEED_A_RUN
+        about_a_run = row["subject"] in RUN_REQUIRED
         if about_a_run and not asked.run:
             continue
         words = [str(Path(asked.run).resolve())] if about_a_run else []

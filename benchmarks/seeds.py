@@ -16,7 +16,9 @@ from thalweg import api
 
 def accuracy(recipe: str, seed: int, folder: Path, threads: int | None) -> tuple[float, float]:
     """Test accuracy in per cent and seconds of one run."""
-    training = api.training(recipe=recipe, seed=seed, out=folder, resume=folder.exists(), threads=threads, report=False)
+    training = api.plan_training(
+        recipe=recipe, seed=seed, out=folder, resume=folder.exists(), threads=threads, report=False
+    )
     for _ in training:
         pass
     results = training.run.results

@@ -13,7 +13,7 @@ from PIL import Image
 import thalweg
 from thalweg import registry
 from thalweg.concepts.base import CHAPTERS
-from thalweg.inference.inputs import NEED_A_RUN
+from thalweg.inference.inputs import RUN_REQUIRED
 from thalweg.plots import animation as films
 
 OUT = Path(__file__).parent / "gallery"
@@ -32,12 +32,12 @@ FILMS = ("training", "descent", "convolution", "backprop")
 def small(image: Image.Image) -> Image.Image:
     """900 pixels wide, in 128 colours."""
     image.thumbnail((900, 1200), Image.Resampling.LANCZOS)
-    return image.quantize(palette=films.common_palette([image], 128), dither=Image.Dither.NONE)
+    return image.quantize(palette=films.build_palette([image], 128), dither=Image.Dither.NONE)
 
 
 def words_of(name: str) -> tuple:
     """The run, for a concept that is about one; it is trained if it is not there."""
-    if registry.concepts()[name].subject not in NEED_A_RUN:
+    if registry.get_concepts()[name].subject not in RUN_REQUIRED:
         return ()
     if not (RUN / "run.json").exists():
         thalweg.train("classify", "digits", model="lenet", epochs=20, threads=1, out=RUN)
@@ -47,7 +47,7 @@ def words_of(name: str) -> tuple:
 def main(wanted: list[str]) -> None:
     """Writes the pictures of the wanted concepts (all, if none are named), and the list of all that are there."""
     OUT.mkdir(exist_ok=True)
-    concepts = registry.concepts()
+    concepts = registry.get_concepts()
     asked = {name: (name, words_of(name), {}) for name in concepts} | {
         file: (name, words_of(name), given) for file, (name, _, given) in MORE.items() if name in concepts
     }
@@ -62,7 +62,7 @@ def main(wanted: list[str]) -> None:
             if not wanted or file in wanted:
                 small(shown.draw()).save(OUT / f"{file}.png", optimize=True)
                 if file in FILMS:
-                    (OUT / f"{file}.gif").write_bytes(films.gif([frame.draw() for frame in shown.lesson.frames]))
+                    (OUT / f"{file}.gif").write_bytes(films.encode_gif([frame.draw() for frame in shown.lesson.frames]))
                 print(f"{OUT / file}.png")
             lines += [f"### {page.title}", "", f"`{shown.command}`", "", f"![{page.title}]({file}.png)", ""]
             if file in FILMS:

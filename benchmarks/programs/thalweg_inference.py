@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from answering import race
 
-from thalweg.layers.fuse import faster
+from thalweg.layers.fuse import optimize_for_inference
 
 if __name__ == "__main__":
-    race(faster)
+    race(optimize_for_inference)

@@ -20,8 +20,8 @@ def main() -> None:
 
     from thalweg import registry
     from thalweg.config.options import Options
-    from thalweg.data.images.dataset import Data, Split
-    from thalweg.engine.config import Recipe
+    from thalweg.data.images.dataset import ImageDataset, Split
+    from thalweg.engine.config import TrainConfig
     from thalweg.engine.trainer import Trainer
     from thalweg.tasks.classify import Classify
     from thalweg.training import plan
@@ -29,13 +29,13 @@ def main() -> None:
     torch.manual_seed(options.seed)
     images, labels, _, _ = load(options.samples)
     split = Split(np.array(images)[..., None], labels, [])
-    data = Data("mnist", "IDX", "", tuple("0123456789"), split, split, split, ink=True)
+    data = ImageDataset("mnist", "IDX", "", tuple("0123456789"), split, split, split, ink=True)
     task, settings = Classify(), Options(precision=options.precision)
     facts = task.facts(data)
-    network = registry.models()[options.network](**task.arguments(facts)).to(memory_format=torch.channels_last)
-    precision = plan.choose_precision(settings, torch.device("cpu"), network)
+    network = registry.get_models()[options.network](**task.arguments(facts)).to(memory_format=torch.channels_last)
+    precision = plan.resolve_precision(settings, torch.device("cpu"), network)
     stream = task.stream(split, options.batch, options.seed, 0, 1, "cpu")
-    recipe = Recipe(
+    recipe = TrainConfig(
         steps=options.epochs * stream.steps_per_epoch,
         lr=1e-3,
         optimizer="adam",

@@ -13,11 +13,11 @@ def main() -> None:
     import tempfile
     from dataclasses import replace
 
-    from thalweg.api import training
+    from thalweg.api import plan_training
 
     given = {name: value for name, value in (("epochs", options.epochs), ("batch", options.batch)) if value}
     with tempfile.TemporaryDirectory() as folder:
-        run = training(recipe="mnist-fast", out=f"{folder}/run", seed=options.seed, report=False, **given)
+        run = plan_training(recipe="mnist-fast", out=f"{folder}/run", seed=options.seed, report=False, **given)
         session = run.session
         # The race is judged on the test set after every epoch, so that is what the validation of each epoch looks at.
         session.data = replace(session.data, valid=session.data.test)

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from . import registry
 from .config import recipes as recipe_files
-from .errors import NotFound, OptionError
-from .inference.model import Run, Trained, find, load, shipped
-from .inference.predict import Prediction, Unreadable, pictures
-from .weights.store import weights_list, weights_pull, weights_where
+from .errors import NotFoundError, OptionError
+from .inference.model import Run, TrainedModel, bundled_models, load, resolve_name
+from .inference.predict import Prediction, UnreadableImage, iter_sources
+from .weights.store import download_weights, get_weights_path, list_weights
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .training.build import Training
+    from .training.build import TrainingRun
 
 
 def train(
@@ -42,42 +42,44 @@ def train(
 
     `data` is a path, a known name, or a `Data`. Notices and the plan are printed on standard error.
     """
-    from .data.images.load import tell
+    from .data.images.load import log_warning
 
-    begun = training(task, data, recipe=recipe, out=out, resume=resume, **options)
+    begun = plan_training(task, data, recipe=recipe, out=out, resume=resume, **options)
     for line in begun.lines():
-        tell(line)
+        log_warning(line)
     for progress in begun:
         if progress.valid:
-            tell(f"epoch {progress.epoch:g} of {progress.epochs:g}: " + figures(progress.losses, progress.valid))
+            log_warning(
+                f"epoch {progress.epoch:g} of {progress.epochs:g}: " + format_metrics(progress.losses, progress.valid)
+            )
     return begun.run
 
 
-def figures(losses: dict[str, float], valid: dict[str, Any]) -> str:
+def format_metrics(losses: dict[str, float], valid: dict[str, Any]) -> str:
     """Training loss and validation figures in one line."""
     told = [f"training {k} {v:.4f}" for k, v in losses.items() if k == "loss"]
     told += [f"validation {k} {v:.4f}" for k, v in valid.items() if k in ("loss", "accuracy") and v is not None]
     return ", ".join(told)
 
 
-def training(task: str = "classify", data: Any = None, **given: Any) -> Training:
+def plan_training(task: str = "classify", data: Any = None, **given: Any) -> TrainingRun:
     """A Training: planned, checked, not begun. Iterating it trains and yields Progress; then its `run` is there."""
-    from .training.build import Training
+    from .training.build import TrainingRun
 
-    return Training(task, data, **given)
+    return TrainingRun(task, data, **given)
 
 
 def predict(
     names: Sequence[str], sources: Any, weights: str | None = None, offline: bool = False, **choices: Any
-) -> dict[str, Iterator[Prediction | Unreadable]]:
+) -> dict[str, Iterator[Prediction | UnreadableImage]]:
     """The answers of several networks to the same pictures, by name; every address is fetched once for all of them.
 
     Weights are fetched only if all names are known and there is a picture. Raises what `load` and `Trained.predict` do.
     """
     for name in names:
-        find(name, weights)
-    asked = list(pictures(sources, readers=len(names)))
-    unreadable = [picture.content for picture in asked if isinstance(picture.content, Unreadable)]
+        resolve_name(name, weights)
+    asked = list(iter_sources(sources, readers=len(names)))
+    unreadable = [picture.content for picture in asked if isinstance(picture.content, UnreadableImage)]
     if asked and len(unreadable) == len(asked):
         return {name: iter(unreadable) for name in names}
     networks = {name: load(name, weights, offline) for name in names}
@@ -104,61 +106,61 @@ def explain(
     from .inference import explain_concept as lessons
 
     if name is None:
-        return lessons.concepts()
+        return lessons.list_concepts()
     if is_concept(name):
-        return lessons.explained(name, subjects, given, offline)
+        return lessons.explain_concept(name, subjects, given, offline)
     weights = given.pop("weights", None)
     if given or len(subjects) != 1:
-        refuse_concept(name)
+        raise_unknown_name(name)
         raise OptionError(f"{name} is asked about one picture, and has no settings.", cure="explain(name, picture)")
     return load(name, weights, offline).explain(subjects[0], target, methods)
 
 
-def concepts() -> list[dict[str, Any]]:
+def list_concepts() -> list[dict[str, Any]]:
     """A row per concept, in the order of the talk."""
     from .inference import explain_concept as lessons
 
-    return lessons.concepts()
+    return lessons.list_concepts()
 
 
-def listing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def format_concepts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Concepts by chapter, a line each."""
     from .inference import explain_concept as lessons
 
-    return lessons.listing(rows)
+    return lessons.format_concepts(rows)
 
 
 def is_concept(name: Any) -> bool:
     """Whether a concept has that name."""
-    return isinstance(name, str) and name in registry.concepts()
+    return isinstance(name, str) and name in registry.get_concepts()
 
 
-def concept_page(name: str) -> list[str]:
+def concept_text(name: str) -> list[str]:
     """The text of a concept and its settings, in lines. Raises NotFound."""
     from .inference import explain_concept as lessons
 
-    page = lessons.find(name).page
-    return [page.title, "", " ".join(page.text.split()), "", *lessons.about(name), "", f"Source: {page.source}"]
+    page = lessons.find_concept(name).page
+    return [page.title, "", " ".join(page.text.split()), "", *lessons.settings_help(name), "", f"Source: {page.source}"]
 
 
-def refuse_concept(name: Any) -> None:
+def raise_unknown_name(name: Any) -> None:
     """Raises NotFound, with the nearest concepts, for a name that neither a concept nor a run nor a network has."""
     try:
-        find(name)
-    except NotFound as error:
+        resolve_name(name)
+    except NotFoundError as error:
         from .errors import did_you_mean
 
-        cures = (did_you_mean(str(name), registry.concepts()), error.cure)
+        cures = (did_you_mean(str(name), registry.get_concepts()), error.cure)
         near = " ".join(cure for cure in cures if cure.startswith("Did"))
         error.cure = near or f"{error.cure} Of concepts: {cures[0]}"
         raise
 
 
-def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
+def write_images(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
     """Writes pictures as NAME.png into a folder that is made if need be; their files. Raises ResourceError."""
-    from .runs.artifacts import save_pictures
+    from .runs.artifacts import save_images
 
-    return save_pictures(pictures, folder)
+    return save_images(pictures, folder)
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -171,18 +173,18 @@ def list_models() -> list[dict[str, Any]]:
             "paper": entry.paper,
             "arguments": {k: None if p.default is p.empty else p.default for k, p in entry.arguments.items()},
         }
-        for entry in registry.models().values()
+        for entry in registry.get_models().values()
     ]
 
 
-def model_parts(name: str) -> list[dict[str, Any]]:
+def list_layer_groups(name: str) -> list[dict[str, Any]]:
     """A row per part of a model, from the picture on: what `freeze` and `unfreeze` count. Raises NotFound."""
-    from .engine.freezing import parts
+    from .engine.freezing import layer_groups
     from .inference.inputs import network
 
     entry = registry.find_model(name)
-    side, channels, classes = network.usual(entry)
-    found = parts(network.builder(entry)(side, channels, classes))
+    side, channels, classes = network.default_shape(entry)
+    found = layer_groups(network.meta_builder(entry)(side, channels, classes))
     return [
         {
             "part": part.name,
@@ -194,18 +196,18 @@ def model_parts(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def model_layers(name: str) -> dict[str, Any]:
+def layer_summary(name: str) -> dict[str, Any]:
     """A model layer by layer, for one picture of the size that it is made for, and all layers in total. NotFound.
 
     Networks made for ImageNet have 1,000 classes here, others ten. `picture` is its shape: channels, height, width.
     """
-    from .attribution.layer_summary import layer_table, total
+    from .attribution.layer_summary import sum_rows, summarize_layers
     from .inference.inputs import network
 
     entry = registry.find_model(name)
-    side, channels, classes = network.usual(entry)
+    side, channels, classes = network.default_shape(entry)
     picture = (channels, side, side)
-    rows = layer_table(network.builder(entry)(side, channels, classes), picture).rows
+    rows = summarize_layers(network.meta_builder(entry)(side, channels, classes), picture).rows
     told = [
         {
             "layer": row.name,
@@ -215,7 +217,7 @@ def model_layers(name: str) -> dict[str, Any]:
             "multiply_adds": row.multiply_adds,
             "sees": row.field,
         }
-        for row in [*rows, total(rows, "all")]
+        for row in [*rows, sum_rows(rows, "all")]
     ]
     return {"model": name, "picture": picture, "classes": classes, "layers": told[:-1], "total": told[-1]}
 
@@ -224,44 +226,44 @@ def list_tasks() -> list[dict[str, Any]]:
     """A row per task: name, about, default model and data."""
     return [
         {"name": name, "about": cls.about, "model": cls.default_model, "data": cls.default_data}
-        for name, cls in registry.tasks().items()
+        for name, cls in registry.get_tasks().items()
     ]
 
 
 def list_recipes() -> list[dict[str, Any]]:
     """A row per recipe."""
-    return [asdict(recipe) for recipe in recipe_files.contents().values()]
+    return [asdict(recipe) for recipe in recipe_files.load_recipes().values()]
 
 
-def data_check(source: str, **choices: Any) -> Any:
+def check_dataset(source: str, **choices: Any) -> Any:
     """What is in a data set: format, counts, sizes, bad files, duplicates. Has lines(), json() and picture()."""
-    from .data.images.validate import check
+    from .data.images.validate import check_dataset
 
-    return check(source, **choices)
+    return check_dataset(source, **choices)
 
 
-def data_list() -> list[dict[str, Any]]:
+def list_datasets() -> list[dict[str, Any]]:
     """A row per data set that has a name."""
-    from .data.images.named_datasets import catalogue
+    from .data.images.named_datasets import list_datasets
 
-    return catalogue()
+    return list_datasets()
 
 
-def data_get(name: str, offline: bool = False) -> Path | None:
+def download_dataset(name: str, offline: bool = False) -> Path | None:
     """Fetches a named data set into the cache, if it is nowhere yet; its folder. Raises NotFound, ResourceError."""
-    from .data.images.load import tell
-    from .data.images.named_datasets import get
+    from .data.images.load import log_warning
+    from .data.images.named_datasets import ensure_downloaded
 
-    return get(name, offline=offline, notice=tell)
+    return ensure_downloaded(name, offline=offline, notice=log_warning)
 
 
-def data_sample(name: str, count: int, out: Any) -> list[Path]:
+def export_samples(name: str, count: int, out: Any) -> list[Path]:
     """Writes pictures of the test set of a data set as PNG files NAME-CLASS-NUMBER.png: one of each class in turn."""
     from PIL import Image
 
-    from .data.images.load import read
+    from .data.images.load import load_dataset
 
-    data = read(name)
+    data = load_dataset(name)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     rows = sorted(
@@ -281,18 +283,18 @@ def data_sample(name: str, count: int, out: Any) -> list[Path]:
 __all__ = [
     "Prediction",
     "Run",
-    "Trained",
-    "Unreadable",
+    "TrainedModel",
+    "UnreadableImage",
     "explain",
     "load",
     "list_models",
     "predict",
     "list_recipes",
-    "shipped",
+    "bundled_models",
     "list_tasks",
     "train",
-    "training",
-    "weights_list",
-    "weights_pull",
-    "weights_where",
+    "plan_training",
+    "list_weights",
+    "download_weights",
+    "get_weights_path",
 ]

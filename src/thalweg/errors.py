@@ -39,18 +39,18 @@ class OptionError(ThalwegError):
     exit_code = 2
 
 
-class NotFound(ThalwegError):
+class NotFoundError(ThalwegError):
     """A name that nothing has. Built with `NotFound.among`, it suggests the nearest names."""
 
     exit_code = 2
 
     @classmethod
-    def among(cls, kind: str, name: str, names: Iterable[str]) -> NotFound:
+    def among(cls, kind: str, name: str, names: Iterable[str]) -> NotFoundError:
         """`kind` is what was looked for ("model"), `names` what there is."""
         return cls(f"There is no {kind} named '{name}'.", cure=did_you_mean(name, names))
 
 
-class Busy(ThalwegError):
+class RunLockedError(ThalwegError):
     """A folder that belongs to another run."""
 
     exit_code = 2
@@ -74,7 +74,7 @@ class ResourceError(ThalwegError):
     exit_code = 5
 
 
-class NonFinite(ThalwegError):
+class NonFiniteError(ThalwegError):
     """The loss became infinite or not a number. `step` counts from 0; `rows` are those of the training set."""
 
     exit_code = 6
@@ -90,7 +90,7 @@ class ExportError(ThalwegError):
     exit_code = 7
 
 
-class Stopped(ThalwegError):
+class InterruptedTrainingError(ThalwegError):
     """Asked to stop; everything that `--resume` needs is on disk."""
 
     exit_code = 143
@@ -106,6 +106,6 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"There is: {', '.join(names[:12]) or 'none'}{more}."
 
 
-def counted(number: int, thing: str, things: str = "") -> str:
+def pluralize(number: int, thing: str, things: str = "") -> str:
     """'1 picture', '2 pictures'; `things` are several where they are not named by an s: '2 classes'."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .errors import NotFound, OptionError, did_you_mean
+from .errors import NotFoundError, OptionError, did_you_mean
 
 _models: dict[str, ModelEntry] = {}
 _tasks: dict[str, type] = {}
@@ -60,8 +60,8 @@ class ModelEntry:
         return line.split(". ")[0].rstrip(".") + "." if line else ""
 
 
-def model(task: str, paper: str) -> Callable[[Callable], Callable]:
-    """Enters the decorated builder as a model of `task`; `paper` is its source."""
+def register_model(task: str, paper: str) -> Callable[[Callable], Callable]:
+    """Enters the decorated builder as a model of `register_task`; `paper` is its source."""
 
     def enter(build: Callable) -> Callable:
         _models[build.__name__] = ModelEntry(build.__name__, task, paper, build)
@@ -70,7 +70,7 @@ def model(task: str, paper: str) -> Callable[[Callable], Callable]:
     return enter
 
 
-def task(cls: type) -> type:
+def register_task(cls: type) -> type:
     """Enters the decorated class under its `name`."""
     _tasks[cls.name] = cls
     return cls
@@ -90,7 +90,7 @@ class ConceptEntry:
     explain: Callable[..., Any]
 
 
-def concept(page: Any, settings: type, subject: str | None = None) -> Callable[[Callable], Callable]:
+def register_concept(page: Any, settings: type, subject: str | None = None) -> Callable[[Callable], Callable]:
     """Enters the decorated function as a concept: `function(asked, **what the subject gives)` returns a Lesson."""
 
     def enter(explain: Callable) -> Callable:
@@ -100,27 +100,27 @@ def concept(page: Any, settings: type, subject: str | None = None) -> Callable[[
     return enter
 
 
-def _scan(folder: str) -> None:
+def _import_all(folder: str) -> None:
     package = importlib.import_module(f"thalweg.{folder}")
     for module in pkgutil.walk_packages(package.__path__, f"thalweg.{folder}."):
         importlib.import_module(module.name)
 
 
-def models(task: str | None = None) -> dict[str, ModelEntry]:
+def get_models(task: str | None = None) -> dict[str, ModelEntry]:
     """Every model (of one task, if named), by name."""
-    _scan("models")
+    _import_all("models")
     return {k: e for k, e in sorted(_models.items()) if task in (None, e.task)}
 
 
-def tasks() -> dict[str, type]:
+def get_tasks() -> dict[str, type]:
     """Every task class, by name."""
-    _scan("tasks")
+    _import_all("tasks")
     return dict(sorted(_tasks.items()))
 
 
-def concepts() -> dict[str, ConceptEntry]:
+def get_concepts() -> dict[str, ConceptEntry]:
     """Every concept by name, in the order of the talk."""
-    _scan("concepts")
+    _import_all("concepts")
     return dict(sorted(_concepts.items(), key=lambda pair: pair[1].page.number))
 
 
@@ -131,18 +131,20 @@ def find_model(name: str, task: str | None = None) -> ModelEntry:
     """
     from .weights import external_models as elsewhere
 
-    if elsewhere.names(name):
-        elsewhere.find(name)
-        return ModelEntry(name, "classify", f"see {name.partition(':')[0]}", partial(elsewhere.build, name))
-    found = models(task)
+    if elsewhere.split_name(name):
+        elsewhere.check_exists(name)
+        return ModelEntry(
+            name, "classify", f"see {name.partition(':')[0]}", partial(elsewhere.build_external_model, name)
+        )
+    found = get_models(task)
     if name not in found:
-        raise NotFound.among("model", name, found)
+        raise NotFoundError.among("model", name, found)
     return found[name]
 
 
 def find_task(name: str) -> type:
     """The task of that name. Raises NotFound, with the nearest names."""
-    found = tasks()
+    found = get_tasks()
     if name not in found:
-        raise NotFound.among("task", name, found)
+        raise NotFoundError.among("task", name, found)
     return found[name]

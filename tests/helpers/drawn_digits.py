@@ -11,36 +11,36 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
-PLAIN = ("enlarged", "inverted", "coloured", "transparent", "cropped", "painted")
-KINDS = (*PLAIN, "photo", "scan", "ruled", "thin", "marker")
+CLEAN_KINDS = ("enlarged", "inverted", "coloured", "transparent", "cropped", "painted")
+KINDS = (*CLEAN_KINDS, "photo", "scan", "ruled", "thin", "marker")
 
 
 def render(stroke: np.ndarray, kind: str, random: np.random.Generator) -> Image.Image:
     """A picture of `stroke` (S, S) uint8, white on black, as `kind` (one of KINDS) would show it; any size and mode."""
     scale = float(np.exp(random.uniform(np.log(1.5), np.log(20))))
     if kind == "painted":
-        return _painted(stroke, random)
+        return _paint_by_hand(stroke, random)
     if kind in ("thin", "marker"):
         pen = random.uniform(0.7, 1.6) if kind == "thin" else random.uniform(3.5, 5.0)
-        cover = redrawn(stroke, pen, max(scale, 3.0 if kind == "thin" else 1.5))
+        cover = redraw_stroke(stroke, pen, max(scale, 3.0 if kind == "thin" else 1.5))
     else:
         cover = _enlarge(stroke, scale)
-    cover = _placed(cover, random, margin=0.04 if kind == "cropped" else random.uniform(0.15, 1.0))
-    paper, pen_colour = _colours(kind, random)
+    cover = _place_randomly(cover, random, margin=0.04 if kind == "cropped" else random.uniform(0.15, 1.0))
+    paper, pen_colour = _sample_colors(kind, random)
     if kind == "transparent":
-        return _transparent(cover, pen_colour, random)
+        return _draw_transparent(cover, pen_colour, random)
     picture = np.broadcast_to(np.asarray(paper, float), (*cover.shape, 3)).copy()
     if kind in ("photo", "ruled"):
-        picture *= _texture(cover.shape, random)[..., None]
+        picture *= _paper_texture(cover.shape, random)[..., None]
     if kind == "ruled":
-        picture = _ruled(picture, np.asarray(pen_colour, float), random)
+        picture = _draw_ruled_lines(picture, np.asarray(pen_colour, float), random)
     picture += cover[..., None] * (np.asarray(pen_colour, float) - picture)
     if kind in ("photo", "ruled", "scan", "marker", "thin"):
-        picture = _photographed(picture, strength=0.25 if kind == "scan" else 1.0, random=random)
-    return _encoded(picture, kind, random)
+        picture = _simulate_photo(picture, strength=0.25 if kind == "scan" else 1.0, random=random)
+    return _encode_image(picture, kind, random)
 
 
-def centreline(mask: np.ndarray) -> np.ndarray:
+def skeletonize(mask: np.ndarray) -> np.ndarray:
     """The strokes of `mask` (H, W) bool thinned to one pixel (Zhang & Suen 1984, doi:10.1145/357994.358023)."""
     mask = np.pad(mask, 1).astype(np.uint8)
     changed = True
@@ -60,10 +60,10 @@ def centreline(mask: np.ndarray) -> np.ndarray:
     return mask[1:-1, 1:-1].astype(bool)
 
 
-def redrawn(stroke: np.ndarray, pen: float, scale: float) -> np.ndarray:
+def redraw_stroke(stroke: np.ndarray, pen: float, scale: float) -> np.ndarray:
     """The cover (0 to 1) by a round pen that follows the stroke, `pen` of its pixels wide; `scale` times as large."""
     fine = 4
-    line = centreline(_enlarge(stroke, fine) > 0.4)
+    line = skeletonize(_enlarge(stroke, fine) > 0.4)
     rows, columns = np.nonzero(line)
     side = round(stroke.shape[0] * scale)
     y, x = (np.arange(side) + 0.5) / scale * fine - 0.5, (np.arange(side) + 0.5) / scale * fine - 0.5
@@ -82,7 +82,7 @@ def _enlarge(stroke: np.ndarray, scale: float) -> np.ndarray:
     return np.clip(np.asarray(large) / 255, 0, 1)
 
 
-def _placed(cover: np.ndarray, random: np.random.Generator, margin: float) -> np.ndarray:
+def _place_randomly(cover: np.ndarray, random: np.random.Generator, margin: float) -> np.ndarray:
     """Turned a little, cropped to the stroke, and put somewhere on a canvas with up to `margin` of its side around."""
     turn = Image.fromarray(cover.astype(np.float32))
     grown = round(max(cover.shape) * 0.15)
@@ -95,7 +95,7 @@ def _placed(cover: np.ndarray, random: np.random.Generator, margin: float) -> np
     return np.pad(turn, (around[:2], around[2:]))
 
 
-def _colours(kind: str, random: np.random.Generator) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _sample_colors(kind: str, random: np.random.Generator) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(paper, pen) as RGB 0..255."""
     if kind in ("enlarged", "cropped") and random.random() < 0.5 or kind == "painted":
         return (0, 0, 0), (255, 255, 255)
@@ -108,17 +108,17 @@ def _colours(kind: str, random: np.random.Generator) -> tuple[tuple[float, ...],
     return tuple(paper), pens[random.integers(len(pens))]
 
 
-def _clouds(shape: tuple[int, int], cells: int, random: np.random.Generator) -> np.ndarray:
+def _smooth_noise(shape: tuple[int, int], cells: int, random: np.random.Generator) -> np.ndarray:
     coarse = Image.fromarray(random.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(coarse.resize(shape[::-1], Image.Resampling.BICUBIC), dtype=float)
 
 
-def _texture(shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+def _paper_texture(shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
     """Uneven paper: a factor around 1 for every pixel."""
-    return 1 + 0.02 * _clouds(shape, 9, random) + 0.015 * random.standard_normal(shape)
+    return 1 + 0.02 * _smooth_noise(shape, 9, random) + 0.015 * random.standard_normal(shape)
 
 
-def _ruled(picture: np.ndarray, pen: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _draw_ruled_lines(picture: np.ndarray, pen: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Pale lines across the paper, or squares, slightly askew."""
     rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
     gap, slope = max(picture.shape[:2]) / random.uniform(3, 8), random.uniform(-0.03, 0.03)
@@ -131,7 +131,7 @@ def _ruled(picture: np.ndarray, pen: np.ndarray, random: np.random.Generator) ->
     return np.where(lines[..., None], tint, picture)
 
 
-def _photographed(picture: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
+def _simulate_photo(picture: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
     """Uneven light, darker corners, a soft shadow, a soft lens and a noisy sensor."""
     height, width = picture.shape[:2]
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
@@ -146,7 +146,7 @@ def _photographed(picture: np.ndarray, strength: float, random: np.random.Genera
     return np.asarray(blurred, dtype=float) + strength * random.uniform(0, 8) * random.standard_normal(picture.shape)
 
 
-def _encoded(picture: np.ndarray, kind: str, random: np.random.Generator) -> Image.Image:
+def _encode_image(picture: np.ndarray, kind: str, random: np.random.Generator) -> Image.Image:
     """As a file would be opened: JPEG, grey, palette, 16 bits, or as it is."""
     image = Image.fromarray(np.clip(picture.round(), 0, 255).astype(np.uint8))
     choice = random.integers(5)
@@ -163,7 +163,7 @@ def _encoded(picture: np.ndarray, kind: str, random: np.random.Generator) -> Ima
     return image
 
 
-def _transparent(cover: np.ndarray, pen: tuple[float, ...], random: np.random.Generator) -> Image.Image:
+def _draw_transparent(cover: np.ndarray, pen: tuple[float, ...], random: np.random.Generator) -> Image.Image:
     """A pen on nothing, or a whole drawing that is not fully opaque."""
     alpha = (cover * 255).round().astype(np.uint8)
     if random.random() < 0.6:
@@ -172,14 +172,14 @@ def _transparent(cover: np.ndarray, pen: tuple[float, ...], random: np.random.Ge
     return Image.fromarray(np.dstack([255 - alpha, np.full_like(alpha, random.integers(120, 250))]))
 
 
-def _painted(stroke: np.ndarray, random: np.random.Generator) -> Image.Image:
+def _paint_by_hand(stroke: np.ndarray, random: np.random.Generator) -> Image.Image:
     """Drawn by hand straight into a picture, white on black: any place, size and pen, often without soft edges.
 
     Half of the pictures are as small as the stroke's.
     """
     side = stroke.shape[0] if random.random() < 0.5 else int(random.integers(100, 500))
     scale = random.uniform(0.7, 1.2) * side / stroke.shape[0]
-    cover = redrawn(stroke, random.uniform(1.0, 3.5) / min(1, scale), scale)
+    cover = redraw_stroke(stroke, random.uniform(1.0, 3.5) / min(1, scale), scale)
     if random.random() < 0.5:
         cover = (cover > 0.5).astype(float)
     rows, columns = np.flatnonzero((cover > 0.1).any(1)), np.flatnonzero((cover > 0.1).any(0))

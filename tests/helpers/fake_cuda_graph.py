@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 #: operations with which a GPU waits for the processor, or the processor for it: no graph can hold them
-WAITS = ("lift_fresh", "nonzero", "_local_scalar_dense", "is_nonzero", "equal", "masked_select", "unique")
+SYNCING_OPS = ("lift_fresh", "nonzero", "_local_scalar_dense", "is_nonzero", "equal", "masked_select", "unique")
 
 
-class Notes(TorchDispatchMode):
+class OpRecorder(TorchDispatchMode):
     """Every operation below autograd, with its arguments and results."""
 
     def __init__(self):
@@ -25,18 +25,18 @@ class Notes(TorchDispatchMode):
         self.done: list[tuple] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        before = tree_map(alias, (args, kwargs or {}))
+        before = tree_map(alias_tensor, (args, kwargs or {}))
         result = function(*args, **(kwargs or {}))
-        self.done.append((function, *before, tree_map(alias, result)))
+        self.done.append((function, *before, tree_map(alias_tensor, result)))
         return result
 
 
-def alias(value):
+def alias_tensor(value):
     """The same memory under a shape and strides that nobody changes afterwards."""
     return value.detach() if isinstance(value, Tensor) else value
 
 
-class Replayed:
+class FakeCudaGraphRecorder:
     """As thalweg.engine.cuda_graph.Graphs, on the processor."""
 
     def __init__(self):
@@ -47,10 +47,10 @@ class Replayed:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         self.recorded += 1
-        notes = Notes()
+        notes = OpRecorder()
         with notes:
             work()  # a graph would only be recorded here; so the first replay has been done already
-        self.waits += [n for n in (note[0].overloadpacket.__name__ for note in notes.done) if n.startswith(WAITS)]
+        self.waits += [n for n in (note[0].overloadpacket.__name__ for note in notes.done) if n.startswith(SYNCING_OPS)]
         replays = 0
 
         def replay() -> None:
@@ -59,12 +59,12 @@ class Replayed:
             if replays > 1:
                 with torch.no_grad():
                     for note in notes.done:
-                        again(*note)
+                        replay_op(*note)
 
         return replay
 
 
-def again(function, args, kwargs, result) -> None:
+def replay_op(function, args, kwargs, result) -> None:
     """Does an operation once more and puts what comes out where it was."""
     for value, before in zip(tree_flatten(function(*args, **kwargs))[0], tree_flatten(result)[0], strict=True):
         if isinstance(value, Tensor) and value.data_ptr() != before.data_ptr():

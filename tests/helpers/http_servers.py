@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class FaultyHandler(http.server.BaseHTTPRequestHandler):
     """Serves the server's `content`; its `plan` says what goes wrong with each request, in order."""
 
     def do_GET(self):
@@ -49,7 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTTPServer]:
+def serve_content(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTTPServer]:
     """A server of `content` under every path, reached by `url`; the network is allowed, and goes through no proxy.
 
     `plan` are the faults of the next requests (status, cut, shift, length), `asked` the requests so far; `ranges` says
@@ -59,7 +59,7 @@ def serving(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[http.se
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FaultyHandler)
     made.handle_error = lambda *arguments: None
     made.content, made.plan, made.asked, made.ranges, made.may_go_on = content, [], [], True, threading.Event()
     made.may_go_on.set()

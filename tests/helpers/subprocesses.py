@@ -23,15 +23,15 @@ import thalweg
 if os.name != "posix":
     pytest.skip("needs processes that can be forked and killed", allow_module_level=True)
 
-PACKAGE = str(Path(thalweg.__file__).parent)
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
+PACKAGE_DIR = str(Path(thalweg.__file__).parent)
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(
     ["thalweg.api", "thalweg.cli", "thalweg.data.images.named_datasets", "sklearn.datasets", "torch._dynamo", "pytest"]
 )
 
 
 @dataclass
-class Ended:
+class CompletedProcess:
     """How a process ended: its exit code (minus the signal that ended it), what it printed, how many lines it ran."""
 
     code: int
@@ -40,7 +40,7 @@ class Ended:
     lines: int
 
 
-class Child:
+class ThalwegProcess:
     """`thalweg WORDS` in a process of its own, whose files of output are beside `notes`.
 
     `before` runs in it first. `die_after` is a number of lines of the package after which it kills itself; 0 counts
@@ -58,7 +58,7 @@ class Child:
         notes.mkdir(parents=True, exist_ok=True)
         self.notes = notes
         settings = (str(notes), [str(word) for word in words], before, die_after, dict(variables or {}))
-        self.process = SERVER.Process(target=_work, args=settings)
+        self.process = FORKSERVER.Process(target=_child_main, args=settings)
         self.process.start()
 
     def send(self, number: int) -> None:
@@ -73,20 +73,20 @@ class Child:
             assert time.monotonic() < end, "it did not happen"
             time.sleep(0.002)
 
-    def ended(self, seconds: float = 120.0) -> Ended:
+    def ended(self, seconds: float = 120.0) -> CompletedProcess:
         """Waits for its end."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, "the process did not end"
         out, err, lines = ((self.notes / name).read_text(encoding="utf-8") for name in ("out", "err", "lines"))
-        return Ended(self.process.exitcode, out, err, int(lines or 0))
+        return CompletedProcess(self.process.exitcode, out, err, int(lines or 0))
 
 
-def thalweg_in(notes: Path, *words: Any, **settings: Any) -> Ended:
+def run_thalweg(notes: Path, *words: Any, **settings: Any) -> CompletedProcess:
     """Runs `thalweg WORDS` in a process of its own, to its end."""
-    return Child(notes, *words, **settings).ended()
+    return ThalwegProcess(notes, *words, **settings).ended()
 
 
-def _work(
+def _child_main(
     notes: str, words: list[str], before: Callable | None, die_after: int | None, variables: dict[str, str]
 ) -> None:
     for number, name in ((1, "out"), (2, "err")):
@@ -108,8 +108,8 @@ def _work(
         return line
 
     if die_after is not None:
-        sys.settrace(lambda frame, event, argument: line if frame.f_code.co_filename.startswith(PACKAGE) else None)
-    code = cli.run(words)
+        sys.settrace(lambda frame, event, argument: line if frame.f_code.co_filename.startswith(PACKAGE_DIR) else None)
+    code = cli.invoke(words)
     sys.settrace(None)
     (Path(notes) / "lines").write_text(str(count), encoding="utf-8")
     sys.exit(code)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.helpers.padding import pad
-from thalweg.data.batches import Resident, Rows
-from thalweg.engine.config import Recipe
+from thalweg.data.batches import InMemoryBatches, SequenceBatches
+from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.objectives.adversarial import Adversarial
 from thalweg.objectives.base import Batch, Loss, Objective
@@ -29,7 +29,7 @@ class Generator(nn.Module):
         return self.layers(z)
 
 
-class Letters(nn.Module):
+class LetterGRU(nn.Module):
     """A GRU over 11 letters."""
 
     def __init__(self, letters: int = 11, width: int = 16):
@@ -47,7 +47,7 @@ class Letters(nn.Module):
         return self.out(y), state
 
 
-def classify(batch: int, rank: int, ranks: int) -> tuple[Objective, Resident]:
+def make_classify(batch: int, rank: int, ranks: int) -> tuple[Objective, InMemoryBatches]:
     """Batch statistics (when alone) and dropout: both kinds of hidden state that a resume can lose."""
     norm = nn.BatchNorm1d(32) if ranks == 1 else nn.Identity()
     net = nn.Sequential(nn.Linear(16, 32), norm, nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 4))
@@ -58,10 +58,10 @@ def classify(batch: int, rank: int, ranks: int) -> tuple[Objective, Resident]:
         return Loss(F.cross_entropy(logits, b["label"]), len(logits), {"accuracy": right})
 
     data = {"image": torch.randn(64, 16), "label": torch.randint(4, (64,))}
-    return Supervised(net, criterion), Resident(data, batch, 3, rank, ranks)
+    return Supervised(net, criterion), InMemoryBatches(data, batch, 3, rank, ranks)
 
 
-def detect(batch: int, rank: int, ranks: int) -> tuple[Objective, Resident]:
+def make_detect(batch: int, rank: int, ranks: int) -> tuple[Objective, InMemoryBatches]:
     """One to five boxes per picture, padded; the mean is over real boxes only."""
     net = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 20), nn.Unflatten(1, (5, 4)))
 
@@ -70,29 +70,36 @@ def detect(batch: int, rank: int, ranks: int) -> tuple[Objective, Resident]:
         return Loss((error * b["real"]).sum() / b["real"].sum(), b["real"].sum())
 
     boxes, real = pad([torch.rand(1 + int(n), 4) for n in torch.randint(5, (64,))], most=5)
-    return Supervised(net, criterion), Resident(
+    return Supervised(net, criterion), InMemoryBatches(
         {"image": torch.randn(64, 16), "box": boxes, "real": real}, batch, 3, rank, ranks
     )
 
 
-def generate(batch: int, rank: int, ranks: int) -> tuple[Objective, Resident]:
+def make_generate(batch: int, rank: int, ranks: int) -> tuple[Objective, InMemoryBatches]:
     """Two networks, two losses, a gradient penalty on every fourth step."""
     critic = nn.Sequential(nn.Linear(16, 32), nn.Softplus(), nn.Linear(32, 1))
-    return Adversarial(Generator(), critic, every=4), Resident({"image": torch.randn(64, 16)}, batch, 3, rank, ranks)
+    return Adversarial(Generator(), critic, every=4), InMemoryBatches(
+        {"image": torch.randn(64, 16)}, batch, 3, rank, ranks
+    )
 
 
-def write(batch: int, rank: int, ranks: int) -> tuple[Objective, Rows]:
+def make_text(batch: int, rank: int, ranks: int) -> tuple[Objective, SequenceBatches]:
     """Text whose state goes on from batch to batch."""
     tokens = torch.randint(11, (batch * 40 + 1,))
-    return Recurrent(Letters(), batch // ranks), Rows(tokens, batch, 5, rank, ranks)
+    return Recurrent(LetterGRU(), batch // ranks), SequenceBatches(tokens, batch, 5, rank, ranks)
 
 
-TOYS: dict[str, Callable] = {"classify": classify, "detect": detect, "generate": generate, "write": write}
+TOY_OBJECTIVES: dict[str, Callable] = {
+    "classify": make_classify,
+    "detect": make_detect,
+    "generate": make_generate,
+    "write": make_text,
+}
 
 
-def trainer(toy: str, *, seed: int = 1, batch: int = 8, rank: int = 0, ranks: int = 1, **recipe) -> Trainer:
+def make_trainer(toy: str, *, seed: int = 1, batch: int = 8, rank: int = 0, ranks: int = 1, **recipe) -> Trainer:
     """A trainer of the toy; equal arguments give equal trainers."""
     torch.manual_seed(seed)
-    objective, stream = TOYS[toy](batch, rank, ranks)
+    objective, stream = TOY_OBJECTIVES[toy](batch, rank, ranks)
     settings = {"steps": 24, "lr": 3e-3, "ema": 0.9, "clip": 1.0, "report": 6, **recipe}
-    return Trainer(objective, stream, Recipe(**settings))
+    return Trainer(objective, stream, TrainConfig(**settings))

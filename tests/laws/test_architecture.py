@@ -331,8 +331,8 @@ def test_every_error_is_raised_in_a_test():
 def test_an_error_says_what_is_wrong_and_on_a_line_of_its_own_what_to_do():
     assert str(errors.DataError("pictures/a.png is empty.")) == "pictures/a.png is empty."
     assert str(errors.DataError("a.png is empty.", cure="Delete it.")) == "a.png is empty.\n  Delete it."
-    error = errors.NonFinite("No number.", step=7, rows=(1, 2))
+    error = errors.NonFiniteError("No number.", step=7, rows=(1, 2))
     assert (error.step, error.rows, error.exit_code) == (7, (1, 2), 6)
-    assert str(errors.NotFound.among("model", "lenett", ["mlp", "lenet"])).endswith("Did you mean 'lenet'?")
-    assert str(errors.NotFound.among("model", "zzz", ["mlp", "lenet"])).endswith("There is: lenet, mlp.")
-    assert str(errors.NotFound.among("model", "zzz", [])).endswith("There is: none.")
+    assert str(errors.NotFoundError.among("model", "lenett", ["mlp", "lenet"])).endswith("Did you mean 'lenet'?")
+    assert str(errors.NotFoundError.among("model", "zzz", ["mlp", "lenet"])).endswith("There is: lenet, mlp.")
+    assert str(errors.NotFoundError.among("model", "zzz", [])).endswith("There is: none.")

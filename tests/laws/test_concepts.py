@@ -17,9 +17,9 @@ from thalweg.cli import main as cli
 from thalweg.concepts.base import CHAPTERS
 from thalweg.config import options
 from thalweg.errors import OptionError
-from thalweg.inference.inputs import NEED_A_RUN
+from thalweg.inference.inputs import RUN_REQUIRED
 
-NAMES = list(registry.concepts())
+NAMES = list(registry.get_concepts())
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def shown(run_of_digits):
 
     def one(name):
         if name not in kept:
-            words = [run_of_digits] if registry.concepts()[name].subject in NEED_A_RUN else []
+            words = [run_of_digits] if registry.get_concepts()[name].subject in RUN_REQUIRED else []
             kept[name] = thalweg.explain(name, *words)
         return kept[name]
 
@@ -44,17 +44,19 @@ def shown(run_of_digits):
 
 
 def test_the_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):
-    assert cli.run(["explain"]) == 0
+    assert cli.invoke(["explain"]) == 0
     told = capsys.readouterr().out
     places = [re.search(rf"^  {name}  ", told, re.MULTILINE).start() for name in NAMES]
     assert places == sorted(places)
     chapters = [told.index(f"{chapter}\n") for chapter in CHAPTERS if f"{chapter}\n" in told]
-    assert chapters == sorted(chapters) and len(chapters) == len({e.page.chapter for e in registry.concepts().values()})
+    assert chapters == sorted(chapters) and len(chapters) == len(
+        {e.page.chapter for e in registry.get_concepts().values()}
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_page_says_what_it_is_what_to_look_for_and_where_it_comes_from(name):
-    page = registry.concepts()[name].page
+    page = registry.get_concepts()[name].page
     assert page.chapter in CHAPTERS and page.title and page.source and len(page.look) >= 2
     assert len(page.text.split()) >= 40 and page.formulas
     assert not re.search(r"\b(TODO|simply|obviously)\b", page.text)
@@ -62,17 +64,17 @@ def test_its_page_says_what_it_is_what_to_look_for_and_where_it_comes_from(name)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_settings_have_help_and_ranges_and_wrong_ones_are_refused(name, capsys):
-    entry = registry.concepts()[name]
-    ranges = options.ranges_of(entry.settings)
-    for key, (kind, about, _) in options.fields_of(entry.settings).items():
+    entry = registry.get_concepts()[name]
+    ranges = options.option_ranges(entry.settings)
+    for key, (kind, about, _) in options.option_fields(entry.settings).items():
         assert about and about[0].islower(), key
-        if {int, float} & set(options.members(kind)):
+        if {int, float} & set(options.union_members(kind)):
             assert key in ranges, f"{key} has no range"
-    assert cli.run(["explain", name, "--set", "no_such_thing=1"]) == 2
+    assert cli.invoke(["explain", name, "--set", "no_such_thing=1"]) == 2
     assert "no_such_thing" in capsys.readouterr().err
     for key, allowed in ranges.items():
         with pytest.raises(OptionError, match=key.replace("_", "-")):
-            options.make({key: allowed.high * 2 + 1}, entry.settings)
+            options.parse_options({key: allowed.high * 2 + 1}, entry.settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +83,7 @@ def test_every_number_is_json_and_the_same_again(name, shown):
     text = json.dumps(found.json(), allow_nan=False)
     assert len(text) < 20_000_000
     assert {"concept", "settings", "numbers", "frames"} <= set(json.loads(text)) and found.lesson.numbers
-    again = registry.concepts()[name].explain
+    again = registry.get_concepts()[name].explain
     assert again.__doc__ and found.lesson.figures
 
 
@@ -116,8 +118,8 @@ def test_it_can_be_kept_as_a_vector_picture_and_as_a_page(name, shown, tmp_path)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_draws_it_and_tells_its_figures(name, run_of_digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = [str(run_of_digits)] if registry.concepts()[name].subject in NEED_A_RUN else []
-    assert cli.run(["explain", name, *words]) == 0
+    words = [str(run_of_digits)] if registry.get_concepts()[name].subject in RUN_REQUIRED else []
+    assert cli.invoke(["explain", name, *words]) == 0
     told = capsys.readouterr().out
     assert told.endswith(f"explained/{name}.png\n") and "Look for:" in told
     with Image.open(tmp_path / "explained" / f"{name}.png") as image:
@@ -125,15 +127,15 @@ def test_the_command_line_draws_it_and_tells_its_figures(name, run_of_digits, tm
 
 
 def test_settings_are_dataclasses_whose_defaults_may_not_be_changed():
-    for entry in registry.concepts().values():
+    for entry in registry.get_concepts().values():
         assert entry.settings.__dataclass_params__.frozen
-        made = options.make(
+        made = options.parse_options(
             {field.name: getattr(entry.settings(), field.name) for field in fields(entry.settings)}, entry.settings
         )
         assert vars(made).keys() == vars(entry.settings()).keys()
 
 
 def test_what_is_neither_a_concept_nor_a_model_is_told_both(capsys):
-    assert cli.run(["explain", "nueron"]) == 2
+    assert cli.invoke(["explain", "nueron"]) == 2
     assert "'neuron'" in capsys.readouterr().err
     assert api.is_concept("neuron") and not api.is_concept("lenet")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.laws.test_models import CLASSES, HELD, build, usual
-from thalweg.data.images.preprocess import normalised
-from thalweg.data.images.synthetic import bars
+from thalweg.data.images.preprocess import to_normalized_float
+from thalweg.data.images.synthetic import make_bars
 from thalweg.inference.export_onnx import export_onnx
 from thalweg.tasks.classify import Classify
 
@@ -27,12 +27,12 @@ def test_the_export_agrees(name, more, tmp_path):
 def agrees(name, more, tmp_path):
     """Holds one network to the law."""
     size = usual(name, more)
-    data, task = bars(count=48, size=size), Classify()
+    data, task = make_bars(count=48, size=size), Classify()
     facts = task.facts(data)
     torch.manual_seed(0)
     network = build(name, more, size=size).to(memory_format=torch.channels_last)
     with torch.no_grad():  # so that batch statistics are not those of a new network
-        network.train()(normalised(torch.from_numpy(data.train.images.copy()), facts))
+        network.train()(to_normalized_float(torch.from_numpy(data.train.images.copy()), facts))
     facts["classes"] = [*facts["classes"], *map(str, range(CLASSES - len(facts["classes"])))]
     made = export_onnx(network.eval(), facts, tmp_path / "model.onnx", data.test.images)
     assert made.agreement == 1 and made.difference <= 1e-4 and made.samples > 2 * len(data.test)

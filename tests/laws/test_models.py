@@ -12,14 +12,14 @@ from torch import nn
 
 from thalweg import registry
 from thalweg.config.options import Options
-from thalweg.data.images.synthetic import bars
-from thalweg.engine.config import Recipe
+from thalweg.data.images.synthetic import make_bars
+from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import OptionError
 from thalweg.layers.activations import ACTIVATIONS
-from thalweg.tasks.classify import Classify, normalised
+from thalweg.tasks.classify import Classify, to_normalized_float
 
-MODELS = registry.models("classify")
+MODELS = registry.get_models("classify")
 SIZES = (8, 16, 28, 32, 75)
 CLASSES = 5
 #: arguments that make another network of a model, each held to the same laws
@@ -213,7 +213,7 @@ def test_parameters_are_as_many_as_published(name, more, parameters):
 
 @cache
 def toy(size: int):
-    return bars(count=480, size=size)
+    return make_bars(count=480, size=size)
 
 
 @over(SMALL)
@@ -224,9 +224,9 @@ def test_a_network_learns_to_tell_bars_apart(name, more):
     network = MODELS[name](**task.arguments(facts), **more)
     task.initialise(network, data, facts, "cpu")
     objective, stream = task.objective(network, facts, Options()), task.stream(data.train, 32, 0, 0, 1, "cpu")
-    recipe = Recipe(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup=0.25)
+    recipe = TrainConfig(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup=0.25)
     for _ in Trainer(objective, stream, recipe, task.augment(facts, Options())):
         pass
     network.eval()
-    answers = network(normalised(torch.from_numpy(data.test.images.copy()), facts)).argmax(1)
+    answers = network(to_normalized_float(torch.from_numpy(data.test.images.copy()), facts)).argmax(1)
     assert float((answers == torch.from_numpy(data.test.labels)).float().mean()) > 0.9

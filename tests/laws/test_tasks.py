@@ -9,18 +9,18 @@ import torch
 
 from thalweg import api, registry
 from thalweg.config.options import Options
-from thalweg.engine.config import Recipe
+from thalweg.engine.config import TrainConfig
 from thalweg.engine.freezing import freeze
 from thalweg.engine.trainer import Trainer
 from thalweg.objectives.base import Objective
-from thalweg.training.build import Training
+from thalweg.training.build import TrainingRun
 
-TASKS = registry.tasks()
+TASKS = registry.get_tasks()
 SETTINGS = {"epochs": 3, "batch": 16, "threads": 1, "seed": 5}
 
 
-def trained(task: str, folder, epochs_before_the_cut: int | None = None, **more) -> Training:
-    training = api.training(task, TASKS[task]().toy(), out=folder, **{**SETTINGS, **more})
+def trained(task: str, folder, epochs_before_the_cut: int | None = None, **more) -> TrainingRun:
+    training = api.plan_training(task, TASKS[task]().toy(), out=folder, **{**SETTINGS, **more})
     for progress in training:
         if epochs_before_the_cut and progress.valid and progress.epoch >= epochs_before_the_cut:
             break
@@ -76,7 +76,7 @@ def test_frozen_features_stay_and_the_head_learns(task):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     objective: Objective = chosen.objective(network, facts, options)
     stream = chosen.stream(data.train, 16, 0, 0, 1, torch.device("cpu"))
-    for _ in Trainer(objective, stream, Recipe(steps=20), chosen.augment(facts, options)):
+    for _ in Trainer(objective, stream, TrainConfig(steps=20), chosen.augment(facts, options)):
         pass
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("features."), name

@@ -12,13 +12,13 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from tests.helpers.toy_objectives import TOYS, trainer
+from tests.helpers.toy_objectives import TOY_OBJECTIVES, make_trainer
 from thalweg.engine import checkpoint
 from thalweg.engine import distributed as ranks
-from thalweg.engine.config import RATES, Recipe
+from thalweg.engine.config import DEFAULT_LR, TrainConfig
 from thalweg.engine.freezing import freeze
 from thalweg.engine.trainer import Trainer
-from thalweg.errors import NonFinite
+from thalweg.errors import NonFiniteError
 from thalweg.objectives.base import Objective
 
 
@@ -34,32 +34,32 @@ def run(trainer: Trainer, until: int | None = None) -> list:
 def assert_equal_states(a: Trainer, b: Trainer) -> None:
     """Bit for bit: weights, buffers, average, optimisers."""
     one, other = {}, {}
-    checkpoint.pack(a.state_dict(), "", one)
-    checkpoint.pack(b.state_dict(), "", other)
+    checkpoint.flatten_state(a.state_dict(), "", one)
+    checkpoint.flatten_state(b.state_dict(), "", other)
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_training_learns(toy):
-    reports = run(trainer(toy, steps=120, lr=1e-2))
+    reports = run(make_trainer(toy, steps=120, lr=1e-2))
     assert reports[-1].step == 120
     if toy != "generate":  # two losses in balance need not fall
         assert reports[-1].losses["loss"] < reports[0].losses["loss"]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "adagrad", "rmsprop", "adadelta", "muon"])
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_resuming_changes_nothing(toy, optimizer, tmp_path):
-    whole = trainer(toy, optimizer=optimizer)
+    whole = make_trainer(toy, optimizer=optimizer)
     rows = run(whole)
-    first = trainer(toy, optimizer=optimizer)
+    first = make_trainer(toy, optimizer=optimizer)
     before = run(first, until=12)
-    checkpoint.save(tmp_path, 12, first.state_dict())
-    second = trainer(toy, optimizer=optimizer, seed=99)  # other weights
+    checkpoint.save_checkpoint(tmp_path, 12, first.state_dict())
+    second = make_trainer(toy, optimizer=optimizer, seed=99)  # other weights
     second.stream = first.stream  # the same data, at whatever position
-    step, state = checkpoint.load(tmp_path, print)
+    step, state = checkpoint.load_latest(tmp_path, print)
     assert step == 12
     second.load_state_dict(state)
     after = run(second)
@@ -67,26 +67,26 @@ def test_resuming_changes_nothing(toy, optimizer, tmp_path):
     assert before + after == rows
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 @pytest.mark.parametrize("stop", range(0, 16))
 def test_stopping_anywhere_and_resuming_changes_nothing(toy, stop, tmp_path):
     """Every step of five-step epochs, the ends of epochs and of the run among them."""
-    whole = trainer(toy, batch=12, steps=15, report=4)
+    whole = make_trainer(toy, batch=12, steps=15, report=4)
     run(whole)
-    first = trainer(toy, batch=12, steps=15, report=4)
+    first = make_trainer(toy, batch=12, steps=15, report=4)
     if stop:
         first.pause = True  # a report after every step
         run(first, until=stop)
-    checkpoint.save(tmp_path, stop, first.state_dict())
-    second = trainer(toy, batch=12, steps=15, report=4)
-    second.load_state_dict(checkpoint.load(tmp_path, print)[1])
+    checkpoint.save_checkpoint(tmp_path, stop, first.state_dict())
+    second = make_trainer(toy, batch=12, steps=15, report=4)
+    second.load_state_dict(checkpoint.load_latest(tmp_path, print)[1])
     run(second)
     assert_equal_states(whole, second)
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_equal_seeds_give_equal_runs_and_others_do_not(toy):
-    runs = [trainer(toy), trainer(toy), trainer(toy, seed=2)]
+    runs = [make_trainer(toy), make_trainer(toy), make_trainer(toy, seed=2)]
     for one in runs:
         run(one)
     assert_equal_states(runs[0], runs[1])
@@ -94,9 +94,9 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(toy):
         assert_equal_states(runs[0], runs[2])
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_a_phase_changes_its_own_module_only(toy):
-    one = trainer(toy)
+    one = make_trainer(toy)
     one.objective.train()
     batch = next(iter(one.stream))
     for phase in one.phases:
@@ -107,21 +107,21 @@ def test_a_phase_changes_its_own_module_only(toy):
         assert changed and changed <= own
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_frozen_weights_stay_frozen(toy):
     torch.manual_seed(1)
-    objective, stream = TOYS[toy](8, 0, 1)
+    objective, stream = TOY_OBJECTIVES[toy](8, 0, 1)
     part = next(m for m in objective.network.modules() if isinstance(m, (nn.Linear, nn.Embedding)))
     freeze(part)
     before = copy.deepcopy(part.state_dict())
-    settings = trainer(toy, weight_decay=0.1, optimizer="adamw").recipe
+    settings = make_trainer(toy, weight_decay=0.1, optimizer="adamw").recipe
     run(Trainer(objective, stream, settings))
     for name, value in part.state_dict().items():
         assert torch.equal(value, before[name])
 
 
 def test_frozen_batch_statistics_stay_frozen():
-    one = trainer("classify")
+    one = make_trainer("classify")
     norm = one.objective.network[1]
     freeze(norm)
     before = norm.running_mean.clone()
@@ -134,7 +134,7 @@ def test_micro_batches_equal_the_big_batch(toy):
     """Also where each micro-batch has another number of boxes."""
     nets = []
     for accumulate in (1, 4):
-        one = trainer(toy, steps=6, accumulate=accumulate, ema=0.0)
+        one = make_trainer(toy, steps=6, accumulate=accumulate, ema=0.0)
         for part in one.objective.modules():
             if isinstance(part, (nn.Dropout, nn.BatchNorm1d)):
                 part.eval()
@@ -150,10 +150,14 @@ RANKED = ["classify", "detect", "write"]
 def _one_of_two(rank: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
-    with ranks.joined(torch.device("cpu")):
-        left = {"first": ranks.first(rank + 0.25), "agree": [ranks.agree(rank == 1), ranks.agree(False)], "steps": []}
+    with ranks.process_group(torch.device("cpu")):
+        left = {
+            "first": ranks.broadcast_from_0(rank + 0.25),
+            "agree": [ranks.any_rank(rank == 1), ranks.any_rank(False)],
+            "steps": [],
+        }
         for toy in RANKED:
-            one = quiet(trainer(toy, rank=rank, ranks=2, steps=10))
+            one = quiet(make_trainer(toy, rank=rank, ranks=2, steps=10))
             one.pause = rank == 1  # a signal reaches one rank only
             left["steps"].append([report.step for report in run(one)])
             left[toy] = one.objective.network.state_dict()
@@ -167,9 +171,9 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
 def gradual(rank: int, ranks: int) -> Trainer:
     """A network that thaws part by part, under an optimiser that counts updates."""
     torch.manual_seed(1)
-    objective, stream = TOYS["classify"](8, rank, 2)  # without batch statistics, which ranks do not share
+    objective, stream = TOY_OBJECTIVES["classify"](8, rank, 2)  # without batch statistics, which ranks do not share
     stream.rank, stream.ranks = rank, ranks
-    recipe = Recipe(steps=12, lr=1e-2, optimizer="adam", trained_parts=0, unfreeze_every=6, report=6)
+    recipe = TrainConfig(steps=12, lr=1e-2, optimizer="adam", trained_parts=0, unfreeze_every=6, report=6)
     return quiet(Trainer(objective, stream, recipe))
 
 
@@ -195,10 +199,10 @@ def quiet(one: Trainer) -> Trainer:
 @pytest.mark.parametrize("toy", RANKED)
 def test_two_ranks_equal_one(toy, two_ranks):
     torch.manual_seed(1)
-    alone = trainer(toy, steps=10)
+    alone = make_trainer(toy, steps=10)
     if toy == "classify":  # the two ranks have no batch statistics
         torch.manual_seed(1)
-        objective, stream = TOYS[toy](8, 0, 2)
+        objective, stream = TOY_OBJECTIVES[toy](8, 0, 2)
         stream.rank, stream.ranks = 0, 1
         alone = Trainer(objective, stream, alone.recipe)
     run(quiet(alone))
@@ -227,18 +231,18 @@ def test_ranks_report_and_pause_at_the_same_steps_and_agree(two_ranks):
 
 
 def test_alone_there_is_nothing_to_agree_on():
-    assert ranks.count() == 1 and ranks.rank() == 0
-    assert ranks.first(0.5) == 0.5 and ranks.agree(True) and not ranks.agree(False)
+    assert ranks.world_size() == 1 and ranks.get_rank() == 0
+    assert ranks.broadcast_from_0(0.5) == 0.5 and ranks.any_rank(True) and not ranks.any_rank(False)
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_a_loss_that_is_no_number_stops_before_the_update(toy):
-    one = trainer(toy, steps=40, ema=0.0)
+    one = make_trainer(toy, steps=40, ema=0.0)
     run(one, until=6)
     phase = one.phases[-1]
     one.losses[phase.name] = lambda batch, honest=one.losses[phase.name]: _spoiled(honest(batch))
     before = copy.deepcopy(phase.module.state_dict())
-    with pytest.raises(NonFinite) as raised:
+    with pytest.raises(NonFiniteError) as raised:
         run(one)
     assert raised.value.step == 6 and raised.value.rows and "step 6" in str(raised.value)
     for name, value in phase.module.state_dict().items():
@@ -252,9 +256,9 @@ def _spoiled(loss):
     return replace(loss, mean=loss.mean * float("nan"))
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_compiled_phases_give_the_plain_numbers(toy):
-    plain, compiled = trainer(toy, steps=4, report=1), trainer(toy, steps=4, report=1)
+    plain, compiled = make_trainer(toy, steps=4, report=1), make_trainer(toy, steps=4, report=1)
     compiled.losses = {
         p.name: torch.compile(p.loss, backend="aot_eager") if p.compile else p.loss for p in compiled.phases
     }
@@ -265,8 +269,8 @@ def test_compiled_phases_give_the_plain_numbers(toy):
 
 
 def test_every_optimiser_has_a_rate_and_lowers_a_loss():
-    for name, rate in RATES.items():
-        reports = run(trainer("classify", optimizer=name, lr=rate, steps=60))
+    for name, rate in DEFAULT_LR.items():
+        reports = run(make_trainer("classify", optimizer=name, lr=rate, steps=60))
         assert reports[-1].losses["loss"] < reports[0].losses["loss"], name
 
 

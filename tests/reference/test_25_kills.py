@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.run_dirs import content, remains
+from tests.helpers.run_dirs import comparable_state, read_run_json
 
 KILLS = 25
 TRAIN = "train classify mnist --model lenet --epochs 4 --augment shift --ema 0.99 --patience 9 --threads 1".split()
@@ -70,10 +70,10 @@ def test_25_kills_at_random_moments_change_no_bit(real_data, tmp_path):
         assert process.wait(60) == -signal.SIGKILL
         steps.append(newest(out))
     assert steps == sorted(steps) and len(set(steps)) > KILLS // 3, f"the kills met too little of the training: {steps}"
-    assert content(out)["status"] == "running"
+    assert read_run_json(out)["status"] == "running"
 
     process = start(out, real_data)
     assert process.wait(600) == 0
-    assert remains(out) == remains(whole)
+    assert comparable_state(out) == comparable_state(whole)
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
-    assert content(out)["results"]["test"]["accuracy"] > 0.98
+    assert read_run_json(out)["results"]["test"]["accuracy"] > 0.98

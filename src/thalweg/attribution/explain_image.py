@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import NonFinite, NotFound, OptionError
+from ..errors import NonFiniteError, NotFoundError, OptionError
 from . import hooks as probe
 from .feature_maps import FeatureMaps, feature_maps
 from .grad_cam import grad_cam
@@ -20,12 +20,12 @@ from .integrated_gradients import integrated_gradients
 from .occlusion import occlusion
 
 #: said of maps where the answer is more than the network's to the picture as it is
-PLAIN = "Maps are of the picture as it is; the answer is averaged over views of it."
+TTA_NOTE = "Maps are of the picture as it is; the answer is averaged over views of it."
 #: integrated gradients that miss what they should add up to by more than this share of it get a note
-GAP = 0.05
+MAX_COMPLETENESS_GAP = 0.05
 
 
-class Heat(NamedTuple):
+class AttributionMap(NamedTuple):
     """What one method says of every pixel."""
 
     #: the method's name for people, and a line about this map
@@ -53,7 +53,7 @@ class Explanation:
     probability: float
     answers: list[tuple[str, float]]
     picture_HWC: np.ndarray = field(repr=False)
-    heats: dict[str, Heat] = field(repr=False)
+    heats: dict[str, AttributionMap] = field(repr=False)
     layers: list[FeatureMaps] = field(repr=False)
     filters: np.ndarray | None = field(repr=False)
     notes: dict[str, str]
@@ -74,54 +74,60 @@ class Explanation:
 
     def draw(self) -> Image.Image:
         """The picture, what each method says of it, and the likeliest answers, side by side."""
-        from ..plots.attribution import Panel, looked_at
+        from ..plots.attribution import Panel, plot_attribution_panels
 
         panels = [Panel(heat.title, heat.heat_HW, heat.note or heat.caption) for heat in self.heats.values()]
-        return looked_at(self.picture_HWC, panels, self.answers, self.label)
+        return plot_attribution_panels(self.picture_HWC, panels, self.answers, self.label)
 
     def pictures(self) -> dict[str, Image.Image]:
         """All that there is to see, by file name without ending: looked-at, feature-maps, filters."""
-        from ..plots.feature_maps import maps_sheet
-        from ..plots.image_grid import filters
+        from ..plots.feature_maps import plot_feature_maps
+        from ..plots.image_grid import plot_filters
 
         drawn = {"looked-at": self.draw()}
         if self.layers:
-            drawn["feature-maps"] = maps_sheet(self.layers)
+            drawn["feature-maps"] = plot_feature_maps(self.layers)
         if self.filters is not None:
-            drawn["filters"] = filters(self.filters, title="Filters of the first layer")
+            drawn["filters"] = plot_filters(self.filters, title="Filters of the first layer")
         return drawn
 
 
-def _grad_cam(network: nn.Module, x_1CHW: Tensor, target: int, black_1CHW: Tensor | None) -> Heat:
+def _run_grad_cam(network: nn.Module, x_1CHW: Tensor, target: int, black_1CHW: Tensor | None) -> AttributionMap:
     heat_HW, coarse_hw, layer = grad_cam(network, x_1CHW, target)
     high, wide = coarse_hw.shape
     note = "" if coarse_hw.any() else "Nothing in the last maps speaks for this class."
     numbers = {"layer": layer, "map": coarse_hw.tolist()}
-    return Heat("Grad-CAM", f"{high} x {wide} map of {layer}", heat_HW, numbers, note)
+    return AttributionMap("Grad-CAM", f"{high} x {wide} map of {layer}", heat_HW, numbers, note)
 
 
-def _integrated_gradients(network: nn.Module, x_1CHW: Tensor, target: int, black_1CHW: Tensor | None) -> Heat:
+def _run_integrated_gradients(
+    network: nn.Module, x_1CHW: Tensor, target: int, black_1CHW: Tensor | None
+) -> AttributionMap:
     attributions_CHW, change, gap = integrated_gradients(network, x_1CHW, target, black_1CHW)
-    far = abs(gap) > GAP * abs(change)
+    far = abs(gap) > MAX_COMPLETENESS_GAP * abs(change)
     note = f"The pixels add up to {change + gap:.3g}, not to the {change:.3g} that they should." if far else ""
     numbers = {"change": change, "sum": change + gap, "gap": gap}
     caption = f"the logit changed by {change:+.2f}; the pixels add up to {change + gap:+.2f}"
-    return Heat("Integrated gradients", caption, _smoothed(attributions_CHW.sum(0)), numbers, note)
+    return AttributionMap("Integrated gradients", caption, _box_blur(attributions_CHW.sum(0)), numbers, note)
 
 
-def _occlusion(network: nn.Module, x_1CHW: Tensor, target: int, black_1CHW: Tensor | None) -> Heat:
+def _run_occlusion(network: nn.Module, x_1CHW: Tensor, target: int, black_1CHW: Tensor | None) -> AttributionMap:
     drop_HW, drop_RS, patch, stride = occlusion(network, x_1CHW, target)
     numbers = {"patch": patch, "stride": stride, "largest": float(drop_RS.max()), "map": drop_RS.tolist()}
     least, most = 0 - float(drop_RS.max()), 0 - float(drop_RS.min())
     caption = f"covering {patch} x {patch} pixels changes the probability by {least:+.2g} to {most:+.2g}"
-    return Heat("Occlusion", caption, drop_HW, numbers)
+    return AttributionMap("Occlusion", caption, drop_HW, numbers)
 
 
-_HEATS = {"grad-cam": _grad_cam, "integrated-gradients": _integrated_gradients, "occlusion": _occlusion}
-METHODS = (*_HEATS, "feature-maps")
+_ATTRIBUTION_METHODS = {
+    "grad-cam": _run_grad_cam,
+    "integrated-gradients": _run_integrated_gradients,
+    "occlusion": _run_occlusion,
+}
+METHODS = (*_ATTRIBUTION_METHODS, "feature-maps")
 
 
-def explain_picture(
+def explain_image(
     network: nn.Module,
     x_1CHW: Tensor,
     picture_HWC: np.ndarray,
@@ -145,10 +151,10 @@ def explain_picture(
         raise OptionError("There is no method among those to be used.", cure=f"Give some of {', '.join(METHODS)}.")
     for method in methods:
         if method not in METHODS:
-            raise NotFound.among("method", method, METHODS)
+            raise NotFoundError.among("method", method, METHODS)
     answering = answering or network
-    probability_K = _probabilities(answering, x_1CHW)
-    number = _number(target, classes, probability_K)
+    probability_K = _predict_proba(answering, x_1CHW)
+    number = _class_index(target, classes, probability_K)
     if picture_HWC.shape[:2] != x_1CHW.shape[2:]:
         raise OptionError(
             f"The picture is {picture_HWC.shape[:2]}, what the network reads {tuple(x_1CHW.shape[2:])}.",
@@ -157,13 +163,15 @@ def explain_picture(
     heats, layers, filters, notes = {}, [], None, {}
     for method in methods:
         of_layers = method in ("grad-cam", "feature-maps")
-        notes[method] = PLAIN if of_layers and answering is not network else ""
+        notes[method] = TTA_NOTE if of_layers and answering is not network else ""
         try:
             if method == "feature-maps":
-                filters = first_filters(network, x_1CHW)
+                filters = first_layer_filters(network, x_1CHW)
                 layers = feature_maps(network, x_1CHW)
             else:
-                heats[method] = _HEATS[method](network if of_layers else answering, x_1CHW, number, black_1CHW)
+                heats[method] = _ATTRIBUTION_METHODS[method](
+                    network if of_layers else answering, x_1CHW, number, black_1CHW
+                )
                 notes[method] = f"{heats[method].note} {notes[method]}".strip()
         except OptionError as error:
             notes[method] = error.message
@@ -171,7 +179,7 @@ def explain_picture(
         target=number,
         label=classes[number],
         probability=float(probability_K[number]),
-        answers=[(classes[k], float(probability_K[k])) for k in _shown(probability_K, number)],
+        answers=[(classes[k], float(probability_K[k])) for k in _top_classes(probability_K, number)],
         picture_HWC=picture_HWC,
         heats=heats,
         layers=layers,
@@ -180,13 +188,13 @@ def explain_picture(
     )
 
 
-def _shown(probability_K: np.ndarray, number: int) -> list[int]:
+def _top_classes(probability_K: np.ndarray, number: int) -> list[int]:
     """The five likeliest classes, and the one in question."""
     best = np.argsort(-probability_K, kind="stable")[:5].tolist()
     return best if number in best else [*best, number]
 
 
-def first_filters(network: nn.Module, x_1CHW: Tensor) -> np.ndarray | None:
+def first_layer_filters(network: nn.Module, x_1CHW: Tensor) -> np.ndarray | None:
     """The first layer's weights (O, C, h, w); a dense layer's in the picture's shape, None where they do not fit it."""
     weight = next((w for w in network.parameters() if w.ndim in (2, 4)), None)
     if weight is None:
@@ -198,7 +206,7 @@ def first_filters(network: nn.Module, x_1CHW: Tensor) -> np.ndarray | None:
     return weight.detach().float().cpu().numpy()
 
 
-def _smoothed(heat_HW: np.ndarray) -> np.ndarray:
+def _box_blur(heat_HW: np.ndarray) -> np.ndarray:
     """The mean over a square around each pixel, of a side of one for small pictures and 5 for those of 224 pixels.
 
     Neighbours that nearly cancel out would hide from the eye what they amount to.
@@ -208,15 +216,15 @@ def _smoothed(heat_HW: np.ndarray) -> np.ndarray:
     return F.avg_pool2d(heat_11HW, 2 * reach + 1, 1, reach, count_include_pad=False)[0, 0].numpy()
 
 
-def _probabilities(network: nn.Module, x_1CHW: Tensor) -> np.ndarray:
-    with probe.undisturbed(network), torch.no_grad():
-        probability_K = probe.ask(network, probe.picture(x_1CHW), 0)[0].float().softmax(0).cpu().numpy()
+def _predict_proba(network: nn.Module, x_1CHW: Tensor) -> np.ndarray:
+    with probe.eval_mode(network), torch.no_grad():
+        probability_K = probe.class_logits(network, probe.single_image(x_1CHW), 0)[0].float().softmax(0).cpu().numpy()
     if not np.isfinite(probability_K).all():
-        raise NonFinite("The network's answer is not a number.", cure="Give finite weights.")
+        raise NonFiniteError("The network's answer is not a number.", cure="Give finite weights.")
     return probability_K
 
 
-def _number(target: int | str | None, classes: Sequence[str], probability_K: np.ndarray) -> int:
+def _class_index(target: int | str | None, classes: Sequence[str], probability_K: np.ndarray) -> int:
     """The number of the class in question."""
     if len(classes) != len(probability_K):
         raise OptionError(
@@ -226,7 +234,7 @@ def _number(target: int | str | None, classes: Sequence[str], probability_K: np.
         return int(probability_K.argmax())
     if isinstance(target, str):
         if target not in classes:
-            raise NotFound.among("class", target, classes)
+            raise NotFoundError.among("class", target, classes)
         return list(classes).index(target)
     if not 0 <= target < len(classes):
         raise OptionError(f"There is no class number {target}.", cure=f"Give 0 to {len(classes) - 1}, or a name.")

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from .hooks import Seen, maps
+from .hooks import CapturedLayer, capture_maps
 
 #: layers shown of a network that has more
-LAYERS = 12
+MAX_LAYERS = 12
 
 
 class FeatureMaps(NamedTuple):
@@ -49,20 +49,20 @@ def feature_maps(network: nn.Module, x_1CHW: Tensor, most: int = 16) -> list[Fea
         order_N = map_CHW.square().mean((1, 2)).argsort(descending=True, stable=True)[:most]
         return order_N.cpu().numpy(), map_CHW[order_N].cpu().numpy()
 
-    found = worth_seeing(maps(network, x_1CHW, strongest))
+    found = select_layers(capture_maps(network, x_1CHW, strongest))
     if not found:
         raise OptionError("The network has no convolution that answers with maps, so there are no maps to look at.")
-    if len(found) > LAYERS:
-        found = [found[index] for index in torch.linspace(0, len(found) - 1, LAYERS).round().int().tolist()]
+    if len(found) > MAX_LAYERS:
+        found = [found[index] for index in torch.linspace(0, len(found) - 1, MAX_LAYERS).round().int().tolist()]
     return [FeatureMaps(one.name, type(one.layer).__name__, one.size[0], *one.kept) for one in found]
 
 
-def worth_seeing(seen: list[Seen]) -> list[Seen]:
+def select_layers(seen: list[CapturedLayer]) -> list[CapturedLayer]:
     """The last answer after each convolution and before the next; inside a block that is itself among them, none.
 
     Where blocks leave fewer than four, what is inside them is shown too.
     """
-    every: list[Seen] = []
+    every: list[CapturedLayer] = []
     for one in seen:
         if isinstance(one.layer, nn.Conv2d):
             every.append(one)

@@ -16,7 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..errors import OptionError
 
 
-class Seen(NamedTuple):
+class CapturedLayer(NamedTuple):
     """A layer that answered with a map: its name, itself, the map's size (C, H, W), and what was kept of the map."""
 
     name: str
@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
 
 @contextmanager
-def undisturbed(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """Within it the network evaluates, and gradients can be asked for even where they were switched off."""
     modes = {module: module.training for module in network.modules()}
     for module in modes:
@@ -40,7 +40,7 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watching(layers: Iterable[nn.Module], hook: Callable) -> Iterator[None]:
+def forward_hooks(layers: Iterable[nn.Module], hook: Callable) -> Iterator[None]:
     """Within it, `hook(layer, inputs, output)` hears every answer of these layers and may replace it."""
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
@@ -50,7 +50,7 @@ def watching(layers: Iterable[nn.Module], hook: Callable) -> Iterator[None]:
             handle.remove()
 
 
-def picture(x_1CHW: Tensor) -> Tensor:
+def single_image(x_1CHW: Tensor) -> Tensor:
     """One picture as floats that nobody else holds. Raises OptionError for any other shape."""
     if x_1CHW.ndim != 4 or len(x_1CHW) != 1:
         raise OptionError(f"A tensor of shape {tuple(x_1CHW.shape)} is not one picture.", cure="Give (1, C, H, W).")
@@ -58,7 +58,7 @@ def picture(x_1CHW: Tensor) -> Tensor:
         return x_1CHW.detach().clone()
 
 
-def ask(network: nn.Module, x_BCHW: Tensor, target: int) -> Tensor:
+def class_logits(network: nn.Module, x_BCHW: Tensor, target: int) -> Tensor:
     """Logits (B, K). Raises OptionError where the network has no class of that number."""
     logits_BK = network(x_BCHW)
     if not 0 <= target < logits_BK.shape[1]:
@@ -68,7 +68,7 @@ def ask(network: nn.Module, x_BCHW: Tensor, target: int) -> Tensor:
     return logits_BK
 
 
-def slope(answer_B: Tensor, at: Tensor) -> Tensor:
+def input_gradient(answer_B: Tensor, at: Tensor) -> Tensor:
     """The gradient of the sum of the answers at a tensor, in its shape. Raises OptionError where there is none."""
     found = None
     if answer_B.requires_grad:
@@ -81,29 +81,33 @@ def slope(answer_B: Tensor, at: Tensor) -> Tensor:
     return found.detach()
 
 
-def is_map(output: Any) -> bool:
+def is_feature_map(output: Any) -> bool:
     """Whether a layer's answer is (B, C, H, W) of more than one pixel each way."""
     return isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1
 
 
-def maps(network: nn.Module, x_1CHW: Tensor, keep: Callable[[Tensor], Any] = lambda _: None) -> list[Seen]:
+def capture_maps(
+    network: nn.Module, x_1CHW: Tensor, keep: Callable[[Tensor], Any] = lambda _: None
+) -> list[CapturedLayer]:
     """The layers that answer with maps, in the order of their answers, each with what `keep(map)` makes of the map.
 
     Left out is what computes nothing of its own, or only makes maps smaller: sequences, dropout, pooling.
     """
-    names = {layer: name for name, layer in network.named_modules() if layer is not network and not passive(layer)}
-    found: list[Seen] = []
+    names = {
+        layer: name for name, layer in network.named_modules() if layer is not network and not is_passthrough(layer)
+    }
+    found: list[CapturedLayer] = []
 
     def note(layer: nn.Module, _, output: Any) -> None:
-        if is_map(output):
-            found.append(Seen(names[layer], layer, tuple(output.shape[1:]), keep(output.detach())))
+        if is_feature_map(output):
+            found.append(CapturedLayer(names[layer], layer, tuple(output.shape[1:]), keep(output.detach())))
 
-    with undisturbed(network), watching(names, note), torch.no_grad():
-        network(picture(x_1CHW))
+    with eval_mode(network), forward_hooks(names, note), torch.no_grad():
+        network(single_image(x_1CHW))
     return found
 
 
-def passive(layer: nn.Module) -> bool:
+def is_passthrough(layer: nn.Module) -> bool:
     """Whether a layer only passes on, or makes smaller, what another computed."""
     pooling = type(layer).__module__ == "torch.nn.modules.pooling"
     return pooling or isinstance(layer, (nn.Sequential, nn.Identity, _DropoutNd))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from .hooks import ask, picture, slope, undisturbed
+from .hooks import class_logits, eval_mode, input_gradient, single_image
 
 
 class IntegratedGradients(NamedTuple):
@@ -44,9 +44,9 @@ def integrated_gradients(
     """
     if steps < 1 or batch < 1:
         raise OptionError(f"steps={steps}, batch={batch}: both are at least 1.")
-    with undisturbed(network):
-        x_1CHW = picture(x_1CHW)
-        baseline_1CHW = torch.zeros_like(x_1CHW) if baseline_1CHW is None else picture(baseline_1CHW).to(x_1CHW)
+    with eval_mode(network):
+        x_1CHW = single_image(x_1CHW)
+        baseline_1CHW = torch.zeros_like(x_1CHW) if baseline_1CHW is None else single_image(baseline_1CHW).to(x_1CHW)
         if baseline_1CHW.shape != x_1CHW.shape:
             raise OptionError(
                 f"The baseline is {tuple(baseline_1CHW.shape)}, the picture {tuple(x_1CHW.shape)}.",
@@ -60,10 +60,10 @@ def integrated_gradients(
         for start in range(0, steps, batch):
             some = slice(start, start + batch)
             point_BCHW = (baseline_1CHW + place_S111[some] * (x_1CHW - baseline_1CHW)).requires_grad_()
-            slope_BCHW = slope(ask(network, point_BCHW, target)[:, target], point_BCHW)
+            slope_BCHW = input_gradient(class_logits(network, point_BCHW, target)[:, target], point_BCHW)
             mean_CHW += (weight_S111[some] * slope_BCHW.cpu().double()).sum(0)
         with torch.no_grad():
-            last, first = ask(network, torch.cat([x_1CHW, baseline_1CHW]), target)[:, target].tolist()
+            last, first = class_logits(network, torch.cat([x_1CHW, baseline_1CHW]), target)[:, target].tolist()
         shares_CHW = (x_1CHW - baseline_1CHW)[0].cpu().double() * mean_CHW
     change = last - first
     return IntegratedGradients(shares_CHW.float().numpy(), change, float(shares_CHW.sum()) - change)

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from .hooks import ask, picture, undisturbed
+from .hooks import class_logits, eval_mode, single_image
 
 #: pictures that are asked about at once; more of 224 pixels fit no processor's cache and take longer
-BATCH = 8
+BATCH_SIZE = 8
 
 
 class Occlusion(NamedTuple):
@@ -49,7 +49,7 @@ def occlusion(
     becomes `fill`, a number or a tensor that broadcasts to (C, patch, patch), on the network's scale: 0 is the mean
     colour of a normalised picture. Raises OptionError for an unknown class, and for squares that do not fit or move.
     """
-    x_1CHW = picture(x_1CHW)
+    x_1CHW = single_image(x_1CHW)
     high, wide = x_1CHW.shape[2:]
     # even, so that squares at half their side's distance cover every pixel equally often
     patch = patch or max(1, 2 * (min(high, wide) // 12))
@@ -59,17 +59,17 @@ def occlusion(
             f"patch={patch}, stride={stride}: such a square does not pass over every pixel of {wide} x {high}.",
             cure=f"Give a patch of 1 to {min(high, wide)} and a stride of 1 to the patch.",
         )
-    rows, columns = _starts(high, patch, stride), _starts(wide, patch, stride)
+    rows, columns = _window_starts(high, patch, stride), _window_starts(wide, patch, stride)
     squares = [(slice(None), slice(r, r + patch), slice(c, c + patch)) for r, c in product(rows, columns)]
-    with undisturbed(network), torch.no_grad():
-        whole = _probability(network, x_1CHW, target)
+    with eval_mode(network), torch.no_grad():
+        whole = _target_probability(network, x_1CHW, target)
         drops = []
-        for start in range(0, len(squares), BATCH):
-            some = squares[start : start + BATCH]
+        for start in range(0, len(squares), BATCH_SIZE):
+            some = squares[start : start + BATCH_SIZE]
             covered_BCHW = x_1CHW.repeat(len(some), 1, 1, 1)
             for one_CHW, square in zip(covered_BCHW, some, strict=True):
                 one_CHW[square] = fill
-            drops.append(whole - _probability(network, covered_BCHW, target))
+            drops.append(whole - _target_probability(network, covered_BCHW, target))
     drop_N = torch.cat(drops).cpu().numpy()
     total_HW, count_HW = np.zeros((high, wide)), np.zeros((high, wide))
     for (_, *square), drop in zip(squares, drop_N, strict=True):
@@ -79,11 +79,11 @@ def occlusion(
     return Occlusion(drop_HW, drop_N.reshape(len(rows), len(columns)), patch, stride)
 
 
-def _starts(extent: int, patch: int, stride: int) -> list[int]:
+def _window_starts(extent: int, patch: int, stride: int) -> list[int]:
     """First pixels of squares that leave nothing out, the first and the last at the edges."""
     steps = math.ceil((extent - patch) / stride)
     return [min(step * stride, extent - patch) for step in range(steps + 1)]
 
 
-def _probability(network: nn.Module, x_BCHW: Tensor, target: int) -> Tensor:
-    return ask(network, x_BCHW, target).float().softmax(1)[:, target]
+def _target_probability(network: nn.Module, x_BCHW: Tensor, target: int) -> Tensor:
+    return class_logits(network, x_BCHW, target).float().softmax(1)[:, target]

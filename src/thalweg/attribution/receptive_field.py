@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .hooks import picture, undisturbed, watching
+from .hooks import eval_mode, forward_hooks, single_image
 
 
-def centres(network: nn.Module, x_1CHW: Tensor, extent: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def cell_centers(network: nn.Module, x_1CHW: Tensor, extent: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The rows (h,) and columns (w,) of the picture that the cells of a map of `extent` (h, w) are centred on.
 
     Evenly spread, as if the map filled the picture, where the network comes to that extent by other means.
@@ -29,11 +29,11 @@ def centres(network: nn.Module, x_1CHW: Tensor, extent: tuple[int, int]) -> tupl
         for axis, places in enumerate(known):
             before, after = inputs[0].shape[2 + axis], output.shape[2 + axis]
             if before in places and after not in places:
-                places[after] = _moved(layer, axis, *places[before])
+                places[after] = _propagate_center(layer, axis, *places[before])
 
-    layers = [layer for layer in network.modules() if _strides(layer)]
-    with undisturbed(network), watching(layers, note), torch.no_grad():
-        network(picture(x_1CHW))
+    layers = [layer for layer in network.modules() if _is_strided(layer)]
+    with eval_mode(network), forward_hooks(layers, note), torch.no_grad():
+        network(single_image(x_1CHW))
     found = []
     for places, whole, cells in zip(known, x_1CHW.shape[2:], extent, strict=True):
         first, jump = places.get(cells, ((whole / cells - 1) / 2, whole / cells))
@@ -41,7 +41,7 @@ def centres(network: nn.Module, x_1CHW: Tensor, extent: tuple[int, int]) -> tupl
     return found[0], found[1]
 
 
-def stretched(map_hw: np.ndarray, places: tuple[np.ndarray, np.ndarray], extent: tuple[int, int]) -> np.ndarray:
+def upsample_map(map_hw: np.ndarray, places: tuple[np.ndarray, np.ndarray], extent: tuple[int, int]) -> np.ndarray:
     """The map at a picture's `extent` (H, W): linear between cells, which are at `places`, and constant beyond them."""
     rows_Hh, columns_Ww = (
         np.stack([np.interp(np.arange(whole), place, one) for one in np.eye(len(place))], axis=1)
@@ -50,12 +50,12 @@ def stretched(map_hw: np.ndarray, places: tuple[np.ndarray, np.ndarray], extent:
     return (rows_Hh @ map_hw @ columns_Ww.T).astype(np.float32)
 
 
-def _strides(layer: nn.Module) -> bool:
+def _is_strided(layer: nn.Module) -> bool:
     """Whether a layer is a convolution or a pooling; one that makes maps larger is not."""
     return hasattr(layer, "kernel_size") and hasattr(layer, "stride") and not getattr(layer, "transposed", False)
 
 
-def _moved(layer: nn.Module, axis: int, first: float, jump: float) -> tuple[float, float]:
+def _propagate_center(layer: nn.Module, axis: int, first: float, jump: float) -> tuple[float, float]:
     """The first cell's centre behind a layer, and the distance of two, along an axis."""
 
     def of(name: str, usual: int) -> int:

@@ -13,51 +13,51 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from .feature_maps import worth_seeing
-from .hooks import Seen, passive, picture, slope, undisturbed, watching
+from .feature_maps import select_layers
+from .hooks import CapturedLayer, eval_mode, forward_hooks, input_gradient, is_passthrough, single_image
 
 #: layers shown at most, of maps and of neurons
-MAPS, DENSE = 5, 3
+MAX_MAP_LAYERS, MAX_DENSE_LAYERS = 5, 3
 #: random draws that chance is the mean of
-DRAWS = 1000
+NUM_DRAWS = 1000
 
 Item = TypeVar("Item")
 
 
-def every_layer(network: nn.Module, x_1CHW: Tensor) -> list[Seen]:
+def all_layers(network: nn.Module, x_1CHW: Tensor) -> list[CapturedLayer]:
     """All layers that answer with a number or a map for each unit, in the order of their answers; size (C, H, W)."""
     names = {layer: name for name, layer in network.named_modules() if layer is not network}
-    found: list[Seen] = []
+    found: list[CapturedLayer] = []
 
     def note(layer: nn.Module, _, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim in (2, 4):
-            found.append(Seen(names[layer], layer, (*output.shape[1:], 1, 1)[:3], None))
+            found.append(CapturedLayer(names[layer], layer, (*output.shape[1:], 1, 1)[:3], None))
 
-    with undisturbed(network), watching(names, note), torch.no_grad():
-        network(picture(x_1CHW))
+    with eval_mode(network), forward_hooks(names, note), torch.no_grad():
+        network(single_image(x_1CHW))
     return found
 
 
-def road(every: Sequence[Seen]) -> list[Seen]:
+def representative_layers(every: Sequence[CapturedLayer]) -> list[CapturedLayer]:
     """The layers that tell most, evenly spread over the depth: maps behind activations, neurons behind theirs."""
-    maps = worth_seeing([one for one in every if min(one.size[1:]) > 1 and not passive(one.layer)])
-    dense: list[Seen] = []
+    maps = select_layers([one for one in every if min(one.size[1:]) > 1 and not is_passthrough(one.layer)])
+    dense: list[CapturedLayer] = []
     for one in every:
         if isinstance(one.layer, nn.Linear):
             dense.append(one)
-        elif dense and one.size[1:] == (1, 1) and not passive(one.layer):
+        elif dense and one.size[1:] == (1, 1) and not is_passthrough(one.layer):
             dense[-1] = one
-    return [*spread(maps, MAPS), *spread(dense, DENSE)]
+    return [*pick_evenly(maps, MAX_MAP_LAYERS), *pick_evenly(dense, MAX_DENSE_LAYERS)]
 
 
-def spread(items: Sequence[Item], most: int) -> list[Item]:
+def pick_evenly(items: Sequence[Item], most: int) -> list[Item]:
     """At most so many of the items, evenly spread, the first and the last among them."""
     if len(items) <= most:
         return list(items)
     return [items[place] for place in torch.linspace(0, len(items) - 1, most).round().int().tolist()]
 
 
-def heard(
+def capture(
     network: nn.Module,
     x_BCHW: Tensor,
     layers: Mapping[str, nn.Module],
@@ -72,31 +72,35 @@ def heard(
         # at once, because a layer behind it may write into the same memory
         found[names[layer]] = keep(output if output.ndim == 4 else output[..., None, None])
 
-    with undisturbed(network), watching(names, note), torch.set_grad_enabled(gradients):
+    with eval_mode(network), forward_hooks(names, note), torch.set_grad_enabled(gradients):
         network(x_BCHW)
     return found
 
 
-def answers(network: nn.Module, x_1CHW: Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def layer_outputs(network: nn.Module, x_1CHW: Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """The whole answer (C, H, W) of each layer to one picture, float32."""
-    return heard(network, picture(x_1CHW), layers, lambda answer_1CHW: answer_1CHW[0].detach().float().cpu().clone())
+    return capture(
+        network, single_image(x_1CHW), layers, lambda answer_1CHW: answer_1CHW[0].detach().float().cpu().clone()
+    )
 
 
-def peaks(network: nn.Module, batches: Iterable[Tensor], layers: Mapping[str, nn.Module]) -> dict[str, np.ndarray]:
+def max_activations(
+    network: nn.Module, batches: Iterable[Tensor], layers: Mapping[str, nn.Module]
+) -> dict[str, np.ndarray]:
     """The largest answer of each unit to each picture, (N, C) by layer."""
     parts = [
-        heard(network, x_BCHW, layers, lambda a_BCHW: a_BCHW.flatten(2).amax(2).float().cpu()) for x_BCHW in batches
+        capture(network, x_BCHW, layers, lambda a_BCHW: a_BCHW.flatten(2).amax(2).float().cpu()) for x_BCHW in batches
     ]
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in layers}
 
 
-def best(peak_N: np.ndarray, top: int) -> np.ndarray:
+def top_images(peak_N: np.ndarray, top: int) -> np.ndarray:
     """The pictures that a unit answers most strongly, strongest first, at most `top`; an answer of 0 is none."""
     order = np.argsort(-peak_N, kind="stable")[:top]
     return order[peak_N[order] != 0]
 
 
-def patches(
+def receptive_patches(
     network: nn.Module, x_BCHW: Tensor, layer: nn.Module, unit_B: Sequence[int]
 ) -> list[tuple[int, int, int, int] | None]:
     """The box of pixels (left, top, right, bottom) that the largest answer of a unit to each picture depends on.
@@ -109,24 +113,24 @@ def patches(
         answer_BP = answer_BCHW[row_B, unit_B].flatten(1)
         return answer_BP[row_B, answer_BP.argmax(1)]
 
-    with undisturbed(network):
+    with eval_mode(network):
         x_BCHW = x_BCHW.detach().clone().requires_grad_(True)
-        peak_B = heard(network, x_BCHW, {"layer": layer}, largest, gradients=True)["layer"]
+        peak_B = capture(network, x_BCHW, {"layer": layer}, largest, gradients=True)["layer"]
         try:
-            used_BHW = (slope(peak_B, x_BCHW) != 0).any(1).cpu().numpy()
+            used_BHW = (input_gradient(peak_B, x_BCHW) != 0).any(1).cpu().numpy()
         except OptionError:
             return [None] * len(x_BCHW)
-    return [_box(used_HW) for used_HW in used_BHW]
+    return [_bounding_box(used_HW) for used_HW in used_BHW]
 
 
-def _box(used_HW: np.ndarray) -> tuple[int, int, int, int] | None:
+def _bounding_box(used_HW: np.ndarray) -> tuple[int, int, int, int] | None:
     rows, columns = np.flatnonzero(used_HW.any(1)), np.flatnonzero(used_HW.any(0))
     if not len(rows):
         return None
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def commonest(label_T: np.ndarray) -> tuple[int, int]:
+def majority_class(label_T: np.ndarray) -> tuple[int, int]:
     """(class, count) of the commonest of these labels, which are not none."""
     count_K = np.bincount(label_T)
     return int(count_K.argmax()), int(count_K.max())
@@ -136,11 +140,11 @@ def purity(peak_NC: np.ndarray, label_N: np.ndarray, top: int) -> np.ndarray:
     """For each unit that answers to at least `top` pictures, the share of its best ones that are of one class."""
     order_TC = np.argsort(-peak_NC, axis=0, kind="stable")[:top]
     answering = (np.take_along_axis(peak_NC, order_TC, 0) != 0).all(0)
-    return np.array([commonest(label_T)[1] / top for label_T in label_N[order_TC[:, answering]].T])
+    return np.array([majority_class(label_T)[1] / top for label_T in label_N[order_TC[:, answering]].T])
 
 
-def by_chance(label_N: np.ndarray, top: int, seed: int) -> float:
+def chance_purity(label_N: np.ndarray, top: int, seed: int) -> float:
     """The same share, of pictures that are drawn at random: the mean over many draws."""
     random = np.random.default_rng(seed)
-    drawn = [commonest(label_N[random.choice(len(label_N), top, replace=False)])[1] for _ in range(DRAWS)]
+    drawn = [majority_class(label_N[random.choice(len(label_N), top, replace=False)])[1] for _ in range(NUM_DRAWS)]
     return float(np.mean(drawn) / top)

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 #: Unicode's control characters, lone surrogates, line and paragraph separators
-OBEYED = {"Cc", "Cs", "Zl", "Zp"}
+CONTROL_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 #: marks that change the reading direction: they can make "gpj.exe" out of "exe.jpg"
-TURNING = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+BIDI_CONTROLS = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
-def prepare_streams() -> None:
+def configure_streams() -> None:
     """Makes every text printable: what a file or pipe gets is UTF-8, what a terminal cannot show is escaped.
 
     Python has None for a stream that was closed before it began: there, nothing is read and what is written is lost.
@@ -35,100 +35,103 @@ def prepare_streams() -> None:
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """False in all but the first of the processes that torchrun starts; only the first one speaks."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def visible(text: object) -> str:
+def escape_controls(text: object) -> str:
     """The text with every character that a terminal would obey written as an escape, so that a file name cannot act."""
-    return "".join(_escape(c) if unicodedata.category(c) in OBEYED or c in TURNING else c for c in str(text))
+    return "".join(
+        _escape_character(c) if unicodedata.category(c) in CONTROL_CATEGORIES or c in BIDI_CONTROLS else c
+        for c in str(text)
+    )
 
 
-def _escape(character: str) -> str:
+def _escape_character(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def out(text: str = "") -> None:
+def print_result(text: str = "") -> None:
     """One line of results."""
-    if leads():
+    if is_main_process():
         print(text, flush=True)
 
 
-def say(text: str = "") -> None:
+def print_notice(text: str = "") -> None:
     """One line of notices. A terminal that has gone away does not stop the work."""
-    if leads():
+    if is_main_process():
         try:
             print(text, file=sys.stderr, flush=True)
         except OSError:
             pass
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
+def to_json(value: Any, indent: int | None = None) -> str:
     """Strict JSON in plain ASCII: the same bytes in every locale; a number that is not finite becomes null."""
-    return json.dumps(_finite(value), ensure_ascii=True, allow_nan=False, indent=indent)
+    return json.dumps(_replace_non_finite(value), ensure_ascii=True, allow_nan=False, indent=indent)
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): _replace_non_finite(v) for k, v in value.items()}
     if isinstance(value, str | bool | int) or value is None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if hasattr(value, "tolist"):
-        return _finite(value.tolist())
+        return _replace_non_finite(value.tolist())
     if isinstance(value, Iterable):
-        return [_finite(v) for v in value]
+        return [_replace_non_finite(v) for v in value]
     return str(value)
 
 
-def csv_line(cells: Iterable[object]) -> str:
+def format_csv_line(cells: Iterable[object]) -> str:
     """One line of CSV. A text that a spreadsheet would take for a formula is preceded by an apostrophe."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([_harmless(cell) for cell in cells])
+    csv.writer(line, lineterminator="").writerow([_escape_formula(cell) for cell in cells])
     return line.getvalue()
 
 
-def _harmless(cell: object) -> object:
+def _escape_formula(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
-    return "'" + visible(cell) if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else visible(cell)
+    return "'" + escape_controls(cell) if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else escape_controls(cell)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def format_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Lines with columns as wide as their widest cell. Columns of numbers only are set to the right."""
     rows = [list(row) for row in rows]
-    cells = [[figure(cell) for cell in row] for row in rows]
-    widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]
+    cells = [[format_cell(cell) for cell in row] for row in rows]
+    widths = [max(map(display_width, column)) for column in zip(headings, *cells, strict=True)]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(headings))]
-    return ["  ".join(map(_pad, line, widths, right)).rstrip() for line in [list(headings), *cells]]
+    return ["  ".join(map(_pad_cell, line, widths, right)).rstrip() for line in [list(headings), *cells]]
 
 
-def figure(cell: object) -> str:
+def format_cell(cell: object) -> str:
     """A cell as text: four significant digits of a float, lists and mappings as --set takes them, None as nothing."""
     if cell is None:
         return ""
     if isinstance(cell, float):
         return f"{cell:.4g}"
     if isinstance(cell, list | tuple):
-        return ",".join(map(figure, cell))
+        return ",".join(map(format_cell, cell))
     if isinstance(cell, Mapping):
-        return " ".join(f"{name}={figure(value)}" for name, value in cell.items() if value is not None)
-    return visible(cell)
+        return " ".join(f"{name}={format_cell(value)}" for name, value in cell.items() if value is not None)
+    return escape_controls(cell)
 
 
-def width(text: str) -> int:
+def display_width(text: str) -> int:
     """Columns that the text takes on a terminal: two for wide characters, none for those that combine."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _pad(text: str, columns: int, right: bool) -> str:
-    space = " " * (columns - width(text))
+def _pad_cell(text: str, columns: int, right: bool) -> str:
+    space = " " * (columns - display_width(text))
     return space + text if right else text + space
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Seconds as 0:07, 12:40 or 1:02:33; nothing where they are not known."""
     if seconds is None or not math.isfinite(seconds):
         return ""
@@ -140,7 +143,7 @@ def duration(seconds: float | None) -> str:
 # --- progress --------------------------------------------------------------------------------------------------------
 
 
-def line(report: Any) -> str:
+def progress_line(report: Any) -> str:
     """A report of progress in one line: where the training stands, its figures, the time passed and left.
 
     A validation is shown by those of its figures that the losses have too; where none has, by its first three.
@@ -153,18 +156,18 @@ def line(report: Any) -> str:
         valid = {name: value for name, value in report.valid.items() if isinstance(value, float)}
         shown = [name for name in report.losses if name in valid] or list(valid)[:3]
         told += [f"valid {name} {valid[name]:.4f}" for name in shown]
-    left = duration(report.remaining)
-    return "  ".join([*told, duration(report.seconds) + (f", {left} left" if left else "")])
+    left = format_duration(report.remaining)
+    return "  ".join([*told, format_duration(report.seconds) + (f", {left} left" if left else "")])
 
 
-class Lines:
+class PlainProgress:
     """Progress as plain lines: one at every validation, and otherwise at most one every `every` seconds."""
 
     def __init__(self, every: float = 10.0, clock: Callable[[], float] = time.monotonic):
         self.every, self.clock = every, clock
         self.last = clock()
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> PlainProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,14 +176,14 @@ class Lines:
     def show(self, report: Any) -> None:
         """Takes one report of progress."""
         for note in report.notes:
-            say(visible(note))
+            print_notice(escape_controls(note))
         now = self.clock()
         if report.valid is not None or now - self.last >= self.every:
             self.last = now
-            say(line(report))
+            print_notice(progress_line(report))
 
 
-class Bar:
+class ProgressBar:
     """Progress as a bar that stays in its line, with a line above it for every validation."""
 
     def __init__(self, stream: TextIO | None = None, every: float = 0.2, clock: Callable[[], float] = time.monotonic):
@@ -201,7 +204,7 @@ class Bar:
         )
         self.row = self.bar.add_task("", total=None)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self.bar.start()
         return self
 
@@ -211,20 +214,20 @@ class Bar:
     def show(self, report: Any) -> None:
         """Takes one report of progress."""
         for note in report.notes:
-            self.bar.print(visible(note), markup=False)
+            self.bar.print(escape_controls(note), markup=False)
         if report.valid is not None:
-            self.bar.print(line(report), markup=False)
+            self.bar.print(progress_line(report), markup=False)
         now = self.clock()
         if now - self.last >= self.every:
             self.last = now
-            self.bar.update(self.row, completed=report.step, total=report.steps, description=line(report))
+            self.bar.update(self.row, completed=report.step, total=report.steps, description=progress_line(report))
             self.bar.refresh()
 
 
-class Silence:
+class NoProgress:
     """No progress at all: what the processes of torchrun other than the first one show."""
 
-    def __enter__(self) -> Silence:
+    def __enter__(self) -> NoProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -234,9 +237,9 @@ class Silence:
         """Takes one report of progress, and shows nothing."""
 
 
-def progress() -> Lines | Bar | Silence:
+def make_progress() -> PlainProgress | ProgressBar | NoProgress:
     """A live bar where standard error is a terminal, plain lines elsewhere."""
-    if not leads():
-        return Silence()
+    if not is_main_process():
+        return NoProgress()
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return Bar() if live else Lines()
+    return ProgressBar() if live else PlainProgress()

@@ -8,29 +8,29 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import OptionError
-from .console import as_json, out, say, visible
+from .console import escape_controls, print_notice, print_result, to_json
 from .lazy import facade
 
-DataName = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+DataArgument = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
-data = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+data_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 
-@data.callback()
-def data_top(context: typer.Context) -> None:
+@data_app.callback()
+def data_callback(context: typer.Context) -> None:
     """Look at data, and fetch data sets by name."""
     if context.invoked_subcommand is None:
-        out(context.get_help())
+        print_result(context.get_help())
 
 
-@data.command("check")
+@data_app.command("check")
 def data_check(
     source: Annotated[str, typer.Argument(metavar="DATA", help="a folder, a file or the name of a data set")],
     size: Annotated[int | None, typer.Option(metavar="N", help="height and width that pictures are brought to")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="refuse data with unreadable files")] = False,
     save: Annotated[str | None, typer.Option(metavar="FILE", help="draw one batch into this picture")] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Say what is in a data set, and what is wrong with it.
 
@@ -45,37 +45,37 @@ def data_check(
     wanted = {} if size is None else {"size": size}
     found = api.data_check(source, strict=strict, **wanted)
     if save:
-        _save(found.picture(), save)
+        _save_image(found.picture(), save)
     if json:
-        return out(as_json(found.json()))
+        return print_result(to_json(found.json()))
     for line in found.lines():
-        out(visible(line))
+        print_result(escape_controls(line))
 
 
-def _save(picture: Any, path: str) -> None:
+def _save_image(picture: Any, path: str) -> None:
     """Writes a Pillow image where the user asked for it."""
     Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
     try:
         picture.save(path)
     except ValueError:
         raise OptionError(f"--save {path}: no picture has this ending.", cure="Give a name that ends in .png") from None
-    say(f"one batch is drawn in {visible(path)}")
+    print_notice(f"one batch is drawn in {escape_controls(path)}")
 
 
-@data.command("list")
-def data_list(json: Json = False) -> None:
+@data_app.command("list")
+def data_list(json: JsonOption = False) -> None:
     """List the data sets that have a name, and where they are found."""
     api = facade()
 
     from . import predictions as answers
 
-    for line in answers.listing(api.data_list(), json):
-        out(line)
+    for line in answers.format_rows(api.data_list(), json):
+        print_result(line)
 
 
-@data.command("get")
-def data_get(
-    name: DataName, offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False
+@data_app.command("get")
+def data_download(
+    name: DataArgument, offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False
 ) -> None:
     """Fetch a data set by name, and print where it is.
 
@@ -86,13 +86,13 @@ def data_get(
 
     folder = api.data_get(name, offline=offline)
     if folder is None:
-        return say(f"'{name}' came with the installation; there is nothing to fetch.")
-    out(str(folder))
+        return print_notice(f"'{name}' came with the installation; there is nothing to fetch.")
+    print_result(str(folder))
 
 
-@data.command("sample")
-def data_sample(
-    name: DataName,
+@data_app.command("sample")
+def data_export_samples(
+    name: DataArgument,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="how many pictures")] = 5,
     folder: Annotated[str, typer.Option("--out", metavar="DIR", help="where to write them")] = "samples",
 ) -> None:
@@ -104,4 +104,4 @@ def data_sample(
     api = facade()
 
     for path in api.data_sample(name, count, folder):
-        out(str(path))
+        print_result(str(path))

@@ -19,21 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ResourceError, did_you_mean
-from ..io.download import cache_folder
-from .console import visible
+from ..io.download import cache_dir
+from .console import escape_controls
 
 EXIT_CODE = ResourceError.exit_code
 GIGABYTE = 2**30
 
 #: the environment variables that Thalweg reads
-VARIABLES = {
+ENV_VARIABLES = {
     "THALWEG_DATA": "where data sets are looked for first",
     "THALWEG_CACHE": "where downloads are kept",
     "THALWEG_OFFLINE": "1: never use the network",
     "THALWEG_DEBUG": "1: print tracebacks of unexpected errors",
 }
 
-PROBE = """
+PROBE_SCRIPT = """
 import json, torch
 found = {"version": torch.__version__, "threads": torch.get_num_threads()}
 found["instructions"] = torch.backends.cpu.get_cpu_capability()
@@ -48,7 +48,7 @@ print(json.dumps(found))
 
 
 @dataclass(frozen=True)
-class Check:
+class HealthCheck:
     """One finding. `status` is ok, warning or problem; `cure` says what to do, where something is to be done."""
 
     name: str
@@ -57,42 +57,42 @@ class Check:
     cure: str = ""
 
 
-def examine(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> list[Check]:
+def run_checks(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> list[HealthCheck]:
     """All checks. `named_data` gives `name` and `where` (or None) of every data set; its errors become findings."""
     return [
-        python(),
-        *packages(requirements()),
-        torchvision(installed("torch"), installed("torchvision"), needs("torchvision")),
-        *torch(probe()),
-        memory(),
-        *disks({"cache": cache_folder(), "working folder": Path.cwd()}),
-        *environment(os.environ),
-        data_sets(named_data),
+        check_python(),
+        *check_packages(list_requirements()),
+        check_torchvision(installed_version("torch"), installed_version("torchvision"), requirements_of("torchvision")),
+        *check_torch(probe_torch()),
+        check_memory(),
+        *check_disks({"cache": cache_dir(), "working folder": Path.cwd()}),
+        *check_environment(os.environ),
+        check_datasets(named_data),
     ]
 
 
-def fine(checks: Iterable[Check]) -> bool:
+def all_ok(checks: Iterable[HealthCheck]) -> bool:
     """Whether there is no problem among the checks."""
     return all(check.status != "problem" for check in checks)
 
 
-def lines(checks: Iterable[Check]) -> Iterator[str]:
+def format_checks(checks: Iterable[HealthCheck]) -> Iterator[str]:
     """The checks as lines of text, each cure below its check."""
     for check in checks:
-        yield f"{check.status:8} {check.name}: {visible(check.message)}"
+        yield f"{check.status:8} {check.name}: {escape_controls(check.message)}"
         if check.cure:
-            yield f"{'':8} -> {visible(check.cure)}"
+            yield f"{'':8} -> {escape_controls(check.cure)}"
 
 
 # --- what is installed -----------------------------------------------------------------------------------------------
 
 
-def python() -> Check:
+def check_python() -> HealthCheck:
     """The interpreter."""
-    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}, {platform.platform()}")
+    return HealthCheck("python", "ok", f"{platform.python_version()} at {sys.executable}, {platform.platform()}")
 
 
-def installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     """The version of an installed package, from its metadata; None where it is not installed."""
     try:
         return importlib.metadata.version(name)
@@ -100,7 +100,7 @@ def installed(name: str) -> str | None:
         return None
 
 
-def needs(name: str) -> list[str]:
+def requirements_of(name: str) -> list[str]:
     """The requirements that an installed package states; none where it is not installed."""
     try:
         return importlib.metadata.requires(name) or []
@@ -108,66 +108,76 @@ def needs(name: str) -> list[str]:
         return []
 
 
-def requirements() -> list[tuple[str, str, str]]:
+def list_requirements() -> list[tuple[str, str, str]]:
     """(package, lowest version, extra) of everything that Thalweg can use; the extra is '' for what it must have."""
     found = []
-    for line in needs("thalweg"):
+    for line in requirements_of("thalweg"):
         match = re.match(r"([\w.-]+)\s*>=\s*([\d.]+)(?:.*extra == ['\"](\w+)['\"])?", line)
         if match and match[3] not in ("dev", "all"):
             found.append((match[1], match[2], match[3] or ""))
     return found
 
 
-def release(version: str) -> tuple[int, ...]:
+def parse_version(version: str) -> tuple[int, ...]:
     """The numbers of a version: 2.13.0+cpu -> (2, 13, 0)."""
     return tuple(int(number) for number in re.match(r"[\d.]*", version)[0].strip(".").split(".") if number)
 
 
-def packages(wanted: Iterable[tuple[str, str, str]]) -> list[Check]:
+def check_packages(wanted: Iterable[tuple[str, str, str]]) -> list[HealthCheck]:
     """One check per required package that is missing or too old, and one line for all the rest."""
     found, good = [], []
     for name, floor, extra in wanted:
-        version = installed(name)
+        version = installed_version(name)
         if version is None:
             cure = f'pip install "thalweg[{extra}]"' if extra else f'pip install "{name}>={floor}"'
-            found.append(Check(name, "warning" if extra else "problem", "is not installed", cure))
-        elif release(version) < release(floor):
-            found.append(Check(name, "problem", f"{version} is older than {floor}", f'pip install "{name}>={floor}"'))
+            found.append(HealthCheck(name, "warning" if extra else "problem", "is not installed", cure))
+        elif parse_version(version) < parse_version(floor):
+            found.append(
+                HealthCheck(name, "problem", f"{version} is older than {floor}", f'pip install "{name}>={floor}"')
+            )
         else:
             good.append(f"{name} {version}")
     if not good and not found:
         cure = "Install it: pip install -e . in its folder."
-        return [Check("packages", "warning", "Thalweg itself is not installed, so nothing is known of its needs", cure)]
-    return [Check("packages", "ok", ", ".join(good)), *found]
+        return [
+            HealthCheck(
+                "packages", "warning", "Thalweg itself is not installed, so nothing is known of its needs", cure
+            )
+        ]
+    return [HealthCheck("packages", "ok", ", ".join(good)), *found]
 
 
-def torchvision(torch_version: str | None, own_version: str | None, own_needs: Iterable[str]) -> Check:
+def check_torchvision(torch_version: str | None, own_version: str | None, own_needs: Iterable[str]) -> HealthCheck:
     """Whether torchvision, if any, was built for this torch; judged by metadata, because a wrong one fails to import.
 
     Thalweg needs it only for models that are asked for as torchvision:NAME.
     """
     if own_version is None:
-        return Check("torchvision", "ok", "not installed, and not needed")
+        return HealthCheck("torchvision", "ok", "not installed, and not needed")
     about = f"{own_version} beside torch {torch_version}"
     exact = [line.partition("==")[2].strip() for line in own_needs if re.match(r"torch\s*==", line)]
     cure = "Install both from the same index, or remove it: pip uninstall torchvision"
-    if exact and release(exact[0]) != release(torch_version or ""):
-        return Check("torchvision", "warning", f"{about}: it was built for torch {exact[0]}", cure)
+    if exact and parse_version(exact[0]) != parse_version(torch_version or ""):
+        return HealthCheck("torchvision", "warning", f"{about}: it was built for torch {exact[0]}", cure)
     builds = [version.partition("+")[2] for version in (own_version, torch_version or "")]
     if builds[0] != builds[1]:
         named = [build or "default" for build in builds]
-        return Check("torchvision", "warning", f"{about}: the builds differ ({named[0]} and {named[1]})", cure)
-    return Check("torchvision", "ok", about)
+        return HealthCheck("torchvision", "warning", f"{about}: the builds differ ({named[0]} and {named[1]})", cure)
+    return HealthCheck("torchvision", "ok", about)
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
-def probe(command: list[str] | None = None, seconds: float = 120) -> dict[str, Any]:
+def probe_torch(command: list[str] | None = None, seconds: float = 120) -> dict[str, Any]:
     """What torch says of itself in a process of its own, or {"error": why it says nothing}."""
     try:
         done = subprocess.run(
-            command or [sys.executable, "-c", PROBE], capture_output=True, text=True, encoding="utf-8", timeout=seconds
+            command or [sys.executable, "-c", PROBE_SCRIPT],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired:
         return {"error": f"does not answer within {seconds:g} seconds"}
@@ -179,33 +189,33 @@ def probe(command: list[str] | None = None, seconds: float = 120) -> dict[str, A
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def torch(found: Mapping[str, Any]) -> list[Check]:
+def check_torch(found: Mapping[str, Any]) -> list[HealthCheck]:
     """The threads and instruction sets of the processor, and the devices."""
     if "error" in found:
-        return [Check("torch", "problem", found["error"], "Reinstall it: pip install --force-reinstall torch")]
-    sets = ", ".join([found["instructions"], *instruction_sets()])
-    cores = usable_cores()
-    checks = [Check("torch", "ok", f"{found['version']}, {found['threads']} threads on {cores} cores, {sets}")]
+        return [HealthCheck("torch", "problem", found["error"], "Reinstall it: pip install --force-reinstall torch")]
+    sets = ", ".join([found["instructions"], *parse_instruction_sets()])
+    cores = count_usable_cores()
+    checks = [HealthCheck("torch", "ok", f"{found['version']}, {found['threads']} threads on {cores} cores, {sets}")]
     if found["threads"] > cores:
         checks.append(
-            Check("threads", "warning", "there are more threads than cores", f"export OMP_NUM_THREADS={cores}")
+            HealthCheck("threads", "warning", "there are more threads than cores", f"export OMP_NUM_THREADS={cores}")
         )
     for name, size, bfloat16 in found["cuda"]:
         numbers = "bfloat16" if bfloat16 else "no bfloat16"
-        checks.append(Check("device", "ok", f"{name}, {size / GIGABYTE:.0f} GiB, {numbers}"))
+        checks.append(HealthCheck("device", "ok", f"{name}, {size / GIGABYTE:.0f} GiB, {numbers}"))
     if found["mps"]:
-        checks.append(Check("device", "ok", "Apple GPU (mps)"))
+        checks.append(HealthCheck("device", "ok", "Apple GPU (mps)"))
     if not found["cuda"] and not found["mps"]:
-        checks.append(Check("device", "ok", "the processor; no GPU that torch can use"))
+        checks.append(HealthCheck("device", "ok", "the processor; no GPU that torch can use"))
     return checks
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+def parse_instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """What makes bfloat16 quick on the processor, of avx512_bf16 and amx_bf16; empty where it cannot be known."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
@@ -214,13 +224,13 @@ def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     return [name for name in ("avx512_bf16", "amx_bf16") if flags and name in flags[1].split()]
 
 
-def memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Check:
+def check_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> HealthCheck:
     """The memory that can be had now, in the limits of a container. Less than one GiB is a warning."""
     try:
         told = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE))
         total, free = int(told["MemTotal"]) * 1024, int(told["MemAvailable"]) * 1024
     except (OSError, KeyError):
-        return Check("memory", "ok", "not known on this system")
+        return HealthCheck("memory", "ok", "not known on this system")
     try:
         total = min(total, int(limit.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -228,11 +238,11 @@ def memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cg
     free = min(free, total)
     message = f"{free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GiB free"
     if free < GIGABYTE:
-        return Check("memory", "warning", message, "Close other programs, or use a smaller --batch.")
-    return Check("memory", "ok", message)
+        return HealthCheck("memory", "warning", message, "Close other programs, or use a smaller --batch.")
+    return HealthCheck("memory", "ok", message)
 
 
-def disks(folders: Mapping[str, Path]) -> list[Check]:
+def check_disks(folders: Mapping[str, Path]) -> list[HealthCheck]:
     """The room in each folder, or in the nearest one above that exists. Under one GiB, or read-only, is a warning."""
     checks = []
     for name, folder in folders.items():
@@ -240,39 +250,49 @@ def disks(folders: Mapping[str, Path]) -> list[Check]:
         free = shutil.disk_usage(there).free
         message = f"{folder}, {free / GIGABYTE:.1f} GiB free"
         if not there.is_dir():
-            checks.append(Check(name, "warning", f"{there} is no folder", "Name a folder, or move the file away."))
+            checks.append(
+                HealthCheck(name, "warning", f"{there} is no folder", "Name a folder, or move the file away.")
+            )
         elif not os.access(there, os.W_OK):
-            checks.append(Check(name, "warning", f"{message}, cannot be written to", "Write elsewhere with --out."))
+            checks.append(
+                HealthCheck(name, "warning", f"{message}, cannot be written to", "Write elsewhere with --out.")
+            )
         elif free < GIGABYTE // 10:
-            checks.append(Check(name, "problem", message, "Make room: a run needs at least 0.1 GiB."))
+            checks.append(HealthCheck(name, "problem", message, "Make room: a run needs at least 0.1 GiB."))
         elif free < GIGABYTE:
-            checks.append(Check(name, "warning", message, "Make room: data sets and long runs need more than 1 GiB."))
+            checks.append(
+                HealthCheck(name, "warning", message, "Make room: data sets and long runs need more than 1 GiB.")
+            )
         else:
-            checks.append(Check(name, "ok", message))
+            checks.append(HealthCheck(name, "ok", message))
     return checks
 
 
-def environment(variables: Mapping[str, str]) -> list[Check]:
+def check_environment(variables: Mapping[str, str]) -> list[HealthCheck]:
     """The THALWEG_ variables that are set. An unknown one, or a folder that does not exist, is a warning."""
     checks = []
     for name in sorted(name for name in variables if name.startswith("THALWEG_")):
         value = variables[name]
-        if name not in VARIABLES:
-            checks.append(Check(name, "warning", "is not a variable that Thalweg reads", did_you_mean(name, VARIABLES)))
+        if name not in ENV_VARIABLES:
+            checks.append(
+                HealthCheck(name, "warning", "is not a variable that Thalweg reads", did_you_mean(name, ENV_VARIABLES))
+            )
         elif name == "THALWEG_DATA" and not Path(value).is_dir():
-            checks.append(Check(name, "warning", f"{value} is no folder", "Create it, or unset the variable."))
+            checks.append(HealthCheck(name, "warning", f"{value} is no folder", "Create it, or unset the variable."))
         else:
-            checks.append(Check(name, "ok", f"{value} ({VARIABLES[name]})"))
+            checks.append(HealthCheck(name, "ok", f"{value} ({ENV_VARIABLES[name]})"))
     return checks
 
 
-def data_sets(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> Check:
+def check_datasets(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> HealthCheck:
     """The data sets that have a name, and where they are."""
     try:
         rows = list(named_data())
     except Exception as error:
-        return Check("data sets", "problem", f"cannot be listed: {type(error).__name__}: {error}", "thalweg data list")
+        return HealthCheck(
+            "data sets", "problem", f"cannot be listed: {type(error).__name__}: {error}", "thalweg data list"
+        )
     here = [f"{row['name']} ({row['where']})" for row in rows if row["where"]]
     absent = [row["name"] for row in rows if not row["where"]]
     message = ", ".join(here) or "none is here"
-    return Check("data sets", "ok", f"{message}; not here yet: {', '.join(absent)}" if absent else message)
+    return HealthCheck("data sets", "ok", f"{message}; not here yet: {', '.join(absent)}" if absent else message)

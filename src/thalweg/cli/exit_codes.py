@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import ResourceError, Stopped, ThalwegError, did_you_mean
-from .console import leads, say, visible
+from ..errors import InterruptedTrainingError, ResourceError, ThalwegError, did_you_mean
+from .console import escape_controls, is_main_process, print_notice
 
-UNEXPECTED, USAGE, INTERRUPTED, UNREAD = 1, 2, 130, 141
+UNEXPECTED_ERROR, USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
-_SURROUNDINGS = {
+_ENVIRONMENT_ERRORS = {
     errno.ENOSPC: "Make room, or write elsewhere with --out. A run that was interrupted goes on with --resume.",
     errno.EDQUOT: "The quota of this account is used up: make room, or write elsewhere with --out.",
     errno.EACCES: "Check who may read and write there, or write elsewhere with --out.",
@@ -34,7 +34,7 @@ _SURROUNDINGS = {
 }
 
 
-def exit_code_of(action: Callable[[], object]) -> int:
+def run_with_exit_code(action: Callable[[], object]) -> int:
     """Runs `action`; its exit code is what it returns (None and non-numbers: 0), or that of the error it raises."""
     try:
         result = action()
@@ -43,76 +43,76 @@ def exit_code_of(action: Callable[[], object]) -> int:
     except SystemExit as left:
         # typer turns a closed pipe into sys.exit(1).
         if isinstance(left.__context__, BrokenPipeError):
-            return _unread()
-        return left.code if isinstance(left.code, int) else 0 if left.code is None else UNEXPECTED
+            return _broken_pipe()
+        return left.code if isinstance(left.code, int) else 0 if left.code is None else UNEXPECTED_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        return report(error)
+        return print_error_and_code(error)
 
 
-def report(error: Exception) -> int:
+def print_error_and_code(error: Exception) -> int:
     """Says on standard error what went wrong, and returns the exit code."""
     if isinstance(error, BrokenPipeError):
-        return _unread()
+        return _broken_pipe()
     if hasattr(error, "format_message"):
-        return _usage(error)
-    known = error if isinstance(error, ThalwegError) else surroundings(error)
+        return _usage_error(error)
+    known = error if isinstance(error, ThalwegError) else environment_error(error)
     if known is None:
-        return _unexpected(error)
-    complain(known.message, known.cure, lead="" if isinstance(known, Stopped) else "error: ")
+        return _print_unexpected_error(error)
+    print_error(known.message, known.cure, lead="" if isinstance(known, InterruptedTrainingError) else "error: ")
     return known.exit_code
 
 
-def complain(message: str, cure: str = "", lead: str = "error: ") -> None:
+def print_error(message: str, cure: str = "", lead: str = "error: ") -> None:
     """What went wrong and its cure, in two lines."""
     for number, line in enumerate(message.splitlines()):
-        say(f"{lead}{visible(line)}" if number == 0 else f"  {visible(line)}")
+        print_notice(f"{lead}{escape_controls(line)}" if number == 0 else f"  {escape_controls(line)}")
     for line in cure.splitlines():
-        say(f"  {visible(line)}")
+        print_notice(f"  {escape_controls(line)}")
 
 
-def surroundings(error: Exception) -> ResourceError | None:
+def environment_error(error: Exception) -> ResourceError | None:
     """The ResourceError for what the machine refused: memory, disk, rights; None for anything else."""
     # torch has errors of its own for this: one for devices, and on the processor a RuntimeError with these words.
     torch_says = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     if isinstance(error, MemoryError) or torch_says:
         return ResourceError("There is not enough memory.", cure="Use a smaller --batch or --size, or --accumulate 4.")
-    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+    if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
-        return ResourceError(f"{where}{error.strerror}.", cure=_SURROUNDINGS[error.errno])
+        return ResourceError(f"{where}{error.strerror}.", cure=_ENVIRONMENT_ERRORS[error.errno])
     return None
 
 
-def _usage(error: Exception) -> int:
+def _usage_error(error: Exception) -> int:
     """What typer found wrong with the command line. Names are matched with what there is."""
     near = getattr(error, "possibilities", None)
     if near:
-        complain(f"There is no flag '{error.option_name}'.", cure=did_you_mean(error.option_name, near))
+        print_error(f"There is no flag '{error.option_name}'.", cure=did_you_mean(error.option_name, near))
     else:
-        complain(error.format_message())
+        print_error(error.format_message())
     context = getattr(error, "ctx", None)
     if context is not None:
-        say(f"  {context.get_usage()}")
-        say(f"  Try '{context.command_path} --help'.")
-    return getattr(error, "exit_code", USAGE)
+        print_notice(f"  {context.get_usage()}")
+        print_notice(f"  Try '{context.command_path} --help'.")
+    return getattr(error, "exit_code", USAGE_ERROR)
 
 
-def _unexpected(error: Exception) -> int:
+def _print_unexpected_error(error: Exception) -> int:
     """A fault of ours: one line that names the place."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
     text = " ".join(str(error).split())[:500]
-    complain(
+    print_error(
         f"unexpected {type(error).__name__}: {text}{where}",
         cure="This is a fault of Thalweg. With THALWEG_DEBUG=1 it prints the traceback, which belongs into the report.",
     )
-    if os.environ.get("THALWEG_DEBUG") == "1" and leads():
+    if os.environ.get("THALWEG_DEBUG") == "1" and is_main_process():
         traceback.print_exception(error)
-    return UNEXPECTED
+    return UNEXPECTED_ERROR
 
 
-def _unread() -> int:
+def _broken_pipe() -> int:
     """Whoever read our output has left; the interpreter must not complain about it when it ends."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
@@ -123,4 +123,4 @@ def _unread() -> int:
                 os.dup2(quiet, stream.fileno())
             except (OSError, ValueError):
                 pass
-    return UNREAD
+    return BROKEN_PIPE

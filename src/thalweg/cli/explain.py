@@ -9,11 +9,11 @@ import typer
 
 from ..errors import OptionError
 from . import option_flags as flags
-from .console import as_json, out, say, visible
+from .console import escape_controls, print_notice, print_result, to_json
 from .lazy import facade
-from .predictions import from_stdin
+from .predictions import expand_stdin
 
-Save = Annotated[
+SaveOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|DIR",
@@ -21,14 +21,14 @@ Save = Annotated[
         "of a picture: a folder  [default: explained]",
     ),
 ]
-Methods = Annotated[
+MethodsOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,…",
         help="of a picture: grad-cam, integrated-gradients, occlusion, feature-maps  [default: all]",
     ),
 ]
-Weights = Annotated[
+WeightsOption = Annotated[
     str | None, typer.Option(metavar="imagenet|FILE|RUN", help="weights for a model's name  [default: imagenet]")
 ]
 
@@ -52,10 +52,10 @@ def explain(
         str | None,
         typer.Option("--class", metavar="NAME", help="of a picture: the class in question  [default: the likeliest]"),
     ] = None,
-    methods: Methods = None,
-    weights: Weights = None,
+    methods: MethodsOption = None,
+    weights: WeightsOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False,
-    save: Save = None,
+    save: SaveOption = None,
     json: Annotated[bool, typer.Option("--json", help="print every number as JSON")] = False,
 ) -> None:
     """Explain a concept with numbers that are computed, or show what a classifier looked at in a picture.
@@ -70,7 +70,7 @@ def explain(
     """
     api = facade()
     if name is None:
-        return _list(api, json)
+        return _print_concepts(api, json)
     if api.is_concept(name):
         if target or methods:
             raise OptionError(
@@ -78,56 +78,58 @@ def explain(
                 cure=f"A run or model of that name is ./{name}.",
             )
         if about:
-            return out("\n".join(visible(line) for line in api.concept_page(name)))
-        given = flags.pairs([*(settings or ()), *([f"weights={weights}"] if weights is not None else [])])
+            return print_result("\n".join(escape_controls(line) for line in api.concept_page(name)))
+        given = flags.parse_key_values([*(settings or ()), *([f"weights={weights}"] if weights is not None else [])])
         shown = api.explain(name, *(subjects or ()), offline=offline, **given)
-        return _show(shown, save or f"explained/{name}.png", frame, json)
+        return _print_concept(shown, save or f"explained/{name}.png", frame, json)
     if len(subjects or ()) != 1 or settings or about or frame:
         api.refuse_concept(name)
-        raise _no_question(name, len(subjects or ()))
-    (asked,) = from_stdin(subjects, sys.stdin)
-    found = api.explain(name, asked, target=target, methods=_names(methods), weights=weights, offline=offline)
-    _show_picture(api, found, save or "explained", json)
+        raise _explain_usage_error(name, len(subjects or ()))
+    (asked,) = expand_stdin(subjects, sys.stdin)
+    found = api.explain(name, asked, target=target, methods=_split_names(methods), weights=weights, offline=offline)
+    _print_attribution(api, found, save or "explained", json)
 
 
-def _no_question(name: str, pictures: int) -> OptionError:
+def _explain_usage_error(name: str, pictures: int) -> OptionError:
     """What is wrong with a question to a run or a model that is not about one picture, or has settings."""
     told = "and has no --set, --about or --frame, as concepts have" if pictures == 1 else f"here are {pictures}"
     return OptionError(f"{name} is asked about one picture, {told}.", cure=f"thalweg explain {name} picture.png")
 
 
-def _names(given: str | None) -> list[str] | None:
+def _split_names(given: str | None) -> list[str] | None:
     """What stands between commas; None stays None."""
     return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
-def _list(api: Any, json: bool) -> None:
+def _print_concepts(api: Any, json: bool) -> None:
     rows = api.concepts()
     if json:
-        return out(as_json(rows, indent=2))
+        return print_result(to_json(rows, indent=2))
     for line in api.listing(rows):
-        out(line)
-    say("thalweg explain NAME draws one; --about says what can be set; --save NAME.html makes a page of all its steps.")
+        print_result(line)
+    print_notice(
+        "thalweg explain NAME draws one; --about says what can be set; --save NAME.html makes a page of all its steps."
+    )
 
 
-def _show(shown: Any, save: str, frame: int | None, json: bool) -> None:
+def _print_concept(shown: Any, save: str, frame: int | None, json: bool) -> None:
     written = shown.save(save, frame)
     for note in shown.lesson.notes:
-        say(f"note: {visible(note)}")
+        print_notice(f"note: {escape_controls(note)}")
     if json:
-        return out(as_json({**shown.json(), "picture": str(written)}))
+        return print_result(to_json({**shown.json(), "picture": str(written)}))
     for line in shown.lines():
-        out(visible(line))
-    out(str(written))
+        print_result(escape_controls(line))
+    print_result(str(written))
 
 
-def _show_picture(api: Any, found: Any, save: str, json: bool) -> None:
+def _print_attribution(api: Any, found: Any, save: str, json: bool) -> None:
     written = api.save_pictures(found.pictures(), save)
     for method, note in found.notes.items():
-        say(f"{method}: {visible(note)}")
+        print_notice(f"{method}: {escape_controls(note)}")
     if json:
-        return out(as_json({**found.json(), "pictures": [str(path) for path in written]}))
+        return print_result(to_json({**found.json(), "pictures": [str(path) for path in written]}))
     for label, probability in found.answers:
-        out(f"  {probability:.3f}  {visible(label)}")
+        print_result(f"  {probability:.3f}  {escape_controls(label)}")
     for path in written:
-        out(str(path))
+        print_result(str(path))

@@ -13,40 +13,50 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ..config import options
-from ..errors import NotFound, OptionError, counted
+from ..errors import NotFoundError, OptionError, pluralize
 from ..version import __version__
 from . import exit_codes as exits
 from . import option_flags as flags
-from .console import as_json, figure, leads, out, prepare_streams, progress, say, table, visible
-from .data import data as data_verbs
+from .console import (
+    configure_streams,
+    escape_controls,
+    format_cell,
+    format_table,
+    is_main_process,
+    make_progress,
+    print_notice,
+    print_result,
+    to_json,
+)
+from .data import data_app as data_verbs
 from .explain import explain
 from .lazy import facade
-from .weights import weights as weights_verbs
+from .weights import weights_app as weights_verbs
 
 #: what several verbs take
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, a shipped model, or one of ImageNet")]
-Weights = Annotated[
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, a shipped model, or one of ImageNet")]
+WeightsOption = Annotated[
     str | None,
     typer.Option(metavar="imagenet|FILE|RUN", help="weights for a model's name  [default: imagenet]"),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="never use the network")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="never use the network")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(data_verbs, name="data")
 app.add_typer(weights_verbs, name="weights")
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
-        out(f"thalweg {__version__}")
+        print_result(f"thalweg {__version__}")
         raise typer.Exit()
 
 
 @app.callback()
-def top(
+def main_callback(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """From a path to a trained, tested, understood model.
@@ -89,46 +99,51 @@ def train(
     thalweg train --recipe mnist-lenet                       as published
     thalweg train --resume --out runs/a --epochs +5          go on, for five epochs more
     """
-    flags.check_more(given["epochs"], resume)
-    chosen = flags.chosen(given, settings or ()) | ({"task": task} if task else {})
+    flags.check_relative_epochs(given["epochs"], resume)
+    chosen = flags.parse_flags(given, settings or ()) | ({"task": task} if task else {})
     api = facade()
 
     try:
         training = api.training(
-            data=data, recipe=recipe, out=out, resume=resume, notice=lambda told: say(visible(told)), **chosen
+            data=data,
+            recipe=recipe,
+            out=out,
+            resume=resume,
+            notice=lambda told: print_notice(escape_controls(told)),
+            **chosen,
         )
-    except NotFound as error:
+    except NotFoundError as error:
         if task and os.path.exists(task):
             error.cure = f"Did you mean: thalweg train classify {task}"
         raise
-    _follow(training)
+    _run_training(training)
 
 
-def _follow(training: Any) -> None:
+def _run_training(training: Any) -> None:
     """Shows the plan, the progress and the summary of a training, and its folder last."""
     for line in training.lines():
-        say(visible(line))
-    with progress() as shown:
+        print_notice(escape_controls(line))
+    with make_progress() as shown:
         for report in training:
             shown.show(report)
-    if leads():
+    if is_main_process():
         for line in training.summary():
-            out(visible(line))
-        out(str(training.path))
+            print_result(escape_controls(line))
+        print_result(str(training.path))
 
 
 @app.command()
 def evaluate(
-    run: RunName,
+    run: RunArgument,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="other data than the run's own")] = None,
     split: Annotated[
         str | None,
         typer.Option(metavar="train|valid|test|all", help="which part  [default: test; all, where data has none]"),
     ] = None,
-    weights: Weights = None,
-    offline: Offline = False,
+    weights: WeightsOption = None,
+    offline: OfflineOption = False,
     save: Annotated[str | None, typer.Option(metavar="DIR", help="write pictures of it into DIR/pictures")] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Measure a run on its test set, or on other data.
 
@@ -140,21 +155,21 @@ def evaluate(
 
     found = api.load(run, weights, offline).evaluate(data=data, split=split, save=save)
     if json:
-        return out(as_json({"split": found["split"], "metrics": found["metrics"]}))
-    out(f"{figure(found['data'])}, {found['split']}")
-    for line in _measured(found["metrics"]):
-        out(line)
+        return print_result(to_json({"split": found["split"], "metrics": found["metrics"]}))
+    print_result(f"{format_cell(found['data'])}, {found['split']}")
+    for line in _metric_lines(found["metrics"]):
+        print_result(line)
 
 
-def _measured(metrics: dict[str, Any]) -> list[str]:
+def _metric_lines(metrics: dict[str, Any]) -> list[str]:
     """Metrics as lines: single figures first, then what is counted per class."""
     single = [(name, value) for name, value in metrics.items() if isinstance(value, int | float | str)]
-    return table(("metric", "value"), single)
+    return format_table(("metric", "value"), single)
 
 
 @app.command()
 def predict(
-    run: RunName,
+    run: RunArgument,
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="files, folders, patterns, URLs; - is standard input")
     ],
@@ -170,8 +185,8 @@ def predict(
     save: Annotated[
         str | None, typer.Option(metavar="DIR", help="write a picture of every answer, and what the model saw")
     ] = None,
-    weights: Weights = None,
-    offline: Offline = False,
+    weights: WeightsOption = None,
+    offline: OfflineOption = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per source")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="one line of CSV per source")] = False,
 ) -> int:
@@ -190,14 +205,14 @@ def predict(
     if json and csv:
         raise OptionError("--json and --csv cannot both be given.", cure="Choose one.")
     api = facade()
-    asked = answers.from_stdin(sources, sys.stdin)
+    asked = answers.expand_stdin(sources, sys.stdin)
     names = [run] if os.path.exists(run) else [name.strip() for name in run.split(",")]
     choices = {"top": top or 5, "batch": batch, "as_is": as_is, "save": save}
     found = api.predict(names, asked, weights, offline, **choices)
     form = "json" if json else "csv" if csv else "table"
     if len(names) == 1:
-        return answers.show(found[names[0]], form, top)
-    return answers.compare(found, form, top)
+        return answers.print_predictions(found[names[0]], form, top)
+    return answers.print_comparison(found, form, top)
 
 
 app.command()(explain)
@@ -205,13 +220,13 @@ app.command()(explain)
 
 @app.command()
 def export(
-    run: RunName,
+    run: RunArgument,
     format: Annotated[str, typer.Option(metavar="onnx", help="file format")] = "onnx",
     out_path: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="where to write  [default: in the run]")
     ] = None,
-    weights: Weights = None,
-    offline: Offline = False,
+    weights: WeightsOption = None,
+    offline: OfflineOption = False,
 ) -> None:
     """Write a model for other programs, and prove that it agrees.
 
@@ -221,22 +236,22 @@ def export(
     api = facade()
 
     written = api.load(run, weights, offline).export(format=format, out=out_path)
-    say(written.told())
-    out(str(written.path))
+    print_notice(written.told())
+    print_result(str(written.path))
 
 
-def _show_rows(rows: Any, json: bool) -> None:
+def _print_rows(rows: Any, json: bool) -> None:
     """Rows (mappings, or values with fields) as a table, or as a JSON list."""
     from . import predictions as answers
 
-    for line in answers.listing(rows, json):
-        out(line)
+    for line in answers.format_rows(rows, json):
+        print_result(line)
 
 
 @app.command()
 def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="show this model layer by layer")] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """List the models that can be trained, with their papers; or one, layer by layer.
 
@@ -249,40 +264,41 @@ def models(
     """
     api = facade()
     if not name:
-        return _show_rows(api.list_models(), json)
+        return _print_rows(api.list_models(), json)
     found = {**api.model_layers(name), "parts": api.model_parts(name)}
     if json:
-        return out(as_json(found, indent=2))
-    _show_rows([*found["layers"], found["total"]], json)
-    out()
-    _show_rows(found["parts"], json)
+        return print_result(to_json(found, indent=2))
+    _print_rows([*found["layers"], found["total"]], json)
+    print_result()
+    _print_rows(found["parts"], json)
     channels, side, _ = found["picture"]
-    depth, classes = counted(channels, "channel"), counted(found["classes"], "class", "classes")
-    say(f"For a picture of {side} x {side} pixels, {depth}, and {classes}.")
+    depth, classes = pluralize(channels, "channel"), pluralize(found["classes"], "class", "classes")
+    print_notice(f"For a picture of {side} x {side} pixels, {depth}, and {classes}.")
 
 
 @app.command()
-def recipes(json: Json = False) -> None:
+def recipes(json: JsonOption = False) -> None:
     """List the recipes: published results, and ours."""
     api = facade()
 
-    _show_rows(api.list_recipes(), json)
+    _print_rows(api.list_recipes(), json)
 
 
 @app.command("options")
 def show_options(json: Annotated[bool, typer.Option("--json", help="print the JSON schema")] = False) -> None:
     """List every option of a training."""
     if json:
-        return out(as_json(options.schema(), indent=2))
+        return print_result(to_json(options.json_schema(), indent=2))
     rows = [
-        (name, options.describe(kind), default, about) for name, (kind, about, default) in options.fields_of().items()
+        (name, options.describe_type(kind), default, about)
+        for name, (kind, about, default) in options.option_fields().items()
     ]
-    for line in table(("option", "takes", "default", "what it is"), rows):
-        out(line)
+    for line in format_table(("option", "takes", "default", "what it is"), rows):
+        print_result(line)
 
 
 @app.command()
-def doctor(json: Json = False) -> int:
+def doctor(json: JsonOption = False) -> int:
     """Check this machine for what Thalweg needs.
 
     \b
@@ -295,22 +311,22 @@ def doctor(json: Json = False) -> int:
 
         return api.data_list()
 
-    found = checks.examine(named_data)
+    found = checks.run_checks(named_data)
     if json:
-        out(as_json({"fine": checks.fine(found), "checks": [vars(check) for check in found]}))
+        print_result(to_json({"fine": checks.all_ok(found), "checks": [vars(check) for check in found]}))
     else:
-        for line in checks.lines(found):
-            out(line)
-    return 0 if checks.fine(found) else checks.EXIT_CODE
+        for line in checks.format_checks(found):
+            print_result(line)
+    return 0 if checks.all_ok(found) else checks.EXIT_CODE
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def invoke(arguments: Sequence[str] | None = None) -> int:
     """The command line as a function: does what `arguments` (None: those of the process) say, returns the exit code."""
-    prepare_streams()
+    configure_streams()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    return exits.exit_code_of(lambda: app(args=words, prog_name="thalweg", standalone_mode=False))
+    return exits.run_with_exit_code(lambda: app(args=words, prog_name="thalweg", standalone_mode=False))
 
 
 def main() -> NoReturn:
     """The command line; ends the process with its exit code."""
-    sys.exit(run())
+    sys.exit(invoke())

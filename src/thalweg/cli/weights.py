@@ -6,25 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import as_json, figure, out, table
+from .console import format_cell, format_table, print_result, to_json
 from .lazy import facade
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="see `thalweg weights list`")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="imagenet, or imagenet-v2 where there are two")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="see `thalweg weights list`")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="imagenet, or imagenet-v2 where there are two")]
 
 HEADINGS = ("model", "weights", "parameters (M)", "MB", "top-1 %", "top-5 %", "on this machine")
 
-weights = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+weights_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 
-@weights.callback()
-def weights_top(context: typer.Context) -> None:
+@weights_app.callback()
+def weights_callback(context: typer.Context) -> None:
     """Look at published weights, and fetch them by name."""
     if context.invoked_subcommand is None:
-        out(context.get_help())
+        print_result(context.get_help())
 
 
-@weights.command("list")
+@weights_app.command("list")
 def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
     """List the published weights that have a name: size, accuracy on ImageNet, and whether they are here.
 
@@ -36,24 +36,24 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
 
     rows = api.weights_list()
     if json:
-        return out(as_json(rows, indent=2))
-    for line in table(HEADINGS, [_cells(row) for row in rows]):
-        out(line)
+        return print_result(to_json(rows, indent=2))
+    for line in format_table(HEADINGS, [_format_row(row) for row in rows]):
+        print_result(line)
     for licence in dict.fromkeys(row["licence"] for row in rows):
-        out()
-        out(f"licence: {figure(licence)}")
+        print_result()
+        print_result(f"licence: {format_cell(licence)}")
 
 
-def _cells(row: dict[str, Any]) -> list[Any]:
+def _format_row(row: dict[str, Any]) -> list[Any]:
     """A row of the table; parameters in millions, size in millions of bytes."""
     sizes = [row["parameters"] / 1e6, round(row["megabytes"] * 2**20 / 1e6, 1)]
     return [row["model"], row["weights"], *sizes, row["top1"], row["top5"], "here" if row["where"] else "no"]
 
 
-@weights.command("pull")
-def weights_pull(
-    model: Model,
-    name: Name = "imagenet",
+@weights_app.command("pull")
+def weights_download(
+    model: ModelArgument,
+    name: NameArgument = "imagenet",
     offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False,
 ) -> None:
     """Fetch published weights, and print their file.
@@ -64,11 +64,11 @@ def weights_pull(
     """
     api = facade()
 
-    out(str(api.weights_pull(model, name, offline=offline)))
+    print_result(str(api.weights_pull(model, name, offline=offline)))
 
 
-@weights.command("where")
-def weights_where(model: Model, name: Name = "imagenet") -> None:
+@weights_app.command("where")
+def weights_path(model: ModelArgument, name: NameArgument = "imagenet") -> None:
     """Print the file of published weights; the exit code is 5 where they are not on this machine.
 
     \b
@@ -76,4 +76,4 @@ def weights_where(model: Model, name: Name = "imagenet") -> None:
     """
     api = facade()
 
-    out(str(api.weights_where(model, name)))
+    print_result(str(api.weights_where(model, name)))

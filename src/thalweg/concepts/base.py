@@ -26,7 +26,7 @@ CHAPTERS = (
 
 
 @dataclass(frozen=True)
-class Page:
+class ConceptText:
     """The text of a concept in plain words.
 
     `number` is its place in the order of the talk; `text` has paragraphs divided by empty lines; `formulas` are pairs
@@ -64,11 +64,11 @@ class Frame:
         """The same as SVG."""
         from ..plots import style
 
-        return style.svg(self.drawing, *self.given)
+        return style.render_svg(self.drawing, *self.given)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ConceptResult:
     """What came out: `numbers`, every number that is shown, as JSON values; `frames`, all of one size.
 
     `figures` are the few that matter, in words, for the terminal and the head of the page; `still` is the number of the

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 #: shares of red, green and blue in grey (ITU-R BT.601, as Pillow has them)
-GREY = (0.299, 0.587, 0.114)
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-class Slide(NamedTuple):
+class ConvSpec(NamedTuple):
     """How a kernel is moved over a picture."""
 
     stride: int = 1
@@ -26,44 +26,44 @@ class Slide(NamedTuple):
     transposed: bool = False
 
     def size(self, size: int, window: int) -> int:
-        """How many values come out along one side, as by `size_after`."""
-        return size_after(size, window, self.stride, self.padding, self.dilation, self.transposed)
+        """How many values come out along one side, as by `output_size`."""
+        return output_size(size, window, self.stride, self.padding, self.dilation, self.transposed)
 
     def output(self, x_CHW: np.ndarray, kernels: Sequence[np.ndarray]) -> np.ndarray:
         """(G, O, P): what one kernel answers; of two, the length of the vector that their answers make."""
-        moved = spread if self.transposed else convolve
+        moved = conv_transpose if self.transposed else convolve
         answers = [moved(x_CHW, kernel, *self[:4]) for kernel in kernels]
         return answers[0] if len(answers) == 1 else np.hypot(*answers)
 
 
-def span(window: int, dilation: int = 1) -> int:
+def effective_kernel(window: int, dilation: int = 1) -> int:
     """How many pixels a window reaches over, from its first weight to its last."""
     return dilation * (window - 1) + 1
 
 
-def size_after(
+def output_size(
     size: int, window: int, stride: int = 1, padding: int = 0, dilation: int = 1, transposed: bool = False
 ) -> int:
     """How many values come out along one side; below 1 where the window does not fit."""
     if transposed:
-        return stride * (size - 1) + span(window, dilation) - 2 * padding
-    return (size + 2 * padding - span(window, dilation)) // stride + 1
+        return stride * (size - 1) + effective_kernel(window, dilation) - 2 * padding
+    return (size + 2 * padding - effective_kernel(window, dilation)) // stride + 1
 
 
-def fields(window: int, stride: int, dilation: int, layers: int) -> list[int]:
+def receptive_fields(window: int, stride: int, dilation: int, layers: int) -> list[int]:
     """How many pixels along one side a value sees after 1, 2, …, `layers` such layers.
 
     Over as many does one value spread through as many transposed ones.
     """
     seen, step, found = 1, 1, []
     for _ in range(layers):
-        seen += (span(window, dilation) - 1) * step
+        seen += (effective_kernel(window, dilation) - 1) * step
         step *= stride
         found.append(seen)
     return found
 
 
-def _under(offset: int, count: int, stride: int) -> slice:
+def _offset_slice(offset: int, count: int, stride: int) -> slice:
     """Where one weight lies at each of `count` places of its window."""
     return slice(offset, offset + stride * (count - 1) + 1, stride)
 
@@ -79,17 +79,18 @@ def convolve(
     padded_CHW = np.pad(x_CHW.astype(np.float64), ((0, 0), (padding, padding), (padding, padding)))
     (channels, *sizes), together = x_CHW.shape, len(x_CHW) // groups
     high, wide = (
-        size_after(size, window, stride, padding, dilation) for size, window in zip(sizes, kernel_hw.shape, strict=True)
+        output_size(size, window, stride, padding, dilation)
+        for size, window in zip(sizes, kernel_hw.shape, strict=True)
     )
     output_GOP = np.zeros((groups, high, wide))
     for channel in range(channels):
         for row, column in np.ndindex(*kernel_hw.shape):
-            rows, columns = _under(row * dilation, high, stride), _under(column * dilation, wide, stride)
+            rows, columns = _offset_slice(row * dilation, high, stride), _offset_slice(column * dilation, wide, stride)
             output_GOP[channel // together] += kernel_hw[row, column] * padded_CHW[channel, rows, columns]
     return output_GOP
 
 
-def spread(
+def conv_transpose(
     x_CHW: np.ndarray, kernel_hw: np.ndarray, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
 ) -> np.ndarray:
     """(G, O, P): transposed convolution. Each value times the kernel is added where it lies, `stride` apart.
@@ -99,25 +100,28 @@ def spread(
     """
     (channels, height, width), together = x_CHW.shape, len(x_CHW) // groups
     whole = [
-        size_after(size, window, stride, 0, dilation, transposed=True)
+        output_size(size, window, stride, 0, dilation, transposed=True)
         for size, window in zip((height, width), kernel_hw.shape, strict=True)
     ]
     output_GOP = np.zeros((groups, *whole))
     for channel in range(channels):
         for row, column in np.ndindex(*kernel_hw.shape):
-            rows, columns = _under(row * dilation, height, stride), _under(column * dilation, width, stride)
+            rows, columns = (
+                _offset_slice(row * dilation, height, stride),
+                _offset_slice(column * dilation, width, stride),
+            )
             output_GOP[channel // together, rows, columns] += kernel_hw[row, column] * x_CHW[channel]
     return output_GOP[:, padding : whole[0] - padding, padding : whole[1] - padding]
 
 
-def _slid(
+def sliding_values(
     x_HW: np.ndarray, window: int, stride: int, padding: int, outside: float
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """(row, column, values (O, P)) for each place in the window: what lies there wherever the window is."""
     padded_HW = np.pad(x_HW.astype(np.float64), padding, constant_values=outside)
-    high, wide = (size_after(size, window, stride, padding) for size in x_HW.shape)
+    high, wide = (output_size(size, window, stride, padding) for size in x_HW.shape)
     for row, column in np.ndindex(window, window):
-        yield row, column, padded_HW[_under(row, high, stride), _under(column, wide, stride)]
+        yield row, column, padded_HW[_offset_slice(row, high, stride), _offset_slice(column, wide, stride)]
 
 
 def max_pool(x_HW: np.ndarray, window: int, stride: int, padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +130,7 @@ def max_pool(x_HW: np.ndarray, window: int, stride: int, padding: int = 0) -> tu
     What lies outside of the picture does not count. Expects a window that fits, and padding of at most half of it.
     """
     largest_OP, where_OP2 = None, None
-    for row, column, values_OP in _slid(x_HW, window, stride, padding, -np.inf):
+    for row, column, values_OP in sliding_values(x_HW, window, stride, padding, -np.inf):
         starts = np.indices(values_OP.shape).transpose(1, 2, 0) * stride - padding
         here_OP2 = starts + (row, column)
         if largest_OP is None:
@@ -137,9 +141,9 @@ def max_pool(x_HW: np.ndarray, window: int, stride: int, padding: int = 0) -> tu
     return largest_OP, where_OP2
 
 
-def average_pool(x_HW: np.ndarray, window: int, stride: int, padding: int = 0) -> np.ndarray:
+def avg_pool(x_HW: np.ndarray, window: int, stride: int, padding: int = 0) -> np.ndarray:
     """The mean (O, P) of the values under each window; zeros around the picture count, as in a convolution."""
-    return sum(values_OP for _, _, values_OP in _slid(x_HW, window, stride, padding, 0.0)) / window**2
+    return sum(values_OP for _, _, values_OP in sliding_values(x_HW, window, stride, padding, 0.0)) / window**2
 
 
 def subsample(x_HW: np.ndarray, window: int, stride: int, padding: int = 0) -> np.ndarray:
@@ -148,12 +152,12 @@ def subsample(x_HW: np.ndarray, window: int, stride: int, padding: int = 0) -> n
     It is the first value of each window, where nothing is padded.
     """
     rows, columns = (
-        (stride * np.arange(size_after(size, window, stride, padding))).clip(max=size - 1) for size in x_HW.shape
+        (stride * np.arange(output_size(size, window, stride, padding))).clip(max=size - 1) for size in x_HW.shape
     )
     return x_HW.astype(np.float64)[np.ix_(rows, columns)]
 
 
-def busiest(x_HW: np.ndarray, height: int, width: int) -> tuple[int, int]:
+def most_textured_crop(x_HW: np.ndarray, height: int, width: int) -> tuple[int, int]:
     """Row and column of the upper left corner of that part of the picture whose values differ most; the first such."""
     parts = np.lib.stride_tricks.sliding_window_view(x_HW.astype(np.float64), (height, width))[::2, ::2]
     row, column = np.unravel_index(parts.std((2, 3)).argmax(), parts.shape[:2])

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError
-from .conv_numpy import Slide, busiest, span
+from .conv_numpy import ConvSpec, effective_kernel, most_textured_crop
 
 #: most values along a side of what is written out; places in a row that are aimed at; least side; about so many steps
-CELLS, PLACES, LEAST, STEPS = 16, 8, 5, 12
+MAX_CELLS, TARGET_POSITIONS, MIN_CELLS, MAX_STEPS = 16, 8, 5, 12
 
 
-def written_crop(
-    x_CHW: np.ndarray, kernels: Sequence[np.ndarray], how: Slide, at: Sequence[int] | str
+def build_crop_steps(
+    x_CHW: np.ndarray, kernels: Sequence[np.ndarray], how: ConvSpec, at: Sequence[int] | str
 ) -> dict[str, Any]:
     """A part of the picture, convolved like a picture of its own, and steps on the way, as JSON values.
 
@@ -23,29 +23,32 @@ def written_crop(
     it would not lie in the picture.
     """
     window = kernels[0].shape
-    extent = [_cells(size, span(one, how.dilation), how) for size, one in zip(x_CHW.shape[1:], window, strict=True)]
-    top, left = corner(x_CHW, extent, at)
+    extent = [
+        _crop_size(size, effective_kernel(one, how.dilation), how)
+        for size, one in zip(x_CHW.shape[1:], window, strict=True)
+    ]
+    top, left = crop_corner(x_CHW, extent, at)
     part_Chw = x_CHW[:, top : top + extent[0], left : left + extent[1]]
     return {
         "at": [top, left],
         "values": part_Chw.tolist(),
         "output": how.output(part_Chw, kernels).tolist(),
-        "steps": _steps(part_Chw, kernels, how),
+        "steps": _build_steps(part_Chw, kernels, how),
     }
 
 
-def _cells(size: int, reach: int, how: Slide) -> int:
+def _crop_size(size: int, reach: int, how: ConvSpec) -> int:
     """How many values along a side of the crop, so that the window has about PLACES places and all can be written."""
     if how.transposed:
-        return min(size, max(2, min(PLACES, (CELLS - reach + 2 * how.padding) // how.stride + 1)))
-    most = min(CELLS, reach + (PLACES - 1) * how.stride)
-    return min(size, max(most - 2 * how.padding, reach - 2 * how.padding, LEAST))
+        return min(size, max(2, min(TARGET_POSITIONS, (MAX_CELLS - reach + 2 * how.padding) // how.stride + 1)))
+    most = min(MAX_CELLS, reach + (TARGET_POSITIONS - 1) * how.stride)
+    return min(size, max(most - 2 * how.padding, reach - 2 * how.padding, MIN_CELLS))
 
 
-def corner(x_CHW: np.ndarray, extent: Sequence[int], at: Sequence[int] | str) -> tuple[int, int]:
+def crop_corner(x_CHW: np.ndarray, extent: Sequence[int], at: Sequence[int] | str) -> tuple[int, int]:
     """Where a crop of that extent begins. Raises OptionError where it would not lie in the picture."""
     if isinstance(at, str):
-        return busiest(x_CHW.mean(0), *extent)
+        return most_textured_crop(x_CHW.mean(0), *extent)
     last = [size - part for size, part in zip(x_CHW.shape[1:], extent, strict=True)]
     if len(at) != 2 or at[0] > last[0] or at[1] > last[1]:
         told = f"at: {','.join(map(str, at))} is no corner of a crop of {extent[1]} x {extent[0]} in this picture."
@@ -53,31 +56,31 @@ def corner(x_CHW: np.ndarray, extent: Sequence[int], at: Sequence[int] | str) ->
     return at[0], at[1]
 
 
-def some_places(count: int, wanted: int) -> list[int]:
+def pick_positions(count: int, wanted: int) -> list[int]:
     """About `wanted` of the places 0 to `count` - 1, in order: the first three, and others up to the last."""
     first = range(min(3 if wanted > 4 else 1, count))
     rest = np.linspace(0, count - 1, max(2, wanted - len(first) + 1)).astype(int).tolist()
     return sorted({*first, *rest})
 
 
-def _steps(part_Chw: np.ndarray, kernels: Sequence[np.ndarray], how: Slide) -> list[dict[str, Any]]:
+def _build_steps(part_Chw: np.ndarray, kernels: Sequence[np.ndarray], how: ConvSpec) -> list[dict[str, Any]]:
     """Every channel at some places of the window, or of the value that a transposed convolution lays out."""
     channels, extent, window = len(part_Chw), part_Chw.shape[1:], kernels[0].shape
     together = channels // how.groups
     high, wide = extent if how.transposed else map(how.size, extent, window)
     found = []
-    for place in some_places(high * wide, max(2, STEPS // channels)):
+    for place in pick_positions(high * wide, max(2, MAX_STEPS // channels)):
         row, column = divmod(place, wide)
         for channel in range(channels):
             group, first = channel // together, channel % together == 0
-            under_hw = _under(part_Chw[channel], row, column, window, how)
+            under_hw = _window_values(part_Chw[channel], row, column, window, how)
             terms = [kernel * under_hw for kernel in kernels]
             before = [] if first else found[-1]["parts"]
             parts = [*before, [float(term.sum()) for term in terms]]
             whole = len(parts) == together
-            known = _laid(part_Chw, kernels, how, place, channel) if how.transposed else None
+            known = _accumulate_transposed(part_Chw, kernels, how, place, channel) if how.transposed else None
             if known is None:
-                known = _until(how.output(part_Chw, kernels)[group], place + whole)
+                known = _truncate_output(how.output(part_Chw, kernels)[group], place + whole)
             found.append(
                 {
                     "place": [row, column],
@@ -94,7 +97,7 @@ def _steps(part_Chw: np.ndarray, kernels: Sequence[np.ndarray], how: Slide) -> l
     return found
 
 
-def _under(x_hw: np.ndarray, row: int, column: int, window: Sequence[int], how: Slide) -> np.ndarray:
+def _window_values(x_hw: np.ndarray, row: int, column: int, window: Sequence[int], how: ConvSpec) -> np.ndarray:
     """The values (h, w) that the weights are multiplied with: those under the window, or the one that is laid out."""
     if how.transposed:
         return np.full(window, x_hw[row, column])
@@ -104,7 +107,7 @@ def _under(x_hw: np.ndarray, row: int, column: int, window: Sequence[int], how: 
     return np.pad(x_hw, how.padding)[np.ix_(rows, columns)]
 
 
-def _until(output_OP: np.ndarray, count: int) -> list[list[float | None]]:
+def _truncate_output(output_OP: np.ndarray, count: int) -> list[list[float | None]]:
     """The first `count` values in the order of reading; None for the others."""
     wide = output_OP.shape[1]
     return [
@@ -113,8 +116,8 @@ def _until(output_OP: np.ndarray, count: int) -> list[list[float | None]]:
     ]
 
 
-def _laid(
-    part_Chw: np.ndarray, kernels: Sequence[np.ndarray], how: Slide, place: int, channel: int
+def _accumulate_transposed(
+    part_Chw: np.ndarray, kernels: Sequence[np.ndarray], how: ConvSpec, place: int, channel: int
 ) -> list[list[float | None]]:
     """The group's output of all values up to this place and channel; None where no kernel has lain yet."""
     together = len(part_Chw) // how.groups

@@ -93,7 +93,7 @@ class Options:
 # --- machinery: from values of any origin to a checked Options -------------------------------------------------------
 
 
-def fields_of(cls: type = Options) -> dict[str, tuple[Any, str, Any]]:
+def option_fields(cls: type = Options) -> dict[str, tuple[Any, str, Any]]:
     """name -> (type, help, default) for every field of a dataclass whose fields are `Annotated[type, help]`."""
     hints = typing.get_type_hints(cls, include_extras=True)
     found = {}
@@ -104,19 +104,19 @@ def fields_of(cls: type = Options) -> dict[str, tuple[Any, str, Any]]:
     return found
 
 
-def ranges_of(cls: type) -> dict[str, Range]:
+def option_ranges(cls: type) -> dict[str, Range]:
     """name -> Range for the fields that are `Annotated[type, help, Range(low, high)]`."""
     hints = typing.get_type_hints(cls, include_extras=True)
     found = {name: typing.get_args(hint)[2:] for name, hint in hints.items()}
     return {name: more[0] for name, more in found.items() if more}
 
 
-def make(values: Mapping[str, Any], cls: type = Options) -> Any:
+def parse_options(values: Mapping[str, Any], cls: type = Options) -> Any:
     """Options from a mapping (a recipe's YAML, a form's JSON, keyword arguments); texts are converted.
 
     Raises OptionError naming the key, with the nearest known key, or the value and what is allowed.
     """
-    known, ranges = fields_of(cls), ranges_of(cls)
+    known, ranges = option_fields(cls), option_ranges(cls)
     checked = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
@@ -140,22 +140,22 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
 
 def convert(name: str, value: Any, kind: Any, flag: str = "--") -> Any:
     """`value` as the type `kind`. Raises OptionError naming the option behind `flag`, the value and what is allowed."""
-    for member in members(kind):
-        done, result = _as(value, member)
+    for member in union_members(kind):
+        done, result = _coerce(value, member)
         if done:
             return result
-    told = f"{flag}{name.replace('_', '-')}: {value!r} is not {describe(kind)}."
-    raise OptionError(told, cure="Give " + describe(kind) + ".")
+    told = f"{flag}{name.replace('_', '-')}: {value!r} is not {describe_type(kind)}."
+    raise OptionError(told, cure="Give " + describe_type(kind) + ".")
 
 
-def members(kind: Any) -> tuple[Any, ...]:
+def union_members(kind: Any) -> tuple[Any, ...]:
     """The alternatives of a union, narrowest first; a plain type is its own only member."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return tuple(m for one in typing.get_args(kind) for m in members(one))
+        return tuple(m for one in typing.get_args(kind) for m in union_members(one))
     return (kind,)
 
 
-def _as(value: Any, member: Any) -> tuple[bool, Any]:
+def _coerce(value: Any, member: Any) -> tuple[bool, Any]:
     """(True, converted) if `value` can be a `member`, else (False, None)."""
     if member is types.NoneType:
         return value is None or value == "none", None
@@ -178,11 +178,11 @@ def _as(value: Any, member: Any) -> tuple[bool, Any]:
     if typing.get_origin(member) is dict or member is dict:
         return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
     if typing.get_origin(member) is list:
-        return _as_list(value, typing.get_args(member)[0])
+        return _coerce_list(value, typing.get_args(member)[0])
     return isinstance(value, member), value
 
 
-def _as_list(value: Any, inner: Any) -> tuple[bool, Any]:
+def _coerce_list(value: Any, inner: Any) -> tuple[bool, Any]:
     """A list of `inner`: '1,2,3' is numbers, '1,2;3,4' rows of them; NumPy's arrays and tuples are lists too."""
     if isinstance(value, str):
         value = [part for part in value.strip().strip(";").split(";" if typing.get_origin(inner) is list else ",")]
@@ -190,15 +190,15 @@ def _as_list(value: Any, inner: Any) -> tuple[bool, Any]:
         value = value.tolist()
     if not isinstance(value, list | tuple) or not value:
         return False, None
-    found = [_as(part.strip() if isinstance(part, str) else part, inner) for part in value]
+    found = [_coerce(part.strip() if isinstance(part, str) else part, inner) for part in value]
     return all(done for done, _ in found), [one for _, one in found]
 
 
-def describe(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """A type in words: 'a whole number or auto'."""
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     told = []
-    for member in members(kind):
+    for member in union_members(kind):
         if member is types.NoneType:  # what is not given; nobody has to be told
             continue
         if typing.get_origin(member) is Literal:
@@ -211,13 +211,13 @@ def describe(kind: Any) -> str:
     return " or ".join(dict.fromkeys(told))
 
 
-def schema(cls: type = Options) -> dict[str, Any]:
+def json_schema(cls: type = Options) -> dict[str, Any]:
     """JSON schema of the options, for forms and editors."""
     names = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
-    properties, ranges = {}, ranges_of(cls)
-    for name, (kind, about, default) in fields_of(cls).items():
+    properties, ranges = {}, option_ranges(cls)
+    for name, (kind, about, default) in option_fields(cls).items():
         kinds, choices = [], []
-        for member in members(kind):
+        for member in union_members(kind):
             if typing.get_origin(member) is Literal:
                 choices += typing.get_args(member)
             elif typing.get_origin(member) is list:
@@ -240,8 +240,8 @@ def schema(cls: type = Options) -> dict[str, Any]:
     }
 
 
-def changed(options: Any) -> dict[str, Any]:
-    """The fields that differ from their defaults: the shortest mapping that `make` turns into the same options."""
+def non_default(options: Any) -> dict[str, Any]:
+    """The fields that differ from their defaults: the shortest mapping that `parse_options` turns into the same options."""
     defaults = type(options)()
     return {
         f.name: getattr(options, f.name)

@@ -10,11 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotFound, OptionError, did_you_mean
+from ..errors import NotFoundError, OptionError, did_you_mean
 
 
 @dataclass(frozen=True)
-class RecipeFile:
+class Recipe:
     """One recipe. Figures are test accuracies in per cent, with the number of seeds they are means over."""
 
     name: str
@@ -27,32 +27,32 @@ class RecipeFile:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def contents() -> dict[str, RecipeFile]:
+def load_recipes() -> dict[str, Recipe]:
     """Every recipe of the package, by name."""
     files = {
         f.name.removesuffix(".yaml"): f
         for f in (resources.files("thalweg") / "recipes").iterdir()
         if f.name.endswith(".yaml")
     }
-    return {name: parse(file.name, file.read_text(encoding="utf-8")) for name, file in sorted(files.items())}
+    return {name: parse_recipe(file.name, file.read_text(encoding="utf-8")) for name, file in sorted(files.items())}
 
 
-def find(name: str) -> RecipeFile:
+def find_recipe(name: str) -> Recipe:
     """The recipe of that name, or the one in the YAML file of that path. Raises NotFound, with the nearest names."""
     if name.endswith((".yaml", ".yml")):
         try:
-            return parse(name, Path(name).read_text(encoding="utf-8"))
+            return parse_recipe(name, Path(name).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise NotFound(
+            raise NotFoundError(
                 f"There is no recipe file {name}.", cure="See `thalweg recipes` for the built-in ones."
             ) from error
-    known = contents()
+    known = load_recipes()
     if name not in known:
-        raise NotFound.among("recipe", name, known)
+        raise NotFoundError.among("recipe", name, known)
     return known[name]
 
 
-def parse(where: str, text: str) -> RecipeFile:
+def parse_recipe(where: str, text: str) -> Recipe:
     """A recipe from its YAML. Raises OptionError naming the file and the key."""
     import yaml
 
@@ -64,7 +64,7 @@ def parse(where: str, text: str) -> RecipeFile:
         raise OptionError(f"{where} is not YAML: {error}.") from error
     if not isinstance(values, dict):
         raise OptionError(f"{where} is not a mapping of keys to values.")
-    keys = {"name", *RecipeFile.__dataclass_fields__}
+    keys = {"name", *Recipe.__dataclass_fields__}
     for key in values:
         if key not in keys:
             raise OptionError(f"{where}: there is no key '{key}' in a recipe.", cure=did_you_mean(str(key), keys))
@@ -72,8 +72,8 @@ def parse(where: str, text: str) -> RecipeFile:
     if not isinstance(settings, dict):
         raise OptionError(f"{where}: 'options' is not a mapping of options to values.")
     try:
-        options.make(settings)
+        options.parse_options(settings)
     except OptionError as error:
         raise OptionError(f"{where}: {error.message}", error.cure) from error
     filled = {"task": "classify", "about": "", "source": "", "published": "", "ours": "", "minutes": 0.0, **values}
-    return RecipeFile(**{**filled, "name": Path(where).stem, "options": settings})
+    return Recipe(**{**filled, "name": Path(where).stem, "options": settings})

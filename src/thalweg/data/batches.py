@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import DataError
 
 
-class Stream(Protocol):
+class BatchStream(Protocol):
     """What the trainer needs of a source of batches."""
 
     steps_per_epoch: int
@@ -34,7 +34,7 @@ class Stream(Protocol):
         """Continues at a saved position."""
 
 
-class Resident:
+class InMemoryBatches:
     """The whole training set on the device; a batch is an index into it.
 
     `tensors` share their first dimension N. `batch` is the number of examples over all ranks; each rank takes its part.
@@ -84,7 +84,7 @@ class Resident:
         self.step = state["step"]
 
 
-class Views(Resident):
+class FeatureViewBatches(InMemoryBatches):
     """As Resident, over V versions of the same N examples: `features` is (V, N, ...), all else (N, ...).
 
     Which version of an example an epoch sees is drawn from (seed, epoch, example).
@@ -101,15 +101,15 @@ class Views(Resident):
             view = torch.randint(len(self.features), (self.examples,), generator=generator).to(self.device)[rows]
             self.step += 1
             batch = {name: values.index_select(0, rows) for name, values in self.tensors.items()}
-            yield {"features": as_computed(self.features[view, rows]), **batch}
+            yield {"features": match_memory_format(self.features[view, rows]), **batch}
 
 
-def as_computed(features: Tensor) -> Tensor:
+def match_memory_format(features: Tensor) -> Tensor:
     """Features as a network leaves them in memory: dropout draws its numbers in the order in which they lie there."""
     return features.contiguous(memory_format=torch.channels_last) if features.ndim == 4 else features
 
 
-class Rows:
+class SequenceBatches:
     """One long sequence (N,) cut into `batch` rows that go on from batch to batch, `length` items at a time.
 
     Yields `tokens` (B, T), `next` (B, T) and `starts` (B,), 1 where the rows begin again at their first item.

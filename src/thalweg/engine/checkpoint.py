@@ -23,14 +23,14 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from ..errors import ModelFileError, NonFinite, ResourceError
+from ..errors import ModelFileError, NonFiniteError, ResourceError
 
-KEEP = 2
+NUM_KEPT = 2
 #: what to do where a run finds no room on the disk
-RESUME = "Make room or give another --out. What was saved before is whole; continue with --resume."
+RESUME_HINT = "Make room or give another --out. What was saved before is whole; continue with --resume."
 
 
-def save(folder: Path, step: int, state: dict) -> Path:
+def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
     """Writes `state` (nested dicts and lists of tensors and JSON values) as the checkpoint of `step`.
 
     Returns its folder. Keeps the one before it too, and removes all others: older ones, and those of later steps, which
@@ -38,10 +38,10 @@ def save(folder: Path, step: int, state: dict) -> Path:
     where the disk is full.
     """
     tensors: dict[str, Tensor] = {}
-    skeleton = pack(state, "", tensors)
+    skeleton = flatten_state(state, "", tensors)
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise NonFinite(
+            raise NonFiniteError(
                 f"'{name}' became infinite or not a number at step {step}; that checkpoint was not written.",
                 cure="Give a smaller --lr, or --clip 1.",
                 step=step,
@@ -57,36 +57,36 @@ def save(folder: Path, step: int, state: dict) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
         if not folder.exists():
             folder.mkdir(parents=True)
-            flush_folder(folder.parent)
+            fsync_dir(folder.parent)
         draft.mkdir()
         for name, data in files.items():
-            write_durably(draft / name, data)
-        flush_folder(draft)
+            write_fsync(draft / name, data)
+        fsync_dir(draft)
         if final.exists():
             shutil.rmtree(final)
         os.replace(draft, final)
-        flush_folder(folder)
+        fsync_dir(folder)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise disk_error(error, final, sum(map(len, files.values()))) from error
-    steps = _steps(folder)
-    for other in set(steps) - set(steps[: steps.index(step) + 1][-KEEP:]):
+        raise disk_full_error(error, final, sum(map(len, files.values()))) from error
+    steps = _list_steps(folder)
+    for other in set(steps) - set(steps[: steps.index(step) + 1][-NUM_KEPT:]):
         shutil.rmtree(folder / f"{other:08d}", ignore_errors=True)
     return final
 
 
-def load(folder: Path, notice: Callable[[str], None]) -> tuple[int, dict] | None:
+def load_latest(folder: Path, notice: Callable[[str], None]) -> tuple[int, dict] | None:
     """The newest whole checkpoint as (step, state), or None where there is none.
 
-    Damaged ones are named and passed over; what a kill inside `save` left is removed.
+    Damaged ones are named and passed over; what a kill inside `save_checkpoint` left is removed.
     Raises ModelFileError where there are checkpoints and all of them are damaged.
     """
     for draft in folder.glob(".draft-*"):
         shutil.rmtree(draft, ignore_errors=True)
-    steps = _steps(folder)
+    steps = _list_steps(folder)
     for step in reversed(steps):
         try:
-            return step, read(folder / f"{step:08d}")
+            return step, load_checkpoint(folder / f"{step:08d}")
         except ModelFileError as error:
             notice(f"{error.message} Going back to the checkpoint before it.")
     if steps:
@@ -96,7 +96,7 @@ def load(folder: Path, notice: Callable[[str], None]) -> tuple[int, dict] | None
     return None
 
 
-def read(checkpoint: Path) -> dict:
+def load_checkpoint(checkpoint: Path) -> dict:
     """The state in one checkpoint folder. Raises ModelFileError if any byte differs from its manifest."""
     try:
         manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
@@ -110,32 +110,32 @@ def read(checkpoint: Path) -> dict:
             raise ModelFileError(f"{checkpoint / name} is damaged: its SHA-256 is not that of the manifest.")
     if name_of_step != checkpoint.name:
         raise ModelFileError(f"{checkpoint / 'manifest.json'} is damaged: it is that of {name_of_step}.")
-    return unpack(json.loads(data["state.json"]), safetensors.torch.load(data["tensors.safetensors"]))
+    return unflatten_state(json.loads(data["state.json"]), safetensors.torch.load(data["tensors.safetensors"]))
 
 
-def pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+def flatten_state(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """JSON for `value`; its tensors go into `tensors` under their paths."""
     if isinstance(value, Tensor):
         tensors[path] = value.detach().cpu().contiguous().clone()
         return {"tensor": path}
     if isinstance(value, dict):
-        pairs = [[key, pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]
+        pairs = [[key, flatten_state(item, f"{path}/{key}", tensors)] for key, item in value.items()]
         return {"pairs": pairs}  # pairs, because the keys of an optimiser's state are numbers
     if isinstance(value, (list, tuple)):
-        return [pack(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+        return [flatten_state(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
     return value
 
 
-def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `pack` was given (tuples come back as lists)."""
+def unflatten_state(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """What `flatten_state` was given (tuples come back as lists)."""
     if isinstance(value, dict):
         if "tensor" in value:
             return tensors[value["tensor"]]
-        return {key: unpack(item, tensors) for key, item in value["pairs"]}
-    return [unpack(item, tensors) for item in value] if isinstance(value, list) else value
+        return {key: unflatten_state(item, tensors) for key, item in value["pairs"]}
+    return [unflatten_state(item, tensors) for item in value] if isinstance(value, list) else value
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_fsync(path: Path, data: bytes) -> None:
     """Writes `data` and waits until the disk has it."""
     with open(path, "wb") as file:
         file.write(data)
@@ -143,7 +143,7 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_durably(path: Path, data: bytes, cure: str = RESUME) -> None:
+def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
     """Replaces a file in one step: readers see the old content or the new, never a part.
 
     Makes the folders above it where they are missing. Raises ResourceError, with that cure where there is no room.
@@ -151,16 +151,16 @@ def replace_durably(path: Path, data: bytes, cure: str = RESUME) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(draft, data)
+        write_fsync(draft, data)
         os.replace(draft, path)
-        flush_folder(path.parent)
+        fsync_dir(path.parent)
     except OSError as error:
         with suppress(OSError):
             draft.unlink()
-        raise disk_error(error, path, len(data), cure) from error
+        raise disk_full_error(error, path, len(data), cure) from error
 
 
-def flush_folder(folder: Path) -> None:
+def fsync_dir(folder: Path) -> None:
     """Makes renames inside `folder` durable, where the system knows how."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
@@ -170,7 +170,7 @@ def flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def disk_error(error: OSError, path: Path, needed: int, cure: str = RESUME) -> ResourceError:
+def disk_full_error(error: OSError, path: Path, needed: int, cure: str = RESUME_HINT) -> ResourceError:
     """What to tell the user when writing `needed` bytes to `path` failed."""
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         stands = "A file stands where a folder is needed, or the reverse: move it away, or write elsewhere."
@@ -185,5 +185,5 @@ def disk_error(error: OSError, path: Path, needed: int, cure: str = RESUME) -> R
     )
 
 
-def _steps(folder: Path) -> list[int]:
+def _list_steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()) if folder.is_dir() else []

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 #: Rates at which each optimiser does well on the networks of this package, with batches of 32 to 512.
-RATES = {
+DEFAULT_LR = {
     "sgd": 0.1,
     "momentum": 0.05,
     "nesterov": 0.05,
@@ -20,7 +20,7 @@ RATES = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainConfig:
     """What the trainer does, resolved: no choices are left open. `rate` is the schedule, a function of the step."""
 
     steps: int = 100

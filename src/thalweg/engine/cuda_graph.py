@@ -17,10 +17,10 @@ from torch import Tensor
 from ..objectives.base import Batch, Phase
 
 #: updates of each kind that are done as usual before one is recorded: libraries choose kernels and get their memory
-WARM_UP = 3
+WARMUP_CALLS = 3
 
 
-class Recorder(Protocol):
+class StepRecorder(Protocol):
     """Does work as usual, or records it."""
 
     def run(self, work: Callable[[], None]) -> None:
@@ -30,7 +30,7 @@ class Recorder(Protocol):
         """What does the work each time it is called; the work itself is not done yet."""
 
 
-class Graphs:
+class CudaGraphRecorder:
     """CUDA graphs, recorded on a stream of their own, as torch.cuda.graph asks for."""
 
     def __init__(self, device: torch.device):
@@ -53,13 +53,13 @@ class Graphs:
         return graph.replay
 
 
-class Recorded:
+class GraphedStep:
     """`work(due, batch)`, from the fourth call with the same phases due on as a replay of what was recorded.
 
     Batches must keep their names, shapes and types.
     """
 
-    def __init__(self, work: Callable[[list[Phase], Batch], None], recorder: Recorder):
+    def __init__(self, work: Callable[[list[Phase], Batch], None], recorder: StepRecorder):
         self.work, self.recorder = work, recorder
         self.batch: dict[str, Tensor] = {}
         self.calls: Counter[tuple[str, ...]] = Counter()
@@ -72,7 +72,7 @@ class Recorded:
         for name, value in batch.items():
             self.batch[name].copy_(value)
         kind = tuple(phase.name for phase in due)
-        if self.calls[kind] < WARM_UP:
+        if self.calls[kind] < WARMUP_CALLS:
             self.calls[kind] += 1
             self.recorder.run(lambda: self.work(due, self.batch))
             return

@@ -19,20 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from ..config.options import Options
-from ..data.batches import Views
-from ..data.images.dataset import Data
-from ..data.images.preprocess import at_once
-from ..io.download import cache_folder
-from ..io.free_memory import free_memory, in_words
+from ..data.batches import FeatureViewBatches
+from ..data.images.dataset import ImageDataset
+from ..data.images.preprocess import eval_batch_size
+from ..io.download import cache_dir
+from ..io.free_memory import format_bytes, get_free_memory
 from ..objectives.base import Batch
-from ..tasks.base import Facts, Task
+from ..tasks.base import InputSpec, Task
 
 #: bytes that the cache may hold before the oldest features are removed
-MOST_BYTES = 4_000_000_000
+MAX_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True)
-class Features:
+class CachedFeatures:
     """What the head reads: `train` (V, N, ...) of V views of the training pictures, `valid` and `test` (N, ...)."""
 
     train: Tensor
@@ -40,59 +40,61 @@ class Features:
     test: Tensor
     label: Tensor
 
-    def stream(self, batch: int, seed: int, rank: int, ranks: int) -> Views:
+    def stream(self, batch: int, seed: int, rank: int, ranks: int) -> FeatureViewBatches:
         """Batches of `features` and `label`, a view drawn for each picture and epoch."""
-        return Views({"features": self.train, "label": self.label}, batch, seed, rank, ranks)
+        return FeatureViewBatches({"features": self.train, "label": self.label}, batch, seed, rank, ranks)
 
 
-def usable(options: Options) -> bool:
+def can_cache_features(options: Options) -> bool:
     """Whether training sees nothing but the features of a frozen network."""
     still = options.augment in ("", "none") or options.cached_views > 1
     frozen = (options.freeze or options.unfreeze == 0) and not options.unfreeze and options.gradual is None
     return bool(options.cache and frozen and still and options.views == "one")
 
 
-def computed(
+def load_or_compute(
     task: Task,
     network: nn.Module,
-    data: Data,
-    facts: Facts,
+    data: ImageDataset,
+    facts: InputSpec,
     options: Options,
     device: torch.device,
     notice: Callable[[str], None],
-) -> Features | None:
+) -> CachedFeatures | None:
     """The features of all pictures, from the cache or computed and kept there; None where memory is too small."""
-    example = answers(network, task.prepared(data.train.images[:1], facts, device))
+    example = extract(network, task.prepared(data.train.images[:1], facts, device))
     needed = example[0].nbytes * (options.cached_views * len(data.train) + len(data.valid) + len(data.test))
-    free = free_memory()
+    free = get_free_memory()
     if free is not None and needed > free / 2:
-        notice(f"The features would take {in_words(needed)}, {in_words(free)} are free: computed anew in every epoch.")
+        notice(
+            f"The features would take {format_bytes(needed)}, {format_bytes(free)} are free: computed anew in every epoch."
+        )
         return None
-    known = identity(network, facts, options)
+    known = cache_key(network, facts, options)
     change = task.augment(facts, options) if options.cached_views > 1 else None
-    from ..layers.fuse import faster
+    from ..layers.fuse import optimize_for_inference
 
-    quick, made, shape = None, {}, (at_once(facts, device), facts["channels"], *facts["size"])
+    quick, made, shape = None, {}, (eval_batch_size(facts, device), facts["channels"], *facts["size"])
     for part, split in data.splits.items():
         views = options.cached_views if part == "train" else 1
         pictures = hashlib.sha256(np.ascontiguousarray(split.images)).hexdigest()
         key = hashlib.sha256(f"{known} {views} {pictures}".encode()).hexdigest()[:32]
-        kept = cache_folder() / "features" / f"{key}.npy"
-        found = _kept(kept, (views, len(split), *example.shape[1:]))
+        kept = cache_dir() / "features" / f"{key}.npy"
+        found = _load(kept, (views, len(split), *example.shape[1:]))
         if found is None:
-            body = Body(network).eval()
-            quick = quick or (faster(body, shape) if device.type == "cpu" else body)
+            body = FeatureExtractor(network).eval()
+            quick = quick or (optimize_for_inference(body, shape) if device.type == "cpu" else body)
             if part == "train":
                 notice(f"computing the features of {len(split):,} pictures once; they are kept in {kept.parent}")
             torch.manual_seed(options.seed)
-            found = torch.stack([_whole(quick, task, split, facts, device, change) for _ in range(views)])
-            _keep(kept, found)
+            found = torch.stack([_extract_split(quick, task, split, facts, device, change) for _ in range(views)])
+            _store(kept, found)
         made[part] = found.to(device)
     label = torch.from_numpy(np.require(data.train.labels, requirements="W")).to(device)
-    return Features(made["train"], made["valid"][0], made["test"][0], label)
+    return CachedFeatures(made["train"], made["valid"][0], made["test"][0], label)
 
 
-class Body(nn.Module):
+class FeatureExtractor(nn.Module):
     """All of a network but its head, as a network."""
 
     def __init__(self, network: nn.Module):
@@ -104,7 +106,7 @@ class Body(nn.Module):
         return self.network.features(x_BCHW)
 
 
-def answers(network: nn.Module, x_BCHW: Tensor) -> Tensor:
+def extract(network: nn.Module, x_BCHW: Tensor) -> Tensor:
     """The features of a batch in evaluation mode; the mode stays as it was."""
     mode = network.training
     network.eval()
@@ -114,11 +116,13 @@ def answers(network: nn.Module, x_BCHW: Tensor) -> Tensor:
     return found
 
 
-def _whole(quick: nn.Module, task: Task, split, facts: Facts, device: torch.device, change: Callable | None) -> Tensor:
+def _extract_split(
+    quick: nn.Module, task: Task, split, facts: InputSpec, device: torch.device, change: Callable | None
+) -> Tensor:
     """(N, ...) features of a split, each picture changed at random by `change` if that is given."""
     found = []
     with torch.inference_mode():
-        rows = at_once(facts, device)
+        rows = eval_batch_size(facts, device)
         for start in range(0, len(split), rows):
             images = split.images[start : start + rows]
             if change is None:
@@ -129,13 +133,13 @@ def _whole(quick: nn.Module, task: Task, split, facts: Facts, device: torch.devi
     return torch.cat(found) if found else torch.empty(0)
 
 
-def identity(network: nn.Module, facts: Facts, options: Options) -> str:
+def cache_key(network: nn.Module, facts: InputSpec, options: Options) -> str:
     """A hexadecimal name for what makes features: layers and weights but the head, form of pictures, random changes."""
     heads = {id(value) for value in (*network.head.state_dict(keep_vars=True).values(), *network.head.modules())}
     whole = hashlib.sha256()
     for name, layer in network.named_modules():
         if id(layer) not in heads:
-            whole.update(f"{name} {type(layer).__qualname__} {settings(layer)} ".encode())
+            whole.update(f"{name} {type(layer).__qualname__} {layer_config(layer)} ".encode())
     for name, value in network.state_dict(keep_vars=True).items():
         if id(value) not in heads:
             whole.update(f"{name} {tuple(value.shape)} ".encode())
@@ -146,14 +150,14 @@ def identity(network: nn.Module, facts: Facts, options: Options) -> str:
     return whole.hexdigest()
 
 
-def settings(layer: nn.Module) -> dict[str, str]:
+def layer_config(layer: nn.Module) -> dict[str, str]:
     """What a layer was made with beside weights: numbers, words and functions among its attributes, by name."""
     plain = {key: value for key, value in sorted(vars(layer).items()) if key != "training"}
     told = {key: repr(value) for key, value in plain.items() if isinstance(value, (bool, int, float, str, tuple))}
     return told | {key: value.__qualname__ for key, value in plain.items() if hasattr(value, "__qualname__")}
 
 
-def _kept(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+def _load(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     """Features that were kept, if they are there, whole and of the expected shape."""
     if 0 in shape:
         return torch.empty(shape)
@@ -165,7 +169,7 @@ def _kept(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     return None
 
 
-def _keep(path: Path, features: Tensor) -> None:
+def _store(path: Path, features: Tensor) -> None:
     """Writes features into the cache and removes the oldest there are beyond MOST_BYTES; a full disk is no error."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
@@ -177,13 +181,13 @@ def _keep(path: Path, features: Tensor) -> None:
         total = 0
         for file in files:
             total += file.stat().st_size
-            if total > MOST_BYTES and file != path:
+            if total > MAX_BYTES and file != path:
                 file.unlink(missing_ok=True)
     except OSError:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
-def still(batch: Batch) -> Batch:
+def no_augmentation(batch: Batch) -> Batch:
     """The batch as it is: features are not changed at random."""
     return batch

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .config import Recipe
+from .config import TrainConfig
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BATCH_NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 #: children that are only brackets around a network's layers
-_BRACKETS = ("features", "classifier", "head")
+_CONTAINER_NAMES = ("features", "classifier", "head")
 
 
 def freeze(module: nn.Module) -> None:
     """The weights of `module` get no gradient, and its batch statistics stay what they are, whatever the mode."""
     module.requires_grad_(False)
     for part in module.modules():
-        if isinstance(part, _BATCH_NORMS):
+        if isinstance(part, _BATCH_NORM_TYPES):
             part.eval()
             part.train = lambda mode=True, part=part: part
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerGroup:
     """Neighbouring layers that are trained or not trained together: their names, and the layers."""
 
     name: str
@@ -40,46 +40,46 @@ class Part:
         return (weight for layer in self.layers for weight in layer.parameters())
 
 
-def parts(network: nn.Module) -> list[Part]:
+def layer_groups(network: nn.Module) -> list[LayerGroup]:
     """The network in parts with weights, from the picture on; the last layer, and what belongs to it, is the last part.
 
     A part is a child of the network (of its `features` and `classifier`, where it has such), with the normalisation
     that follows it: a convolution, a stage, a block.
     """
-    found: list[Part] = []
-    for name, layer in _children(network):
+    found: list[LayerGroup] = []
+    for name, layer in _leaf_blocks(network):
         if not any(True for _ in layer.parameters()):
             continue
-        if isinstance(layer, _BATCH_NORMS) and found:
-            found[-1] = Part(found[-1].name, (*found[-1].layers, layer))
+        if isinstance(layer, _BATCH_NORM_TYPES) and found:
+            found[-1] = LayerGroup(found[-1].name, (*found[-1].layers, layer))
         else:
-            found.append(Part(name, (layer,)))
+            found.append(LayerGroup(name, (layer,)))
     auxiliary = [part for part in found if part.name == "AuxLogits"]  # a second last layer, in the middle of the file
     found = [part for part in found if part.name != "AuxLogits"]
     last = found[-1]
-    return [*found[:-1], Part(last.name, (*last.layers, *(x for part in auxiliary for x in part.layers)))]
+    return [*found[:-1], LayerGroup(last.name, (*last.layers, *(x for part in auxiliary for x in part.layers)))]
 
 
-def _children(network: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+def _leaf_blocks(network: nn.Module) -> Iterable[tuple[str, nn.Module]]:
     for name, child in network.named_children():
-        if name in _BRACKETS and isinstance(child, nn.Sequential):
+        if name in _CONTAINER_NAMES and isinstance(child, nn.Sequential):
             yield from ((f"{name}.{inner}", layer) for inner, layer in child.named_children())
         else:
             yield name, child
 
 
-class Finetuning:
+class FreezeSchedule:
     """What a recipe says of the parts of a network, as a function of the step, so that a resumed run goes on exactly.
 
     Parts that are never trained are frozen when this is made. `begins` is the step from which each of the others is.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe):
+    def __init__(self, network: nn.Module, recipe: TrainConfig):
         self.begins: dict[Tensor, int] = {}
         self.factors: dict[Tensor, float] = {}
-        self.late: list[tuple[int, Part]] = []
-        for behind, part in enumerate(reversed(parts(network))):
-            begins = begin(behind, recipe)
+        self.late: list[tuple[int, LayerGroup]] = []
+        for behind, part in enumerate(reversed(layer_groups(network))):
+            begins = unfreeze_step(behind, recipe)
             if begins is None:
                 for layer in part.layers:
                     freeze(layer)
@@ -96,7 +96,7 @@ class Finetuning:
         for begins, part in self.late:
             for layer in part.layers:
                 for inner in layer.modules():
-                    if isinstance(inner, _BATCH_NORMS):
+                    if isinstance(inner, _BATCH_NORM_TYPES):
                         inner.train(step >= begins)
         for weight in self._wanted:
             weight.requires_grad_(step >= self.begins[weight])
@@ -106,19 +106,19 @@ class Finetuning:
         return self.factors.get(weight, 1.0) if step >= self.begins.get(weight, 0) else 0.0
 
 
-def begin(behind: int, recipe: Recipe) -> int | None:
+def unfreeze_step(behind: int, recipe: TrainConfig) -> int | None:
     """The step from which the part that stands `behind` places before the last layer is trained; None: never."""
     if recipe.trained_parts is None or behind <= recipe.trained_parts:
         return 0
     return (behind - recipe.trained_parts) * recipe.unfreeze_every if recipe.unfreeze_every else None
 
 
-def asked(recipe: Recipe) -> bool:
+def is_finetuning(recipe: TrainConfig) -> bool:
     """Whether the recipe treats the parts of a network differently."""
     return recipe.trained_parts is not None or recipe.layer_decay != 1.0
 
 
-def split_groups(optimizer, finetuning: Finetuning) -> None:
+def split_param_groups(optimizer, finetuning: FreezeSchedule) -> None:
     """Divides the groups of a new optimiser so that every group's weights have one rate."""
     groups = []
     for group in optimizer.param_groups:

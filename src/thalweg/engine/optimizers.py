@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .config import Recipe
+from .config import TrainConfig
 
 
-def build(module: nn.Module, weights: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(module: nn.Module, weights: Iterable[Tensor], recipe: TrainConfig) -> torch.optim.Optimizer:
     """The optimiser named by the recipe for the given weights of `module`.
 
     SGD (Robbins and Monro 1951), momentum (Polyak 1964), Nesterov (1983), AdaGrad (Duchi et al. 2011), AdaDelta (Zeiler
@@ -45,14 +45,14 @@ def build(module: nn.Module, weights: Iterable[Tensor], recipe: Recipe) -> torch
     return Muon(module, weights, recipe)
 
 
-def state(optimizer: torch.optim.Optimizer) -> dict:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
     """What a checkpoint must know. Rates follow from the step, wherever they lie."""
     found = optimizer.state_dict()
     return {**found, "param_groups": [{**group, "lr": float(group["lr"])} for group in found["param_groups"]]}
 
 
-def restore(optimizer: torch.optim.Optimizer, saved: dict) -> None:
-    """Continues with what `state` gave; the rates stay in the memory that they are in."""
+def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Continues with what `optimizer_state` gave; the rates stay in the memory that they are in."""
     rates = [group["lr"] for group in optimizer.param_groups]
     optimizer.load_state_dict(saved)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -64,7 +64,7 @@ def restore(optimizer: torch.optim.Optimizer, saved: dict) -> None:
                 values[key] = torch.empty_like(weight).copy_(value)
 
 
-def orthogonal(gradient_NM: Tensor, rounds: int = 5) -> Tensor:
+def newton_schulz(gradient_NM: Tensor, rounds: int = 5) -> Tensor:
     """The matrix with the singular vectors of `gradient_NM` and singular values near one.
 
     Newton-Schulz iteration with the quintic polynomial of Jordan et al. 2024 (kellerjordan.github.io/posts/muon).
@@ -85,7 +85,7 @@ class Muon(torch.optim.Optimizer):
     to AdamW, as the authors advise.
     """
 
-    def __init__(self, module: nn.Module, weights: list[Tensor], recipe: Recipe):
+    def __init__(self, module: nn.Module, weights: list[Tensor], recipe: TrainConfig):
         matrices = [w for w in module.parameters() if w.ndim > 1]
         edges = {id(w) for w in (matrices[:1] + matrices[-1:])}
         hidden = [w for w in weights if w.ndim > 1 and id(w) not in edges]
@@ -112,7 +112,7 @@ class Muon(torch.optim.Optimizer):
         matrix = update.flatten(1).to(self.products)  # bfloat16 is enough, as the authors found
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.sub_(orthogonal(matrix).to(weight.dtype).view_as(weight) * (group["lr"] * scale))
+        weight.sub_(newton_schulz(matrix).to(weight.dtype).view_as(weight) * (group["lr"] * scale))
 
     def _adam_step(self, weight: Tensor, group: dict) -> None:
         state = self.state[weight]

@@ -17,18 +17,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import Stream
-from ..errors import NonFinite
+from ..data.batches import BatchStream
+from ..errors import NonFiniteError
 from ..objectives.base import Batch, Loss, Objective, Phase
 from . import distributed as ranks
 from . import freezing as finetune
 from . import optimizers
-from .config import Recipe
-from .cuda_graph import Graphs, Recorded
+from .config import TrainConfig
+from .cuda_graph import CudaGraphRecorder, GraphedStep
 
 
 @dataclass(frozen=True)
-class Report:
+class StepReport:
     """What happened since the last report: `step` updates are done; losses are means over all items since then.
 
     Losses are empty where no report is due: when the trainer was paused, and at its halts.
@@ -49,23 +49,23 @@ class Trainer:
     def __init__(
         self,
         objective: Objective,
-        stream: Stream,
-        recipe: Recipe,
+        stream: BatchStream,
+        recipe: TrainConfig,
         augment: Callable[[Batch], Batch] = lambda batch: batch,
     ):
         self.objective, self.stream, self.recipe, self.augment = objective, stream, recipe, augment
         self.step = 0
         self.phases = objective.phases()
         self.device = next(objective.parameters()).device
-        self.finetuning = finetune.Finetuning(objective.network, recipe) if finetune.asked(recipe) else None
+        self.finetuning = finetune.FreezeSchedule(objective.network, recipe) if finetune.is_finetuning(recipe) else None
         self.trainable = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
         self.optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
         for phase in self.phases:  # phases that share a module share its optimiser
             if phase.module not in self.optimizers:
                 weights = self.trainable[phase.name]
-                self.optimizers[phase.module] = optimizers.build(phase.module, weights, recipe)
+                self.optimizers[phase.module] = optimizers.build_optimizer(phase.module, weights, recipe)
                 if self.finetuning:
-                    finetune.split_groups(self.optimizers[phase.module], self.finetuning)
+                    finetune.split_param_groups(self.optimizers[phase.module], self.finetuning)
         if recipe.graph:  # a recorded update reads its rates where they were when it was recorded
             for group in self.groups:
                 group["lr"] = torch.full((), recipe.lr, device=self.device)
@@ -78,7 +78,7 @@ class Trainer:
         self.pause = False  # set by a signal handler: hands control back after the step that is running
         self.halts: frozenset[int] = frozenset()  # steps after which control is handed back as well, on every rank
         self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
-        self.recorded = Recorded(self.advance, Graphs(self.device)) if recipe.graph else None
+        self.recorded = GraphedStep(self.advance, CudaGraphRecorder(self.device)) if recipe.graph else None
 
     @property
     def network(self) -> nn.Module:
@@ -90,14 +90,14 @@ class Trainer:
         """The groups of weights of all optimisers."""
         return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
 
-    def __iter__(self) -> Iterator[Report]:
+    def __iter__(self) -> Iterator[StepReport]:
         self.objective.train()
         batches = iter(self.stream)
         while self.step < self.recipe.steps:
             if self.finetuning:
                 self.finetuning.apply(self.step)
             self._set_rates()
-            sow(self.seed(), self.device)
+            seed_generators(self.seed(), self.device)
             due = [phase for phase in self.phases if self.step % phase.every == 0]
             (self.recorded or self.advance)(due, next(batches))
             if self.average is not None:
@@ -105,13 +105,13 @@ class Trainer:
             self.step += 1
             if self.due:
                 yield self.report()
-            elif self.step in self.halts or self.pause and ranks.count() == 1:  # several ranks pause at a report
-                yield Report(self.step, {}, self.recipe.rate(self.step - 1))
+            elif self.step in self.halts or self.pause and ranks.world_size() == 1:  # several ranks pause at a report
+                yield StepReport(self.step, {}, self.recipe.rate(self.step - 1))
 
     def advance(self, due: list[Phase], batch: Batch) -> None:
         """One step but for what the host decides: the phases that are due, on a batch as it comes from the stream."""
         batch = self.augment(batch)
-        micro = [batch] if self.recipe.accumulate == 1 else divide(batch, self.recipe.accumulate)
+        micro = [batch] if self.recipe.accumulate == 1 else split_micro_batches(batch, self.recipe.accumulate)
         for phase in due:
             self._collect(phase, *self.update(phase, micro))
 
@@ -138,9 +138,9 @@ class Trainer:
 
         32 bits, because the generator of a processor ignores the rest.
         """
-        return zlib.crc32(f"{self.recipe.seed}/{self.step}/{ranks.rank()}".encode())
+        return zlib.crc32(f"{self.recipe.seed}/{self.step}/{ranks.get_rank()}".encode())
 
-    def report(self) -> Report:
+    def report(self) -> StepReport:
         """The means since the last report; begins a new one. The only place where the host waits for the device.
 
         Raises NonFinite where a loss on another device than the processor was no number: there it is seen only now.
@@ -157,7 +157,7 @@ class Trainer:
             total.zero_()
         if self.device.type != "cpu" and not all(map(math.isfinite, means.values())):
             raise self._non_finite(self.phases[0])
-        return Report(self.step, means, self.recipe.rate(self.step - 1))
+        return StepReport(self.step, means, self.recipe.rate(self.step - 1))
 
     def update(self, phase: Phase, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor | int]:
         """One optimiser step on `phase.module`: sums of the loss and its parts, and the items they are over.
@@ -185,7 +185,7 @@ class Trainer:
 
     def _gradients(self, phase: Phase, batches: list[Batch], weights: list[Tensor]):
         """Fills `.grad`; returns (sums, items, whether the gradients already are those of the mean)."""
-        plain = len(batches) == 1 and ranks.count() == 1
+        plain = len(batches) == 1 and ranks.world_size() == 1
         sums: dict[str, Tensor] = {}
         items: Tensor | int = 0
         for batch in batches:
@@ -197,12 +197,12 @@ class Trainer:
                 part = value * loss.items
                 sums[name] = sums[name] + part if name in sums else part
             items = items + loss.items
-        if ranks.count() > 1:
+        if ranks.world_size() > 1:
             weights = [weight for weight in weights if weight.requires_grad]  # not parts that wait to be trained
             for weight in weights:  # every rank must send the same weights
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
             items = torch.as_tensor(items, dtype=torch.float32, device=self.device).reshape(())
-            ranks.sum_together([w.grad for w in weights] + [*sums.values(), items])
+            ranks.all_reduce_sum([w.grad for w in weights] + [*sums.values(), items])
         return sums, items, plain
 
     def _collect(self, phase: Phase, sums: dict[str, Tensor], items: Tensor | int) -> None:
@@ -220,9 +220,9 @@ class Trainer:
             for mean, latest in zip(self.average.buffers(), self.objective.network.buffers(), strict=True):
                 mean.copy_(latest)
 
-    def _non_finite(self, phase: Phase) -> NonFinite:
+    def _non_finite(self, phase: Phase) -> NonFiniteError:
         rows = tuple(self.stream.rows(self.step))
-        return NonFinite(
+        return NonFiniteError(
             f"The loss of phase '{phase.name}' became infinite or not a number at step {self.step}; "
             "the weights before it are kept.",
             cure="Give a smaller --lr, or --clip 1; if it stays, look at the pictures of that batch.",
@@ -235,15 +235,15 @@ class Trainer:
 
         With several ranks every rank must call this: buffers that differ between ranks are gathered.
         """
-        buffers = dict(self.objective.named_buffers()) if ranks.count() > 1 else {}
+        buffers = dict(self.objective.named_buffers()) if ranks.world_size() > 1 else {}
         return {
             "step": self.step,
             "objective": self.objective.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
-            "optimizers": [optimizers.state(optimizer) for optimizer in self.optimizers.values()],
+            "optimizers": [optimizers.optimizer_state(optimizer) for optimizer in self.optimizers.values()],
             "stream": self.stream.state_dict(),
             "sums": dict(self.sums),
-            "ranks": {name: ranks.gather(value) for name, value in buffers.items()},
+            "ranks": {name: ranks.all_gather(value) for name, value in buffers.items()},
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -253,17 +253,17 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
-            optimizers.restore(optimizer, saved)
+            optimizers.load_optimizer_state(optimizer, saved)
         self.stream.load_state_dict(state["stream"])
         self.sums = {name: total.to(self.device, copy=True) for name, total in state["sums"].items()}
         if self.recorded:
-            self.recorded = Recorded(self.advance, self.recorded.recorder)  # what was recorded knows the old memory
+            self.recorded = GraphedStep(self.advance, self.recorded.recorder)  # what was recorded knows the old memory
         for name, buffer in self.objective.named_buffers():
-            if name in state["ranks"] and ranks.count() == len(state["ranks"][name]):
-                buffer.copy_(state["ranks"][name][ranks.rank()])
+            if name in state["ranks"] and ranks.world_size() == len(state["ranks"][name]):
+                buffer.copy_(state["ranks"][name][ranks.get_rank()])
 
 
-def sow(seed: int, device: torch.device) -> None:
+def seed_generators(seed: int, device: torch.device) -> None:
     """Seeds what the random numbers of a step come from: the processor's generator, and the device's own."""
     if device.type not in ("cpu", "cuda"):
         torch.manual_seed(seed)  # every device there is, which takes a millisecond
@@ -274,7 +274,7 @@ def sow(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[number].manual_seed(seed)
 
 
-def divide(batch: Batch, parts: int) -> list[Batch]:
+def split_micro_batches(batch: Batch, parts: int) -> list[Batch]:
     """The batch in `parts` pieces, as equal as can be."""
     pieces = {name: values.tensor_split(parts) for name, values in batch.items()}
     return [
@@ -282,4 +282,4 @@ def divide(batch: Batch, parts: int) -> list[Batch]:
     ]
 
 
-__all__ = ["Loss", "Report", "Trainer", "divide"]
+__all__ = ["Loss", "StepReport", "Trainer", "split_micro_batches"]

@@ -11,21 +11,21 @@ from typing import Any
 from PIL import Image
 
 from .. import registry
-from ..concepts.base import CHAPTERS, Lesson
+from ..concepts.base import CHAPTERS, ConceptResult
 from ..config import options as settings
-from ..engine.checkpoint import replace_durably
-from ..errors import NotFound, OptionError
+from ..engine.checkpoint import atomic_write
+from ..errors import NotFoundError, OptionError
 from ..pages import concept_page as lessonpage
 from ..plots import animation as films
 from ..registry import ConceptEntry
-from ..runs.run_dir import jsonable
+from ..runs.run_dir import to_json
 from . import inputs as subjects
 
 
-class Shown:
+class RenderedConcept:
     """A concept with what came out for these settings: look at it with draw(), keep it with save(), read json()."""
 
-    def __init__(self, entry: ConceptEntry, asked: Any, lesson: Lesson, words: Sequence[str] = ()):
+    def __init__(self, entry: ConceptEntry, asked: Any, lesson: ConceptResult, words: Sequence[str] = ()):
         self.name, self.page, self.asked, self.lesson = entry.name, entry.page, asked, lesson
         self.words = tuple(words)
 
@@ -38,8 +38,8 @@ class Shown:
         import shlex
 
         words = ["thalweg", "explain", self.name, *self.words]
-        for key, value in settings.changed(self.asked).items():
-            words += ["--set", f"{key}={told(value)}"]
+        for key, value in settings.non_default(self.asked).items():
+            words += ["--set", f"{key}={format_setting(value)}"]
         return shlex.join(words)
 
     def draw(self, frame: int | None = None) -> Image.Image:
@@ -56,7 +56,7 @@ class Shown:
 
     def json(self) -> dict[str, Any]:
         """Everything that is shown, as JSON values."""
-        return jsonable(
+        return to_json(
             {
                 "concept": self.name,
                 "title": self.page.title,
@@ -86,22 +86,22 @@ class Shown:
         """
         path = Path(path)
         writers = {
-            ".png": lambda: _png(self.draw(frame)),
+            ".png": lambda: _encode_png(self.draw(frame)),
             ".svg": lambda: self._frame(frame).svg().encode(),
-            ".gif": lambda: films.gif([one.draw() for one in self.lesson.frames]),
-            ".mp4": lambda: films.mp4([one.draw() for one in self.lesson.frames]),
-            ".html": lambda: lessonpage.page(self).encode(),
+            ".gif": lambda: films.encode_gif([one.draw() for one in self.lesson.frames]),
+            ".mp4": lambda: films.encode_mp4([one.draw() for one in self.lesson.frames]),
+            ".html": lambda: lessonpage.render_html(self).encode(),
             ".json": lambda: json.dumps(self.json(), indent=1, allow_nan=False).encode(),
         }
         if path.suffix.lower() not in writers:
             raise OptionError(
                 f"{path}: a file of that name cannot be written.", cure=f"End it in {', '.join(writers)}."
             )
-        replace_durably(path, writers[path.suffix.lower()](), cure="Make room, or give another --save.")
+        atomic_write(path, writers[path.suffix.lower()](), cure="Make room, or give another --save.")
         return path
 
 
-def _png(image: Image.Image) -> bytes:
+def _encode_png(image: Image.Image) -> bytes:
     import io
 
     file = io.BytesIO()
@@ -109,14 +109,16 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def told(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting as --set takes it."""
     if isinstance(value, list | tuple):
-        return (";" if value and isinstance(value[0], list | tuple) else ",").join(told(inner) for inner in value)
+        return (";" if value and isinstance(value[0], list | tuple) else ",").join(
+            format_setting(inner) for inner in value
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def concepts() -> list[dict[str, Any]]:
+def list_concepts() -> list[dict[str, Any]]:
     """A row per concept, in the order of the talk: name, chapter, about, subject, settings as a JSON schema."""
     return [
         {
@@ -125,13 +127,13 @@ def concepts() -> list[dict[str, Any]]:
             "title": entry.page.title,
             "about": entry.page.about,
             "subject": entry.subject,
-            "settings": settings.schema(entry.settings)["properties"],
+            "settings": settings.json_schema(entry.settings)["properties"],
         }
-        for name, entry in registry.concepts().items()
+        for name, entry in registry.get_concepts().items()
     ]
 
 
-def listing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def format_concepts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The concepts by chapter, a line each."""
     width, lines = max(len(row["name"]) for row in rows), []
     for chapter in CHAPTERS:
@@ -140,37 +142,39 @@ def listing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines[1:]
 
 
-def about(name: str) -> list[str]:
+def settings_help(name: str) -> list[str]:
     """What can be set of a concept, a line each. Raises NotFound."""
-    entry = find(name)
-    ranges = settings.ranges_of(entry.settings)
+    entry = find_concept(name)
+    ranges = settings.option_ranges(entry.settings)
     lines = []
-    for key, (kind, help_, default) in settings.fields_of(entry.settings).items():
+    for key, (kind, help_, default) in settings.option_fields(entry.settings).items():
         between = f", {ranges[key].low:g} to {ranges[key].high:g}" if key in ranges else ""
-        lines.append(f"  --set {key}={told(default)}   {help_} ({settings.describe(kind)}{between})")
+        lines.append(f"  --set {key}={format_setting(default)}   {help_} ({settings.describe_type(kind)}{between})")
     return lines
 
 
-def find(name: str) -> ConceptEntry:
+def find_concept(name: str) -> ConceptEntry:
     """The concept of that name. Raises NotFound, with the nearest names."""
-    found = registry.concepts()
+    found = registry.get_concepts()
     if name not in found:
-        raise NotFound.among("concept", name, found)
+        raise NotFoundError.among("concept", name, found)
     return found[name]
 
 
-def explained(name: str, words: Sequence[Any], given: Mapping[str, Any], offline: bool = False) -> Shown:
+def explain_concept(
+    name: str, words: Sequence[Any], given: Mapping[str, Any], offline: bool = False
+) -> RenderedConcept:
     """Asks the concept about the subject that `words` name, with these settings.
 
     Among those `weights` says, where the concept has no such setting, with which weights a model by name is loaded.
     Raises NotFound, OptionError for settings that it does not have or allow, and what the subject's reading raises.
     """
-    entry, given = find(name), dict(given)
-    weights = None if "weights" in settings.fields_of(entry.settings) else given.pop("weights", None)
+    entry, given = find_concept(name), dict(given)
+    weights = None if "weights" in settings.option_fields(entry.settings) else given.pop("weights", None)
     try:
-        asked = settings.make(given, entry.settings)
+        asked = settings.parse_options(given, entry.settings)
     except OptionError as error:
         raise OptionError(f"{name}: {error.message}", error.cure) from None
-    found = subjects.gather(entry.subject, words, asked, weights, offline)
+    found = subjects.load_input(entry.subject, words, asked, weights, offline)
     lesson = entry.explain(asked, **found)
-    return Shown(entry, asked, lesson, [str(word) for word in words if isinstance(word, str | Path)])
+    return RenderedConcept(entry, asked, lesson, [str(word) for word in words if isinstance(word, str | Path)])

@@ -26,8 +26,8 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base
 
-from ..data.images.image_decoding import LEFT, LEFT_WITH_MARGIN, decode
-from ..engine.checkpoint import flush_folder, write_durably
+from ..data.images.image_decoding import DRAFT_MARGIN, DRAFT_MARGIN_CROPPED, decode_image
+from ..engine.checkpoint import fsync_dir, write_fsync
 from ..errors import DataError, ExportError, OptionError, ResourceError
 from ..version import __version__
 
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 #: the same for a large JPEG, which `thalweg predict` decodes at a fraction of its extent: that moves levels by one or
 #: two, which moved a probability of a small network by up to 0.014 (`data.images.LEFT`)
-TOLERANCE_OF_FRACTIONS = 0.05
+SCALED_JPEG_TOLERANCE = 0.05
 #: most pixels of such a JPEG: each takes more than a hundred bytes to compare
-MOST_PIXELS = 6_000_000
+MAX_PIXELS = 6_000_000
 #: Pillow's weights are whole multiples of one by this
-ONE = 2**22
+FIXED_POINT_ONE = 2**22
 #: extents (h, w) of the pictures that answers are compared on, in sides of what the network sees
-EXTENTS = ((1.6, 1.3), (0.7, 1.1), (1.1, 3.2), (2.9, 1.0), (0.4, 0.4))
+TEST_ASPECTS = ((1.6, 1.3), (0.7, 1.1), (1.1, 3.2), (2.9, 1.0), (0.4, 0.4))
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportReport:
     """What was written, and how near it is: the largest difference of a probability, and the share of equal labels.
 
     `samples` is the number of different pictures that were compared, `kinds` says of what kinds their files were.
@@ -70,7 +70,7 @@ class Export:
         return line if self.fraction is None else f"{line}; {self.fraction:.2g} on a large JPEG, decoded at a fraction"
 
 
-def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_NHWC: np.ndarray) -> Export:
+def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_NHWC: np.ndarray) -> ExportReport:
     """Writes `network` with its preprocessing to `path` and compares its answers with those of `thalweg predict`.
 
     `facts` are those of the task: classes, channels, size, mean and std (on the scale of 0 to 1), ink. `samples_NHWC`
@@ -79,28 +79,28 @@ def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_N
     not installed and a file that cannot be written, ExportError where the network cannot be written as ONNX or answers
     otherwise; then no file is left.
     """
-    need_place(Path(path))
-    need_packages()
+    check_output_path(Path(path))
+    check_packages()
     if not len(samples_NHWC):
         raise DataError("There is no picture to compare answers on.", cure="Give data with a test set.")
     path, network = Path(path), deepcopy(network).cpu().float().eval()
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(draft, serialised(network, facts))
-        found = replace(compared(network, facts, draft, samples_NHWC), path=path)
+        write_fsync(draft, to_onnx_bytes(network, facts))
+        found = replace(compare_outputs(network, facts, draft, samples_NHWC), path=path)
         if not (found.difference <= TOLERANCE and found.agreement == 1):
             raise ExportError(
                 f"The exported model answers differently: {found.told()}. Nothing was written.",
                 cure=f"All labels and {TOLERANCE:g} are asked for; look for what the network does only in PyTorch.",
             )
-        if found.fraction is not None and not found.fraction <= TOLERANCE_OF_FRACTIONS:
+        if found.fraction is not None and not found.fraction <= SCALED_JPEG_TOLERANCE:
             raise ExportError(
                 f"The exported model answers differently: {found.told()}. Nothing was written.",
-                cure=f"There {TOLERANCE_OF_FRACTIONS:g} is asked for; the network minds levels that hardly differ.",
+                cure=f"There {SCALED_JPEG_TOLERANCE:g} is asked for; the network minds levels that hardly differ.",
             )
         os.replace(draft, path)
-        flush_folder(path.parent)
+        fsync_dir(path.parent)
     except OSError as error:
         raise ResourceError(
             f"Could not write {path}: {error.strerror or error}.", cure="Make room, or give another --out."
@@ -111,7 +111,7 @@ def export_onnx(network: nn.Module, facts: dict[str, Any], path: Path, samples_N
     return found
 
 
-def need_place(path: Path) -> None:
+def check_output_path(path: Path) -> None:
     """Raises OptionError for what is there and no file, a device for instance, and for what no file can be called."""
     try:
         taken = path.exists() and not path.is_file()
@@ -124,7 +124,7 @@ def need_place(path: Path) -> None:
         )
 
 
-def need_packages() -> None:
+def check_packages() -> None:
     """Raises ResourceError, naming the first package for ONNX that is not there."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
@@ -135,16 +135,19 @@ def need_packages() -> None:
             ) from error
 
 
-def serialised(network: nn.Module, facts: dict[str, Any]) -> bytes:
+def to_onnx_bytes(network: nn.Module, facts: dict[str, Any]) -> bytes:
     """The bytes of the ONNX file, with nothing in it about this machine. Raises ExportError."""
     import onnx
     import torch
 
     # extents that are equal to each other, or to the network's, would be taken for the only ones
     size, free = facts["size"][0], dict(enumerate(map(torch.export.Dim, ("N", "h", "w"))))
-    example, made = torch.zeros(2, size + 3, size + 5, facts["channels"], dtype=torch.uint8), whole(network, facts)
+    example, made = (
+        torch.zeros(2, size + 3, size + 5, facts["channels"], dtype=torch.uint8),
+        with_preprocessing(network, facts),
+    )
     try:
-        with quiet(), torch.no_grad():
+        with suppress_output(), torch.no_grad():
             made(example)  # what is made once and kept, as means of channels are, must not be made by a tracer
             program = torch.onnx.export(
                 made,
@@ -156,19 +159,19 @@ def serialised(network: nn.Module, facts: dict[str, Any]) -> bytes:
                 verbose=False,
             )
         model = program.model_proto
-        forget(model)
-        onnx.helper.set_model_props(model, properties(facts))
+        strip_metadata(model)
+        onnx.helper.set_model_props(model, metadata(facts))
         model.producer_name, model.producer_version = "thalweg", __version__
         onnx.checker.check_model(model, full_check=True)
         return model.SerializeToString()
     except Exception as error:  # an exporter given a network it cannot follow may raise anything
         raise ExportError(
-            f"This network cannot be written as ONNX: {first_line(error)}.",
+            f"This network cannot be written as ONNX: {first_error_line(error)}.",
             cure="It may only do what torch.onnx.export can follow: no Python that depends on values of tensors.",
         ) from error
 
 
-def first_line(error: BaseException) -> str:
+def first_error_line(error: BaseException) -> str:
     """What an error says first, or that which it was raised from."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -176,7 +179,7 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_output() -> Iterator[None]:
     """Keeps the exporter's talk about its own inside from the user."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -188,7 +191,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def properties(facts: dict[str, Any]) -> dict[str, str]:
+def metadata(facts: dict[str, Any]) -> dict[str, str]:
     """What a program that uses the file has to know, each value as JSON."""
     form = (
         "Pictures in the form of MNIST's: one character, white on black, its centre of mass in the middle."
@@ -200,21 +203,21 @@ def properties(facts: dict[str, Any]) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in {**known, "input": form, "thalweg": __version__}.items()}
 
 
-def forget(message: Any) -> None:
+def strip_metadata(message: Any) -> None:
     """Empties every comment of an ONNX message and of all in it: PyTorch writes the paths of source files there."""
     for field, value in message.ListFields():
         if field.name in ("doc_string", "metadata_props"):
             message.ClearField(field.name)
         elif field.message_type is not None:
             for part in value if hasattr(value, "__len__") else (value,):
-                forget(part)
+                strip_metadata(part)
 
 
-def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
+def with_preprocessing(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
     """A module from bytes (N, h, w, C) of any extent to probabilities (N, K)."""
     import torch
 
-    from ..data.images.preprocess import normalised, probabilities
+    from ..data.images.preprocess import predict_proba, to_normalized_float
 
     size, resize = facts["size"][0], facts.get("resize")
 
@@ -224,13 +227,13 @@ def whole(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
             self.network = network
 
         def forward(self, image_NhwC: Tensor) -> Tensor:
-            seen_NSSC = fitted(image_NhwC, size, resize)
-            return probabilities(self.network, normalised(seen_NSSC, facts), facts.get("views", "one"))
+            seen_NSSC = resize_and_crop(image_NhwC, size, resize)
+            return predict_proba(self.network, to_normalized_float(seen_NSSC, facts), facts.get("views", "one"))
 
     return Whole().eval()
 
 
-def fitted(image_NhwC: Tensor, size: int, resize: int | None = None) -> Tensor:
+def resize_and_crop(image_NhwC: Tensor, size: int, resize: int | None = None) -> Tensor:
     """The middle of each picture as by `data.images.fit`, first across, then downwards: (N, S, S, C), 0 to 255.
 
     Double precision holds every sum of bytes times Pillow's weights exactly, so that not one level differs.
@@ -239,13 +242,13 @@ def fitted(image_NhwC: Tensor, size: int, resize: int | None = None) -> Tensor:
 
     h, w = (torch.scalar_tensor(extent, dtype=torch.float64) for extent in image_NhwC.shape[1:3])
     side = torch.minimum(h, w)
-    down_Sh = weights(image_NhwC.shape[1], *kept(h, side, size, resize), size)
-    across_wS = weights(image_NhwC.shape[2], *kept(w, side, size, resize), size).T
+    down_Sh = resampling_weights(image_NhwC.shape[1], *crop_range(h, side, size, resize), size)
+    across_wS = resampling_weights(image_NhwC.shape[2], *crop_range(w, side, size, resize), size).T
     x_NChw = image_NhwC.permute(0, 3, 1, 2).to(torch.float64)
-    return rounded(down_Sh @ rounded(x_NChw @ across_wS)).permute(0, 2, 3, 1)
+    return round_levels(down_Sh @ round_levels(x_NChw @ across_wS)).permute(0, 2, 3, 1)
 
 
-def kept(extent: Tensor, side: Tensor, size: int, resize: int | None) -> tuple[Tensor, Tensor]:
+def crop_range(extent: Tensor, side: Tensor, size: int, resize: int | None) -> tuple[Tensor, Tensor]:
     """Where in a picture's height or width `extent` the part begins that is kept, and how long it is, in its pixels.
 
     `side` is the shorter of the two. With `resize` that is brought to so many pixels, and `size` of them are kept.
@@ -257,7 +260,7 @@ def kept(extent: Tensor, side: Tensor, size: int, resize: int | None) -> tuple[T
     return ((brought - size) / 2).round() * scale, size * scale
 
 
-def weights(length: int, start: Tensor, side: Tensor, size: int) -> Tensor:
+def resampling_weights(length: int, start: Tensor, side: Tensor, size: int) -> Tensor:
     """Pillow's weights (S, length) for `side` pixels from `start` on: triangles, wider when shrinking."""
     import torch
 
@@ -265,15 +268,15 @@ def weights(length: int, start: Tensor, side: Tensor, size: int) -> Tensor:
     centre_S = start + (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     pixel_L = torch.arange(length, dtype=torch.float64) + 0.5
     triangle_SL = (1 - (pixel_L - centre_S[:, None]).abs() / scale.clamp(min=1)).clamp(min=0)
-    return (triangle_SL / triangle_SL.sum(1, keepdim=True) * ONE + 0.5).floor()
+    return (triangle_SL / triangle_SL.sum(1, keepdim=True) * FIXED_POINT_ONE + 0.5).floor()
 
 
-def rounded(sums: Tensor) -> Tensor:
+def round_levels(sums: Tensor) -> Tensor:
     """Sums of bytes times whole weights, as levels 0 to 255."""
-    return (sums / ONE + 0.5).floor()
+    return (sums / FIXED_POINT_ONE + 0.5).floor()
 
 
-def compared(network: nn.Module, facts: dict[str, Any], file: Path, samples_NHWC: np.ndarray) -> Export:
+def compare_outputs(network: nn.Module, facts: dict[str, Any], file: Path, samples_NHWC: np.ndarray) -> ExportReport:
     """How near the answers of the file are to those of the network.
 
     One side is what `thalweg predict --as-is` answers to picture files made of the samples; the other is onnxruntime,
@@ -283,54 +286,54 @@ def compared(network: nn.Module, facts: dict[str, Any], file: Path, samples_NHWC
 
     from ..tasks.classify import Classify
 
-    task, answer = Classify(), session(file)
+    task, answer = Classify(), onnx_runner(file)
 
     def differences(files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         seen = np.stack([task.example(content, facts, as_is=True) for content in files])
         ours_NK = task.infer(network, {"image": torch.from_numpy(seen)}, facts).numpy()
-        pixels_NhwC = np.stack([decode(content, facts["channels"]) for content in files])
+        pixels_NhwC = np.stack([decode_image(content, facts["channels"]) for content in files])
         theirs_2NK = np.stack([answer(pixels_NhwC), np.concatenate([answer(one[None]) for one in pixels_NhwC])])
         return np.abs(ours_NK - theirs_2NK).max((1, 2)), (ours_NK.argmax(1) == theirs_2NK.argmax(2)).ravel()
 
-    made = [(kind, files) for kind, files in picture_files(samples_NHWC, facts) if files]
+    made = [(kind, files) for kind, files in test_files(samples_NHWC, facts) if files]
     far, equal = zip(*(differences(files) for _, files in made), strict=True)
     count, kinds = sum(len(files) for _, files in made), tuple(dict.fromkeys(kind for kind, _ in made))
-    large = large_jpeg(samples_NHWC[0], facts)
+    large = make_large_jpeg(samples_NHWC[0], facts)
     fraction = float(differences([large])[0].max()) if large else None
-    return Export(file, float(np.max(far)), float(np.concatenate(equal).mean()), count, kinds, fraction)
+    return ExportReport(file, float(np.max(far)), float(np.concatenate(equal).mean()), count, kinds, fraction)
 
 
-def picture_files(samples_NHWC: np.ndarray, facts: dict[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
+def test_files(samples_NHWC: np.ndarray, facts: dict[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
     """Picture files by kind, those in a list of one extent: all samples as they are, of each other form a few."""
     size = facts["size"][0]
-    yield "PNG", [encoded(sample, (size, size)) for sample in samples_NHWC]
-    for number, extent in enumerate(EXTENTS):
+    yield "PNG", [encode_image(sample, (size, size)) for sample in samples_NHWC]
+    for number, extent in enumerate(TEST_ASPECTS):
         sides = tuple(max(1, round(size * side)) | 1 for side in extent)
-        yield "PNG", [encoded(sample, sides) for sample in samples_NHWC[number :: len(EXTENTS)]]
+        yield "PNG", [encode_image(sample, sides) for sample in samples_NHWC[number :: len(TEST_ASPECTS)]]
     odd, turned = (2 * size + 1, 3 * size | 1), Image.Exif()
     turned[Base.Orientation] = 6
-    yield "JPEG", [encoded(sample, odd, "JPEG", quality=90) for sample in samples_NHWC[:4]]
-    yield "JPEG on its side", [encoded(one, odd, "JPEG", quality=90, exif=turned) for one in samples_NHWC[:4]]
+    yield "JPEG", [encode_image(sample, odd, "JPEG", quality=90) for sample in samples_NHWC[:4]]
+    yield "JPEG on its side", [encode_image(one, odd, "JPEG", quality=90, exif=turned) for one in samples_NHWC[:4]]
     if facts["channels"] == 1:
         colours = [np.concatenate([one, 255 - one, one[::-1]], axis=2) for one in samples_NHWC[:4]]
-        yield "PNG in colours", [encoded(one, odd) for one in colours]
+        yield "PNG in colours", [encode_image(one, odd) for one in colours]
 
 
-def large_jpeg(sample_HWC: np.ndarray, facts: dict[str, Any]) -> bytes | None:
+def make_large_jpeg(sample_HWC: np.ndarray, facts: dict[str, Any]) -> bytes | None:
     """The smallest JPEG that `thalweg predict` decodes at a fraction; None where that is too large to compare."""
     resize = facts.get("resize")
-    side = 2 * (LEFT_WITH_MARGIN * resize if resize else LEFT * facts["size"][0])
-    return encoded(sample_HWC, (side, side), "JPEG", quality=90) if side**2 <= MOST_PIXELS else None
+    side = 2 * (DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * facts["size"][0])
+    return encode_image(sample_HWC, (side, side), "JPEG", quality=90) if side**2 <= MAX_PIXELS else None
 
 
-def encoded(sample_HWC: np.ndarray, extent: tuple[int, int], form: str = "PNG", **options: Any) -> bytes:
+def encode_image(sample_HWC: np.ndarray, extent: tuple[int, int], form: str = "PNG", **options: Any) -> bytes:
     """A picture brought to the extent (h, w), as the bytes of a file."""
     picture, file = Image.fromarray(sample_HWC[..., 0] if sample_HWC.shape[2] == 1 else sample_HWC), io.BytesIO()
     picture.resize(extent[::-1], Image.Resampling.BICUBIC).save(file, form, **options)
     return file.getvalue()
 
 
-def session(file: Path) -> Any:
+def onnx_runner(file: Path) -> Any:
     """A function from pictures (N, h, w, C) uint8 to probabilities (N, K), computed by onnxruntime on the processor."""
     import onnxruntime
     import torch
@@ -343,13 +346,13 @@ def session(file: Path) -> Any:
     except OSError:
         raise
     except Exception as error:
-        raise ExportError(f"The exported model cannot be run: {first_line(error)}.") from error
+        raise ExportError(f"The exported model cannot be run: {first_error_line(error)}.") from error
 
     def answer(pixels_NhwC: np.ndarray) -> np.ndarray:
         try:
             return made.run(["probability"], {"image": pixels_NhwC})[0]
         except Exception as error:
             extent = "x".join(map(str, pixels_NhwC.shape))
-            raise ExportError(f"The exported model refuses pictures of {extent}: {first_line(error)}.") from error
+            raise ExportError(f"The exported model refuses pictures of {extent}: {first_error_line(error)}.") from error
 
     return answer

@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images.image_decoding import EXTENSIONS, reason
-from ..data.images.image_loading import ahead
-from ..errors import DataError, NonFinite, OptionError, ResourceError
+from ..data.images.image_decoding import EXTENSIONS, describe_error
+from ..data.images.image_loading import prefetch_map
+from ..errors import DataError, NonFiniteError, OptionError, ResourceError
 from ..io.download import is_offline
 
 #: an address may send at most this much
-MOST_BYTES = 50_000_000
+MAX_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,21 @@ class Prediction:
 
     def draw(self) -> Image.Image:
         """What the network saw beside bars of its probabilities."""
-        from ..plots.class_scores import probabilities
+        from ..plots.class_scores import plot_probabilities
 
         ranked = self.top(max(self.most, 10))
-        return probabilities(self.seen_HWC, [label for label, _ in ranked], [p for _, p in ranked])
+        return plot_probabilities(self.seen_HWC, [label for label, _ in ranked], [p for _, p in ranked])
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class UnreadableImage:
     """A source that no answer can be given to, and why."""
 
     source: str
     reason: str
 
 
-class Address:
+class RemoteImage:
     """A picture that is still to be fetched: once, and kept until each of its `readers`, the networks, has read it."""
 
     def __init__(self, url: str, readers: int = 1):
@@ -96,7 +96,7 @@ class Address:
         return sent
 
 
-class Picture(NamedTuple):
+class ImageSource(NamedTuple):
     """One of the sources by name: a path, an address, bytes, an array, a Pillow image, or why it is none of these."""
 
     name: str
@@ -104,12 +104,12 @@ class Picture(NamedTuple):
 
     def read(self, offline: bool = False) -> Any:
         """What is to be looked at. Raises DataError where there is nothing, ResourceError where it is not fetched."""
-        if isinstance(self.content, Unreadable):
+        if isinstance(self.content, UnreadableImage):
             raise DataError(self.content.reason)
-        return self.content.read(offline) if isinstance(self.content, Address) else self.content
+        return self.content.read(offline) if isinstance(self.content, RemoteImage) else self.content
 
 
-def predict(
+def predict_images(
     sources: Any,
     see: Callable[[Any], np.ndarray],
     ask: Callable[[Tensor], Tensor],
@@ -118,7 +118,7 @@ def predict(
     batch: int = 64,
     save: Any = None,
     offline: bool = False,
-) -> Iterator[Prediction | Unreadable]:
+) -> Iterator[Prediction | UnreadableImage]:
     """An answer per picture, in order; pictures of them into the folder `save`, if given.
 
     `see` turns a source into what the network sees (H, W, C) uint8, `ask` a batch of those into probabilities (B, K).
@@ -134,22 +134,22 @@ def predict(
                 _save(prediction, Path(save))
             yield prediction
 
-    def looked(picture: Picture) -> tuple[str, np.ndarray | str]:
+    def looked(picture: ImageSource) -> tuple[str, np.ndarray | str]:
         """The name of a source, and what the network sees of it, or why it sees nothing."""
         try:
             return picture.name, see(picture.read(offline))
         except (DataError, ResourceError) as error:
-            if isinstance(error, ResourceError) and not isinstance(picture.content, Address):
+            if isinstance(error, ResourceError) and not isinstance(picture.content, RemoteImage):
                 raise
             return picture.name, f"{error.message} {error.cure}".strip()
 
     waiting, none = [], True
-    for name, example in ahead(looked, pictures(sources)):  # threads read while the network answers
+    for name, example in prefetch_map(looked, iter_sources(sources)):  # threads read while the network answers
         none = False
         if isinstance(example, str):
             yield from answered(waiting)
             waiting = []
-            yield Unreadable(name, example)
+            yield UnreadableImage(name, example)
         else:
             waiting.append((name, example))
         if len(waiting) == batch:
@@ -164,7 +164,7 @@ def predict(
 def check_finite(probabilities: np.ndarray, name: str) -> None:
     """Raises NonFinite where an answer to the picture of that name is no number: its label would mean nothing."""
     if not np.isfinite(probabilities).all():
-        raise NonFinite(
+        raise NonFiniteError(
             f"{name}: the network's answer is not a number.",
             cure="Its weights are not finite, or too large: give others, or train again with a smaller --lr.",
         )
@@ -179,10 +179,10 @@ def _save(prediction: Prediction, folder: Path) -> None:
     while any(os.path.lexists(folder / f"{name}{end}.png") for end in ("", "-seen")):
         number += 1
         name = f"{stem}-{number}"
-    leave.save_pictures({name: prediction.draw(), f"{name}-seen": prediction.seen}, folder)
+    leave.save_images({name: prediction.draw(), f"{name}-seen": prediction.seen}, folder)
 
 
-def pictures(sources: Any, readers: int = 1) -> Iterator[Picture]:
+def iter_sources(sources: Any, readers: int = 1) -> Iterator[ImageSource]:
     """Every picture among the sources, for so many `readers`; folders and patterns are opened up in sorted order.
 
     What this gave may be given again, and stays as it is. Raises DataError for what can be no source, and OptionError
@@ -191,30 +191,30 @@ def pictures(sources: Any, readers: int = 1) -> Iterator[Picture]:
     if isinstance(sources, (str, os.PathLike, bytes, Image.Image, np.ndarray)):
         sources = [sources]
     if not isinstance(sources, Iterable) or isinstance(sources, io.IOBase):
-        raise _no_source(sources)
+        raise _source_error(sources)
     for number, source in enumerate(sources):
-        if isinstance(source, Picture):
+        if isinstance(source, ImageSource):
             yield source
         elif isinstance(source, bytes):
-            yield Picture("-", source)
+            yield ImageSource("-", source)
         elif isinstance(source, (Image.Image, np.ndarray)):
-            yield Picture(getattr(source, "filename", "") or f"picture {number}", source)
-        elif is_address(source):
-            yield Picture(source, Address(source, readers))
+            yield ImageSource(getattr(source, "filename", "") or f"picture {number}", source)
+        elif is_url(source):
+            yield ImageSource(source, RemoteImage(source, readers))
         elif isinstance(source, (str, os.PathLike)):
-            yield from _files(os.fspath(source))
+            yield from _find_files(os.fspath(source))
         else:
-            raise _no_source(source)
+            raise _source_error(source)
 
 
-def _no_source(source: Any) -> DataError:
+def _source_error(source: Any) -> DataError:
     return DataError(
         f"{type(source).__name__} is no kind of source of pictures.",
         cure="Give a path, an address, the bytes of a file, an array or a Pillow image.",
     )
 
 
-def _files(source: str) -> Iterator[Picture]:
+def _find_files(source: str) -> Iterator[ImageSource]:
     """The picture files that a path or a pattern means, or why there are none."""
     if not source:
         raise OptionError("A source is empty.", cure="Give a file, a folder, a pattern or an address.")
@@ -223,24 +223,24 @@ def _files(source: str) -> Iterator[Picture]:
         if stat.S_ISDIR(os.stat(source).st_mode):
             walked = os.walk(source, onerror=closed.append)
             files = (Path(folder, name) for folder, _, names in walked for name in names)
-            found = [str(path) for path in sorted(filter(_is_picture, files))]
+            found = [str(path) for path in sorted(filter(_is_image_file, files))]
     except (OSError, ValueError) as error:
         found = sorted(filter(os.path.isfile, glob.glob(source, recursive=True))) if glob.has_magic(source) else []
-        why = reason(error, source)
+        why = describe_error(error, source)
     if not found and not closed:
-        yield Picture(source, Unreadable(source, why))
-    yield from (Picture(path, Path(path)) for path in found)
+        yield ImageSource(source, UnreadableImage(source, why))
+    yield from (ImageSource(path, Path(path)) for path in found)
     for error in closed:  # a folder that may not be read is no empty one
-        yield Picture(error.filename, Unreadable(error.filename, reason(error, error.filename)))
+        yield ImageSource(error.filename, UnreadableImage(error.filename, describe_error(error, error.filename)))
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image_file(path: Path) -> bool:
     """Whether a file of a folder is taken for a picture: not a pipe, for which one would wait; but a broken link is."""
     named = path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
     return named and (os.path.isfile(path) or not os.path.exists(path))
 
 
-def is_address(source: Any) -> bool:
+def is_url(source: Any) -> bool:
     """Whether a source is to be fetched: it was named as http:// or https://."""
     return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
@@ -257,11 +257,9 @@ def download(address: str, offline: bool) -> bytes:
         )
     try:
         with urlopen(address, timeout=30) as answer:  # the scheme was checked by is_address
-            content = answer.read(MOST_BYTES + 1)
+            content = answer.read(MAX_BYTES + 1)
     except (URLError, HTTPException, OSError, ValueError) as error:
         raise ResourceError(f"It could not be fetched: {error}.", cure="Check the address and the network.") from error
-    if len(content) > MOST_BYTES:
-        raise ResourceError(
-            f"It sends more than {MOST_BYTES // 1_000_000} MB.", cure="Download it and make it smaller."
-        )
+    if len(content) > MAX_BYTES:
+        raise ResourceError(f"It sends more than {MAX_BYTES // 1_000_000} MB.", cure="Download it and make it smaller.")
     return content

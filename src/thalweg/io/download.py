@@ -22,18 +22,18 @@ from ..errors import DataError, OptionError, ResourceError
 from ..version import __version__
 from .file_lock import lock_file
 
-CHUNK = 1 << 18
+CHUNK_BYTES = 1 << 18
 #: seconds without a byte after which a connection counts as broken
-TIMEOUT = 30.0
+TIMEOUT_SECONDS = 30.0
 
-Progress = Callable[[int, "int | None"], None]
+ProgressCallback = Callable[[int, "int | None"], None]
 
 
-class _Interrupted(Exception):
+class _TransferError(Exception):
     """The transfer broke off in a way that may go better next time."""
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """Where downloads are kept: THALWEG_CACHE, or the user's cache folder of this system. It may not exist yet."""
     if os.environ.get("THALWEG_CACHE"):
         return Path(os.environ["THALWEG_CACHE"])
@@ -55,7 +55,7 @@ def fetch(
     md5: str | None = None,
     size: int | None = None,
     notice: Callable[[str], None] = lambda message: None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     retries: int = 3,
     pause: float = 0.5,
 ) -> Path:
@@ -75,39 +75,39 @@ def fetch(
         raise OptionError(f"{url}: a sum of fewer than 8 digits proves nothing.", cure="Give 8 digits or more.")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(to, notice):
-            if to.is_file() and not _wrong(to, sums, size):
+        with _exclusive(to, notice):
+            if to.is_file() and not _verify_error(to, sums, size):
                 return to
             if is_offline():
                 raise ResourceError(
                     f"{url} is needed, and THALWEG_OFFLINE forbids the network.", cure=f"Put the file at {to}."
                 )
-            _into(to, url, sums, size, notice, progress, retries, pause)
+            _download_to(to, url, sums, size, notice, progress, retries, pause)
     except OSError as error:
-        raise _disk(error, to) from None
+        raise _disk_error(error, to) from None
     return to
 
 
-def _into(to: Path, url: str, sums: dict[str, str], size, notice, progress, retries: int, pause: float) -> None:
+def _download_to(to: Path, url: str, sums: dict[str, str], size, notice, progress, retries: int, pause: float) -> None:
     """Downloads, checks and puts the file in its place."""
     part = to.with_name(to.name + ".part")
     resumed = part.exists()
-    _transfer(url, part, size, notice, progress, retries, pause)
-    wrong = _wrong(part, sums, size)
+    _download_with_retries(url, part, size, notice, progress, retries, pause)
+    wrong = _verify_error(part, sums, size)
     if wrong and resumed:
         notice(f"{to.name}: what was there of an earlier download does not fit; starting over.")
         part.unlink()
-        _transfer(url, part, size, notice, progress, retries, pause)
-        wrong = _wrong(part, sums, size)
+        _download_with_retries(url, part, size, notice, progress, retries, pause)
+        wrong = _verify_error(part, sums, size)
     if wrong:
         part.unlink()
         raise DataError(
             f"{url}: {wrong}.", cure=f"Try again later, or put the right file at {to}; this one was thrown away."
         )
-    _settle(part, to)
+    _publish(part, to)
 
 
-def _wrong(path: Path, sums: dict[str, str], size: int | None) -> str:
+def _verify_error(path: Path, sums: dict[str, str], size: int | None) -> str:
     """What is wrong with the file, in words; empty if it is right."""
     if size is not None and path.stat().st_size != size:
         return f"{path.stat().st_size:,} bytes, expected {size:,}"
@@ -119,14 +119,22 @@ def _wrong(path: Path, sums: dict[str, str], size: int | None) -> str:
     return ""
 
 
-def _transfer(url: str, part: Path, size: int | None, notice, progress, retries: int, pause: float) -> None:
+def _download_with_retries(
+    url: str, part: Path, size: int | None, notice, progress, retries: int, pause: float
+) -> None:
     """Brings the whole of `url` into `part`, attempt by attempt, each going on where the last one broke."""
     barren = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            return _receive(url, part, before, size, progress)
-        except (_Interrupted, urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            return _download_once(url, part, before, size, progress)
+        except (
+            _TransferError,
+            urllib.error.URLError,
+            http.client.HTTPException,
+            ConnectionError,
+            TimeoutError,
+        ) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429):
                 raise ResourceError(
                     f"{url}: the server answers {error.code} ({error.reason}).", cure="Check the address, or try later."
@@ -144,32 +152,32 @@ def _transfer(url: str, part: Path, size: int | None, notice, progress, retries:
             time.sleep(wait)
 
 
-def _receive(url: str, part: Path, have: int, size: int | None, progress: Progress | None) -> None:
+def _download_once(url: str, part: Path, have: int, size: int | None, progress: ProgressCallback | None) -> None:
     """One attempt. Raises _Interrupted if the end was not reached."""
     request = urllib.request.Request(url, headers={"User-Agent": f"thalweg/{__version__}"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        answer = _opener().open(request, timeout=TIMEOUT)
+        answer = _build_opener().open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
         if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
             return
         part.unlink()
-        raise _Interrupted("the part that was there is longer than the file") from None
+        raise _TransferError("the part that was there is longer than the file") from None
     with answer:
         if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink()
-            raise _Interrupted("the server sent another part than was asked for")
+            raise _TransferError("the server sent another part than was asked for")
         have = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
         if size is not None and total not in (None, size):
             raise DataError(f"{url}: the server offers {total:,} bytes, expected {size:,}.", cure="Try again later.")
-        _room(part, (total or size or 0) - have)
+        _check_disk_space(part, (total or size or 0) - have)
         with part.open("ab" if have else "wb") as file:
-            while chunk := _read(answer):
+            while chunk := _read_chunk(answer):
                 file.write(chunk)
                 have += len(chunk)
                 if progress:
@@ -177,18 +185,18 @@ def _receive(url: str, part: Path, have: int, size: int | None, progress: Progre
                 if size is not None and have > size:
                     raise DataError(f"{url}: more than the {size:,} bytes expected.", cure="Try again later.")
     if total is not None and have < total:
-        raise _Interrupted(f"{have:,} of {total:,} bytes")
+        raise _TransferError(f"{have:,} of {total:,} bytes")
 
 
-def _read(answer: http.client.HTTPResponse) -> bytes:
+def _read_chunk(answer: http.client.HTTPResponse) -> bytes:
     """The next bytes. A failure of the network must not look like one of the disk, and both are OSErrors."""
     try:
-        return answer.read(CHUNK)
+        return answer.read(CHUNK_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(str(error) or type(error).__name__) from None
+        raise _TransferError(str(error) or type(error).__name__) from None
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _build_opener() -> urllib.request.OpenerDirector:
     """An opener for http and https alone, so that no redirection leads to a file of this machine."""
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -204,7 +212,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _room(part: Path, needed: int) -> None:
+def _check_disk_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
         raise ResourceError(
@@ -213,7 +221,7 @@ def _room(part: Path, needed: int) -> None:
         )
 
 
-def _disk(error: OSError, to: Path) -> ResourceError:
+def _disk_error(error: OSError, to: Path) -> ResourceError:
     """An error of the disk, in words."""
     if error.errno == errno.ENOSPC:
         there = next(filter(os.path.exists, to.parents))  # it may have been the folder that there was no room for
@@ -228,7 +236,7 @@ def _disk(error: OSError, to: Path) -> ResourceError:
     )
 
 
-def _settle(part: Path, to: Path) -> None:
+def _publish(part: Path, to: Path) -> None:
     """Gives the finished file its name, in the order that survives a loss of power."""
     with part.open("rb+") as file:
         os.fsync(file.fileno())
@@ -242,7 +250,7 @@ def _settle(part: Path, to: Path) -> None:
 
 
 @contextmanager
-def _alone(to: Path, notice: Callable[[str], None]) -> Iterator[None]:
+def _exclusive(to: Path, notice: Callable[[str], None]) -> Iterator[None]:
     """Keeps other processes, and threads, from fetching the same file. The lock ends with the process that holds it."""
     path = to.with_name(to.name + ".lock")
     with path.open("a+b") as file:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import NotFound
+from ..errors import NotFoundError
 
 
-class Lambda(nn.Module):
+class FunctionModule(nn.Module):
     """A function of one tensor as a layer without weights."""
 
     def __init__(self, name: str, function):
@@ -40,17 +40,17 @@ def arctan(x: Tensor) -> Tensor:
 #: name -> builder of the layer
 ACTIVATIONS = {
     "identity": nn.Identity,
-    "step": lambda: Lambda("step", binary_step),
+    "step": lambda: FunctionModule("step", binary_step),
     "logistic": nn.Sigmoid,
     "tanh": nn.Tanh,
-    "arctan": lambda: Lambda("arctan", arctan),
+    "arctan": lambda: FunctionModule("arctan", arctan),
     "softsign": nn.Softsign,
     "relu": nn.ReLU,
 }
 
 #: Maas et al. 2013; Clevert et al. 2016 (arXiv:1511.07289); Hendrycks and Gimpel 2016 (arXiv:1606.08415); Ramachandran
 #: et al. 2017 (arXiv:1710.05941); Dugas et al. 2001. GELU and SiLU fall a little left of zero.
-MODERN = {
+MODERN_ACTIVATIONS = {
     "leaky-relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -59,9 +59,9 @@ MODERN = {
 }
 
 
-def activation(name: str) -> nn.Module:
+def build_activation(name: str) -> nn.Module:
     """A layer that applies the named activation. Raises NotFound, with the nearest names."""
-    known = {**ACTIVATIONS, **MODERN}
+    known = {**ACTIVATIONS, **MODERN_ACTIVATIONS}
     if name not in known:
-        raise NotFound.among("activation", name, known)
+        raise NotFoundError.among("activation", name, known)
     return known[name]()

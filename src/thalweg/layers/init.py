@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from torch import nn
 
-Network = TypeVar("Network", bound=nn.Module)
+ModuleT = TypeVar("Network", bound=nn.Module)
 
 
-def he_normal(network: Network, mode: str = "fan_out") -> Network:
+def he_normal_(network: ModuleT, mode: str = "fan_out") -> ModuleT:
     """Draws every convolution's weights with variance 2 / fan, which ReLUs neither shrink nor blow up; biases are 0.
 
     `mode` says what keeps its spread: "fan_in" the values on the way up (equation 10), "fan_out" the gradients on the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import OptionError
 
 
-def at_least(least: int, size: int, name: str) -> None:
+def check_min_size(least: int, size: int, name: str) -> None:
     """Raises OptionError if the network `name`, which reads pictures of `least` pixels and up, is to read `size`."""
     if size < least:
         cure = f"Give --size {least} or more" + (", or take resnet18, which reads every size." if least > 1 else ".")

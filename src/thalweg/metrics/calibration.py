@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Bins(NamedTuple):
+class ReliabilityBins(NamedTuple):
     """Examples grouped by confidence into M bins of equal width over (0, 1]; means are NaN where a bin is empty."""
 
     #: examples in the bin, int64
@@ -21,7 +21,7 @@ class Bins(NamedTuple):
     accuracy_M: np.ndarray
 
 
-def reliability(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = 15) -> Bins:
+def reliability_bins(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = 15) -> ReliabilityBins:
     """The reliability diagram's numbers: confidence_N in [0, 1] is the probability of the answer, right_N is boolean.
 
     A confidence on the edge between two bins belongs to the lower one, as in the paper.
@@ -36,10 +36,10 @@ def reliability(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = 15) -
     with np.errstate(invalid="ignore"):
         confidence_M = np.bincount(bin_N, confidence_N, bins) / count_M
         accuracy_M = np.bincount(bin_N, right_N, bins) / count_M
-    return Bins(count_M, confidence_M, accuracy_M)
+    return ReliabilityBins(count_M, confidence_M, accuracy_M)
 
 
-def expected_calibration_error(bins: Bins) -> float:
+def expected_calibration_error(bins: ReliabilityBins) -> float:
     """Mean over the examples of |accuracy - confidence| of their bin, in [0, 1]. NaN without examples."""
     total = bins.count_M.sum()
     if total == 0:

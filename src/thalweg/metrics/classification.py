@@ -1,4 +1,4 @@
-"""What can be said of a classifier from its probabilities: pure functions, and `Scores`, which adds up batches.
+"""What can be said of a classifier from its probabilities: pure functions, and `MetricAccumulator`, which adds up batches.
 
 N examples, K classes. Undefined values (the recall of a class that never occurs) are NaN in arrays and None in dicts.
 """
@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, NonFinite
-from .calibration import Bins, expected_calibration_error, reliability
-from .confidence_interval import wilson
+from ..errors import DataError, NonFiniteError
+from .calibration import ReliabilityBins, expected_calibration_error, reliability_bins
+from .confidence_interval import wilson_interval
 
 #: a probability of 0 for the truth counts as this much, so that the loss stays finite (87.3 nats)
-SMALLEST = float(np.finfo(np.float32).tiny)
+MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
-class Judged(NamedTuple):
+class ScoredPredictions(NamedTuple):
     """What every figure here follows from, per example."""
 
     #: the truth, int64 in [0, K)
@@ -33,7 +33,7 @@ class Judged(NamedTuple):
     truth_N: np.ndarray
 
 
-class PerClass(NamedTuple):
+class PerClassMetrics(NamedTuple):
     """Precision, recall and F1 of each class, float64 in [0, 1], NaN where undefined."""
 
     precision_K: np.ndarray
@@ -41,23 +41,23 @@ class PerClass(NamedTuple):
     f1_K: np.ndarray
 
 
-def judge(probabilities_NK: np.ndarray, label_N: np.ndarray) -> Judged:
+def score_predictions(probabilities_NK: np.ndarray, label_N: np.ndarray) -> ScoredPredictions:
     """Compares probabilities, float in [0, 1], with labels, int in [0, K)."""
     p_NK, label_N = np.asarray(probabilities_NK, np.float64), np.asarray(label_N, np.int64)
     truth_N1 = np.take_along_axis(p_NK, label_N[:, None], axis=1)
     # equals are ranked by their index, as argmax does, so that rank 0 and "predicted is the truth" are one thing
     before_NK = (p_NK > truth_N1) | ((p_NK == truth_N1) & (np.arange(p_NK.shape[1]) < label_N[:, None]))
-    return Judged(label_N, p_NK.argmax(1), before_NK.sum(1), p_NK.max(1), truth_N1[:, 0])
+    return ScoredPredictions(label_N, p_NK.argmax(1), before_NK.sum(1), p_NK.max(1), truth_N1[:, 0])
 
 
-def top(judged: Judged, k: int = 1) -> float:
+def top_k_accuracy(judged: ScoredPredictions, k: int = 1) -> float:
     """Share of examples whose truth is among the k most probable classes; accuracy for k = 1. NaN without any."""
-    return _mean(judged.rank_N < k)
+    return _exact_mean(judged.rank_N < k)
 
 
-def log_loss(judged: Judged) -> float:
+def log_loss(judged: ScoredPredictions) -> float:
     """Mean of -log(probability of the truth), in nats; a probability of 0 counts as SMALLEST. NaN without examples."""
-    return _mean(-np.log(np.maximum(judged.truth_N, SMALLEST)))
+    return _exact_mean(-np.log(np.maximum(judged.truth_N, MIN_PROBABILITY)))
 
 
 def confusion_matrix(label_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def confusion_matrix(label_N: np.ndarray, predicted_N: np.ndarray, classes: int)
     return np.bincount(cell_N, minlength=classes * classes).reshape(classes, classes)
 
 
-def per_class(confusion_KK: np.ndarray) -> PerClass:
+def per_class_metrics(confusion_KK: np.ndarray) -> PerClassMetrics:
     """Precision (of those called so, how many are), recall (of those that are, how many are called so) and F1.
 
     Precision is undefined for a class never predicted, recall for one that never occurs, F1 where both hold.
@@ -74,20 +74,20 @@ def per_class(confusion_KK: np.ndarray) -> PerClass:
     hit_K = np.diagonal(confusion_KK).astype(np.float64)
     called_K, are_K = confusion_KK.sum(0), confusion_KK.sum(1)
     with np.errstate(invalid="ignore"):
-        return PerClass(hit_K / called_K, hit_K / are_K, 2 * hit_K / (called_K + are_K))
+        return PerClassMetrics(hit_K / called_K, hit_K / are_K, 2 * hit_K / (called_K + are_K))
 
 
-def macro(value_K: np.ndarray) -> float:
+def nan_mean(value_K: np.ndarray) -> float:
     """Mean over the classes for which the value is defined; NaN if for none."""
-    return _mean(value_K[~np.isnan(value_K)])
+    return _exact_mean(value_K[~np.isnan(value_K)])
 
 
-class Scores:
+class MetricAccumulator:
     """Adds up batches of predictions; every figure is the same to the last bit however they were cut or ordered."""
 
     def __init__(self, classes: int):
         self.classes = classes
-        self._batches = [judge(np.empty((0, classes)), np.empty(0))]
+        self._batches = [score_predictions(np.empty((0, classes)), np.empty(0))]
 
     def add(self, probabilities_NK: np.ndarray, labels_N: np.ndarray) -> None:
         """Adds N examples: probabilities (N, K) float in [0, 1], labels (N,) int in [0, K).
@@ -107,21 +107,21 @@ class Scores:
             )
         if not np.isfinite(p_NK).all():
             row = len(self) + int(np.flatnonzero(~np.isfinite(p_NK).all(1))[0])
-            raise NonFinite(
+            raise NonFiniteError(
                 f"The probabilities of example {row} are not finite numbers.",
                 cure="Its input or the weights are not finite; train with a lower --lr or with --clip 1.",
                 rows=(row,),
             )
-        self._batches.append(judge(p_NK, label_N))
+        self._batches.append(score_predictions(p_NK, label_N))
 
     def __len__(self) -> int:
         return sum(len(batch.label_N) for batch in self._batches)
 
     @property
-    def judged(self) -> Judged:
+    def judged(self) -> ScoredPredictions:
         """Everything that was added, example by example in the order of adding."""
         if len(self._batches) > 1:
-            self._batches = [Judged(*map(np.concatenate, zip(*self._batches, strict=True)))]
+            self._batches = [ScoredPredictions(*map(np.concatenate, zip(*self._batches, strict=True)))]
         return self._batches[0]
 
     @property
@@ -130,17 +130,17 @@ class Scores:
         return confusion_matrix(self.judged.label_N, self.judged.predicted_N, self.classes)
 
     @property
-    def bins(self) -> Bins:
+    def bins(self) -> ReliabilityBins:
         """The reliability diagram's numbers, 15 bins."""
-        return reliability(self.judged.confidence_N, self.judged.rank_N == 0)
+        return reliability_bins(self.judged.confidence_N, self.judged.rank_N == 0)
 
     @property
     def per_class(self) -> list[dict[str, float | int | None]]:
         """For each class: precision, recall, f1 (None where undefined) and examples, the number that truly are it."""
         confusion_KK = self.confusion
-        rows = zip(*per_class(confusion_KK), confusion_KK.sum(1), strict=True)
+        rows = zip(*per_class_metrics(confusion_KK), confusion_KK.sum(1), strict=True)
         return [
-            {"precision": _or_none(p), "recall": _or_none(r), "f1": _or_none(f), "examples": int(n)}
+            {"precision": _nan_to_none(p), "recall": _nan_to_none(r), "f1": _nan_to_none(f), "examples": int(n)}
             for p, r, f, n in rows
         ]
 
@@ -150,19 +150,19 @@ class Scores:
         examples; accuracy and its 95 % interval accuracy_low, accuracy_high; top5 (top K if K < 5); loss in nats;
         macro_precision, macro_recall (also called balanced accuracy), macro_f1; calibration_error.
         """
-        judged, classes = self.judged, per_class(self.confusion)
-        low, high = wilson(int((judged.rank_N == 0).sum()), len(self))
+        judged, classes = self.judged, per_class_metrics(self.confusion)
+        low, high = wilson_interval(int((judged.rank_N == 0).sum()), len(self))
         return {
             "examples": len(self),
-            "accuracy": _or_none(top(judged)),
+            "accuracy": _nan_to_none(top_k_accuracy(judged)),
             "accuracy_low": low,
             "accuracy_high": high,
-            "top5": _or_none(top(judged, 5)),
-            "loss": _or_none(log_loss(judged)),
-            "macro_precision": _or_none(macro(classes.precision_K)),
-            "macro_recall": _or_none(macro(classes.recall_K)),
-            "macro_f1": _or_none(macro(classes.f1_K)),
-            "calibration_error": _or_none(expected_calibration_error(self.bins)),
+            "top5": _nan_to_none(top_k_accuracy(judged, 5)),
+            "loss": _nan_to_none(log_loss(judged)),
+            "macro_precision": _nan_to_none(nan_mean(classes.precision_K)),
+            "macro_recall": _nan_to_none(nan_mean(classes.recall_K)),
+            "macro_f1": _nan_to_none(nan_mean(classes.f1_K)),
+            "calibration_error": _nan_to_none(expected_calibration_error(self.bins)),
         }
 
     def worst(self, count: int) -> np.ndarray:
@@ -171,10 +171,10 @@ class Scores:
         return wrong[np.argsort(self.judged.truth_N[wrong], kind="stable")][:count]
 
 
-def _mean(values: np.ndarray) -> float:
+def _exact_mean(values: np.ndarray) -> float:
     """Correctly rounded, so that the order of the values cannot be seen in it."""
     return math.fsum(values) / len(values) if len(values) else float("nan")
 
 
-def _or_none(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)

@@ -6,7 +6,7 @@ import math
 from statistics import NormalDist
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """(low, high) in [0, 1]: the shares that `successes` of `trials` do not contradict at confidence `level`.
 
     Unlike the textbook mean plus or minus two deviations it stays inside [0, 1] and is right for shares near 0 and 1,

@@ -10,75 +10,75 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, features
 
-from ..data.images.image_loading import ahead
-from ..plots.animation import common_palette
-from ..plots.tex_svg import formula
-from .html import address, document, safe
+from ..data.images.image_loading import prefetch_map
+from ..plots.animation import build_palette
+from ..plots.tex_svg import render_formula_svg
+from .html import data_uri, escape, html_document
 
 if TYPE_CHECKING:
-    from ..inference.explain_concept import Shown
+    from ..inference.explain_concept import RenderedConcept
 
 #: bytes of text and frames of a page, where any way of writing the frames is small enough; that frames have at least
-SIZE, LEAST = 390_000, 150_000
+MAX_BYTES, MIN_FRAME_BYTES = 390_000, 150_000
 #: side, in pixels, of the blocks in which a frame is told from the one before
-BLOCK = 4
+BLOCK_SIZE = 4
 #: a way of writing frames: pixels per unit of the drawing; colours (None: all that there are), without loss; or WebP's
 #: quality, with loss, as suits photographs
-Way = tuple[float, int | None, int | None]
+Encoding = tuple[float, int | None, int | None]
 #: best first
-_WAYS: tuple[Way, ...] = (
+_ENCODINGS: tuple[Encoding, ...] = (
     (2.0, None, None), (2.0, 256, None), (2.0, 128, None), (2.0, None, 80), (1.5, 128, None), (1.5, None, 75),
     (1.25, 64, None), (1.0, 64, None), (1.0, None, 60), (0.8, None, 45),
 )  # fmt: skip
 
 
-def page(shown: Shown) -> str:
+def render_html(shown: RenderedConcept) -> str:
     """The page, as text to be written in UTF-8."""
     lesson, told = shown.lesson, shown.page
-    heads = "".join(f"<div><dt>{safe(k)}</dt><dd>{safe(v)}</dd></div>" for k, v in lesson.figures.items())
-    paragraphs = "".join(f"<p>{safe(' '.join(p.split()))}</p>\n" for p in told.text.split("\n\n") if p.strip())
-    formulas = "".join(f'<p class="formula">{formula(tex, plain)}</p>\n' for plain, tex in told.formulas)
-    look = "".join(f"<li>{safe(' '.join(sentence.split()))}</li>" for sentence in told.look)
-    notes = "".join(f"<p><strong>Note:</strong> {safe(note)}</p>\n" for note in lesson.notes)
-    above = f'<p class="chapter">{safe(told.chapter)}</p>\n<h1>{safe(told.title)}</h1>\n{paragraphs}{formulas}'
+    heads = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in lesson.figures.items())
+    paragraphs = "".join(f"<p>{escape(' '.join(p.split()))}</p>\n" for p in told.text.split("\n\n") if p.strip())
+    formulas = "".join(f'<p class="formula">{render_formula_svg(tex, plain)}</p>\n' for plain, tex in told.formulas)
+    look = "".join(f"<li>{escape(' '.join(sentence.split()))}</li>" for sentence in told.look)
+    notes = "".join(f"<p><strong>Note:</strong> {escape(note)}</p>\n" for note in lesson.notes)
+    above = f'<p class="chapter">{escape(told.chapter)}</p>\n<h1>{escape(told.title)}</h1>\n{paragraphs}{formulas}'
     below = (
         f"{notes}" + (f"<dl>{heads}</dl>\n" if heads else "") + f"<h2>What to look for</h2>\n<ul>{look}</ul>\n"
-        f"<h2>Settings</h2>\n{_settings(shown)}\n"
-        f"<h2>Repeat it</h2>\n<pre><code>{safe(shown.command)}</code></pre>\n"
-        f'<p class="source">Source: {safe(told.source)}</p>'
+        f"<h2>Settings</h2>\n{_render_settings(shown)}\n"
+        f"<h2>Repeat it</h2>\n<pre><code>{escape(shown.command)}</code></pre>\n"
+        f'<p class="source">Source: {escape(told.source)}</p>'
     )
     # four letters hold three bytes
-    budget = max(LEAST, (SIZE - len(above) - len(below)) * 3 // 4)
+    budget = max(MIN_FRAME_BYTES, (MAX_BYTES - len(above) - len(below)) * 3 // 4)
     script = _SCRIPT if len(lesson.frames) > 1 else ""
-    return document(told.title, above + _frames(shown, budget) + below, script, _STYLE)
+    return html_document(told.title, above + _render_frames(shown, budget) + below, script, _STYLE)
 
 
-def _settings(shown: Shown) -> str:
+def _render_settings(shown: RenderedConcept) -> str:
     from ..config import options
-    from ..inference.explain_concept import told
+    from ..inference.explain_concept import format_setting
 
     rows = ""
-    for key, (_, about, _) in options.fields_of(type(shown.asked)).items():
-        value = safe(told(getattr(shown.asked, key)))
-        rows += f"<tr><td><code>{safe(key)}</code></td><td>{value}</td><td>{safe(about)}</td></tr>"
+    for key, (_, about, _) in options.option_fields(type(shown.asked)).items():
+        value = escape(format_setting(getattr(shown.asked, key)))
+        rows += f"<tr><td><code>{escape(key)}</code></td><td>{value}</td><td>{escape(about)}</td></tr>"
     return (
         '<div class="wide" tabindex="0"><table><thead><tr><th scope="col">setting</th><th scope="col">value</th>'
         f'<th scope="col">what it is</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def _frames(shown: Shown, budget: int) -> str:
+def _render_frames(shown: RenderedConcept, budget: int) -> str:
     """The figure: the first frame, over it what has changed in each of the others, the slider below them."""
     frames = shown.lesson.frames
     still = range(len(frames))[shown.lesson.still]
     images = [frame.draw() for frame in frames]
-    kind, contents = small(images, budget)
+    kind, contents = encode_frames(images, budget)
     size = f'width="{images[0].width // 2}" height="{images[0].height // 2}"'
     pictures = "".join(
-        f'<img src="{address(kind, content)}" alt="{safe(frame.caption)}" {size}{" hidden" if number > still else ""}>'
+        f'<img src="{data_uri(kind, content)}" alt="{escape(frame.caption)}" {size}{" hidden" if number > still else ""}>'
         for number, (frame, content) in enumerate(zip(frames, contents, strict=True))
     )
-    caption = f'<figcaption aria-live="polite">{safe(frames[still].caption)}</figcaption>'
+    caption = f'<figcaption aria-live="polite">{escape(frames[still].caption)}</figcaption>'
     bar = ""
     if len(frames) > 1:
         bar = (
@@ -89,43 +89,45 @@ def _frames(shown: Shown, budget: int) -> str:
     return f'<figure><div class="wide" tabindex="0"><div class="stack">{pictures}</div></div>{bar}{caption}</figure>\n'
 
 
-def small(images: Sequence[Image.Image], budget: int) -> tuple[str, list[bytes]]:
+def encode_frames(images: Sequence[Image.Image], budget: int) -> tuple[str, list[bytes]]:
     """(format, files) of the first frame, and of what has changed since the one before in the others, else transparent.
 
     Written in the best way that keeps them together within `budget` bytes; in the smallest, if none does.
     """
     if not features.check("webp"):
-        return "png", [_written(layer, "PNG", optimize=True) for layer in layers(_scaled(images, 1.0))]
+        return "png", [
+            _encode_image(layer, "PNG", optimize=True) for layer in delta_frames(_rescale_images(images, 1.0))
+        ]
     estimates = {}
-    for way in _WAYS:
-        estimates[way] = _estimate(images, way)
+    for way in _ENCODINGS:
+        estimates[way] = _estimate_size(images, way)
         # an estimate is a few per cent off, and writing all frames takes seconds
         if estimates[way] <= 1.05 * budget:
-            made = _packed(images, way)
+            made = _encode_layers(images, way)
             if sum(map(len, made)) <= budget:
                 return "webp", made
-    return "webp", _packed(images, min(estimates, key=estimates.get))
+    return "webp", _encode_layers(images, min(estimates, key=estimates.get))
 
 
-def _packed(images: Sequence[Image.Image], way: Way) -> list[bytes]:
+def _encode_layers(images: Sequence[Image.Image], way: Encoding) -> list[bytes]:
     """All layers, written in such a way."""
     scale, colours, quality = way
-    made = layers(_coloured(_scaled(images, scale), colours))
-    return list(ahead(lambda layer: _webp(layer, quality, 4), made))
+    made = delta_frames(_quantize_images(_rescale_images(images, scale), colours))
+    return list(prefetch_map(lambda layer: _encode_webp(layer, quality, 4), made))
 
 
-def _estimate(images: Sequence[Image.Image], way: Way) -> float:
+def _estimate_size(images: Sequence[Image.Image], way: Encoding) -> float:
     """The bytes that all layers take together, judged by the first and by four of the others."""
     count, (scale, colours, quality) = len(images), way
     places = sorted({0, *(round(share * (count - 1)) for share in (0.3, 0.6, 0.8, 1.0))})
-    needed = _scaled([images[near] for place in places for near in (max(0, place - 1), place)], scale)
-    pairs = _coloured(needed, colours)
-    chosen = [pairs[0], *(layers(pairs[n : n + 2])[1] for n in range(2, len(pairs), 2))]
-    first, *sizes = (len(content) for content in ahead(lambda layer: _webp(layer, quality, 2), chosen))
+    needed = _rescale_images([images[near] for place in places for near in (max(0, place - 1), place)], scale)
+    pairs = _quantize_images(needed, colours)
+    chosen = [pairs[0], *(delta_frames(pairs[n : n + 2])[1] for n in range(2, len(pairs), 2))]
+    first, *sizes = (len(content) for content in prefetch_map(lambda layer: _encode_webp(layer, quality, 2), chosen))
     return first + (sum(sizes) / len(sizes) if sizes else 0) * (count - 1)
 
 
-def _scaled(images: Sequence[Image.Image], scale: float) -> list[Image.Image]:
+def _rescale_images(images: Sequence[Image.Image], scale: float) -> list[Image.Image]:
     """The images at so many pixels per unit; drawn they have two."""
     if scale == 2.0:
         return list(images)
@@ -133,15 +135,15 @@ def _scaled(images: Sequence[Image.Image], scale: float) -> list[Image.Image]:
     return [image.resize(size, Image.Resampling.LANCZOS) for image in images]
 
 
-def _coloured(images: list[Image.Image], colours: int | None) -> list[Image.Image]:
+def _quantize_images(images: list[Image.Image], colours: int | None) -> list[Image.Image]:
     """The images in so many colours, the same for all of them."""
     if colours is None:
         return images
-    palette = common_palette(images, colours)
+    palette = build_palette(images, colours)
     return [image.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB") for image in images]
 
 
-def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
+def delta_frames(images: Sequence[Image.Image]) -> list[Image.Image]:
     """The first image, and for each other one that shows it when laid over all before it: what has changed.
 
     In blocks of pixels and with the blocks around them: where a browser scales a layer, its edges mix with what is
@@ -150,7 +152,7 @@ def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
     found = [images[0]]
     for before, image in pairwise(images):
         red_HW, green_HW, blue_HW = np.moveaxis(np.asarray(image) != np.asarray(before), 2, 0)
-        differs_HW = _around(red_HW | green_HW | blue_HW)
+        differs_HW = _dilate_blocks(red_HW | green_HW | blue_HW)
         if differs_HW.mean() > 0.6:  # another picture altogether
             found.append(image)
             continue
@@ -160,22 +162,22 @@ def layers(images: Sequence[Image.Image]) -> list[Image.Image]:
     return found
 
 
-def _around(changed_HW: np.ndarray) -> np.ndarray:
+def _dilate_blocks(changed_HW: np.ndarray) -> np.ndarray:
     """Whether a pixel's block, or one of the eight beside it, has a pixel that changed."""
     height, width = changed_HW.shape
-    padded = np.pad(changed_HW, ((0, -height % BLOCK), (0, -width % BLOCK)))
-    blocks = padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).any((1, 3))
+    padded = np.pad(changed_HW, ((0, -height % BLOCK_SIZE), (0, -width % BLOCK_SIZE)))
+    blocks = padded.reshape(padded.shape[0] // BLOCK_SIZE, BLOCK_SIZE, -1, BLOCK_SIZE).any((1, 3))
     beside = np.lib.stride_tricks.sliding_window_view(np.pad(blocks, 1), (3, 3)).any((2, 3))
-    return beside.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width]
+    return beside.repeat(BLOCK_SIZE, 0).repeat(BLOCK_SIZE, 1)[:height, :width]
 
 
-def _webp(image: Image.Image, quality: int | None, effort: int) -> bytes:
+def _encode_webp(image: Image.Image, quality: int | None, effort: int) -> bytes:
     """Without loss where there is no quality; with effort from 0 to 6."""
     how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality, "alpha_quality": 100}
-    return _written(image, "WEBP", method=effort, **how)
+    return _encode_image(image, "WEBP", method=effort, **how)
 
 
-def _written(image: Image.Image, form: str, **how: Any) -> bytes:
+def _encode_image(image: Image.Image, form: str, **how: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **how)
     return file.getvalue()

@@ -16,12 +16,12 @@ from typing import Any
 from PIL import Image, features
 
 #: bytes above which a picture without loss gives way to one with loss, if that is smaller
-_LARGE = 200_000
+_LOSSLESS_LIMIT = 200_000
 
 
-def document(title: str, body: str, script: str = "", style: str = "") -> str:
+def html_document(title: str, body: str, script: str = "", style: str = "") -> str:
     """A whole page, as text to be written in UTF-8. `body` is HTML, `script` the only program that may run in it."""
-    policy = _POLICY
+    policy = _CSP
     if script:
         policy += f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
     return (
@@ -31,28 +31,28 @@ def document(title: str, body: str, script: str = "", style: str = "") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{safe(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
         f"{body}\n</main>\n" + (f"<script>{script}</script>\n" if script else "") + "</body>\n</html>\n"
     )
 
 
-def safe(text: object) -> str:
+def escape(text: object) -> str:
     """Escaped, and without what HTML or UTF-8 cannot hold: controls, and halves of surrogate pairs."""
     return html.escape(re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", str(text)))
 
 
-def embedded(image: Image.Image) -> str:
+def image_data_uri(image: Image.Image) -> str:
     """An address that is the picture itself."""
-    kind, content = encoded(image)
-    return address(kind, content)
+    kind, content = encode_image(image)
+    return data_uri(kind, content)
 
 
-def address(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
     """An address that is a file of the type image/`kind`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def encoded(image: Image.Image) -> tuple[str, bytes]:
+def encode_image(image: Image.Image) -> tuple[str, bytes]:
     """(format, bytes): WebP without loss, which suits charts; with loss where that would be large, as for photographs.
 
     PNG where Pillow was built without WebP.
@@ -66,12 +66,12 @@ def encoded(image: Image.Image) -> tuple[str, bytes]:
     if not features.check("webp"):
         return "png", written(format="PNG", optimize=True)
     exact = written(format="WEBP", lossless=True, method=2)
-    if len(exact) <= _LARGE:
+    if len(exact) <= _LOSSLESS_LIMIT:
         return "webp", exact
     return "webp", min(exact, written(format="WEBP", quality=85, method=2), key=len)
 
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _STYLE = """
 :root { --ink: #1d2126; --soft: #5b646e; --paper: #ffffff; --card: #f4f6f8; --line: #d9dee3; --accent: #0072b2; }
 @media (prefers-color-scheme: dark) {

@@ -20,7 +20,7 @@ _GAP, _HEADING, _TITLE = 5, 24, 52
 _COLUMNS = 16
 
 
-class Layer(Protocol):
+class MapLayer(Protocol):
     """What is drawn of a layer: `maps_NHW` of its `channels` maps, under its name and kind."""
 
     name: str
@@ -29,40 +29,40 @@ class Layer(Protocol):
     maps_NHW: np.ndarray
 
 
-@style.picture
-def maps_sheet(layers: Sequence[Layer], title: str = "What each layer answers") -> Figure:
+@style.as_image
+def plot_feature_maps(layers: Sequence[MapLayer], title: str = "What each layer answers") -> Figure:
     """Draws maps in a row of at most 16 per layer: white is 0, blue positive, orange negative.
 
     All maps of a layer share one scale, so a weak one is pale.
     """
     if not layers:
-        return style.message("No layer answers with maps.", title)
+        return style.empty_plot("No layer answers with maps.", title)
     room = (style.WIDTH - _GAP) / _COLUMNS - _GAP
     heights = [room * min(1, layer.maps_NHW.shape[1] / layer.maps_NHW.shape[2]) for layer in layers]
-    made, axes = style.sheet(style.WIDTH, _TITLE + sum(heights) + len(layers) * (_HEADING + 2 * _GAP))
+    made, axes = style.canvas(style.WIDTH, _TITLE + sum(heights) + len(layers) * (_HEADING + 2 * _GAP))
     # bold letters are wider than those that are measured
-    axes.text(_GAP, 18, style.fit(title, 0.85 * style.WIDTH, 11.5), va="center", fontweight="bold", fontsize=11.5)
+    axes.text(_GAP, 18, style.fit_text(title, 0.85 * style.WIDTH, 11.5), va="center", fontweight="bold", fontsize=11.5)
     told = "strongest first; white is 0, blue positive, orange negative, one scale for each layer"
-    axes.text(_GAP, 38, told, va="center", fontsize=8, color=style.GREY)
+    axes.text(_GAP, 38, told, va="center", fontsize=8, color=style.GRAY)
     y = _TITLE
     for layer, height in zip(layers, heights, strict=True):
         _, high, wide = layer.maps_NHW.shape
         size = f"{layer.channels} maps of {wide} x {high}"
         axes.text(style.WIDTH - _GAP, y + _HEADING / 2, size, va="center", ha="right", fontsize=8.5)
-        name = style.fit(f"{layer.name}  {layer.kind}", 0.85 * (style.WIDTH - style.measure(size)) - 30)
+        name = style.fit_text(f"{layer.name}  {layer.kind}", 0.85 * (style.WIDTH - style.text_width(size)) - 30)
         axes.text(_GAP, y + _HEADING / 2, name, va="center", fontweight="bold", fontsize=9.5)
         y += _HEADING
         width = height * wide / high
-        for number, image in enumerate(coloured(layer.maps_NHW[:_COLUMNS])):
+        for number, image in enumerate(colorize_maps(layer.maps_NHW[:_COLUMNS])):
             x = _GAP + number * (room + _GAP) + (room - width) / 2
-            style.place(axes, image, (x, y, width, height))
+            style.show_image(axes, image, (x, y, width, height))
             # a white map on white paper
-            axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=style.PALE, linewidth=0.5))
+            axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=style.LIGHT_GRAY, linewidth=0.5))
         y += height + 2 * _GAP
     return made
 
 
-def coloured(maps_NHW: np.ndarray) -> np.ndarray:
+def colorize_maps(maps_NHW: np.ndarray) -> np.ndarray:
     """Maps of one scale as floats (N, H, W, 3) in [0, 1]: white is 0, blue positive, orange negative."""
     maps_NHW1 = np.nan_to_num(np.asarray(maps_NHW, np.float64))[..., None]
     # a few values far from all others should not make the rest pale

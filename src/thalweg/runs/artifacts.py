@@ -14,23 +14,23 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.images.dataset import Data
+from ..data.images.dataset import ImageDataset
 from ..errors import ResourceError
-from ..io.download import cache_folder
-from .run_dir import RunFolder
+from ..io.download import cache_dir
+from .run_dir import RunDir
 
 
-def pictures_and_report(folder: RunFolder, content: dict[str, Any], drawn: dict[str, Image.Image]) -> None:
+def write_report(folder: RunDir, content: dict[str, Any], drawn: dict[str, Image.Image]) -> None:
     """Writes the pictures of a run, and the report and the card made of them and of what run.json holds."""
-    from ..pages.model_card import card
-    from ..pages.report_html import report, story
+    from ..pages.model_card import render_card
+    from ..pages.report_html import build_report, render_report
 
-    write_pictures(folder, drawn)
-    folder.write_file("report.html", report(story(content, drawn)).encode())
-    folder.write_file("MODEL_CARD.md", card(content).encode())
+    write_plots(folder, drawn)
+    folder.write_file("report.html", render_report(build_report(content, drawn)).encode())
+    folder.write_file("MODEL_CARD.md", render_card(content).encode())
 
 
-def write_pictures(folder: RunFolder, drawn: dict[str, Image.Image]) -> None:
+def write_plots(folder: RunDir, drawn: dict[str, Image.Image]) -> None:
     """pictures/NAME.png for every picture. Raises ResourceError where the disk is full."""
     for name, picture in drawn.items():
         file = io.BytesIO()
@@ -38,7 +38,7 @@ def write_pictures(folder: RunFolder, drawn: dict[str, Image.Image]) -> None:
         folder.write_file(f"pictures/{name}.png", file.getvalue())
 
 
-def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
+def save_images(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
     """Writes pictures as NAME.png where --save says, a folder that is made if need be; their files.
 
     Raises ResourceError.
@@ -56,28 +56,28 @@ def save_pictures(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path
     return written
 
 
-def near_copies(data: Data, outcome: Any) -> dict[str, Any]:
+def near_duplicates(data: ImageDataset, outcome: Any) -> dict[str, Any]:
     """How many test pictures are nearly in the training set, and the accuracy without them.
 
     Which they are is kept in the cache under the content of both: ten thousand against fifty take most of a minute.
     """
-    from ..data.images.duplicates import leaked
+    from ..data.images.duplicates import leaked_rows
 
     content = hashlib.sha256(np.ascontiguousarray(data.train.images))
     content.update(np.ascontiguousarray(data.test.images))
-    kept = cache_folder() / "duplicates" / f"{content.hexdigest()[:32]}.json"
+    kept = cache_dir() / "duplicates" / f"{content.hexdigest()[:32]}.json"
     rows = None
     with suppress(OSError, ValueError, TypeError):
         rows = np.array(json.loads(kept.read_text(encoding="utf-8")), np.int64)
     if rows is None:
-        rows = leaked(data.train, data.test)
+        rows = leaked_rows(data.train, data.test)
         with suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(json.dumps(rows.tolist()), encoding="utf-8")
     return outcome.without(rows)
 
 
-def tensorboard_writer(folder: Path) -> Any:
+def open_tensorboard_writer(folder: Path) -> Any:
     """A writer of TensorBoard's files. Raises ResourceError where the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -88,6 +88,6 @@ def tensorboard_writer(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def finite(network: torch.nn.Module) -> bool:
+def all_finite(network: torch.nn.Module) -> bool:
     """Whether every weight and buffer is a number."""
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())

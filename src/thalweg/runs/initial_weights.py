@@ -18,15 +18,15 @@ from ..registry import find_model
 from ..weights import external_models as elsewhere
 from ..weights import files as foreign
 from ..weights import store as weights
-from ..weights.catalog import PUBLISHED
-from .run_dir import RunFolder
+from ..weights.catalog import CATALOG
+from .run_dir import RunDir
 
 #: what a network's weights ask of pictures
-FORM = ("channels", "size", "resize", "mean", "std", "ink")
+INPUT_SPEC_KEYS = ("channels", "size", "resize", "mean", "std", "ink")
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialWeights:
     """Weights by name, and what comes with them: the model, its arguments, the form of pictures, the classes."""
 
     model: str
@@ -47,7 +47,7 @@ class Start:
     @property
     def outputs(self) -> int:
         """The number of classes that the weights tell apart."""
-        return len(self._weight(foreign.last_layer(self._bare())[0]))
+        return len(self._weight(foreign.classifier_layer(self._bare())[0]))
 
     @property
     def channels(self) -> int | None:
@@ -64,18 +64,20 @@ class Start:
 
     def _bare(self) -> nn.Module:
         """The network without any numbers in it."""
-        with torch.device("meta"), foreign.Undrawn():  # drawing numbers there would import torch's compiler
+        with torch.device("meta"), foreign.skip_init():  # drawing numbers there would import torch's compiler
             return find_model(self.model)(channels=3, classes=2, **self.arguments)
 
     def _weight(self, layer: str) -> Tensor:
         found = self.tensors.get(f"{layer}.weight")
         if found is None:
-            names = (name for name in self._bare().state_dict() if not name.endswith(foreign.COUNTER))
+            names = (name for name in self._bare().state_dict() if not name.endswith(foreign.BN_COUNTER))
             missing = next(name for name in names if name not in self.tensors)
-            raise ModelFileError(f"{self.where}: the tensor '{missing}' is missing.", cure=foreign.OTHER)
+            raise ModelFileError(f"{self.where}: the tensor '{missing}' is missing.", cure=foreign.WRONG_MODEL_HINT)
         if found.dim() < 2 or 0 in found.shape:
             shape = tuple(found.shape)
-            raise ModelFileError(f"{self.where}: '{layer}.weight' is {shape}, which no layer has.", cure=foreign.OTHER)
+            raise ModelFileError(
+                f"{self.where}: '{layer}.weight' is {shape}, which no layer has.", cure=foreign.WRONG_MODEL_HINT
+            )
         return found
 
     def facts(self, size: int, channels: int) -> dict[str, Any]:
@@ -102,57 +104,59 @@ class Start:
         if not self.tensors:
             return {"file": str(self.where)}
         other = bool(self.classes) and list(self.classes) != list(classes)
-        new = foreign.load_exactly(network, self.tensors, self.where, replace_head=True, new_head=other)
+        new = foreign.load_strict(network, self.tensors, self.where, replace_head=True, new_head=other)
         told = f"begins from {self.where}, {len(self.tensors) - len(new):,} tensors"
         notice(f"{told}; new: {', '.join(new)}" if new else told)
         return {"file": self.where.name, "sha256": self.sha256, "new": new, "licence": self.licence}
 
 
-def of_options(options: Options, default_model: str, notice: Callable[[str], None]) -> Start | None:
+def from_options(options: Options, default_model: str, notice: Callable[[str], None]) -> InitialWeights | None:
     """What `--weights` names; None where it is not given. Raises NotFound, OptionError, and the errors of reading."""
     if options.weights is None:
         return None
-    from ..inference.model import shipped
+    from ..inference.model import bundled_models
 
-    named = str(shipped().get(options.weights, options.weights))
-    folder = RunFolder(named)
+    named = str(bundled_models().get(options.weights, options.weights))
+    folder = RunDir(named)
     model = options.model or (folder.read().get("model") if folder.exists else None) or default_model
     if options.weights == "imagenet" and options.model is None:
-        have = sorted({name for name, _ in PUBLISHED})
+        have = sorted({name for name, _ in CATALOG})
         raise OptionError("--weights imagenet: of which model?", cure=f"Add --model: {', '.join(have)}.")
-    return find(model, named, options.offline, notice)
+    return resolve(model, named, options.offline, notice)
 
 
-def find(model: str, named: str, offline: bool, notice: Callable[[str], None]) -> Start:
+def resolve(model: str, named: str, offline: bool, notice: Callable[[str], None]) -> InitialWeights:
     """The weights of that name, file or run's folder for a model.
 
     Raises NotFound where there are none, ModelFileError for a file that cannot be read or a run of another model, and
     ResourceError where they would have to be fetched and must not be.
     """
-    if elsewhere.names(model) and named == "imagenet":
+    if elsewhere.split_name(model) and named == "imagenet":
         notice(f"{model}: the weights are those that {model.partition(':')[0]} fetches by that name.")
-        form, building = elsewhere.form(model, notice), {"pretrained": True, "offline": offline or is_offline()}
-        return Start(model, {}, Path(model), form, classes=weights.classes(), building=building)
+        form, building = elsewhere.input_spec(model, notice), {"pretrained": True, "offline": offline or is_offline()}
+        return InitialWeights(model, {}, Path(model), form, classes=weights.class_names(), building=building)
     path, row = weights.resolve(model, named, offline, notice)
     if path.is_dir():
-        return of_run(RunFolder(path), model)
+        return from_run(RunDir(path), model)
     if row is not None:
-        known = weights.facts(row)
-        form = {key: known[key] for key in FORM}
-        tensors, classes = foreign.read(path), tuple(known["classes"])
-        return Start(model, tensors, path, form, {**row.arguments, **_stem(model, tensors)}, classes, row.licence)
-    tensors = foreign.read(path)
-    start = Start(model, tensors, path, arguments=_stem(model, tensors))
-    if (model, "imagenet") in PUBLISHED and start.channels == 3:
-        usual, arguments = weights.facts(weights.find(model)), weights.find(model).arguments
+        known = weights.input_spec(row)
+        form = {key: known[key] for key in INPUT_SPEC_KEYS}
+        tensors, classes = foreign.load_tensors(path), tuple(known["classes"])
+        return InitialWeights(
+            model, tensors, path, form, {**row.arguments, **_infer_stem(model, tensors)}, classes, row.licence
+        )
+    tensors = foreign.load_tensors(path)
+    start = InitialWeights(model, tensors, path, arguments=_infer_stem(model, tensors))
+    if (model, "imagenet") in CATALOG and start.channels == 3:
+        usual, arguments = weights.input_spec(weights.lookup(model)), weights.lookup(model).arguments
         notice(f"{path.name} says nothing of the form of pictures: taken to be that of ImageNet's weights for {model}.")
         classes = tuple(usual["classes"]) if start.outputs == len(usual["classes"]) else ()
-        form, arguments = {key: usual[key] for key in FORM}, {**arguments, **start.arguments}
+        form, arguments = {key: usual[key] for key in INPUT_SPEC_KEYS}, {**arguments, **start.arguments}
         start = replace(start, form=form, arguments=arguments, classes=classes)
     return start
 
 
-def _stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
+def _infer_stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
     """The stem of a ResNet's weights, which would else be chosen by the size of the pictures to come."""
     stem, kernel = find_model(model).arguments.get("stem"), tensors.get("conv1.weight")
     if kernel is None or stem is None or stem.default != "auto":
@@ -160,7 +164,7 @@ def _stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
     return {"stem": "imagenet" if kernel.shape[-1:] == (7,) else "small"}
 
 
-def of_run(folder: RunFolder, model: str) -> Start:
+def from_run(folder: RunDir, model: str) -> InitialWeights:
     """The weights of a finished run. Raises OptionError for a run of another model, ModelFileError for a broken one."""
     content = folder.read()
     if content.get("model") != model:
@@ -169,11 +173,11 @@ def of_run(folder: RunFolder, model: str) -> Start:
             cure=f"Leave --model out, or give --model {content.get('model')}.",
         )
     facts = content["facts"]
-    form = {key: facts[key] for key in FORM if key in facts}
+    form = {key: facts[key] for key in INPUT_SPEC_KEYS if key in facts}
     own = ("channels", "classes", "size")
     arguments = {**content["options"].get("arguments", {}), **content.get("arguments", {})}
     tensors = folder.weights(content)
-    arguments = {**{k: value for k, value in arguments.items() if k not in own}, **_stem(model, tensors)}
+    arguments = {**{k: value for k, value in arguments.items() if k not in own}, **_infer_stem(model, tensors)}
     licence = content.get("licence") or content.get("start", {}).get("licence", "")
     where = folder.path / "weights.safetensors"
-    return Start(model, tensors, where, form, arguments, tuple(facts["classes"]), licence)
+    return InitialWeights(model, tensors, where, form, arguments, tuple(facts["classes"]), licence)

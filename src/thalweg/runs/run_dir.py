@@ -23,30 +23,30 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..config import options
-from ..errors import Busy, ModelFileError, NotFound, OptionError, ResourceError
+from ..errors import ModelFileError, NotFoundError, OptionError, ResourceError, RunLockedError
 from ..io.file_lock import lock_file
 
-FORMAT = 1
+FORMAT_VERSION = 1
 #: what every run.json holds, what it comes to hold, and of which kind that is
-NEEDED = {"format": int, "task": str, "options": dict, "facts": dict}
-LATER = {"plan": dict, "data": dict, "versions": dict, "results": dict, "arguments": dict}
-RESTORE = "Restore it from a copy, or train again."
+REQUIRED_KEYS = {"format": int, "task": str, "options": dict, "facts": dict}
+OPTIONAL_KEYS = {"plan": dict, "data": dict, "versions": dict, "results": dict, "arguments": dict}
+RESTORE_HINT = "Restore it from a copy, or train again."
 
 
-def jsonable(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """`value` with NaN and infinities as None, tuples as lists, and numbers of other libraries as plain ones."""
     if isinstance(value, dict):
-        return {str(k): jsonable(v) for k, v in value.items()}
+        return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [jsonable(v) for v in value]
+        return [to_json(v) for v in value]
     if hasattr(value, "tolist"):
-        return jsonable(value.tolist())
+        return to_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-class RunFolder:
+class RunDir:
     """Reads and writes one run's folder. `path` need not exist."""
 
     def __init__(self, path: str | os.PathLike):
@@ -75,7 +75,7 @@ class RunFolder:
         files; the folder is then as it was.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise Busy(f"{self.path} is a file, not a folder.", cure="Give another --out.")
+            raise RunLockedError(f"{self.path} is a file, not a folder.", cure="Give another --out.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
@@ -97,9 +97,9 @@ class RunFolder:
         while True:
             handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until release
             if not lock_file(handle):
-                owner = _signature(handle)
+                owner = _lock_owner(handle)
                 handle.close()
-                raise Busy(
+                raise RunLockedError(
                     f"{self.path} belongs to a run that is going on: {owner}.",
                     cure="Wait for it, or give another --out.",
                 )
@@ -118,8 +118,10 @@ class RunFolder:
         if not others or (resume and self.exists):
             return
         if not self.exists:
-            raise Busy(f"{self.path} is not empty and not a run ('{others[0]}' is in it).", cure="Give another --out.")
-        raise Busy(
+            raise RunLockedError(
+                f"{self.path} is not empty and not a run ('{others[0]}' is in it).", cure="Give another --out."
+            )
+        raise RunLockedError(
             f"{self.path} already holds a run, begun at {self.read().get('started', 'an unknown time')}.",
             cure="Add --resume to go on with it, or give another --out.",
         )
@@ -143,38 +145,39 @@ class RunFolder:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise NotFound(f"{self.path} is not a run: there is no run.json in it.") from error
+            raise NotFoundError(f"{self.path} is not a run: there is no run.json in it.") from error
         except (ValueError, RecursionError) as error:
-            raise ModelFileError(f"{file} is not JSON: {error}.", cure=RESTORE) from error
-        if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+            raise ModelFileError(f"{file} is not JSON: {error}.", cure=RESTORE_HINT) from error
+        if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT_VERSION:
             raise ModelFileError(
-                f"{file} has format {content['format']}; this version reads up to {FORMAT}.", cure="Upgrade thalweg."
+                f"{file} has format {content['format']}; this version reads up to {FORMAT_VERSION}.",
+                cure="Upgrade thalweg.",
             )
-        told = {**{key: {} for key in LATER}, **(content if isinstance(content, dict) else {})}
-        for key, kind in {**NEEDED, **LATER}.items():
+        told = {**{key: {} for key in OPTIONAL_KEYS}, **(content if isinstance(content, dict) else {})}
+        for key, kind in {**REQUIRED_KEYS, **OPTIONAL_KEYS}.items():
             if not isinstance(told.get(key), kind):
-                raise ModelFileError(f"{file} describes no run: '{key}' is missing or wrong.", cure=RESTORE)
+                raise ModelFileError(f"{file} describes no run: '{key}' is missing or wrong.", cure=RESTORE_HINT)
         try:
-            options.make(content["options"])
+            options.parse_options(content["options"])
         except OptionError as error:
-            raise ModelFileError(f"{file}: {error.message}", cure=f"Upgrade thalweg. {RESTORE}") from error
+            raise ModelFileError(f"{file}: {error.message}", cure=f"Upgrade thalweg. {RESTORE_HINT}") from error
         if not isinstance(content.get("model"), (str, type(None))):
-            raise ModelFileError(f"{file}: 'model' is no name.", cure=RESTORE)
-        if wrong := _wrong_fact(content["facts"]):
-            raise ModelFileError(f"{file}: of the facts, '{wrong}' is missing or wrong.", cure=RESTORE)
+            raise ModelFileError(f"{file}: 'model' is no name.", cure=RESTORE_HINT)
+        if wrong := _find_invalid_field(content["facts"]):
+            raise ModelFileError(f"{file}: of the facts, '{wrong}' is missing or wrong.", cure=RESTORE_HINT)
         return content
 
     def write(self, content: dict[str, Any]) -> None:
         """Replaces run.json in one step."""
-        text = json.dumps(jsonable({"format": FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(to_json({"format": FORMAT_VERSION, **content}), indent=1, ensure_ascii=False, allow_nan=False)
         # Names of files may hold bytes that are not UTF-8: as "\udcff" they stay JSON, and come back as they were.
         self.write_file("run.json", text.encode(errors="backslashreplace"))
 
     def write_file(self, name: str, data: bytes) -> None:
         """Replaces one file in one step. Raises ResourceError where the disk is full."""
-        from ..engine.checkpoint import replace_durably
+        from ..engine.checkpoint import atomic_write
 
-        replace_durably(self.path / name, data)
+        atomic_write(self.path / name, data)
 
     def weights(self, content: dict[str, Any]) -> dict[str, Any]:
         """The tensors of weights.safetensors by name.
@@ -187,12 +190,12 @@ class RunFolder:
         try:
             data = file.read_bytes()
         except OSError as error:
-            cure = RESTORE if finished else "Finish the run with --resume."
+            cure = RESTORE_HINT if finished else "Finish the run with --resume."
             raise ModelFileError(f"{file} is missing.", cure) from error
         if hashlib.sha256(data).hexdigest() != content.get("weights_sha256"):
             raise ModelFileError(
                 f"{file} is not the file that run.json names: its SHA-256 differs.",
-                cure=RESTORE if finished else "Finish the run with --resume, or copy the whole run again.",
+                cure=RESTORE_HINT if finished else "Finish the run with --resume, or copy the whole run again.",
             )
         try:
             return safetensors.torch.load(data)
@@ -218,11 +221,11 @@ class RunFolder:
             try:
                 rows.append(json.loads(line))
             except ValueError as error:
-                raise ModelFileError(f"{file}, line {number}, is not JSON: {error}.", cure=RESTORE) from error
+                raise ModelFileError(f"{file}, line {number}, is not JSON: {error}.", cure=RESTORE_HINT) from error
         return rows
 
 
-def _wrong_fact(facts: dict[str, Any]) -> str | None:
+def _find_invalid_field(facts: dict[str, Any]) -> str | None:
     """The first of the facts with which no picture could be looked at, nor an answer be named; None if all are fine."""
     channels = facts.get("channels")
 
@@ -253,7 +256,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, offset: int = 0):
-        from ..engine.checkpoint import flush_folder
+        from ..engine.checkpoint import fsync_dir
 
         self.path = path
         try:
@@ -261,13 +264,13 @@ class MetricsFile:
             self.complete = os.fstat(self._file.fileno()).st_size >= offset
             if self.complete:
                 self._file.truncate(offset)
-            flush_folder(path.parent)
+            fsync_dir(path.parent)
         except OSError as error:
             raise self._refused(error) from error
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds one row and hands it to the system."""
-        data = (json.dumps(jsonable(row), allow_nan=False) + "\n").encode()
+        data = (json.dumps(to_json(row), allow_nan=False) + "\n").encode()
         try:
             self._file.write(data)
             self._file.flush()
@@ -288,19 +291,19 @@ class MetricsFile:
             self._file.close()
 
     def _refused(self, error: OSError, needed: int = 0) -> ResourceError:
-        from ..engine.checkpoint import disk_error
+        from ..engine.checkpoint import disk_full_error
 
-        return disk_error(error, self.path, needed)
+        return disk_full_error(error, self.path, needed)
 
 
-def new_folder(name: str) -> RunFolder:
+def create_run_dir(name: str) -> RunDir:
     """A folder runs/NAME-1, -2, … that no other process has, made by this call."""
     root = Path("runs")
     for number in numbers():
         path = root / f"{name}-{number}"
         try:
             path.mkdir(parents=True)
-            return RunFolder(path)
+            return RunDir(path)
         except FileExistsError:
             continue
         except OSError as error:
@@ -316,7 +319,7 @@ def numbers() -> Iterator[int]:
         number += 1
 
 
-def _signature(handle: TextIO) -> str:
+def _lock_owner(handle: TextIO) -> str:
     """Who signed the lock file; its owner may be about to."""
     for _ in range(20):
         handle.seek(0)

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..config.options import Options
-from ..data.batches import Stream
-from ..data.images.dataset import Data, Split
+from ..data.batches import BatchStream
+from ..data.images.dataset import ImageDataset, Split
 from ..objectives.base import Batch, Objective
 
 #: What must be known of the data to use a network: JSON values, kept in run.json.
-Facts = dict[str, Any]
+InputSpec = dict[str, Any]
 
 
 class Task(ABC):
@@ -30,48 +30,48 @@ class Task(ABC):
 
     @abstractmethod
     def read(
-        self, options: Options, notice: Callable[[str], None], form: Facts | None = None, divided: bool = True
-    ) -> Data:
+        self, options: Options, notice: Callable[[str], None], form: InputSpec | None = None, divided: bool = True
+    ) -> ImageDataset:
         """The data named by the options, read, in the form that weights ask for. Raises DataError.
 
         With `divided` False only what the source itself tells apart is divided: nothing is to be trained on it.
         """
 
     @abstractmethod
-    def toy(self) -> Data:
+    def toy(self) -> ImageDataset:
         """A small data set, made without any file, on which every law is tested."""
 
     @abstractmethod
-    def facts(self, data: Data) -> Facts:
+    def facts(self, data: ImageDataset) -> InputSpec:
         """What a network and its user must know of the data."""
 
     @abstractmethod
-    def arguments(self, facts: Facts) -> dict[str, Any]:
+    def arguments(self, facts: InputSpec) -> dict[str, Any]:
         """The arguments that follow from the data, for the builder of a model."""
 
-    def initialise(self, network: nn.Module, data: Data, facts: Facts, device: Any) -> None:
+    def initialise(self, network: nn.Module, data: ImageDataset, facts: InputSpec, device: Any) -> None:
         """Sets what a new network takes from data before it is trained; most take nothing."""
         return None
 
     @abstractmethod
-    def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
+    def objective(self, network: nn.Module, facts: InputSpec, options: Options) -> Objective:
         """What is minimised."""
 
     @abstractmethod
-    def stream(self, split: Split, batch: int, seed: int, rank: int, ranks: int, device: Any) -> Stream:
+    def stream(self, split: Split, batch: int, seed: int, rank: int, ranks: int, device: Any) -> BatchStream:
         """Batches of the training set on the device."""
 
     @abstractmethod
-    def augment(self, facts: Facts, options: Options) -> Callable[[Batch], Batch]:
+    def augment(self, facts: InputSpec, options: Options) -> Callable[[Batch], Batch]:
         """What a batch of the stream goes through before training; may be random."""
 
     @abstractmethod
-    def infer(self, network: nn.Module, batch: Batch, facts: Facts) -> Tensor:
+    def infer(self, network: nn.Module, batch: Batch, facts: InputSpec) -> Tensor:
         """The network's answers to a batch as it comes from the stream or a user; nothing random."""
 
     @abstractmethod
     def score(
-        self, network: nn.Module, split: Split, facts: Facts, device: Any, features: Tensor | None = None
+        self, network: nn.Module, split: Split, facts: InputSpec, device: Any, features: Tensor | None = None
     ) -> tuple[dict[str, Any], Any]:
         """The metrics on a split, and an outcome from which pictures are drawn; its `details` go into run.json.
 
@@ -80,10 +80,16 @@ class Task(ABC):
 
     @abstractmethod
     def pictures(
-        self, network: nn.Module, data: Data, facts: Facts, options: Options, outcome: Any, history: list[dict]
+        self,
+        network: nn.Module,
+        data: ImageDataset,
+        facts: InputSpec,
+        options: Options,
+        outcome: Any,
+        history: list[dict],
     ) -> dict[str, Image.Image]:
         """Pictures of a finished run, by file name without ending."""
 
     @abstractmethod
-    def example(self, source: Any, facts: Facts, as_is: bool = False) -> Any:
+    def example(self, source: Any, facts: InputSpec, as_is: bool = False) -> Any:
         """What the network sees of a source: an array that `infer` takes in a batch. Raises DataError."""

@@ -12,26 +12,33 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..config.options import Options
-from ..data.batches import Resident, Stream
+from ..data.batches import BatchStream, InMemoryBatches
 from ..data.images import synthetic as toy
-from ..data.images.augment import augmentation
-from ..data.images.dataset import Data, Split
-from ..data.images.preprocess import at_once, centred, normalised, probabilities, seen, squared
+from ..data.images.augment import build_augmentation
+from ..data.images.dataset import ImageDataset, Split
+from ..data.images.preprocess import (
+    eval_batch_size,
+    pad_to_square,
+    predict_proba,
+    preprocess_image,
+    standardize_,
+    to_normalized_float,
+)
 from ..losses.classification import LOSSES
-from ..metrics.classification import Scores
+from ..metrics.classification import MetricAccumulator
 from ..objectives.base import Batch, Loss, Objective
 from ..objectives.supervised import Supervised
-from ..registry import task
-from .base import Facts, Task
+from ..registry import register_task
+from .base import InputSpec, Task
 
 
-def balanced(counts: Sequence[int]) -> Tensor:
+def class_weights(counts: Sequence[int]) -> Tensor:
     """(K,) weights of classes with which each counts as much as any other, and all examples together as before."""
     count_K = torch.tensor(counts, dtype=torch.float32)
     return torch.where(count_K > 0, count_K.sum() / ((count_K > 0).sum() * count_K), 0.0)
 
 
-def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def channel_mean_std(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (C,) of pictures (N, H, W, C) uint8 on the scale of 0 to 1, by counting the 256 levels.
 
     As floats, ten thousand pictures of 224 pixels would take six gigabytes.
@@ -46,12 +53,12 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EvalResult:
     """What a network answered on a split: probabilities (N, K), and the scores made of them."""
 
     split: Split
     probabilities: np.ndarray
-    scores: Scores
+    scores: MetricAccumulator
 
     @property
     def details(self) -> dict[str, Any]:
@@ -65,7 +72,7 @@ class Outcome:
         return {"examples": len(rows), "accuracy_without": float(right.mean()) if len(kept) else None}
 
 
-@task
+@register_task
 class Classify(Task):
     """Pictures of any kind into classes."""
 
@@ -76,10 +83,10 @@ class Classify(Task):
     judged_by = "accuracy"
 
     def read(
-        self, options: Options, notice: Callable[[str], None], form: Facts | None = None, divided: bool = True
-    ) -> Data:
+        self, options: Options, notice: Callable[[str], None], form: InputSpec | None = None, divided: bool = True
+    ) -> ImageDataset:
         """The pictures of a folder, a file or a known name. Raises DataError."""
-        from ..data.images.load import read
+        from ..data.images.load import load_dataset
 
         form = form or {}
         size, resize = options.size, form.get("resize")
@@ -87,8 +94,8 @@ class Classify(Task):
             usual = form["size"][0]
             size = size or usual
             resize = resize and round(resize * size / usual)
-        return squared(
-            read(
+        return pad_to_square(
+            load_dataset(
                 options.data or self.default_data,
                 size=size,
                 resize=resize,
@@ -102,13 +109,13 @@ class Classify(Task):
             )
         )
 
-    def toy(self) -> Data:
+    def toy(self) -> ImageDataset:
         """Bars in four directions."""
-        return toy.bars()
+        return toy.make_bars()
 
-    def facts(self, data: Data) -> Facts:
+    def facts(self, data: ImageDataset) -> InputSpec:
         """Classes, size, and mean and deviation of the training pictures per channel, on the scale of 0 to 1."""
-        mean_C, std_C = moments(data.train.images[:: max(1, len(data.train) // 10_000)])
+        mean_C, std_C = channel_mean_std(data.train.images[:: max(1, len(data.train) // 10_000)])
         return {
             "classes": list(data.classes),
             "channels": data.shape[2],
@@ -119,22 +126,22 @@ class Classify(Task):
             "counts": np.bincount(data.train.labels, minlength=len(data.classes)).tolist(),
         }
 
-    def arguments(self, facts: Facts) -> dict[str, Any]:
+    def arguments(self, facts: InputSpec) -> dict[str, Any]:
         """channels, classes and size."""
         return {"channels": facts["channels"], "classes": len(facts["classes"]), "size": facts["size"][0]}
 
-    def initialise(self, network: nn.Module, data: Data, facts: Facts, device: Any) -> None:
+    def initialise(self, network: nn.Module, data: ImageDataset, facts: InputSpec, device: Any) -> None:
         """Lets a network that can begin from data, such as one with whitening filters, see up to 5,000 pictures."""
         if hasattr(network, "initialise_from"):
             rows = slice(None, None, max(1, len(data.train) // 5000))
             images = torch.from_numpy(data.train.images[rows].copy()).to(device)
-            network.initialise_from(normalised(images, facts))
+            network.initialise_from(to_normalized_float(images, facts))
 
-    def objective(self, network: nn.Module, facts: Facts, options: Options) -> Objective:
+    def objective(self, network: nn.Module, facts: InputSpec, options: Options) -> Objective:
         """Cross-entropy, or squared error, of one network; the part `accuracy` is that of the training batches."""
         function, smoothing = LOSSES[options.loss], options.smoothing
         device = next(network.parameters()).device
-        weight_K = balanced(facts["counts"]).to(device) if options.balance else None
+        weight_K = class_weights(facts["counts"]).to(device) if options.balance else None
 
         def criterion(network: nn.Module, batch: Batch) -> Loss:
             label_B = batch["label"]
@@ -149,40 +156,40 @@ class Classify(Task):
 
         return Supervised(network, criterion)
 
-    def stream(self, split: Split, batch: int, seed: int, rank: int, ranks: int, device: Any) -> Stream:
+    def stream(self, split: Split, batch: int, seed: int, rank: int, ranks: int, device: Any) -> BatchStream:
         """The whole split on the device, as bytes."""
         images, labels = np.require(split.images, requirements="W"), np.require(split.labels, requirements="W")
         tensors = {"image": torch.from_numpy(images).to(device), "label": torch.from_numpy(labels).to(device)}
-        return Resident(tensors, batch, seed, rank, ranks)
+        return InMemoryBatches(tensors, batch, seed, rank, ranks)
 
-    def augment(self, facts: Facts, options: Options) -> Callable[[Batch], Batch]:
+    def augment(self, facts: InputSpec, options: Options) -> Callable[[Batch], Batch]:
         """Bytes (B, H, W, C) to normalised floats (B, C, H, W), changed at random as the options say."""
-        change = augmentation(options.augment, facts["ink"])
+        change = build_augmentation(options.augment, facts["ink"])
         plain = not options.augment or options.augment == "none"
 
         def prepare(batch: Batch) -> Batch:
             if plain:
-                return {**batch, "image": normalised(batch["image"], facts)}
-            return {**batch, "image": centred(change(batch["image"].permute(0, 3, 1, 2)), facts, 1.0)}
+                return {**batch, "image": to_normalized_float(batch["image"], facts)}
+            return {**batch, "image": standardize_(change(batch["image"].permute(0, 3, 1, 2)), facts, 1.0)}
 
         return prepare
 
-    def infer(self, network: nn.Module, batch: Batch, facts: Facts) -> Tensor:
+    def infer(self, network: nn.Module, batch: Batch, facts: InputSpec) -> Tensor:
         """Probabilities (B, K) in single precision."""
         with torch.inference_mode():
-            return probabilities(network, normalised(batch["image"], facts), facts.get("views", "one"))
+            return predict_proba(network, to_normalized_float(batch["image"], facts), facts.get("views", "one"))
 
-    def prepared(self, images: np.ndarray, facts: Facts, device: Any) -> Tensor:
+    def prepared(self, images: np.ndarray, facts: InputSpec, device: Any) -> Tensor:
         """Pictures (B, H, W, C) uint8 as the network reads them: (B, C, H, W), nothing random."""
-        return normalised(torch.from_numpy(images.copy()).to(device), facts)
+        return to_normalized_float(torch.from_numpy(images.copy()).to(device), facts)
 
     def score(
-        self, network: nn.Module, split: Split, facts: Facts, device: Any, features: Tensor | None = None
-    ) -> tuple[dict[str, Any], Outcome]:
+        self, network: nn.Module, split: Split, facts: InputSpec, device: Any, features: Tensor | None = None
+    ) -> tuple[dict[str, Any], EvalResult]:
         """Accuracy, top-5, loss, F1, calibration … of the network in evaluation mode."""
         network.eval()
         answers = []
-        rows = at_once(facts, device)
+        rows = eval_batch_size(facts, device)
         for start in range(0, len(split), rows):
             if features is not None:
                 with torch.inference_mode():
@@ -192,16 +199,16 @@ class Classify(Task):
                 found = self.infer(network, {"image": images}, facts)
             answers.append(found.cpu().numpy())
         probabilities = np.concatenate(answers) if answers else np.empty((0, len(facts["classes"])), np.float32)
-        scores = Scores(len(facts["classes"]))
+        scores = MetricAccumulator(len(facts["classes"]))
         scores.add(probabilities, split.labels)
-        return scores.results(), Outcome(split, probabilities, scores)
+        return scores.results(), EvalResult(split, probabilities, scores)
 
     def pictures(self, network, data, facts, options, outcome, history) -> dict[str, Image.Image]:
         """Learning curves, confusion, worst mistakes, a batch as the network saw it, first filters, calibration."""
-        from ..plots.class_scores import calibration, per_class
-        from ..plots.confusion import confusion
-        from ..plots.curves import curves
-        from ..plots.image_grid import batch, filters, mistakes
+        from ..plots.class_scores import plot_calibration, plot_per_class
+        from ..plots.confusion import plot_confusion
+        from ..plots.curves import plot_curves
+        from ..plots.image_grid import plot_augmented_batch, plot_filters, plot_worst_mistakes
 
         classes, scores, split = facts["classes"], outcome.scores, outcome.split
         worst = scores.worst(24)
@@ -210,10 +217,10 @@ class Classify(Task):
         torch.manual_seed(options.seed)
         seen = self.augment(facts, options)({"image": torch.from_numpy(data.train.images[rows])})["image"]
         drawn = {
-            "curves": curves(history),
-            "confusion": confusion(scores.confusion, classes),
-            "classes": per_class(scores.per_class, classes),
-            "mistakes": mistakes(
+            "curves": plot_curves(history),
+            "confusion": plot_confusion(scores.confusion, classes),
+            "classes": plot_per_class(scores.per_class, classes),
+            "mistakes": plot_worst_mistakes(
                 split.images[worst],
                 split.labels[worst],
                 answers.argmax(1),
@@ -221,14 +228,14 @@ class Classify(Task):
                 [split.sources[row] for row in worst],
                 classes,
             ),
-            "calibration": calibration(scores.bins),
-            "batch": batch(seen.numpy(), [classes[k] for k in data.train.labels[rows]]),
+            "calibration": plot_calibration(scores.bins),
+            "batch": plot_augmented_batch(seen.numpy(), [classes[k] for k in data.train.labels[rows]]),
         }
         first = next(w for w in network.parameters() if w.ndim > 1).detach().float().cpu().numpy()
         shape = (facts["channels"], *facts["size"]) if first.ndim == 2 else None
-        drawn["filters"] = filters(first, shape)
+        drawn["filters"] = plot_filters(first, shape)
         return drawn
 
-    def example(self, source: Any, facts: Facts, as_is: bool = False) -> np.ndarray:
+    def example(self, source: Any, facts: InputSpec, as_is: bool = False) -> np.ndarray:
         """A file, bytes, Pillow image or array as (H, W, C) uint8 of the network's size. Raises DataError."""
-        return seen(source, facts, as_is)
+        return preprocess_image(source, facts, as_is)

@@ -14,22 +14,22 @@ from .. import registry
 from ..config import options as settings
 from ..config import recipes
 from ..config.options import Options
-from ..data.images.dataset import Data
-from ..data.images.load import tell
+from ..data.images.dataset import ImageDataset
+from ..data.images.load import log_warning
 from ..engine import distributed as ranks
-from ..errors import DataError, NotFound, OptionError
+from ..errors import DataError, NotFoundError, OptionError
 from ..inference.model import Run
 from ..runs import initial_weights as starting
-from ..runs.run_dir import RunFolder, new_folder
+from ..runs.run_dir import RunDir, create_run_dir
 from ..version import __version__
 from . import plan as planning
-from .run import Progress, Session
+from .run import TrainingLoop, TrainingProgress
 
 #: what a resumed run may be told anew; everything else is as it was
-CHANGEABLE = {"epochs", "steps", "save_every", "report", "tensorboard", "offline", "threads"}
+RESUMABLE_OPTIONS = {"epochs", "steps", "save_every", "report", "tensorboard", "offline", "threads"}
 
 
-class Training:
+class TrainingRun:
     """A training that is planned but not begun. Iterating it trains and yields Progress; then `run` is there.
 
     Raises every error of data and settings when it is made, before anything is trained.
@@ -43,14 +43,14 @@ class Training:
         recipe: str | None = None,
         out: Any = None,
         resume: bool = False,
-        notice: Callable[[str], None] = tell,
+        notice: Callable[[str], None] = log_warning,
         **given: Any,
     ):
         self.notices: list[str] = []
-        self._joined = ranks.joined(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self._joined = ranks.process_group(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self._joined.__enter__()
         try:
-            self._prepare(task, data, recipe, RunFolder(out) if out is not None else None, resume, notice, given)
+            self._prepare(task, data, recipe, RunDir(out) if out is not None else None, resume, notice, given)
         except BaseException:
             self._joined.__exit__(None, None, None)
             raise
@@ -58,41 +58,41 @@ class Training:
     def _prepare(self, task, data, recipe, folder, resume, notice, given) -> None:
         content = self._found(folder, recipe, resume, new=data is not None or recipe is not None or bool(given))
         if content:
-            task, options = content["task"], resumed_options(content, data, given)
+            task, options = content["task"], resume_options(content, data, given)
             if content.get("status") == "finished" and given.get("epochs") is None and given.get("steps") is None:
                 self.session, self.folder, self.content = None, folder, content
                 return
         else:
-            task, options = fresh_options(task, data, recipe, given)
-        planning.check(options)
+            task, options = new_options(task, data, recipe, given)
+        planning.validate_options(options)
         self._set_threads(options, content)
         chosen = registry.find_task(task)()
         registry.find_model(options.model or chosen.default_model, task)  # a name that nothing has is told at once
         if data is None and content.get("data", {}).get("in_memory"):
             raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
         begun = folder is not None and folder.begun
-        start = None if begun else starting.of_options(options, chosen.default_model, notice)
+        start = None if begun else starting.from_options(options, chosen.default_model, notice)
         if start is None and not content and (options.freeze or options.unfreeze is not None):
             self.notices.append("Nothing was learned elsewhere (--weights): frozen parts stay as chance made them.")
         form = content.get("form", {}) if begun or start is None else start.form
-        loaded = data if isinstance(data, Data) else chosen.read(options, notice, form)
-        same_data(content, loaded)
+        loaded = data if isinstance(data, ImageDataset) else chosen.read(options, notice, form)
+        check_same_data(content, loaded)
         if folder is None:
             model = options.model or (start.model if start else chosen.default_model)
             name = f"{task}-{loaded.name}-{model}".replace("/", "-").replace(":", "-")
-            folder = new_folder(name) if ranks.rank() == 0 else RunFolder("runs/.rank")
-        if ranks.rank() == 0:
+            folder = create_run_dir(name) if ranks.get_rank() == 0 else RunDir("runs/.rank")
+        if ranks.get_rank() == 0:
             folder.claim(resume)
-        content = content or first_content(task, options, recipe, loaded, in_memory=isinstance(data, Data))
+        content = content or initial_record(task, options, recipe, loaded, in_memory=isinstance(data, ImageDataset))
         content.setdefault("form", form)
         try:
-            self.session = Session(chosen, options, loaded, folder, content, self.notices.append, start)
+            self.session = TrainingLoop(chosen, options, loaded, folder, content, self.notices.append, start)
         except BaseException:
             folder.release()
             raise
         self.folder, self.content = folder, content
 
-    def _found(self, folder: RunFolder | None, recipe: str | None, resume: bool, new: bool) -> dict[str, Any]:
+    def _found(self, folder: RunDir | None, recipe: str | None, resume: bool, new: bool) -> dict[str, Any]:
         """run.json of the run to go on with; empty for a new run."""
         if not resume:
             return {}
@@ -102,7 +102,7 @@ class Training:
             )
         content = folder.read() if folder.exists else {}
         if not content and not new:
-            raise NotFound(
+            raise NotFoundError(
                 f"There is no run in {folder.path} to go on with.",
                 cure="Give the folder of a run, or say what to train.",
             )
@@ -148,9 +148,9 @@ class Training:
         """The plan in words, and what was noticed while reading the data."""
         if self.session is None:
             return [f"{self.path} is finished already; --epochs +N trains it further."]
-        return [*plan_lines(self.session), *self.notices]
+        return [*describe_plan(self.session), *self.notices]
 
-    def __iter__(self) -> Iterator[Progress]:
+    def __iter__(self) -> Iterator[TrainingProgress]:
         try:
             if self.session is not None:
                 told = len(self.notices)
@@ -161,32 +161,32 @@ class Training:
             self._joined.__exit__(None, None, None)
 
 
-def fresh_options(task: str, data: Any, recipe: str | None, given: dict[str, Any]) -> tuple[str, Options]:
+def new_options(task: str, data: Any, recipe: str | None, given: dict[str, Any]) -> tuple[str, Options]:
     """Task and options of a new run: the recipe's, then what was given."""
     values = {}
     if recipe is not None:
-        found = recipes.find(recipe)
+        found = recipes.find_recipe(recipe)
         task, values = found.task, dict(found.options)
         # one length replaces another, whichever way it is said
         if {"epochs", "steps", "time"} & set(given):
             values = {k: v for k, v in values.items() if k not in ("epochs", "steps", "time")}
         given = {**given, "arguments": {**values.get("arguments", {}), **(given.get("arguments") or {})}}
-    if data is not None and not isinstance(data, Data):
+    if data is not None and not isinstance(data, ImageDataset):
         given = {**given, "data": os.fspath(data)}
     given = {k: v for k, v in given.items() if v is not None}
     if isinstance(given.get("epochs"), str) and given["epochs"].startswith("+"):
         raise OptionError(f"--epochs {given['epochs']} means so many more, and this run is new.", cure="Add --resume.")
-    return task, settings.make({**values, **given})
+    return task, settings.parse_options({**values, **given})
 
 
-def resumed_options(content: dict[str, Any], data: Any, given: dict[str, Any]) -> Options:
+def resume_options(content: dict[str, Any], data: Any, given: dict[str, Any]) -> Options:
     """The options of a run that goes on. Raises OptionError for one that would make it another run."""
-    before = settings.make(content["options"])
+    before = settings.parse_options(content["options"])
     given = {k: v for k, v in given.items() if v is not None}
     if str(given.get("epochs", "")).startswith("+"):
         given["epochs"] = content["plan"]["epochs"] + settings.convert("epochs", given["epochs"][1:], float)
-    asked = settings.make(given)
-    if data is not None and not isinstance(data, Data):
+    asked = settings.parse_options(given)
+    if data is not None and not isinstance(data, ImageDataset):
         given, asked = {**given, "data": os.fspath(data)}, replace(asked, data=os.fspath(data))
     for name in given:
         old, new = getattr(before, name), getattr(asked, name)
@@ -194,19 +194,21 @@ def resumed_options(content: dict[str, Any], data: Any, given: dict[str, Any]) -
             old = old or content.get("model")
         if name == "data" and old is not None and os.path.realpath(old) == os.path.realpath(new):
             asked = replace(asked, data=old)
-        elif name not in CHANGEABLE and old != new:
+        elif name not in RESUMABLE_OPTIONS and old != new:
             raise OptionError(
                 f"--{name.replace('_', '-')} {new} is not what this run was begun with "
                 f"({'not given' if old is None else old}).",
                 cure="Leave it out to go on, or train anew into another --out.",
             )
-    longer = {k: getattr(asked, k) for k in given if k in CHANGEABLE}
+    longer = {k: getattr(asked, k) for k in given if k in RESUMABLE_OPTIONS}
     if {"epochs", "steps"} & set(longer):
         longer = {"epochs": None, "steps": None, "time": None, **longer}
     return replace(before, **longer)
 
 
-def first_content(task: str, options: Options, recipe: str | None, data: Data, in_memory: bool) -> dict[str, Any]:
+def initial_record(
+    task: str, options: Options, recipe: str | None, data: ImageDataset, in_memory: bool
+) -> dict[str, Any]:
     """What run.json holds before the first step."""
     import platform
     import shlex
@@ -214,10 +216,10 @@ def first_content(task: str, options: Options, recipe: str | None, data: Data, i
 
     words = ["thalweg", "train", task]
     words += [str(options.data)] if options.data else []
-    for name, value in settings.changed(options).items():
+    for name, value in settings.non_default(options).items():
         flag = "--" + name.replace("_", "-")
         if name == "arguments":
-            words += [w for k, v in value.items() for w in ("--set", f"{k}={listed(v)}")]
+            words += [w for k, v in value.items() for w in ("--set", f"{k}={format_cli_value(v)}")]
         elif isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
         elif name != "data":
@@ -243,7 +245,7 @@ def first_content(task: str, options: Options, recipe: str | None, data: Data, i
     }
 
 
-def same_data(content: dict[str, Any], data: Data) -> None:
+def check_same_data(content: dict[str, Any], data: ImageDataset) -> None:
     """Raises DataError where the data is not what the run began with."""
     known = content.get("data", {}).get("fingerprint")
     if known and known != data.fingerprint:
@@ -253,12 +255,12 @@ def same_data(content: dict[str, Any], data: Data) -> None:
         )
 
 
-def listed(value: Any) -> str:
+def format_cli_value(value: Any) -> str:
     """A model's argument as --set takes it."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def plan_lines(session: Session) -> list[str]:
+def describe_plan(session: TrainingLoop) -> list[str]:
     """The first lines of a run."""
     plan, data = session.plan, session.data
     recipe = plan.recipe

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def heard(wish: Callable[[], None]) -> Iterator[None]:
+def on_interrupt(wish: Callable[[], None]) -> Iterator[None]:
     """Inside, the first such signal calls `wish`; a second one ends the process."""
     before = {}
 

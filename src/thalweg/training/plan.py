@@ -15,21 +15,21 @@ import torch
 from torch import nn
 
 from ..config.options import Options
-from ..data.batches import Stream
+from ..data.batches import BatchStream
 from ..engine import distributed as ranks
-from ..engine.config import RATES, Recipe
+from ..engine.config import DEFAULT_LR, TrainConfig
 from ..engine.trainer import Trainer
 from ..errors import OptionError, ResourceError
 from ..objectives.base import Objective
 
 #: optimisers whose updates can be recorded: nothing in them is counted or decided on the processor
-RECORDABLE = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
+GRAPHABLE_OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
 #: updates that a run of unstated length aims at, and the epochs it stays between
-USUAL_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1500, 5, 40
+DEFAULT_STEPS, MIN_EPOCHS, MAX_EPOCHS = 1500, 5, 40
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainPlan:
     """What will be done, as printed on the first lines of a run and kept in run.json."""
 
     device: str
@@ -37,7 +37,7 @@ class Plan:
     ranks: int
     batch: int
     steps_per_epoch: int
-    recipe: Recipe
+    recipe: TrainConfig
 
     @property
     def epochs(self) -> float:
@@ -49,20 +49,20 @@ class Plan:
         return {**asdict(self), "epochs": self.epochs}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Plan:
+    def from_json(cls, values: dict[str, Any]) -> TrainPlan:
         """The plan that `json` gave."""
         values = {k: v for k, v in values.items() if k != "epochs"}
-        return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+        return cls(**{**values, "recipe": TrainConfig(**values["recipe"])})
 
 
-def choose_device(options: Options) -> torch.device:
+def resolve_device(options: Options) -> torch.device:
     """The device asked for, or the best there is. Raises OptionError for no device, ResourceError for one not here."""
     name = options.device
     if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", name):
         raise OptionError(f"--device {name}: there is no such device.", cure="Give auto, cpu, cuda, cuda:1 or mps.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "cuda" and ranks.count() > 1:
+    if name == "cuda" and ranks.world_size() > 1:
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         device = torch.device(name)
@@ -78,7 +78,7 @@ def choose_device(options: Options) -> torch.device:
     return device
 
 
-def choose_precision(options: Options, device: torch.device, network: nn.Module) -> str:
+def resolve_precision(options: Options, device: torch.device, network: nn.Module) -> str:
     """bfloat16 where it is quicker: on GPUs that have it, and for convolutions on processors with AMX units."""
     if options.precision != "auto":
         return options.precision
@@ -94,12 +94,12 @@ def has_amx() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
 
 
-def recordable(wanted: bool, device: torch.device) -> bool:
+def supports_cuda_graph(wanted: bool, device: torch.device) -> bool:
     """Whether the update can be recorded as is wanted: on CUDA, by one process."""
-    return wanted and device.type == "cuda" and ranks.count() == 1
+    return wanted and device.type == "cuda" and ranks.world_size() == 1
 
 
-def usual_batch(examples: int, pixels: int = 0) -> int:
+def default_batch_size(examples: int, pixels: int = 0) -> int:
     """A power of two from 16 to 128 that gives a small training set some 40 updates per epoch.
 
     At most 32 where pictures have more than 160 x 160 `pixels`: all that a network answers them must be remembered.
@@ -107,7 +107,7 @@ def usual_batch(examples: int, pixels: int = 0) -> int:
     return 2 ** min(5 if pixels > 160 * 160 else 7, max(4, round(math.log2(max(1, examples) / 40))))
 
 
-def seconds(text: str) -> float:
+def parse_duration(text: str) -> float:
     """'90s', '2m', '1.5h' or '90' in seconds. Raises OptionError."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
     if not found or float(found[1]) <= 0:
@@ -115,7 +115,7 @@ def seconds(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def check(options: Options) -> None:
+def validate_options(options: Options) -> None:
     """Raises OptionError for values that no run can have."""
     above_zero = {
         "epochs": 1e6, "steps": 1e9, "lr": 1e30, "clip": 1e30, "batch": 1e7, "accumulate": 1e6, "patience": 1e6,
@@ -154,28 +154,28 @@ def check(options: Options) -> None:
     if sum(getattr(options, n) is not None for n in ("epochs", "steps", "time")) > 1:
         raise OptionError("--epochs, --steps and --time are three ways to say one thing.", cure="Give one of them.")
     if options.time is not None:
-        seconds(options.time)
-    if options.graph and (options.gradual is not None or (options.optimizer or "adamw") not in RECORDABLE):
+        parse_duration(options.time)
+    if options.graph and (options.gradual is not None or (options.optimizer or "adamw") not in GRAPHABLE_OPTIMIZERS):
         raise OptionError(
             "--graph records one update for all steps, which --gradual and some optimisers do not allow.",
-            cure=f"Leave --graph or --gradual out, and give --optimizer {', '.join(RECORDABLE)}.",
+            cure=f"Leave --graph or --gradual out, and give --optimizer {', '.join(GRAPHABLE_OPTIMIZERS)}.",
         )
 
 
-def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
+def resolve_config(options: Options, stream: BatchStream, precision: str) -> TrainConfig:
     """The numbers of the training. An `lr` of auto and a `time` are left to `settle`."""
     optimizer = options.optimizer or "adamw"
     schedule = options.schedule or "one-cycle"
     steps = options.steps
     if steps is None:
-        epochs = options.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(USUAL_STEPS / stream.steps_per_epoch)))
+        epochs = options.epochs or min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(DEFAULT_STEPS / stream.steps_per_epoch)))
         steps = max(1, round(epochs * stream.steps_per_epoch))
     warmup = options.warmup if options.warmup is not None else 0.25 if schedule == "one-cycle" else 0.0
     frozen = options.freeze or options.unfreeze is not None or options.gradual is not None
     only_head = frozen and not options.unfreeze and options.gradual is None
     # what was learned elsewhere is lost at the rates that a new network needs
-    usual = RATES[optimizer] * (0.1 if options.weights and not only_head else 1.0)
-    return Recipe(
+    usual = DEFAULT_LR[optimizer] * (0.1 if options.weights and not only_head else 1.0)
+    return TrainConfig(
         steps=steps,
         lr=usual if options.lr in (None, "auto") else options.lr,
         optimizer=optimizer,
@@ -189,7 +189,7 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
         report=max(1, min(50, stream.steps_per_epoch // 4)),
         precision=precision,
         compile=options.compile,
-        graph=options.graph and recordable(options.graph, stream.device),
+        graph=options.graph and supports_cuda_graph(options.graph, stream.device),
         seed=options.seed,
         trained_parts=(options.unfreeze or 0) if frozen else None,
         unfreeze_every=max(1, round(options.gradual * stream.steps_per_epoch)) if options.gradual else 0,
@@ -197,25 +197,29 @@ def recipe_of(options: Options, stream: Stream, precision: str) -> Recipe:
     )
 
 
-def probe(objective: Objective, stream: Stream, recipe: Recipe, augment: Callable) -> Trainer:
+def trial_trainer(objective: Objective, stream: BatchStream, recipe: TrainConfig, augment: Callable) -> Trainer:
     """A trainer on copies, so that trying costs the real run nothing."""
     trial = copy.copy(stream)
     trial.load_state_dict({"step": 0})
     return Trainer(copy.deepcopy(objective), trial, replace(recipe, ema=0.0, compile=False, graph=False), augment)
 
 
-def time_steps(objective: Objective, stream: Stream, recipe: Recipe, augment: Callable, count: int = 12) -> float:
+def time_steps(
+    objective: Objective, stream: BatchStream, recipe: TrainConfig, augment: Callable, count: int = 12
+) -> float:
     """Seconds per step, the median of `count` steps after two."""
-    trainer = probe(objective, stream, replace(recipe, steps=count + 2, report=1), augment)
+    trainer = trial_trainer(objective, stream, replace(recipe, steps=count + 2, report=1), augment)
     times, last = [], time.perf_counter()
     for _ in trainer:
         now = time.perf_counter()
         times.append(now - last)
         last = now
-    return ranks.first(sorted(times[2:])[count // 2])
+    return ranks.broadcast_from_0(sorted(times[2:])[count // 2])
 
 
-def fit_time(recipe: Recipe, budget: float, per_step: float, per_validation: float, steps_per_epoch: int) -> Recipe:
+def steps_within_budget(
+    recipe: TrainConfig, budget: float, per_step: float, per_validation: float, steps_per_epoch: int
+) -> TrainConfig:
     """The recipe with as many steps as fit into `budget` seconds with a validation per epoch, a tenth kept back."""
     steps = int(0.9 * budget / (per_step + per_validation / steps_per_epoch))
     if steps < 1:
@@ -226,17 +230,19 @@ def fit_time(recipe: Recipe, budget: float, per_step: float, per_validation: flo
     return replace(recipe, steps=steps)
 
 
-def range_test(objective: Objective, stream: Stream, recipe: Recipe, augment: Callable, steps: int = 100) -> float:
+def lr_range_test(
+    objective: Objective, stream: BatchStream, recipe: TrainConfig, augment: Callable, steps: int = 100
+) -> float:
     """A learning rate by the range test of Smith 2017 (arXiv:1506.01186): the rate grows until the loss does.
 
     A tenth of the rate at which the smoothed loss was lowest, but no less than the rate at which it fell quickest.
     """
-    from ..errors import NonFinite
+    from ..errors import NonFiniteError
 
     low, high = 1e-6, 10.0
 
     @dataclass(frozen=True)
-    class Growing(Recipe):
+    class Growing(TrainConfig):
         def rate(self, step: int) -> float:
             return low * (high / low) ** (step / (steps - 1))
 
@@ -251,7 +257,7 @@ def range_test(objective: Objective, stream: Stream, recipe: Recipe, augment: Ca
             losses.append(smooth / (1 - 0.9 ** (number + 1)))
             if losses[-1] > 3 * min(losses):
                 break
-    except NonFinite:
+    except NonFiniteError:
         pass
     lowest = losses.index(min(losses)) if losses else 0
     falls = [losses[i + 3] - losses[i] for i in range(min(lowest, len(losses) - 4))]
@@ -259,8 +265,8 @@ def range_test(objective: Objective, stream: Stream, recipe: Recipe, augment: Ca
     return float(f"{max(rates[lowest] / 10, quickest):.2g}") if rates else low
 
 
-def quickest_batch(
-    objective: Objective, make_stream: Callable[[int], Stream], recipe: Recipe, augment: Callable
+def find_batch_size(
+    objective: Objective, make_stream: Callable[[int], BatchStream], recipe: TrainConfig, augment: Callable
 ) -> int:
     """The smallest batch from 32 to 1024 at 90 % of the best speed; memory that runs out ends the search."""
     speeds: dict[int, float] = {}

@@ -11,29 +11,29 @@ from typing import Any
 import torch
 
 from ..config.options import Options
-from ..data.images.dataset import Data
+from ..data.images.dataset import ImageDataset
 from ..engine import checkpoint
 from ..engine import distributed as ranks
 from ..engine import feature_cache as features
-from ..engine.trainer import Report, Trainer
-from ..errors import ModelFileError, NonFinite, OptionError, ResourceError, Stopped
+from ..engine.trainer import StepReport, Trainer
+from ..errors import InterruptedTrainingError, ModelFileError, NonFiniteError, OptionError, ResourceError
 from ..objectives.base import Objective
 from ..registry import find_model
 from ..runs import artifacts as leave
-from ..runs.initial_weights import Start
-from ..runs.run_dir import MetricsFile, RunFolder
+from ..runs.initial_weights import InitialWeights
+from ..runs.run_dir import MetricsFile, RunDir
 from ..tasks.base import Task
 from . import interrupts as signals
 from . import plan as planning
-from .plan import Plan
-from .snapshots import Trail
+from .plan import TrainPlan
+from .snapshots import WeightSnapshots
 
 #: seconds that saving may take after every validation, however short the epochs are
-SOON = 0.5
+MAX_CHEAP_SAVE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """What a training tells while it runs. Seconds count from its start; `remaining` is an estimate.
 
     `valid` holds the metrics of a validation that just ended.
@@ -52,7 +52,7 @@ class Progress:
 
 
 @dataclass
-class Standing:
+class LoopState:
     """What the story around the loop must remember across a kill; a part of every checkpoint."""
 
     steps: int = 0  # that were planned when it was saved
@@ -63,7 +63,7 @@ class Standing:
     best_weights: dict[str, Any] | None = None
 
 
-class Session:
+class TrainingLoop:
     """A training in a folder. Iterating trains, and finishes with the test; `content` is what run.json holds.
 
     `content` may come from a run that was cut off: then the newest whole checkpoint is gone on from.
@@ -73,11 +73,11 @@ class Session:
         self,
         task: Task,
         options: Options,
-        data: Data,
-        folder: RunFolder,
+        data: ImageDataset,
+        folder: RunDir,
         content: dict,
         notice: Callable,
-        start: Start | None = None,
+        start: InitialWeights | None = None,
     ):
         self.task, self.options, self.data, self.start = task, options, data, start
         self.folder, self.content, self.notice = folder, content, notice
@@ -85,8 +85,8 @@ class Session:
         self.facts = content.get("facts") or {
             **task.facts(data), **(start.facts(data.shape[0], data.shape[2]) if start else {}), "views": options.views,
         }  # fmt: skip
-        self.device = planning.choose_device(options)
-        self.standing, self.finishing, self.saved, self.saving = Standing(), False, self.begun, 0.0
+        self.device = planning.resolve_device(options)
+        self.standing, self.finishing, self.saved, self.saving = LoopState(), False, self.begun, 0.0
         self._prepare()
 
     def _prepare(self) -> None:
@@ -110,22 +110,26 @@ class Session:
         augment = self.task.augment(self.facts, self.options)
         self.features = self._features(objective)
         if self.features:
-            augment = features.still
+            augment = features.no_augmentation
         plan = self._saved_plan() if "plan" in self.content else self._plan(objective, augment)
         self.plan = self._extended(plan)
         self.trainer = Trainer(objective, self._stream(self.plan.batch), self.plan.recipe, augment)
-        self.trail = Trail(self.folder.path / "trail", self.trainer, self.options.trail)
+        self.trail = WeightSnapshots(self.folder.path / "trail", self.trainer, self.options.trail)
         self.trainer.halts = self.trail.steps
 
-    def _features(self, objective: Objective) -> features.Features | None:
+    def _features(self, objective: Objective) -> features.CachedFeatures | None:
         """The features of all pictures, where only the last layer is trained on them; else None."""
-        if not features.usable(self.options):
+        if not features.can_cache_features(self.options):
             return None
-        saved = checkpoint.load(self.folder.state, notice=lambda told: None)  # it is told when the training goes on
+        saved = checkpoint.load_latest(
+            self.folder.state, notice=lambda told: None
+        )  # it is told when the training goes on
         if saved:
             objective.load_state_dict(saved[1]["trainer"]["objective"])
         options, device = self.options, self.device
-        found = features.computed(self.task, objective.network, self.data, self.facts, options, device, self.notice)
+        found = features.load_or_compute(
+            self.task, objective.network, self.data, self.facts, options, device, self.notice
+        )
         if self.content.setdefault("features", found is not None) != (found is not None):
             raise ResourceError(
                 f"{self.folder.path} was begun with the features of all pictures in memory, which is too small now.",
@@ -134,49 +138,49 @@ class Session:
         return found
 
     def _stream(self, batch: int):
-        seed, rank, count = self.options.seed, ranks.rank(), ranks.count()
+        seed, rank, count = self.options.seed, ranks.get_rank(), ranks.world_size()
         if self.features:
             return self.features.stream(batch, seed, rank, count)
         return self.task.stream(self.data.train, batch, seed, rank, count, self.device)
 
-    def _plan(self, objective, augment) -> Plan:
+    def _plan(self, objective, augment) -> TrainPlan:
         options = self.options
-        precision = planning.choose_precision(options, self.device, objective.network)
-        if options.precision == "auto" and features.usable(replace(options, cache=True)):
+        precision = planning.resolve_precision(options, self.device, objective.network)
+        if options.precision == "auto" and features.can_cache_features(replace(options, cache=True)):
             precision = "float32"  # so that features that are kept and those that are not give the same weights
         if options.batch == "auto":
-            recipe = planning.recipe_of(options, self._stream(32), precision)
-            batch = planning.quickest_batch(objective, self._stream, recipe, augment)
+            recipe = planning.resolve_config(options, self._stream(32), precision)
+            batch = planning.find_batch_size(objective, self._stream, recipe, augment)
         else:
             pixels = 0 if self.features else self.data.shape[0] * self.data.shape[1]
-            batch = options.batch or planning.usual_batch(len(self.data.train), pixels)
+            batch = options.batch or planning.default_batch_size(len(self.data.train), pixels)
         stream = self._stream(batch)
-        recipe = planning.recipe_of(options, stream, precision)
+        recipe = planning.resolve_config(options, stream, precision)
         if options.lr == "auto":
-            recipe = replace(recipe, lr=planning.range_test(objective, stream, recipe, augment))
+            recipe = replace(recipe, lr=planning.lr_range_test(objective, stream, recipe, augment))
         if options.time is not None:
             per_step = planning.time_steps(objective, stream, recipe, augment)
             start = time.monotonic()
             self.task.score(objective.network, self.data.valid, self.facts, self.device)
-            per_validation = ranks.first(time.monotonic() - start)
-            budget = planning.seconds(options.time)
+            per_validation = ranks.broadcast_from_0(time.monotonic() - start)
+            budget = planning.parse_duration(options.time)
             # The budget includes what the plan took; where that was nearly all, a quarter is trained all the same.
-            left = max(budget - ranks.first(time.monotonic() - self.begun), budget / 4)
-            recipe = planning.fit_time(recipe, left, per_step, per_validation, stream.steps_per_epoch)
-        threads, together = torch.get_num_threads(), ranks.count()
-        return Plan(str(self.device), threads, together, stream.batch, stream.steps_per_epoch, recipe)
+            left = max(budget - ranks.broadcast_from_0(time.monotonic() - self.begun), budget / 4)
+            recipe = planning.steps_within_budget(recipe, left, per_step, per_validation, stream.steps_per_epoch)
+        threads, together = torch.get_num_threads(), ranks.world_size()
+        return TrainPlan(str(self.device), threads, together, stream.batch, stream.steps_per_epoch, recipe)
 
-    def _saved_plan(self) -> Plan:
+    def _saved_plan(self) -> TrainPlan:
         """The plan in run.json, as far as it can be kept here. Raises ModelFileError for one that cannot be read."""
         try:
-            plan = Plan.from_json(self.content["plan"])
+            plan = TrainPlan.from_json(self.content["plan"])
         except (TypeError, KeyError, AttributeError) as error:
             raise ModelFileError(
                 f"{self.folder.path / 'run.json'}: 'plan' is not that of a run ({error}).",
                 cure="Restore it from a copy, or train again.",
             ) from error
-        recipe = replace(plan.recipe, graph=planning.recordable(plan.recipe.graph, self.device))
-        threads, together = torch.get_num_threads(), ranks.count()
+        recipe = replace(plan.recipe, graph=planning.supports_cuda_graph(plan.recipe.graph, self.device))
+        threads, together = torch.get_num_threads(), ranks.world_size()
         here = replace(plan, device=str(self.device), threads=threads, ranks=together, recipe=recipe)
         for name in ("device", "ranks"):
             old, new = getattr(plan, name), getattr(here, name)
@@ -184,7 +188,7 @@ class Session:
                 self.notice(f"The run was begun with {name} {old}, this is {new}: the last bits may differ.")
         return here
 
-    def _extended(self, plan: Plan) -> Plan:
+    def _extended(self, plan: TrainPlan) -> TrainPlan:
         """The plan with the number of steps that the options ask for, which a resumed run may raise."""
         steps = self.options.steps
         if steps is None and self.options.epochs is not None:
@@ -197,20 +201,20 @@ class Session:
         patience = self.options.patience
         return self.trainer.step >= self.plan.recipe.steps or bool(patience and self.standing.worse >= patience)
 
-    def __iter__(self) -> Iterator[Progress]:
+    def __iter__(self) -> Iterator[TrainingProgress]:
         with ExitStack() as stack:
             stack.callback(self.folder.release)
-            state = checkpoint.load(self.folder.state, self.notice)
+            state = checkpoint.load_latest(self.folder.state, self.notice)
             if state:
                 self._restore(state[1])
             self._describe("running")
             metrics = None
-            if ranks.rank() == 0:
+            if ranks.get_rank() == 0:
                 metrics = MetricsFile(self.folder.path / "metrics.jsonl", self.standing.metrics_bytes)
                 stack.callback(metrics.close)
                 if not metrics.complete:
                     self.notice(f"{metrics.path} has lost rows since the last checkpoint; the training goes on.")
-            stack.enter_context(signals.heard(self._wish_to_stop))
+            stack.enter_context(signals.on_interrupt(self._wish_to_stop))
             try:
                 if not state:  # what chance, the source of the weights and the data gave is not to be had again
                     self.trail.keep(self.trainer)
@@ -218,7 +222,7 @@ class Session:
                 if not self.ended:
                     yield from self._train(metrics, stack)
                 yield from self._finish()
-            except NonFinite as error:
+            except NonFiniteError as error:
                 raise self._kept(error) from None
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
@@ -227,11 +231,11 @@ class Session:
                     f"{self.model_name} normalises over the batch, and one picture of one pixel gives it nothing to.",
                     cure="Give a larger --batch, a smaller --accumulate, or a larger --size.",
                 ) from None
-            except Stopped:
+            except InterruptedTrainingError:
                 self._describe("stopped")
                 raise
 
-    def _train(self, metrics: MetricsFile | None, stack: ExitStack) -> Iterator[Progress]:
+    def _train(self, metrics: MetricsFile | None, stack: ExitStack) -> Iterator[TrainingProgress]:
         board = self._tensorboard(stack)
         spe, first = self.plan.steps_per_epoch, self.trainer.step
         started = self.saved = time.monotonic()
@@ -243,8 +247,8 @@ class Session:
                 self._write(metrics, board, {**place, **report.losses, "lr": report.lr})
                 if report.step % spe == 0 or report.step == self.plan.recipe.steps:
                     valid = self._validate(report, metrics, board)
-            stop = ranks.agree(self.trainer.pause)
-            if stop or ranks.agree(self._save_is_due(valid is not None)):
+            stop = ranks.any_rank(self.trainer.pause)
+            if stop or ranks.any_rank(self._save_is_due(valid is not None)):
                 self._save(metrics)
             if stop:
                 raise self._stopped()
@@ -253,7 +257,7 @@ class Session:
             if self.ended:
                 return
 
-    def _validate(self, report: Report, metrics, board) -> dict[str, Any]:
+    def _validate(self, report: StepReport, metrics, board) -> dict[str, Any]:
         """Scores the validation set; decides which weights are best and whether to stop early."""
         self.trainer.objective.eval()
         results, _ = self._score(self.trainer.network, "valid")
@@ -261,7 +265,7 @@ class Session:
         epoch = report.step / self.plan.steps_per_epoch
         self._write(metrics, board, {"step": report.step, "epoch": round(epoch, 4), "split": "valid", **results})
         standing, figure = self.standing, results.get(self.task.judged_by)
-        figure = ranks.first(figure) if figure is not None else None
+        figure = ranks.broadcast_from_0(figure) if figure is not None else None
         if figure is not None and (standing.best is None or figure > standing.best):
             standing.best, standing.best_epoch, standing.worse = figure, epoch, 0
             if self.options.patience:
@@ -275,20 +279,20 @@ class Session:
         try:
             known = getattr(self.features, split) if self.features else None
             return self.task.score(network, self.data.splits[split], self.facts, self.device, known)
-        except NonFinite as error:  # its rows are those of the split, not of the step
+        except NonFiniteError as error:  # its rows are those of the split, not of the step
             message = f"After {self.trainer.step} updates, on the {split} set: {error.message}"
-            raise NonFinite(message, error.cure, self.trainer.step) from None
+            raise NonFiniteError(message, error.cure, self.trainer.step) from None
 
-    def _finish(self) -> Iterator[Progress]:
+    def _finish(self) -> Iterator[TrainingProgress]:
         """The final weights, the one test, and everything that is drawn and written of it."""
         self.finishing = True
-        if ranks.agree(self.trainer.pause):
+        if ranks.any_rank(self.trainer.pause):
             raise self._stopped()
         network = self.trainer.network
         if self.standing.best_weights:
             network.load_state_dict(self.standing.best_weights)
-        if ranks.rank() > 0:
-            ranks.agree(False)  # all leave together: a process that goes while others work can tear them down
+        if ranks.get_rank() > 0:
+            ranks.any_rank(False)  # all leave together: a process that goes while others work can tear them down
             return
         network.eval()
         self.content["weights_sha256"] = self.folder.write_weights(network.state_dict())
@@ -304,19 +308,19 @@ class Session:
             "seconds": round(time.monotonic() - self.begun, 1),
         }
         if self.options.duplicates:
-            self.content["results"]["near_copies"] = leave.near_copies(self.data, outcome)
+            self.content["results"]["near_copies"] = leave.near_duplicates(self.data, outcome)
         if self.options.report:
             self._describe("running")
             history = self.folder.metrics()
             drawn = self.task.pictures(network, self.data, self.facts, self.options, outcome, history)
-            leave.pictures_and_report(self.folder, self.content, drawn)
+            leave.write_report(self.folder, self.content, drawn)
         self._describe("finished")
         self.finishing = False
-        ranks.agree(False)
-        yield self._progress(Report(self.trainer.step, {}, 0.0), time.monotonic(), self.trainer.step, None)
+        ranks.any_rank(False)
+        yield self._progress(StepReport(self.trainer.step, {}, 0.0), time.monotonic(), self.trainer.step, None)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.standing = Standing(**state["standing"])
+        self.standing = LoopState(**state["standing"])
         self.trainer.load_state_dict(state["trainer"])
         done, asked = self.trainer.step, self.plan.recipe.steps
         if asked < done:
@@ -329,54 +333,60 @@ class Session:
         """Every so many seconds, and after a validation unless saving a large network would take most of the time."""
         passed = time.monotonic() - self.saved
         last = self.trainer.step >= self.plan.recipe.steps
-        cheap = self.saving < SOON or passed >= 10 * self.saving
+        cheap = self.saving < MAX_CHEAP_SAVE_SECONDS or passed >= 10 * self.saving
         return validated and (last or cheap) or passed > self.options.save_every
 
     def _save(self, metrics: MetricsFile | None) -> None:
         begun = time.monotonic()
         state = self.trainer.state_dict()  # every rank takes part
-        if ranks.rank() == 0:
+        if ranks.get_rank() == 0:
             self.standing.metrics_bytes, self.standing.steps = metrics.sync(), self.plan.recipe.steps
-            checkpoint.save(self.folder.state, self.trainer.step, {"trainer": state, "standing": vars(self.standing)})
+            checkpoint.save_checkpoint(
+                self.folder.state, self.trainer.step, {"trainer": state, "standing": vars(self.standing)}
+            )
         self.saved = time.monotonic()
         self.saving = self.saved - begun
 
-    def _stopped(self) -> Stopped:
-        return Stopped(
+    def _stopped(self) -> InterruptedTrainingError:
+        return InterruptedTrainingError(
             f"Stopped after {self.trainer.step} updates; everything is saved.",
             cure=f"Go on with --resume --out {self.folder.path}.",
         )
 
-    def _kept(self, error: NonFinite) -> NonFinite:
+    def _kept(self, error: NonFiniteError) -> NonFiniteError:
         """The error with the names of the samples; the last finite weights are written, and it is told which."""
         message = error.message
         if error.rows:
             names = [self.data.train.sources[row] for row in error.rows[:8]]
             more = f" and {len(error.rows) - 8} more" if len(error.rows) > 8 else ""
             message = f"{message} Samples of that step: {', '.join(names)}{more}."
-        if ranks.rank() == 0:
-            saved = None if leave.finite(self.trainer.network) else checkpoint.load(self.folder.state, self.notice)
+        if ranks.get_rank() == 0:
+            saved = (
+                None
+                if leave.all_finite(self.trainer.network)
+                else checkpoint.load_latest(self.folder.state, self.notice)
+            )
             if saved:
                 self._restore(saved[1])
-            if leave.finite(self.trainer.network):
+            if leave.all_finite(self.trainer.network):
                 self.content["weights_sha256"] = self.folder.write_weights(self.trainer.network.state_dict())
                 message = f"{message} weights.safetensors holds those after {self.trainer.step} updates."
             self._describe("non-finite")
-        return NonFinite(message, error.cure, error.step, error.rows)
+        return NonFiniteError(message, error.cure, error.step, error.rows)
 
     def _describe(self, status: str) -> None:
-        if ranks.rank() == 0:
+        if ranks.get_rank() == 0:
             self.content |= {"status": status, "options": asdict(self.options), "plan": self.plan.json()}
             self.content |= {"facts": self.facts, "model": self.model_name, "parameters": self.parameters}
             self.content |= {"arguments": self.arguments}
             self.folder.write(self.content)
 
-    def _progress(self, report: Report, started: float, first: int, valid: dict | None) -> Progress:
+    def _progress(self, report: StepReport, started: float, first: int, valid: dict | None) -> TrainingProgress:
         steps, spe = self.plan.recipe.steps, self.plan.steps_per_epoch
         done = report.step - first
         remaining = (time.monotonic() - started) / done * (steps - report.step) if done else None
         elapsed = time.monotonic() - self.begun
-        return Progress(
+        return TrainingProgress(
             report.step, steps, report.step / spe, steps / spe, report.losses, report.lr, elapsed, remaining, valid
         )
 
@@ -389,9 +399,9 @@ class Session:
                     board.add_scalar(f"{row['split']}/{name}", value, row["step"])
 
     def _tensorboard(self, stack: ExitStack):
-        if not self.options.tensorboard or ranks.rank() > 0:
+        if not self.options.tensorboard or ranks.get_rank() > 0:
             return None
-        board = leave.tensorboard_writer(self.folder.path / "tensorboard")
+        board = leave.open_tensorboard_writer(self.folder.path / "tensorboard")
         stack.callback(board.close)
         return board
 

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from ..engine import distributed as ranks
-from ..engine.checkpoint import replace_durably
+from ..engine.checkpoint import atomic_write
 from ..engine.trainer import Trainer
 from ..errors import ModelFileError
 
 #: how many are kept where nobody said, and the bytes that all but the initial ones may take together
-USUAL, BYTES = 12, 100_000_000
+DEFAULT_COUNT, MAX_BYTES = 12, 100_000_000
 
 
-class Trail:
-    """What is kept of one training. `steps` are the updates after which, `bytes` what all of it takes on the disk."""
+class WeightSnapshots:
+    """What is kept of one training. `snapshot_steps` are the updates after which, `bytes` what all of it takes on the disk."""
 
     def __init__(self, folder: Path, trainer: Trainer, count: int | None):
         self.folder = folder
@@ -33,8 +33,8 @@ class Trail:
         self.names = [name for name, weight in trainer.objective.network.named_parameters() if id(weight) in trained]
         self.each = sum(4 * dict(trainer.objective.network.named_parameters())[name].numel() for name in self.names)
         if count is None:
-            count = min(USUAL, 1 + BYTES // max(1, self.each))
-        self.steps = frozenset(steps(trainer.recipe.steps, count))
+            count = min(DEFAULT_COUNT, 1 + MAX_BYTES // max(1, self.each))
+        self.steps = frozenset(snapshot_steps(trainer.recipe.steps, count))
 
     @property
     def bytes(self) -> int:
@@ -43,18 +43,18 @@ class Trail:
 
     def keep(self, trainer: Trainer) -> None:
         """Writes the weights, if this is one of the steps. Raises ResourceError where the disk is full."""
-        if trainer.step in self.steps and ranks.rank() == 0:
+        if trainer.step in self.steps and ranks.get_rank() == 0:
             weights = dict(trainer.objective.network.named_parameters())
             tensors = {name: weights[name].detach().float().cpu().contiguous() for name in self.names}
-            replace_durably(self.folder / f"{trainer.step:08d}.safetensors", safetensors.torch.save(tensors))
+            atomic_write(self.folder / f"{trainer.step:08d}.safetensors", safetensors.torch.save(tensors))
 
 
-def steps(total: int, count: int) -> list[int]:
+def snapshot_steps(total: int, count: int) -> list[int]:
     """`count` steps from 0 on, fewer where there are not as many, ever farther apart; never the last one, `total`."""
     return sorted({total * place**2 // count**2 for place in range(count)})
 
 
-def read(folder: Path, network: nn.Module) -> list[tuple[int, dict[str, Tensor]]]:
+def load_snapshots(folder: Path, network: nn.Module) -> list[tuple[int, dict[str, Tensor]]]:
     """(step, weights by name) in their order, begun by the initial ones.
 
     Raises ModelFileError where there are none, and for one that is broken or not of this network.

@@ -10,15 +10,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-ADDRESS = "https://download.pytorch.org/models/"
-LICENCE = (
+BASE_URL = "https://download.pytorch.org/models/"
+LICENSE = (
     "torchvision, whose code is under BSD-3-Clause; trained on ImageNet, whose terms (research, not commercial) may "
     "extend to the weights: whether your use is allowed is yours to decide"
 )
 
 
 @dataclass(frozen=True)
-class Copy:
+class AlternateFile:
     """The same weights in a file of another form, which is used where it is found: its name and SHA-256 in hex."""
 
     file: str
@@ -26,7 +26,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Published:
+class PretrainedWeights:
     """One set of published weights and all that it takes to use them.
 
     `megabytes` are of 2**20 bytes, to the three decimals that torchvision gives. `sha256` is in hex: the whole sum
@@ -49,9 +49,9 @@ class Published:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     classes: str = "imagenet"
-    licence: str = LICENCE
+    licence: str = LICENSE
     arguments: dict[str, Any] = field(default_factory=dict)
-    copies: tuple[Copy, ...] = ()
+    copies: tuple[AlternateFile, ...] = ()
 
     @property
     def file(self) -> str:
@@ -64,53 +64,53 @@ class Published:
         return round(self.megabytes * 2**20)
 
 
-def _row(
+def _make_entry(
     model: str, file: str, megabytes: float, parameters: int, top1: float, top5: float, weights="imagenet", **other: Any
-) -> Published:
+) -> PretrainedWeights:
     """A row whose sum is told by the name of the file."""
     sha256 = re.fullmatch(r".*-([0-9a-f]{8})\.pth", file).group(1)
-    return Published(model, weights, ADDRESS + file, megabytes, sha256, parameters, top1, top5, **other)
+    return PretrainedWeights(model, weights, BASE_URL + file, megabytes, sha256, parameters, top1, top5, **other)
 
 
-V2 = {"weights": "imagenet-v2", "resize": 232}
+V2_DEFAULTS = {"weights": "imagenet-v2", "resize": 232}
 #: by model and name of the weights
-PUBLISHED: dict[tuple[str, str], Published] = {
+CATALOG: dict[tuple[str, str], PretrainedWeights] = {
     (row.model, row.weights): row
     for row in (
-        _row("vgg11", "vgg11-8a719046.pth", 506.840, 132_863_336, 69.020, 88.628),
-        _row("vgg13", "vgg13-19584684.pth", 507.545, 133_047_848, 69.928, 89.246),
-        _row("vgg16", "vgg16-397923af.pth", 527.796, 138_357_544, 71.592, 90.382),
-        _row("vgg19", "vgg19-dcbb9e9d.pth", 548.051, 143_667_240, 72.376, 90.876),
-        _row("vgg11_bn", "vgg11_bn-6002323d.pth", 506.881, 132_868_840, 70.370, 89.810),
-        _row("vgg13_bn", "vgg13_bn-abd245e5.pth", 507.590, 133_053_736, 71.586, 90.374),
-        _row("vgg16_bn", "vgg16_bn-6c64b313.pth", 527.866, 138_365_992, 73.360, 91.516),
-        _row("vgg19_bn", "vgg19_bn-c79401a0.pth", 548.143, 143_678_248, 74.218, 91.842),
-        _row("resnet18", "resnet18-f37072fd.pth", 44.661, 11_689_512, 69.758, 89.078),
-        _row("resnet34", "resnet34-b627a593.pth", 83.275, 21_797_672, 73.314, 91.420),
-        _row("resnet50", "resnet50-0676ba61.pth", 97.781, 25_557_032, 76.130, 92.862),
-        _row("resnet50", "resnet50-11ad3fa6.pth", 97.790, 25_557_032, 80.858, 95.434, **V2),
-        _row("resnet101", "resnet101-63fe2227.pth", 170.511, 44_549_160, 77.374, 93.546),
-        _row("resnet101", "resnet101-cd907fc2.pth", 170.530, 44_549_160, 81.886, 95.780, **V2),
-        _row("resnet152", "resnet152-394f9c45.pth", 230.434, 60_192_808, 78.312, 94.046),
-        _row("resnet152", "resnet152-f82ba261.pth", 230.474, 60_192_808, 82.284, 96.002, **V2),
+        _make_entry("vgg11", "vgg11-8a719046.pth", 506.840, 132_863_336, 69.020, 88.628),
+        _make_entry("vgg13", "vgg13-19584684.pth", 507.545, 133_047_848, 69.928, 89.246),
+        _make_entry("vgg16", "vgg16-397923af.pth", 527.796, 138_357_544, 71.592, 90.382),
+        _make_entry("vgg19", "vgg19-dcbb9e9d.pth", 548.051, 143_667_240, 72.376, 90.876),
+        _make_entry("vgg11_bn", "vgg11_bn-6002323d.pth", 506.881, 132_868_840, 70.370, 89.810),
+        _make_entry("vgg13_bn", "vgg13_bn-abd245e5.pth", 507.590, 133_053_736, 71.586, 90.374),
+        _make_entry("vgg16_bn", "vgg16_bn-6c64b313.pth", 527.866, 138_365_992, 73.360, 91.516),
+        _make_entry("vgg19_bn", "vgg19_bn-c79401a0.pth", 548.143, 143_678_248, 74.218, 91.842),
+        _make_entry("resnet18", "resnet18-f37072fd.pth", 44.661, 11_689_512, 69.758, 89.078),
+        _make_entry("resnet34", "resnet34-b627a593.pth", 83.275, 21_797_672, 73.314, 91.420),
+        _make_entry("resnet50", "resnet50-0676ba61.pth", 97.781, 25_557_032, 76.130, 92.862),
+        _make_entry("resnet50", "resnet50-11ad3fa6.pth", 97.790, 25_557_032, 80.858, 95.434, **V2_DEFAULTS),
+        _make_entry("resnet101", "resnet101-63fe2227.pth", 170.511, 44_549_160, 77.374, 93.546),
+        _make_entry("resnet101", "resnet101-cd907fc2.pth", 170.530, 44_549_160, 81.886, 95.780, **V2_DEFAULTS),
+        _make_entry("resnet152", "resnet152-394f9c45.pth", 230.434, 60_192_808, 78.312, 94.046),
+        _make_entry("resnet152", "resnet152-f82ba261.pth", 230.474, 60_192_808, 82.284, 96.002, **V2_DEFAULTS),
         # The weights are Google's, ported: they expect pictures scaled to -1..1, which transform_input makes of ours.
-        _row(
+        _make_entry(
             "inception_v3", "inception_v3_google-0cc3c7bd.pth", 103.903, 27_161_264, 77.294, 93.450,
             resize=342, size=299, arguments={"transform_input": True},
         ),
-        _row("squeezenet1_0", "squeezenet1_0-b66bff10.pth", 4.778, 1_248_424, 58.092, 80.420),
+        _make_entry("squeezenet1_0", "squeezenet1_0-b66bff10.pth", 4.778, 1_248_424, 58.092, 80.420),
         # The copy: half precision, by way of ncnn (github.com/zchrissirhcz/squeezenet-ncnn-pnnx-opencv-cpp).
-        _row(
+        _make_entry(
             "squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", 4.729, 1_235_496, 58.178, 80.624,
             copies=(
-                Copy(
+                AlternateFile(
                     "squeezenet1_1-fp16.safetensors",
                     "bc4a2f397d7c9561ba7482694af22d5f2c6809436bf8c501cf90bb7186ae4213",
                 ),
             ),
         ),
-        _row("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 9.829, 2_542_856, 67.668, 87.402),
-        _row("mobilenet_v3_large", "mobilenet_v3_large-8738ca79.pth", 21.114, 5_483_032, 74.042, 91.340),
-        _row("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 21.107, 5_483_032, 75.274, 92.566, **V2),
+        _make_entry("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 9.829, 2_542_856, 67.668, 87.402),
+        _make_entry("mobilenet_v3_large", "mobilenet_v3_large-8738ca79.pth", 21.114, 5_483_032, 74.042, 91.340),
+        _make_entry("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 21.107, 5_483_032, 75.274, 92.566, **V2_DEFAULTS),
     )
 }  # fmt: skip

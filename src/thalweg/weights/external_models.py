@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import NotFound, OptionError, ResourceError
+from ..errors import NotFoundError, OptionError, ResourceError
 
 PACKAGES = ("timm", "torchvision")
 
 
-class Elsewhere(nn.Module):
+class ExternalModel(nn.Module):
     """A network of another package as `head(features(x))`: its last linear layer is taken out of it and made anew."""
 
     def __init__(self, network: nn.Module, classes: int, told: str):
@@ -47,15 +47,15 @@ class Elsewhere(nn.Module):
         return self.head(features[0] if isinstance(features, tuple) else features)
 
 
-def names(model: str) -> tuple[str, str] | None:
+def split_name(model: str) -> tuple[str, str] | None:
     """('timm', 'convnext_tiny') of 'timm:convnext_tiny'; None for a model of ours."""
     package, colon, name = model.partition(":")
     return (package, name) if colon and package in PACKAGES else None
 
 
-def package(model: str) -> ModuleType:
+def import_package(model: str) -> ModuleType:
     """The package that 'timm:…' or 'torchvision:…' asks for. Raises ResourceError, saying how to install it."""
-    wanted, _ = names(model)
+    wanted, _ = split_name(model)
     try:
         return importlib.import_module(wanted if wanted == "timm" else "torchvision.models")
     except (ImportError, RuntimeError) as error:
@@ -66,19 +66,19 @@ def package(model: str) -> ModuleType:
         ) from error
 
 
-def find(model: str) -> ModuleType:
-    """The package that has the network 'timm:NAME' or 'torchvision:NAME'. Raises NotFound and what `package` raises."""
-    (wanted, name), found = names(model), package(model)
+def check_exists(model: str) -> ModuleType:
+    """The package that has the network 'timm:NAME' or 'torchvision:NAME'. Raises NotFound and what `import_package` raises."""
+    (wanted, name), found = split_name(model), import_package(model)
     if wanted == "timm":
         known = [*found.list_models(), *found.list_pretrained()]  # the latter with their tags: resnet18.a1_in1k
     else:
         known = found.list_models(module=found)  # no detectors
     if name not in known:
-        raise NotFound.among(f"model of {wanted}", name, known)
+        raise NotFoundError.among(f"model of {wanted}", name, known)
     return found
 
 
-def build(
+def build_external_model(
     model: str,
     channels: int,
     classes: int,
@@ -92,17 +92,17 @@ def build(
     Raises NotFound for a name that the package does not have, ResourceError where it is not installed or cannot fetch,
     with `offline` because it must not, and OptionError for what it cannot build, or cannot ask about such pictures.
     """
-    (wanted, name), found = names(model), find(model)
+    (wanted, name), found = split_name(model), check_exists(model)
     if wanted == "torchvision" and channels != 3:
         raise OptionError(f"{model} reads colour pictures only.", cure="Give pictures with colours.")
 
     def made(**given: Any) -> nn.Module:
-        with nullcontext() if not (pretrained and offline) else without_network():
+        with nullcontext() if not (pretrained and offline) else block_network():
             if wanted == "timm":
                 network = found.create_model(name, pretrained=pretrained, in_chans=channels, **given)
             else:
                 network = found.get_model(name, weights="DEFAULT" if pretrained else None, **given)
-        return tried(Elsewhere(network, classes, model), (2, channels, size, size), classes)
+        return check_output_shape(ExternalModel(network, classes, model), (2, channels, size, size), classes)
 
     try:
         try:
@@ -115,21 +115,21 @@ def build(
         raise
     except OSError as error:
         raise ResourceError(
-            f"The weights of {model} are not here and could not be fetched: {first_line(error)}.",
+            f"The weights of {model} are not here and could not be fetched: {first_error_line(error)}.",
             cure=f"Allow the network once: {wanted} keeps what it fetched.",
         ) from error
     except Exception as error:  # another package's network may raise anything
-        told = f"{model} cannot be built for pictures of {size} x {size}: {first_line(error)}."
+        told = f"{model} cannot be built for pictures of {size} x {size}: {first_error_line(error)}."
         raise OptionError(told, cure="Give another --size or --model.") from error
 
 
-def first_line(error: Exception) -> str:
+def first_error_line(error: Exception) -> str:
     """What an error says first."""
     return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 @contextmanager
-def without_network() -> Iterator[None]:
+def block_network() -> Iterator[None]:
     """Within it no address is found, so that a package uses what it has kept, or fails."""
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -145,7 +145,7 @@ def without_network() -> Iterator[None]:
         socket.getaddrinfo, hub.HF_HUB_OFFLINE = before
 
 
-def tried(network: nn.Module, shape: tuple[int, int, int, int], classes: int) -> nn.Module:
+def check_output_shape(network: nn.Module, shape: tuple[int, int, int, int], classes: int) -> nn.Module:
     """`network`, if it gives (B, K) to pictures of that shape, both evaluating and training. Raises ValueError."""
     kept = [value.clone() for value in network.buffers()]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -159,9 +159,9 @@ def tried(network: nn.Module, shape: tuple[int, int, int, int], classes: int) ->
     return network
 
 
-def form(model: str, notice: Callable[[str], None]) -> dict[str, Any]:
+def input_spec(model: str, notice: Callable[[str], None]) -> dict[str, Any]:
     """What the pretrained weights of that package ask of pictures. Raises ResourceError, NotFound without weights."""
-    (wanted, name), known = names(model), find(model)
+    (wanted, name), known = split_name(model), check_exists(model)
     if wanted == "timm":
         told = known.get_pretrained_cfg(name)
         if told is not None:
@@ -174,7 +174,7 @@ def form(model: str, notice: Callable[[str], None]) -> dict[str, Any]:
             (size,), (resize,), way = asked.crop_size, asked.resize_size, asked.interpolation.value
             mean, std = asked.mean, asked.std
     if told is None:
-        raise NotFound(f"{wanted} has no weights for {name}.", cure="Leave --weights out.")
+        raise NotFoundError(f"{wanted} has no weights for {name}.", cure="Leave --weights out.")
     if way != "bilinear":
         notice(f"{model} was trained on pictures resized by the {way} filter; here they are by the bilinear one.")
     return {"channels": 3, "ink": False, "size": [size] * 2, "resize": resize, "mean": list(mean), "std": list(std)}

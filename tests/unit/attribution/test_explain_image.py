@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from thalweg import load, registry
-from thalweg.attribution.explain_image import METHODS, PLAIN, Explanation, explain_picture, first_filters
+from thalweg.attribution.explain_image import METHODS, TTA_NOTE, Explanation, explain_image, first_layer_filters
 from thalweg.attribution.integrated_gradients import integrated_gradients
 from thalweg.attribution.occlusion import occlusion
-from thalweg.data.images.preprocess import Averaged, probabilities
-from thalweg.errors import NonFinite, NotFound, OptionError
+from thalweg.data.images.preprocess import TTAModel, predict_proba
+from thalweg.errors import NonFiniteError, NotFoundError, OptionError
 from thalweg.plots import attribution as attention
 
 DIGITS = [str(d) for d in range(10)]
@@ -30,7 +30,7 @@ def one() -> tuple[torch.Tensor, np.ndarray]:
 
 
 def explained(name: str = "digits-lenet", *asked, **more) -> Explanation:
-    return explain_picture(load(name).network, *one(), DIGITS, *asked, **more)
+    return explain_image(load(name).network, *one(), DIGITS, *asked, **more)
 
 
 def test_every_method_says_something_of_every_pixel():
@@ -83,7 +83,7 @@ def test_an_integral_that_does_not_add_up_is_noted():
             return torch.stack([0 * high, high + 100 * (high > 0)], 1)
 
     x, picture_HWC = torch.ones(1, 1, 8, 8), np.zeros((8, 8, 1), np.uint8)
-    found = explain_picture(Cliff(), x, picture_HWC, ["low", "high"], black_1CHW=-x)
+    found = explain_image(Cliff(), x, picture_HWC, ["low", "high"], black_1CHW=-x)
     assert found.notes["integrated-gradients"] == "The pixels add up to 2, not to the 102 that they should."
 
 
@@ -93,10 +93,10 @@ def test_what_is_not_to_be_trusted_is_said_on_the_picture(monkeypatch):
         network[0].weight.fill_(1)
         network[4].weight.copy_(torch.tensor([[1.0], [-1.0]]))
     ones = torch.ones(1, 1, 6, 6), np.ones((6, 6, 1), np.uint8), ["for", "against"]
-    found = explain_picture(network, *ones, ("grad-cam", "occlusion"), target="against")
+    found = explain_image(network, *ones, ("grad-cam", "occlusion"), target="against")
     assert found.notes == {"grad-cam": "Nothing in the last maps speaks for this class."}
     drawn = []
-    monkeypatch.setattr(attention, "looked_at", lambda _, panels, *more: drawn.extend(panels))
+    monkeypatch.setattr(attention, "plot_attribution_panels", lambda _, panels, *more: drawn.extend(panels))
     found.draw()
     assert [panel.caption for panel in drawn] == [found.notes["grad-cam"], found.heats["occlusion"].caption]
 
@@ -109,7 +109,7 @@ def test_what_covering_changes_is_said_with_its_sign():
             return torch.stack([4 * x_BCHW.mean((1, 2, 3)), torch.zeros(len(x_BCHW))], 1)
 
     x = torch.cat([torch.ones(1, 1, 12, 6), -torch.ones(1, 1, 12, 6)], 3)
-    found = explain_picture(Mean(), x, np.zeros((12, 12, 1), np.uint8), ["a", "b"], ("occlusion",), "a")
+    found = explain_image(Mean(), x, np.zeros((12, 12, 1), np.uint8), ["a", "b"], ("occlusion",), "a")
     share = 4 / 144  # of a square of 2 x 2 pixels
     fall = 1 / 2 - 1 / (1 + np.exp(4 * share))
     told = f"covering 2 x 2 pixels changes the probability by {-fall:+.2g} to {fall:+.2g}"
@@ -128,16 +128,16 @@ def test_the_answer_is_that_of_the_average_over_views_where_one_is_taken():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 100, 3)).eval()
     x, picture_HWC = torch.randn(1, 3, 12, 12), np.zeros((12, 12, 3), np.uint8)
-    answering = Averaged(network, "shifted")
-    found = explain_picture(network, x, picture_HWC, ["a", "b", "c"], answering=answering)
+    answering = TTAModel(network, "shifted")
+    found = explain_image(network, x, picture_HWC, ["a", "b", "c"], answering=answering)
     with torch.no_grad():
-        expected_K = probabilities(network, x, "shifted")[0].numpy()
+        expected_K = predict_proba(network, x, "shifted")[0].numpy()
         drop_HW = occlusion(answering, x, found.target).drop_HW
         change = float((answering(x) - answering(torch.zeros_like(x)))[0, found.target])
     assert found.target == expected_K.argmax() and found.probability == pytest.approx(expected_K.max(), abs=1e-6)
     np.testing.assert_allclose(found.heats["occlusion"].heat_HW, drop_HW, atol=1e-6)
     assert found.json()["methods"]["integrated-gradients"]["change"] == pytest.approx(change, abs=1e-4)
-    assert found.notes["grad-cam"] == found.notes["feature-maps"] == PLAIN and len(found.notes) == 2
+    assert found.notes["grad-cam"] == found.notes["feature-maps"] == TTA_NOTE and len(found.notes) == 2
     assert [layer.name for layer in found.layers] == ["1"]
 
 
@@ -145,9 +145,9 @@ def test_the_answer_is_that_of_the_average_over_views_where_one_is_taken():
 def test_weights_that_are_not_finite_are_refused_without_a_warning(value):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
     nn.init.constant_(network[2].bias, value)
-    with warnings.catch_warnings(), pytest.raises(NonFinite, match="not a number"):
+    with warnings.catch_warnings(), pytest.raises(NonFiniteError, match="not a number"):
         warnings.simplefilter("error")
-        explain_picture(network, *one(), DIGITS)
+        explain_image(network, *one(), DIGITS)
 
 
 def test_the_numbers_are_json():
@@ -173,7 +173,7 @@ def test_attributions_of_large_pictures_are_means_over_a_neighbourhood():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 200 * 200, 2))
     x = torch.zeros(1, 3, 200, 200)
     x[:, :, 100, 50] = 1
-    found = explain_picture(network, x, np.zeros((200, 200, 3), np.uint8), ["a", "b"], ("integrated-gradients",))
+    found = explain_image(network, x, np.zeros((200, 200, 3), np.uint8), ["a", "b"], ("integrated-gradients",))
     heat_HW = found.heats["integrated-gradients"].heat_HW
     rows, columns = np.nonzero(heat_HW)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (98, 102, 48, 52)
@@ -182,17 +182,17 @@ def test_attributions_of_large_pictures_are_means_over_a_neighbourhood():
 
 def test_the_first_filters_are_those_of_pixels():
     x = torch.zeros(1, 2, 3, 4)
-    assert first_filters(nn.Conv2d(2, 5, 3), x).shape == (5, 2, 3, 3)
-    assert first_filters(nn.Linear(24, 5), x).shape == (5, 2, 3, 4)
-    assert first_filters(nn.Linear(7, 5), x) is None and first_filters(nn.ReLU(), x) is None
+    assert first_layer_filters(nn.Conv2d(2, 5, 3), x).shape == (5, 2, 3, 3)
+    assert first_layer_filters(nn.Linear(24, 5), x).shape == (5, 2, 3, 4)
+    assert first_layer_filters(nn.Linear(7, 5), x) is None and first_layer_filters(nn.ReLU(), x) is None
 
 
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
-        ({"methods": ("grad_cam",)}, NotFound, "no method named 'grad_cam'.*\n.*'grad-cam'"),
+        ({"methods": ("grad_cam",)}, NotFoundError, "no method named 'grad_cam'.*\n.*'grad-cam'"),
         ({"methods": ()}, OptionError, "no method among those to be used.\n  Give some of grad-cam"),
-        ({"target": "one"}, NotFound, "no class named 'one'"),
+        ({"target": "one"}, NotFoundError, "no class named 'one'"),
         ({"target": 10}, OptionError, "no class number 10.\n  Give 0 to 9"),
         ({"classes": DIGITS[:9]}, OptionError, "9 names for a network of 10 classes"),
         (
@@ -206,12 +206,12 @@ def test_what_does_not_fit_is_refused(wrong, error, words):
     x, picture_HWC = one()
     asked = {"x_1CHW": x, "picture_HWC": picture_HWC, "classes": DIGITS, **wrong}
     with pytest.raises(error, match=words):
-        explain_picture(load("digits-lenet").network, **asked)
+        explain_image(load("digits-lenet").network, **asked)
 
 
 @pytest.fixture(scope="module")
 def samoyed(real_data) -> dict:
-    """SqueezeNet 1.1 with its published weights and a photograph: all that `explain_picture` must be given."""
+    """SqueezeNet 1.1 with its published weights and a photograph: all that `explain_image` must be given."""
     network = registry.find_model("squeezenet1_1")(channels=3, classes=1000, size=224).eval()
     weights = load_file(real_data / "weights" / "squeezenet1_1-fp16.safetensors")
     network.load_state_dict({name: value.float() for name, value in weights.items()})
@@ -237,7 +237,7 @@ def samoyed(real_data) -> dict:
 
 def test_the_samoyed_is_seen_where_it_sits(samoyed):
     """Its head is at the upper left, bushes are at the upper right."""
-    found = explain_picture(**samoyed, methods=("grad-cam",))
+    found = explain_image(**samoyed, methods=("grad-cam",))
     assert found.label.startswith("Samoyed") and found.probability == pytest.approx(0.928, abs=0.01)
     covered = occlusion(samoyed["network"], samoyed["x_1CHW"], found.target, patch=56, stride=28)
     for heat_HW in (found.heats["grad-cam"].heat_HW, np.clip(covered.drop_HW, 0, None)):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thalweg import load, registry
-from thalweg.attribution.feature_maps import LAYERS, feature_maps
+from thalweg.attribution.feature_maps import MAX_LAYERS, feature_maps
 from thalweg.errors import OptionError
 
 FAMILIES = [
@@ -38,7 +38,7 @@ def test_the_answers_behind_activations_and_of_whole_blocks_are_shown(name, size
 @pytest.mark.parametrize(("name", "size"), [("mobilenet_v3_small", 64), ("inception_v3", 107), ("resnet50", 32)])
 def test_of_deep_networks_twelve_layers_are_shown_from_the_first_to_the_last(name, size):
     found = feature_maps(build(name, size, {}), torch.randn(1, 3, size, size), most=2)
-    assert len(found) == LAYERS and len({one.name for one in found}) == LAYERS
+    assert len(found) == MAX_LAYERS and len({one.name for one in found}) == MAX_LAYERS
     sides = [one.maps_NHW.shape[1] for one in found]
     assert sides == sorted(sides, reverse=True) and sides[0] >= 8 * sides[-1]
 

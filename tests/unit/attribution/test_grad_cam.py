@@ -10,7 +10,7 @@ from torch import nn
 
 from thalweg import registry
 from thalweg.attribution.grad_cam import grad_cam
-from thalweg.attribution.receptive_field import centres, stretched
+from thalweg.attribution.receptive_field import cell_centers, upsample_map
 from thalweg.errors import OptionError
 
 #: model, its size and arguments, the layer that is looked at, its maps' size
@@ -71,7 +71,7 @@ def test_the_heat_is_the_map_stretched_over_the_picture():
 def test_a_cell_is_drawn_where_it_lies():
     """Beyond the outermost cells the map goes on as it ends, between two of them it is in proportion."""
     places = (np.array([7.5, 11.5]), np.array([2.0]))
-    heat_HW = stretched(np.array([[1.0], [0.0]]), places, (16, 3))
+    heat_HW = upsample_map(np.array([[1.0], [0.0]]), places, (16, 3))
     expected_H = [1] * 8 + [0.875, 0.625, 0.375, 0.125] + [0] * 4
     np.testing.assert_allclose(heat_HW, np.repeat(np.array(expected_H)[:, None], 3, 1))
 
@@ -111,7 +111,7 @@ def test_cells_lie_in_the_middle_of_all_pixels_that_they_depend_on(name, size, m
     network = registry.find_model(name)(channels=3, classes=5, size=size, **more).eval().requires_grad_(False)
     looked_at = network.get_submodule(layer)
     found = grad_cam(network, torch.randn(1, 3, size, size), 0, looked_at)
-    for axis, places in enumerate(centres(network, torch.zeros(1, 3, size, size), found.coarse_hw.shape)):
+    for axis, places in enumerate(cell_centers(network, torch.zeros(1, 3, size, size), found.coarse_hw.shape)):
         fields_h2 = fields(network, looked_at, size, axis)
         reach_h = np.ptp(fields_h2, 1)
         whole_h = reach_h == reach_h.max()  # of a cell at the edge, what lies in the padding cannot be seen
@@ -121,7 +121,7 @@ def test_cells_lie_in_the_middle_of_all_pixels_that_they_depend_on(name, size, m
 
 def test_cells_of_another_origin_are_spread_evenly():
     network = nn.Sequential(nn.Upsample((5, 6)), nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.LazyLinear(2))
-    rows, columns = centres(network, torch.randn(1, 3, 20, 12), (5, 6))
+    rows, columns = cell_centers(network, torch.randn(1, 3, 20, 12), (5, 6))
     np.testing.assert_allclose(rows, [1.5, 5.5, 9.5, 13.5, 17.5])
     np.testing.assert_allclose(columns, [0.5, 2.5, 4.5, 6.5, 8.5, 10.5])
 

@@ -98,7 +98,7 @@ def test_a_class_that_does_not_exist_is_named(method, target):
 
 
 def test_maps_are_seen_in_order_without_what_computes_nothing():
-    seen = probe.maps(network(), torch.randn(1, 2, 9, 9))
+    seen = probe.capture_maps(network(), torch.randn(1, 2, 9, 9))
     assert [(one.name, one.size) for one in seen] == [
         ("0", (6, 7, 7)),
         ("1", (6, 7, 7)),

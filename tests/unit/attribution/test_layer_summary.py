@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from thalweg import api
-from thalweg.attribution.layer_summary import by_part, layer_table, total, working
+from thalweg.attribution.layer_summary import group_by_module, main_layers, sum_rows, summarize_layers
 from thalweg.cli import main as cli
 from thalweg.errors import OptionError
-from thalweg.inference.inputs.network import builder
+from thalweg.inference.inputs.network import meta_builder
 from thalweg.registry import find_model
-from thalweg.weights.catalog import PUBLISHED
+from thalweg.weights.catalog import CATALOG
 
 
 def tabled(name, side, channels=3, classes=1000, **arguments):
-    return layer_table(builder(find_model(name), arguments)(side, channels, classes), (channels, side, side))
+    return summarize_layers(meta_builder(find_model(name), arguments)(side, channels, classes), (channels, side, side))
 
 
 #: multiply-adds in billions as torchvision's documentation has them (GFLOPS of each set of weights)
@@ -41,15 +41,15 @@ BILLIONS = {
 
 @pytest.mark.parametrize("name", BILLIONS)
 def test_totals_are_the_published_ones(name):
-    published = PUBLISHED[name, "imagenet"]
-    found = total(tabled(name, published.size).rows, "all")
+    published = CATALOG[name, "imagenet"]
+    found = sum_rows(tabled(name, published.size).rows, "all")
     assert found.parameters == published.parameters
     assert found.multiply_adds / 1e9 == pytest.approx(BILLIONS[name], abs=0.006)
     assert found.shape == (1000,)
 
 
 def test_the_totals_that_everyone_quotes():
-    assert [total(tabled(name, 224).rows, "").parameters for name in ("resnet50", "vgg16", "resnet18")] == [
+    assert [sum_rows(tabled(name, 224).rows, "").parameters for name in ("resnet50", "vgg16", "resnet18")] == [
         25_557_032,
         138_357_544,
         11_689_512,
@@ -58,7 +58,7 @@ def test_the_totals_that_everyone_quotes():
 
 def test_lenet_by_hand():
     """28 pixels, 5x5, 24, pooled to 12, 5x5, 8, pooled to 4: 50 * 4 * 4 = 800 inputs of the dense layer."""
-    rows = working(tabled("lenet", 28, channels=1, classes=10).rows)
+    rows = main_layers(tabled("lenet", 28, channels=1, classes=10).rows)
     told = [(row.kind, row.shape, row.parameters, row.multiply_adds, row.field) for row in rows]
     assert told == [
         ("Conv2d", (20, 24, 24), 20 * 25 + 20, 24 * 24 * 20 * 25, 5),
@@ -72,7 +72,7 @@ def test_lenet_by_hand():
 
 def test_answers_count_what_takes_memory_of_its_own():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Tanh(), nn.Flatten(), nn.Dropout())
-    rows = layer_table(network, (1, 5, 4)).rows
+    rows = summarize_layers(network, (1, 5, 4)).rows
     assert [row.answers for row in rows] == [2 * 3 * 2, 0, 2 * 3 * 2, 0, 0]
 
 
@@ -151,17 +151,17 @@ def test_receptive_fields_are_what_a_gradient_measures(name, layer, side):
     channels = 1 if name in ("lenet", "convnet") else 3
     with torch.random.fork_rng():
         network = find_model(name)(channels=channels, classes=10, size=side)
-    field = layer_table(network, (channels, side, side)).modules[layer][2]
+    field = summarize_layers(network, (channels, side, side)).modules[layer][2]
     assert field < side and measured(network, layer, (channels, side, side)) == field
 
 
 def test_branches_dilation_and_gates_are_followed():
-    table = layer_table(Forked(), (1, 64, 64))
+    table = summarize_layers(Forked(), (1, 64, 64))
     assert {row.name: row.field for row in table.rows} == {
         "small": 1, "large": 7, "dilated": 7 + 2 * 3, "pool": 13 + 2 * 2, "end": 17 + 2 * 4
     }  # fmt: skip
     assert measured(Forked(), "end", (1, 64, 64)) == 25
-    gated = layer_table(Forked(gated=True), (1, 64, 64))
+    gated = summarize_layers(Forked(gated=True), (1, 64, 64))
     assert gated.modules["pool"][2] >= 64 and measured(Forked(gated=True), "end", (1, 64, 64)) == 64
 
 
@@ -176,8 +176,8 @@ def test_attention_is_counted_and_what_it_sees_is_not_guessed():
             tokens = torch.cat([self.begin, self.patches(x).flatten(2).transpose(1, 2)], 1)
             return self.attend(tokens, tokens, tokens)[0][:, 0]
 
-    rows = layer_table(Attends(), (3, 16, 16)).rows
-    found = total(rows, "all")
+    rows = summarize_layers(Attends(), (3, 16, 16)).rows
+    found = sum_rows(rows, "all")
     assert found.parameters == sum(weight.numel() for weight in Attends().parameters())
     tokens = 17
     by_hand = 16 * 8 * 48 + tokens * 8 * 24 + 2 * tokens * tokens * 8 + tokens * 8 * 8
@@ -195,41 +195,41 @@ def test_shared_weights_count_once_and_unasked_layers_stand_last():
         def forward(self, x):
             return self.again(self.first(self.first(x.flatten(1))))
 
-    rows = layer_table(Shares(), (1, 2, 2)).rows
+    rows = summarize_layers(Shares(), (1, 2, 2)).rows
     assert [(row.name, row.parameters, row.multiply_adds) for row in rows] == [
         ("first", 20, 32), ("again", 4, 16), ("never", 45, 0)
     ]  # fmt: skip
-    assert rows[-1].shape is None and total(rows, "all").shape == (4,)
+    assert rows[-1].shape is None and sum_rows(rows, "all").shape == (4,)
 
 
 def test_parts_are_as_deep_as_fits_and_lose_nothing():
     table = tabled("resnet50", 224)
-    glance = by_part(table, 26)
+    glance = group_by_module(table, 26)
     assert [row.name for row in glance[:5]] == ["conv1", "bn1", "maxpool", "layer1.0", "layer1.1"]
     assert glance[3].kind == "Bottleneck" and glance[3].shape == (256, 56, 56) and glance[3].field == 19
-    assert [row.name for row in by_part(table, 5)] == [
+    assert [row.name for row in group_by_module(table, 5)] == [
         "conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"
     ]  # fmt: skip
     for most in (5, 26, 1000):
-        assert total(by_part(table, most), "").parameters == 25_557_032
-    assert by_part(table, 1000) == working(table.rows)
+        assert sum_rows(group_by_module(table, most), "").parameters == 25_557_032
+    assert group_by_module(table, 1000) == main_layers(table.rows)
 
 
 def test_the_network_is_left_as_it_was():
     network = find_model("lenet")(channels=1, classes=10).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    layer_table(network, (1, 28, 28))
+    summarize_layers(network, (1, 28, 28))
     assert network.training and not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_pictures_that_it_cannot_read_are_refused():
     with pytest.raises(OptionError, match="LeNet reads no pictures of 3 x 28 x 28"):
-        layer_table(find_model("lenet")(channels=1, classes=10), (3, 28, 28))
+        summarize_layers(find_model("lenet")(channels=1, classes=10), (3, 28, 28))
 
 
 def test_the_command_line_shows_layers_and_parts(capsys):
-    assert cli.run(["models", "lenet"]) == 0
+    assert cli.invoke(["models", "lenet"]) == 0
     told = capsys.readouterr()
     lines = [line.split() for line in told.out.splitlines()]
     assert lines[0] == ["layer", "kind", "answer", "parameters", "multiply_adds", "sees"]
@@ -238,14 +238,14 @@ def test_the_command_line_shows_layers_and_parts(capsys):
     assert lines[end - 1] == ["all", "10", "431080", "2293000", "28"] and "28 x 28 pixels" in told.err
     assert lines[end + 1] == ["part", "layers", "parameters", "unfreeze"]
     assert sum(int(line[-2]) for line in lines[end + 2 :]) == 431_080
-    assert cli.run(["models", "resnet18", "--json"]) == 0
+    assert cli.invoke(["models", "resnet18", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["total"]["parameters"] == 11_689_512 == sum(row["parameters"] for row in found["layers"])
     assert found["picture"] == [3, 224, 224] and found["classes"] == 1000
-    assert found["parts"] == api.model_parts("resnet18")
+    assert found["parts"] == api.list_layer_groups("resnet18")
     assert sum(part["parameters"] for part in found["parts"]) == 11_689_512
 
 
 def test_layers_of_no_model_are_refused(capsys):
-    assert cli.run(["models", "lenett"]) == 2
+    assert cli.invoke(["models", "lenett"]) == 2
     assert "'lenet'" in capsys.readouterr().err

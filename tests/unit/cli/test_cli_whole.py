@@ -21,7 +21,7 @@ TRAIN = ["train", "classify", "digits", "--model", "perceptron", "--steps", "60"
 def run(tmp_path_factory):
     """A finished run's folder."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    assert cli.run([*TRAIN, "--out", str(folder)]) == 0
+    assert cli.invoke([*TRAIN, "--out", str(folder)]) == 0
     return folder
 
 
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 def digits(tmp_path_factory):
     """Ten digits of the test set as PNG files, one of each class."""
     folder = tmp_path_factory.mktemp("digits")
-    assert cli.run(["data", "sample", "digits", "--count", "10", "--out", str(folder)]) == 0
+    assert cli.invoke(["data", "sample", "digits", "--count", "10", "--out", str(folder)]) == 0
     return folder
 
 
@@ -39,7 +39,7 @@ def objects(text):
 
 def test_train_prints_its_folder_last_and_leaves_a_run_there(tmp_path, capsys):
     folder = tmp_path / "naïve 数据 a'b"
-    assert cli.run([*TRAIN, "--set", "seed=3", "--out", str(folder)]) == 0
+    assert cli.invoke([*TRAIN, "--set", "seed=3", "--out", str(folder)]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == str(folder)
     assert "digits" in shown.err and str(folder) not in shown.out.splitlines()[:-1]
@@ -49,22 +49,22 @@ def test_train_prints_its_folder_last_and_leaves_a_run_there(tmp_path, capsys):
 
 
 def test_a_second_training_into_the_same_folder_is_refused(run, capsys):
-    assert cli.run([*TRAIN, "--out", str(run)]) == 2
+    assert cli.invoke([*TRAIN, "--out", str(run)]) == 2
     assert "--resume" in capsys.readouterr().err
 
 
 def test_a_finished_run_can_go_on(tmp_path, capsys):
     folder = tmp_path / "more"
     words = ["--no-report", "--out", str(folder)]
-    assert cli.run(["train", "classify", "digits", "--model", "perceptron", "--epochs", "1", *words]) == 0
-    assert cli.run(["train", "--resume", "--epochs", "+1", *words]) == 0
+    assert cli.invoke(["train", "classify", "digits", "--model", "perceptron", "--epochs", "1", *words]) == 0
+    assert cli.invoke(["train", "--resume", "--epochs", "+1", *words]) == 0
     content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert content["results"]["epochs"] == 2
     assert capsys.readouterr().out.splitlines()[-1] == str(folder)
 
 
 def test_evaluate_prints_one_object_that_python_gives_too(run, capsys):
-    assert cli.run(["evaluate", str(run), "--json"]) == 0
+    assert cli.invoke(["evaluate", str(run), "--json"]) == 0
     (found,) = objects(capsys.readouterr().out)
     assert set(found) == {"split", "metrics"} and found["split"] == "test"
     from thalweg import api
@@ -77,7 +77,7 @@ def test_predict_answers_alike_one_by_one_in_batches_and_from_python(run, digits
     paths = sorted(str(path) for path in digits.iterdir())
     answers = []
     for batch in ("1", "64"):
-        assert cli.run(["predict", str(run), *paths, "--json", "--batch", batch]) == 0
+        assert cli.invoke(["predict", str(run), *paths, "--json", "--batch", batch]) == 0
         answers.append(objects(capsys.readouterr().out))
     from thalweg import api
 
@@ -93,7 +93,7 @@ def test_predict_answers_alike_one_by_one_in_batches_and_from_python(run, digits
 
 
 def test_the_table_has_the_ten_probabilities_of_every_digit(run, digits, capsys):
-    assert cli.run(["predict", str(run), str(digits)]) == 0
+    assert cli.invoke(["predict", str(run), str(digits)]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == [*"0123456789", "answer", "source"]
     assert len(rows) == 10
@@ -107,7 +107,7 @@ def test_an_unreadable_picture_is_named_and_the_others_are_answered(run, digits,
     cut = tmp_path / "cut.png"
     whole = next(digits.iterdir())
     cut.write_bytes(whole.read_bytes()[:60])
-    assert cli.run(["predict", str(run), str(cut), str(whole), str(tmp_path / "missing.png"), "--csv"]) == 3
+    assert cli.invoke(["predict", str(run), str(cut), str(whole), str(tmp_path / "missing.png"), "--csv"]) == 3
     shown = capsys.readouterr()
     assert "cut.png" in shown.err and "missing.png" in shown.err
     rows = list(csv.reader(io.StringIO(shown.out)))
@@ -154,7 +154,7 @@ def test_predict_saves_a_picture_of_the_answer_and_of_what_was_seen(run, digits,
     from PIL import Image
 
     whole = next(digits.iterdir())
-    assert cli.run(["predict", str(run), str(whole), "--save", str(tmp_path / "saved")]) == 0
+    assert cli.invoke(["predict", str(run), str(whole), "--save", str(tmp_path / "saved")]) == 0
     names = sorted(path.name for path in (tmp_path / "saved").iterdir())
     assert names == [f"{whole.stem}-seen.png", f"{whole.stem}.png"]
     assert Image.open(tmp_path / "saved" / f"{whole.stem}-seen.png").size == (8, 8)
@@ -162,7 +162,7 @@ def test_predict_saves_a_picture_of_the_answer_and_of_what_was_seen(run, digits,
 
 def test_an_address_is_not_fetched_offline(run, digits, capsys):
     address = "https://example.invalid/digit.png"
-    assert cli.run(["predict", str(run), address, str(next(digits.iterdir())), "--offline", "--json"]) == 3
+    assert cli.invoke(["predict", str(run), address, str(next(digits.iterdir())), "--offline", "--json"]) == 3
     shown = capsys.readouterr()
     assert address in shown.err and len(objects(shown.out)) == 1
 
@@ -192,7 +192,7 @@ def test_what_goes_wrong_has_its_code_and_says_what(words, code, said, run, tmp_
     empty = tmp_path / "empty"
     empty.mkdir()
     words = [word.format(run=run, here=empty) for word in words]
-    assert cli.run(words) == code
+    assert cli.invoke(words) == code
     shown = capsys.readouterr()
     assert shown.out == "" and said in shown.err
     assert "Traceback" not in shown.err and "unexpected" not in shown.err
@@ -201,7 +201,7 @@ def test_what_goes_wrong_has_its_code_and_says_what(words, code, said, run, tmp_
 def test_export_writes_a_file_that_agrees_and_prints_where_it_is(run, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     path = tmp_path / "digits.onnx"
-    assert cli.run(["export", str(run), "--out", str(path)]) == 0
+    assert cli.invoke(["export", str(run), "--out", str(path)]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [str(path)] and path.is_file()
     assert "same label in 100.00%" in shown.err
@@ -211,14 +211,14 @@ def test_data_check_counts_every_picture_once_and_draws_a_batch(tmp_path, capsys
     from PIL import Image
 
     drawn = tmp_path / "new folder" / "batch.png"
-    assert cli.run(["data", "check", "digits", "--json", "--save", str(drawn)]) == 0
+    assert cli.invoke(["data", "check", "digits", "--json", "--save", str(drawn)]) == 0
     counts = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["counts"]
     assert sum(map(sum, counts.values())) == 1797
     assert min(Image.open(drawn).size) > 8
 
 
 def test_a_batch_cannot_be_drawn_into_a_file_of_no_format(tmp_path, capsys):
-    assert cli.run(["data", "check", "digits", "--save", str(tmp_path / "batch.digits")]) == 2
+    assert cli.invoke(["data", "check", "digits", "--save", str(tmp_path / "batch.digits")]) == 2
     assert "batch.digits" in capsys.readouterr().err
 
 
@@ -229,28 +229,28 @@ def test_damaged_weights_are_refused_with_4(run, digits, tmp_path, capsys):
     weights = bytearray((copy / "weights.safetensors").read_bytes())
     weights[-5] ^= 1
     (copy / "weights.safetensors").write_bytes(bytes(weights))
-    assert cli.run(["predict", str(copy), str(digits)]) == 4
+    assert cli.invoke(["predict", str(copy), str(digits)]) == 4
     assert "weights.safetensors" in capsys.readouterr().err
 
 
 def test_listings_name_what_there_is(capsys):
     for verb, name in (("models", "lenet"), ("data list", "mnist")):
-        assert cli.run([*verb.split(), "--json"]) == 0
+        assert cli.invoke([*verb.split(), "--json"]) == 0
         assert name in [row["name"] for row in json.loads(capsys.readouterr().out)]
 
 
 def test_evaluate_draws_where_it_is_asked_to(run, tmp_path, capsys):
-    assert cli.run(["evaluate", str(run), "--save", str(tmp_path / "seen")]) == 0
+    assert cli.invoke(["evaluate", str(run), "--save", str(tmp_path / "seen")]) == 0
     drawn = {path.stem for path in (tmp_path / "seen" / "pictures").glob("*.png")}
     assert drawn == {"curves", "confusion", "classes", "mistakes", "calibration", "batch", "filters"}
 
 
 def test_another_recipe_than_the_run_was_begun_with_is_refused(run, capsys):
-    assert cli.run(["train", "--recipe", "mnist-mlp", "--out", str(run), "--resume"]) == 2
+    assert cli.invoke(["train", "--recipe", "mnist-mlp", "--out", str(run), "--resume"]) == 2
     assert "--recipe mnist-mlp is not what" in capsys.readouterr().err
 
 
 def test_there_must_be_a_run_to_go_on_with(tmp_path, capsys):
-    assert cli.run(["train", "--resume", "--out", str(tmp_path / "none")]) == 2
+    assert cli.invoke(["train", "--resume", "--out", str(tmp_path / "none")]) == 2
     assert "There is no run" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.helpers.http_servers import serving
+from tests.helpers.http_servers import serve_content
 from thalweg import api
 from thalweg.cli import main as cli
 from thalweg.cli import predictions as answers
-from thalweg.data.images.synthetic import bars
-from thalweg.inference.predict import Prediction, Unreadable
+from thalweg.data.images.synthetic import make_bars
+from thalweg.inference.predict import Prediction, UnreadableImage
 from thalweg.weights import store as weights
 
 
@@ -25,7 +25,11 @@ def answer(source: str, **chances: float) -> Prediction:
     return Prediction(source, tuple(chances), probabilities, np.zeros((2, 2, 1), np.uint8))
 
 
-ONE = [answer("a.png", cat=0.1, dog=0.9), Unreadable("b\x1b.png", "is cut off"), answer("c.png", cat=0.75, dog=0.25)]
+ONE = [
+    answer("a.png", cat=0.1, dog=0.9),
+    UnreadableImage("b\x1b.png", "is cut off"),
+    answer("c.png", cat=0.75, dog=0.25),
+]
 TWO = [answer("a.png", owl=0.2, cat=0.3, dog=0.5), ONE[1], answer("c.png", owl=0.5, cat=0.4, dog=0.1)]
 BOTH = {"one": ONE, "runs/two": TWO}
 
@@ -35,7 +39,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_a_table_has_a_column_for_each_model(capsys):
-    assert answers.compare(BOTH, "table", None) == 3
+    assert answers.print_comparison(BOTH, "table", None) == 3
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "a.png",
@@ -56,7 +60,7 @@ def test_a_table_has_a_column_for_each_model(capsys):
 
 
 def test_csv_has_a_line_for_each_model_and_all_lines_are_as_long(capsys):
-    assert answers.compare(BOTH, "csv", 3) == 3
+    assert answers.print_comparison(BOTH, "csv", 3) == 3
     head, *lines = rows(capsys.readouterr().out)
     ranked = [f"{name}_{rank}" for rank in (1, 2, 3) for name in ("label", "probability")]
     assert head == ["source", "model", "label", *ranked]
@@ -69,7 +73,7 @@ def test_csv_has_a_line_for_each_model_and_all_lines_are_as_long(capsys):
 
 
 def test_json_has_an_object_for_each_model(capsys):
-    assert answers.compare(BOTH, "json", None) == 3
+    assert answers.print_comparison(BOTH, "json", None) == 3
     found = [json.loads(line, parse_constant=pytest.fail) for line in capsys.readouterr().out.splitlines()]
     assert [(one["source"], one["model"], one["label"]) for one in found] == [
         ("a.png", "one", "dog"),
@@ -81,7 +85,7 @@ def test_json_has_an_object_for_each_model(capsys):
 
 
 def test_csv_has_its_headings_also_where_the_first_source_is_unreadable(capsys):
-    answers.compare({"one": ONE[1:], "two": TWO[1:]}, "csv", 1)
+    answers.print_comparison({"one": ONE[1:], "two": TWO[1:]}, "csv", 1)
     assert rows(capsys.readouterr().out) == [
         ["source", "model", "label", "label_1", "probability_1"],
         ["c.png", "one", "cat", "cat", "0.75"],
@@ -91,22 +95,24 @@ def test_csv_has_its_headings_also_where_the_first_source_is_unreadable(capsys):
 
 def test_where_nothing_can_be_read_nothing_is_on_standard_output(capsys):
     for form in ("table", "csv", "json"):
-        assert answers.compare({"one": ONE[1:2], "two": TWO[1:2]}, form, None) == 3
+        assert answers.print_comparison({"one": ONE[1:2], "two": TWO[1:2]}, form, None) == 3
         assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 @pytest.mark.parametrize("first", [True, False])
 def test_what_one_model_cannot_read_the_others_answer(form, first, capsys):
-    models = {"blind": [Unreadable("a.png", "no stroke")], "sharp": ONE[:1]}
-    assert answers.compare(models if first else dict(reversed(models.items())), form, None) == 3
+    models = {"blind": [UnreadableImage("a.png", "no stroke")], "sharp": ONE[:1]}
+    assert answers.print_comparison(models if first else dict(reversed(models.items())), form, None) == 3
     shown = capsys.readouterr()
     assert "unreadable by blind: a.png: no stroke" in shown.err and "1 of the sources" in shown.err
     assert "0.9" in shown.out and "sharp" in shown.out and "blind" not in shown.out
 
 
 def test_different_reasons_are_told_by_model(capsys):
-    answers.compare({"one": [Unreadable("a", "no stroke")], "two": [Unreadable("a", "no colour")]}, "table", None)
+    answers.print_comparison(
+        {"one": [UnreadableImage("a", "no stroke")], "two": [UnreadableImage("a", "no colour")]}, "table", None
+    )
     assert capsys.readouterr().err.splitlines()[:2] == [
         "unreadable by one: a: no stroke",
         "unreadable by two: a: no colour",
@@ -119,9 +125,9 @@ def test_answers_are_shown_as_they_come(capsys):
         assert "a.png" in capsys.readouterr().out
         yield ONE[2]
 
-    answers.compare({"one": slowly(), "two": iter([TWO[0], TWO[2]])}, "table", None)
+    answers.print_comparison({"one": slowly(), "two": iter([TWO[0], TWO[2]])}, "table", None)
     with pytest.raises(ValueError, match="shorter"):
-        answers.compare({"one": ONE, "two": TWO[:2]}, "table", None)
+        answers.print_comparison({"one": ONE, "two": TWO[:2]}, "table", None)
 
 
 # --- from the command line -------------------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ def test_answers_are_shown_as_they_come(capsys):
 def run(tmp_path_factory) -> Path:
     """A run that knows bars, and takes any picture."""
     out = tmp_path_factory.mktemp("runs") / "bars"
-    return api.train("classify", bars(count=48), out=out, model="perceptron", epochs=1, report=False).path
+    return api.train("classify", make_bars(count=48), out=out, model="perceptron", epochs=1, report=False).path
 
 
 @pytest.fixture
@@ -148,7 +154,7 @@ def pictures(tmp_path) -> list[str]:
 
 
 def test_models_are_named_with_commas(pictures, capsys):
-    assert cli.run(["predict", "digits-lenet,digits-mlp", pictures[0], pictures[3], "--json"]) == 0
+    assert cli.invoke(["predict", "digits-lenet,digits-mlp", pictures[0], pictures[3], "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["model"], one["source"]) for one in found] == [
         (model, picture) for picture in (pictures[0], pictures[3]) for model in ("digits-lenet", "digits-mlp")
@@ -163,7 +169,7 @@ def test_models_are_named_with_commas(pictures, capsys):
 
 @pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]], ids=str)
 def test_sources_that_some_or_all_cannot_read_end_with_3_and_the_rest_is_answered(run, pictures, form, capsys):
-    assert cli.run(["predict", f"digits-lenet,{run}", *pictures, "--top", "2", *form]) == 3
+    assert cli.invoke(["predict", f"digits-lenet,{run}", *pictures, "--top", "2", *form]) == 3
     shown = capsys.readouterr()
     assert f"unreadable by digits-lenet: {pictures[1]}: There is no stroke" in shown.err
     assert "2 of the sources could not be read." in shown.err and "Traceback" not in shown.err
@@ -183,42 +189,42 @@ def test_sources_that_some_or_all_cannot_read_end_with_3_and_the_rest_is_answere
 
 @pytest.mark.parametrize("names", ["resnet18,digits-mpl", "resnet18,lenet", "resnet18,", ",", "", " "])
 def test_one_wrong_name_ends_before_anything_is_fetched_or_answered(names, pictures, monkeypatch, capsys):
-    monkeypatch.setattr(weights, "pull", pytest.fail)
-    assert cli.run(["predict", names, pictures[0]]) == 2
+    monkeypatch.setattr(weights, "ensure_downloaded", pytest.fail)
+    assert cli.invoke(["predict", names, pictures[0]]) == 2
     shown = capsys.readouterr()
     assert not shown.out and "error: " in shown.err
 
 
 @pytest.mark.parametrize("names", ["resnet18", "resnet18,resnet34"])
 def test_nothing_is_fetched_where_there_is_no_picture(names, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(weights, "pull", pytest.fail)
-    assert cli.run(["predict", names, str(tmp_path / "typo.png"), str(tmp_path / "*.jpg")]) == 3
+    monkeypatch.setattr(weights, "ensure_downloaded", pytest.fail)
+    assert cli.invoke(["predict", names, str(tmp_path / "typo.png"), str(tmp_path / "*.jpg")]) == 3
     shown = capsys.readouterr()
     assert not shown.out and "typo.png: there is no such file" in shown.err and "*.jpg" in shown.err
 
 
 def test_spaces_beside_a_comma_belong_to_no_name(pictures, capsys):
-    assert cli.run(["predict", "digits-lenet, digits-mlp", pictures[0], "--json"]) == 0
+    assert cli.invoke(["predict", "digits-lenet, digits-mlp", pictures[0], "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_models_answer_the_same_pictures_though_the_folder_changes_meanwhile(pictures, capsys):
     folder = str(Path(pictures[0]).parent)
-    assert cli.run(["predict", "digits-lenet,digits-mlp", folder, "--save", folder, "--json"]) == 3
+    assert cli.invoke(["predict", "digits-lenet,digits-mlp", folder, "--save", folder, "--json"]) == 3
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["source"] for one in found] == [path for path in sorted((pictures[0], pictures[3])) for _ in range(2)]
 
 
 def test_an_address_is_fetched_once_for_all_models(pictures, monkeypatch, capsys):
-    with serving(Path(pictures[0]).read_bytes(), monkeypatch) as server:
+    with serve_content(Path(pictures[0]).read_bytes(), monkeypatch) as server:
         addresses = [f"{server.url}/{number}.png" for number in range(3)]
-        assert cli.run(["predict", "digits-lenet,digits-mlp", *addresses, "--json"]) == 0
+        assert cli.invoke(["predict", "digits-lenet,digits-mlp", *addresses, "--json"]) == 0
         assert sorted(path for path, _ in server.asked) == ["/0.png", "/1.png", "/2.png"]
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 
 def test_a_folder_with_a_comma_in_its_name_is_one_model(run, pictures, tmp_path, capsys):
     odd = run.rename(tmp_path / "a,b")
-    assert cli.run(["predict", str(odd), pictures[0], "--json"]) == 0
+    assert cli.invoke(["predict", str(odd), pictures[0], "--json"]) == 0
     assert "model" not in json.loads(capsys.readouterr().out)
     odd.rename(run)

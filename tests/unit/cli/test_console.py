@@ -35,22 +35,22 @@ def report(step, valid=None, notes=(), remaining=60.0):
 
 @given(st.text())
 def test_no_visible_text_holds_a_character_that_a_terminal_obeys(text):
-    shown = console.visible(text)
+    shown = console.escape_controls(text)
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in shown)
-    assert not set(shown) & console.TURNING
+    assert not set(shown) & console.BIDI_CONTROLS
 
 
 def test_harmless_names_are_shown_as_they_are():
     for name in ("naïve 数据 🐱 a'b.png", "photos\\cat.png", "ﬁlm – 1.jpg"):
-        assert console.visible(name) == name
+        assert console.escape_controls(name) == name
 
 
 def test_reading_direction_cannot_be_turned():
-    assert console.visible("cat\u202egnp.exe") == "cat\\u202egnp.exe"
+    assert console.escape_controls("cat\u202egnp.exe") == "cat\\u202egnp.exe"
 
 
 def test_json_is_the_same_in_every_locale_and_has_no_nan():
-    text = console.as_json({"数": math.nan, "b": [math.inf, 1.5, True, None], "c": np.float32(0.5), "d": np.arange(2)})
+    text = console.to_json({"数": math.nan, "b": [math.inf, 1.5, True, None], "c": np.float32(0.5), "d": np.arange(2)})
     assert text.isascii()
     assert json.loads(text, parse_constant=pytest.fail) == {
         "数": None,
@@ -62,43 +62,43 @@ def test_json_is_the_same_in_every_locale_and_has_no_nan():
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
 def test_a_cell_that_a_spreadsheet_would_compute_is_disarmed(name):
-    (row,) = csv.reader(io.StringIO(console.csv_line([name, "plain", 0.5])))
+    (row,) = csv.reader(io.StringIO(console.format_csv_line([name, "plain", 0.5])))
     assert row[0].startswith("'") and row[1:] == ["plain", "0.5"]
 
 
 def test_csv_keeps_commas_and_quotes():
-    (row,) = csv.reader(io.StringIO(console.csv_line(['a,"b"', "c"])))
+    (row,) = csv.reader(io.StringIO(console.format_csv_line(['a,"b"', "c"])))
     assert row == ['a,"b"', "c"]
 
 
 def test_columns_of_a_table_stand_under_each_other():
-    lines = console.table(("name", "count"), [("cat", 3), ("数据", 1200), ("no\nline", 7)])
+    lines = console.format_table(("name", "count"), [("cat", 3), ("数据", 1200), ("no\nline", 7)])
     assert lines == ["name      count", "cat           3", "数据       1200", "no\\nline      7"]
 
 
 def test_a_table_without_rows_is_its_headings():
-    assert console.table(("a", "b"), []) == ["a  b"]
+    assert console.format_table(("a", "b"), []) == ["a  b"]
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(7.4, "0:07"), (760, "12:40"), (3753, "1:02:33"), (None, ""), (math.inf, "")]
 )
 def test_durations_read_as_clocks(seconds, text):
-    assert console.duration(seconds) == text
+    assert console.format_duration(seconds) == text
 
 
 def test_results_and_notices_go_apart(capsys):
-    console.out("result")
-    console.say("notice")
+    console.print_result("result")
+    console.print_notice("notice")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("result\n", "notice\n")
 
 
 def test_only_the_first_process_of_several_speaks(capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    console.out("result")
-    console.say("notice")
-    with console.progress() as shown:
+    console.print_result("result")
+    console.print_notice("notice")
+    with console.make_progress() as shown:
         shown.show(report(1, valid={"accuracy": 0.5}, notes=("a note",)))
     assert capsys.readouterr() == ("", "")
 
@@ -109,12 +109,12 @@ def test_a_lost_terminal_does_not_stop_the_work(monkeypatch):
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    console.say("nobody reads this")
+    console.print_notice("nobody reads this")
 
 
 def test_plain_progress_speaks_at_every_validation_and_every_ten_seconds(capsys):
     now = [0.0]
-    with console.Lines(clock=lambda: now[0]) as shown:
+    with console.PlainProgress(clock=lambda: now[0]) as shown:
         for step in range(1, 31):
             now[0] = step * 1.0
             shown.show(report(step, valid=VALID if step == 15 else None))
@@ -126,18 +126,18 @@ def test_plain_progress_speaks_at_every_validation_and_every_ten_seconds(capsys)
 
 def test_a_validation_without_the_names_of_the_losses_shows_its_first_three_figures():
     valid = {"images": 3, "iou": 0.5, "dice": 0.6, "x": None, "hole": 0.1, "more": 0.2}
-    shown = console.line(report(10, valid=valid, remaining=None))
+    shown = console.progress_line(report(10, valid=valid, remaining=None))
     assert shown == "epoch 1/10  loss 0.2500  valid iou 0.5000  valid dice 0.6000  valid hole 0.1000  0:10"
 
 
 def test_notes_are_shown_when_they_come(capsys):
-    with console.Lines(clock=lambda: 0.0) as shown:
+    with console.PlainProgress(clock=lambda: 0.0) as shown:
         shown.show(report(1, notes=("no better for 3 epochs\x1b",)))
     assert capsys.readouterr().err == "no better for 3 epochs\\x1b\n"
 
 
 def test_progress_elsewhere_than_on_a_terminal_is_plain(capsys):
-    assert isinstance(console.progress(), console.Lines)
+    assert isinstance(console.make_progress(), console.PlainProgress)
 
 
 class Terminal(io.StringIO):
@@ -150,8 +150,8 @@ def test_progress_on_a_terminal_is_a_bar_that_leaves_the_validations(monkeypatch
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "150")
-    with console.progress() as shown:
-        assert isinstance(shown, console.Bar)
+    with console.make_progress() as shown:
+        assert isinstance(shown, console.ProgressBar)
         shown.show(report(10, notes=("[red] note",)))
         shown.show(report(20, valid={"accuracy": 0.75}))
     drawn = screen.getvalue()
@@ -163,12 +163,12 @@ def test_progress_on_a_terminal_is_a_bar_that_leaves_the_validations(monkeypatch
 def test_a_simple_terminal_gets_plain_lines(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(console.progress(), console.Lines)
+    assert isinstance(console.make_progress(), console.PlainProgress)
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_what_goes_into_a_file_is_utf8_in_every_locale(locale):
-    program = r"from thalweg.cli.console import *; prepare_streams(); out('\u6570\u636e'); say('\xe9')"
+    program = r"from thalweg.cli.console import *; configure_streams(); print_result('\u6570\u636e'); print_notice('\xe9')"
     environment = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True)
     assert done.stdout == "数据\n".encode()

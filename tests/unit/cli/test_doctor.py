@@ -17,23 +17,23 @@ def statuses(checks):
 
 
 def test_what_thalweg_needs_is_read_from_its_own_metadata():
-    wanted = {name: (floor, extra) for name, floor, extra in doctor.requirements()}
+    wanted = {name: (floor, extra) for name, floor, extra in doctor.list_requirements()}
     assert wanted["torch"] == ("2.10", "")
     assert wanted["onnx"][1] == "onnx"
     assert "pytest" not in wanted
 
 
 def test_versions_compare_as_numbers():
-    assert doctor.release("2.9.1") < doctor.release("2.10")
-    assert doctor.release("2.13.0+cpu") == (2, 13, 0)
-    assert doctor.release("2.11rc1") == (2, 11)
+    assert doctor.parse_version("2.9.1") < doctor.parse_version("2.10")
+    assert doctor.parse_version("2.13.0+cpu") == (2, 13, 0)
+    assert doctor.parse_version("2.11rc1") == (2, 11)
 
 
 def test_a_package_that_is_missing_or_old_is_a_problem_with_a_cure(monkeypatch):
     versions = {"pillow": "11.0", "numpy": "2.4.6"}
-    monkeypatch.setattr(doctor, "installed", versions.get)
+    monkeypatch.setattr(doctor, "installed_version", versions.get)
     wanted = [("pillow", "12.3", ""), ("numpy", "2.0", ""), ("torch", "2.10", ""), ("onnx", "1.21", "onnx")]
-    found = {check.name: check for check in doctor.packages(wanted)}
+    found = {check.name: check for check in doctor.check_packages(wanted)}
     assert found["pillow"].status == "problem" and "12.3" in found["pillow"].cure
     assert found["torch"].status == "problem" and found["torch"].cure == 'pip install "torch>=2.10"'
     assert found["onnx"].status == "warning" and found["onnx"].cure == 'pip install "thalweg[onnx]"'
@@ -41,9 +41,9 @@ def test_a_package_that_is_missing_or_old_is_a_problem_with_a_cure(monkeypatch):
 
 
 def test_a_package_that_is_not_installed_is_said_so():
-    assert doctor.installed("no-such-package-of-ours") is None
-    assert doctor.needs("no-such-package-of-ours") == []
-    assert doctor.packages([])[0].status == "warning"
+    assert doctor.installed_version("no-such-package-of-ours") is None
+    assert doctor.requirements_of("no-such-package-of-ours") == []
+    assert doctor.check_packages([])[0].status == "warning"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_package_that_is_not_installed_is_said_so():
     ],
 )
 def test_a_torchvision_of_another_torch_is_found_without_importing_it(torch, vision, needs, status):
-    check = doctor.torchvision(torch, vision, needs)
+    check = doctor.check_torchvision(torch, vision, needs)
     assert check.status == status
     assert "torchvision" not in sys.modules
 
@@ -72,107 +72,107 @@ def test_a_torchvision_of_another_torch_is_found_without_importing_it(torch, vis
     ],
 )
 def test_a_torch_that_cannot_be_used_is_a_problem_and_not_the_end(program, words):
-    found = doctor.probe([sys.executable, "-c", program], seconds=1)
-    (check,) = doctor.torch(found)
+    found = doctor.probe_torch([sys.executable, "-c", program], seconds=1)
+    (check,) = doctor.check_torch(found)
     assert check.status == "problem" and words in check.message and check.cure
 
 
 def test_devices_are_listed_and_too_many_threads_warned_of(monkeypatch):
-    monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
+    monkeypatch.setattr(doctor, "count_usable_cores", lambda: 2)
     found = {"version": "2.13", "threads": 8, "instructions": "AVX2", "mps": False, "cuda": [["H200", 2**37, True]]}
-    checks = doctor.torch(found)
+    checks = doctor.check_torch(found)
     assert statuses(checks) == ["ok", "warning", "ok"]
     assert checks[1].cure == "export OMP_NUM_THREADS=2"
     assert checks[2].message == "H200, 128 GiB, bfloat16"
     found |= {"threads": 2, "cuda": []}
-    assert "the processor" in doctor.torch(found)[1].message
+    assert "the processor" in doctor.check_torch(found)[1].message
 
 
 def test_instruction_sets_are_whole_words(tmp_path):
     file = tmp_path / "cpuinfo"
     file.write_text("processor : 0\nflags\t\t: fpu avx512_bf16x amx_bf16\n", encoding="utf-8")
-    assert doctor.instruction_sets(file) == ["amx_bf16"]
-    assert doctor.instruction_sets(tmp_path / "missing") == []
+    assert doctor.parse_instruction_sets(file) == ["amx_bf16"]
+    assert doctor.parse_instruction_sets(tmp_path / "missing") == []
 
 
 def test_memory_is_what_the_container_allows(tmp_path):
     file, limit = tmp_path / "meminfo", tmp_path / "memory.max"
     file.write_text("MemTotal:       8388608 kB\nMemAvailable:   4194304 kB\n", encoding="utf-8")
-    assert doctor.memory(file, limit).message == "4.0 of 8.0 GiB free"
+    assert doctor.check_memory(file, limit).message == "4.0 of 8.0 GiB free"
     limit.write_text("max\n", encoding="utf-8")
-    assert doctor.memory(file, limit).message == "4.0 of 8.0 GiB free"
+    assert doctor.check_memory(file, limit).message == "4.0 of 8.0 GiB free"
     limit.write_text(str(2**29), encoding="utf-8")
-    assert doctor.memory(file, limit).status == "warning"
-    assert doctor.memory(tmp_path / "missing", limit).message == "not known on this system"
+    assert doctor.check_memory(file, limit).status == "warning"
+    assert doctor.check_memory(tmp_path / "missing", limit).message == "not known on this system"
 
 
 @pytest.mark.parametrize(("free", "status"), [(2**26, "problem"), (2**29, "warning"), (2**31, "ok")])
 def test_little_room_is_told(free, status, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40 - free, free))
-    assert statuses(doctor.disks({"cache": tmp_path / "not" / "yet"})) == [status]
+    assert statuses(doctor.check_disks({"cache": tmp_path / "not" / "yet"})) == [status]
     assert not (tmp_path / "not").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
-    (check,) = doctor.disks({"cache": tmp_path})
+    (check,) = doctor.check_disks({"cache": tmp_path})
     assert check.status == "warning" and "cannot be written" in check.message
 
 
 def test_variables_are_explained_and_misspelt_ones_found(tmp_path):
     variables = {"THALWEG_OFLINE": "1", "THALWEG_DATA": str(tmp_path / "gone"), "THALWEG_DEBUG": "1", "HOME": "/"}
-    checks = {check.name: check for check in doctor.environment(variables)}
+    checks = {check.name: check for check in doctor.check_environment(variables)}
     assert {name: check.status for name, check in checks.items()} == {
         "THALWEG_OFLINE": "warning",
         "THALWEG_DATA": "warning",
         "THALWEG_DEBUG": "ok",
     }
     assert "THALWEG_OFFLINE" in checks["THALWEG_OFLINE"].cure
-    assert doctor.environment({"THALWEG_DATA": str(tmp_path)})[0].status == "ok"
+    assert doctor.check_environment({"THALWEG_DATA": str(tmp_path)})[0].status == "ok"
 
 
 def test_data_sets_are_told_apart_by_whether_they_are_here():
     rows = [{"name": "digits", "where": "installed"}, {"name": "mnist", "where": None}]
-    assert doctor.data_sets(lambda: rows).message == "digits (installed); not here yet: mnist"
-    assert doctor.data_sets(lambda: rows[:1]).message == "digits (installed)"
-    assert doctor.data_sets(lambda: []).message == "none is here"
+    assert doctor.check_datasets(lambda: rows).message == "digits (installed); not here yet: mnist"
+    assert doctor.check_datasets(lambda: rows[:1]).message == "digits (installed)"
+    assert doctor.check_datasets(lambda: []).message == "none is here"
 
 
 def test_data_sets_that_cannot_be_listed_are_a_problem():
     def broken():
         raise RuntimeError("no disk")
 
-    check = doctor.data_sets(broken)
+    check = doctor.check_datasets(broken)
     assert check.status == "problem" and "RuntimeError: no disk" in check.message
 
 
 def test_every_line_begins_with_its_status_and_a_cure_follows():
-    checks = [doctor.Check("a", "ok", "fine"), doctor.Check("b", "problem", "broken\x1b", "mend it")]
-    assert list(doctor.lines(checks)) == ["ok       a: fine", "problem  b: broken\\x1b", "         -> mend it"]
-    assert not doctor.fine(checks) and doctor.fine(checks[:1])
+    checks = [doctor.HealthCheck("a", "ok", "fine"), doctor.HealthCheck("b", "problem", "broken\x1b", "mend it")]
+    assert list(doctor.format_checks(checks)) == ["ok       a: fine", "problem  b: broken\\x1b", "         -> mend it"]
+    assert not doctor.all_ok(checks) and doctor.all_ok(checks[:1])
 
 
 def test_this_machine_can_be_examined_without_importing_torch_here(monkeypatch):
-    monkeypatch.setattr(doctor, "probe", lambda: {"error": "not asked"})
-    checks = doctor.examine(lambda: [])
+    monkeypatch.setattr(doctor, "probe_torch", lambda: {"error": "not asked"})
+    checks = doctor.run_checks(lambda: [])
     assert {"python", "torchvision", "memory", "cache", "working folder", "data sets"} <= {c.name for c in checks}
     assert [c.name for c in checks if c.status == "problem"] == ["torch"]
-    assert Path(doctor.cache_folder()).name
+    assert Path(doctor.cache_dir()).name
 
 
 def test_an_interpreter_that_cannot_be_started_is_a_problem_and_no_end():
-    assert "cannot be asked" in doctor.probe([str(Path(__file__).parent)])["error"]
+    assert "cannot be asked" in doctor.probe_torch([str(Path(__file__).parent)])["error"]
 
 
 def test_a_cache_that_is_a_file_is_told(tmp_path):
     (tmp_path / "file").touch()
     for place in ("file", "file/below"):
-        (check,) = doctor.disks({"cache": tmp_path / place})
+        (check,) = doctor.check_disks({"cache": tmp_path / place})
         assert check.status == "warning" and f"{tmp_path / 'file'} is no folder" in check.message
 
 
 def test_the_real_torch_answers_the_probe():
     torch = pytest.importorskip("torch")
-    found = doctor.probe()
+    found = doctor.probe_torch()
     assert found["version"] == torch.__version__
     assert found["threads"] >= 1 and isinstance(found["instructions"], str)

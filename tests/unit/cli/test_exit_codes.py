@@ -36,7 +36,7 @@ CODES = {
 
 @pytest.mark.parametrize("cls", subclasses(errors.ThalwegError)[1:], ids=lambda cls: cls.__name__)
 def test_our_errors_give_their_code_and_two_lines(cls, capsys):
-    code = exits.exit_code_of(failing(cls("digit.png is cut off.", cure="Copy it again.")))
+    code = exits.run_with_exit_code(failing(cls("digit.png is cut off.", cure="Copy it again.")))
     shown = capsys.readouterr()
     assert code == CODES[cls.__name__]
     assert shown.out == ""
@@ -45,18 +45,18 @@ def test_our_errors_give_their_code_and_two_lines(cls, capsys):
 
 
 def test_the_result_of_an_action_is_its_code():
-    assert exits.exit_code_of(lambda: None) == 0
-    assert exits.exit_code_of(lambda: 3) == 3
-    assert exits.exit_code_of(lambda: "a text") == 0
+    assert exits.run_with_exit_code(lambda: None) == 0
+    assert exits.run_with_exit_code(lambda: 3) == 3
+    assert exits.run_with_exit_code(lambda: "a text") == 0
 
 
 def test_leaving_early_keeps_its_code():
-    assert exits.exit_code_of(failing(SystemExit(4))) == 4
-    assert exits.exit_code_of(failing(SystemExit(None))) == 0
+    assert exits.run_with_exit_code(failing(SystemExit(4))) == 4
+    assert exits.run_with_exit_code(failing(SystemExit(None))) == 0
 
 
 def test_an_interrupt_where_nothing_is_saved_is_130(capsys):
-    assert exits.exit_code_of(failing(KeyboardInterrupt())) == 130
+    assert exits.run_with_exit_code(failing(KeyboardInterrupt())) == 130
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -76,7 +76,7 @@ def test_an_interrupt_where_nothing_is_saved_is_130(capsys):
     ids=["memory", "torch's memory", "full", "quota", "read-only", "rights", "long name", "a file", "below a file"],
 )
 def test_what_the_machine_refuses_is_5_with_a_cure(error, capsys):
-    assert exits.exit_code_of(failing(error)) == 5
+    assert exits.run_with_exit_code(failing(error)) == 5
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and lines[0].startswith("error: ")
     if getattr(error, "filename", None):
@@ -85,7 +85,7 @@ def test_what_the_machine_refuses_is_5_with_a_cure(error, capsys):
 
 def test_torch_out_of_memory_on_a_device_is_5():
     torch = pytest.importorskip("torch")
-    assert exits.exit_code_of(failing(torch.OutOfMemoryError("CUDA out of memory"))) == 5
+    assert exits.run_with_exit_code(failing(torch.OutOfMemoryError("CUDA out of memory"))) == 5
 
 
 def test_an_unexpected_error_is_one_line_that_names_the_place(capsys, monkeypatch):
@@ -94,39 +94,39 @@ def test_an_unexpected_error_is_one_line_that_names_the_place(capsys, monkeypatc
     def broken():
         raise ValueError("no such\nthing")
 
-    assert exits.exit_code_of(broken) == 1
+    assert exits.run_with_exit_code(broken) == 1
     shown = capsys.readouterr().err
     assert shown.startswith("error: unexpected ValueError: no such thing (test_exits.py, line ")
     assert "in broken" in shown and "Traceback" not in shown and "THALWEG_DEBUG=1" in shown
 
 
 def test_a_file_not_found_that_nobody_foresaw_is_unexpected():
-    assert exits.exit_code_of(failing(FileNotFoundError(errno.ENOENT, "No such file", "x"))) == 1
+    assert exits.run_with_exit_code(failing(FileNotFoundError(errno.ENOENT, "No such file", "x"))) == 1
 
 
 def test_the_traceback_is_shown_on_request(capsys, monkeypatch):
     monkeypatch.setenv("THALWEG_DEBUG", "1")
-    exits.exit_code_of(failing(ValueError("no such thing")))
+    exits.run_with_exit_code(failing(ValueError("no such thing")))
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 def test_no_traceback_for_our_own_errors_even_on_request(capsys, monkeypatch):
     monkeypatch.setenv("THALWEG_DEBUG", "1")
-    exits.exit_code_of(failing(errors.DataError("bad.png is cut off.")))
+    exits.run_with_exit_code(failing(errors.DataError("bad.png is cut off.")))
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_message_cannot_act_on_the_terminal(capsys):
-    exits.exit_code_of(failing(errors.DataError("\x1b[2Jgone.png: cut off", cure="look at \x1b]0;title\x07")))
+    exits.run_with_exit_code(failing(errors.DataError("\x1b[2Jgone.png: cut off", cure="look at \x1b]0;title\x07")))
     shown = capsys.readouterr().err
     assert "\x1b" not in shown and "\x07" not in shown and "\\x1b[2Jgone.png" in shown
 
 
 def test_a_reader_that_leaves_is_not_complained_about():
     program = (
-        "import sys\nfrom thalweg import exits\nfrom thalweg.cli.console import out\n"
+        "import sys\nfrom thalweg.cli import exit_codes as exits\nfrom thalweg.cli.console import print_result as out\n"
         "def action():\n    for number in range(100_000): out(str(number))\n"
-        "sys.exit(exits.exit_code_of(action))\n"
+        "sys.exit(exits.run_with_exit_code(action))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"0\n"

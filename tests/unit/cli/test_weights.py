@@ -11,11 +11,11 @@ import pytest
 import typer
 
 import thalweg
-from tests.helpers.http_servers import serving
+from tests.helpers.http_servers import serve_content
 from thalweg.cli import exit_codes as exits
-from thalweg.cli.weights import weights as verbs
+from thalweg.cli.weights import weights_app as verbs
 from thalweg.weights import store as weights
-from thalweg.weights.catalog import PUBLISHED
+from thalweg.weights.catalog import CATALOG
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -23,7 +23,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server(monkeypatch):
-    with serving(CONTENT, monkeypatch) as made:
+    with serve_content(CONTENT, monkeypatch) as made:
         yield made
 
 
@@ -33,8 +33,8 @@ def row(tmp_path, server, monkeypatch):
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("THALWEG_DATA", raising=False)
     key = ("resnet50", "imagenet-v2")
-    made = replace(PUBLISHED[key], address=f"{server.url}/r-{SHA256[:8]}.pth", sha256=SHA256[:8])
-    monkeypatch.setitem(PUBLISHED, key, made)
+    made = replace(CATALOG[key], address=f"{server.url}/r-{SHA256[:8]}.pth", sha256=SHA256[:8])
+    monkeypatch.setitem(CATALOG, key, made)
     api = ModuleType("thalweg.api")
     for name in ("weights_list", "weights_pull", "weights_where"):
         setattr(api, name, getattr(weights, name))
@@ -48,7 +48,7 @@ def run(*words: str) -> int:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.callback()(lambda: None)
     app.add_typer(verbs, name="weights")
-    return exits.exit_code_of(lambda: app(args=["weights", *words], prog_name="thalweg", standalone_mode=False))
+    return exits.run_with_exit_code(lambda: app(args=["weights", *words], prog_name="thalweg", standalone_mode=False))
 
 
 def test_without_a_verb_the_help_is_shown_and_names_all(capsys):
@@ -67,11 +67,11 @@ def test_the_list_is_a_table_with_a_line_for_every_row(row, capsys):
     assert run("list") == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split()[:2] == ["model", "weights"] and "on this machine" in heading
-    told = {tuple(line.split()[:2]): line.split()[2:] for line in lines[: len(PUBLISHED)]}
-    assert set(told) == set(PUBLISHED)
+    told = {tuple(line.split()[:2]): line.split()[2:] for line in lines[: len(CATALOG)]}
+    assert set(told) == set(CATALOG)
     assert told["resnet152", "imagenet"] == ["60.19", "241.6", "78.31", "94.05", "no"]
     assert lines[-1].startswith("licence: ") and "ImageNet" in lines[-1]
-    assert max(len(line) for line in lines[: len(PUBLISHED)]) <= 100
+    assert max(len(line) for line in lines[: len(CATALOG)]) <= 100
 
 
 def test_the_list_tells_what_is_here(row, capsys):
@@ -85,7 +85,7 @@ def test_the_list_tells_what_is_here(row, capsys):
 def test_the_list_as_json_has_all_facts(row, capsys):
     assert run("list", "--json") == 0
     rows = {(r["model"], r["weights"]): r for r in json.loads(capsys.readouterr().out)}
-    assert set(rows) == set(PUBLISHED)
+    assert set(rows) == set(CATALOG)
     told = rows["inception_v3", "imagenet"]
     assert (told["resize"], told["size"], told["arguments"]) == (342, 299, {"transform_input": True})
     assert (told["sha256"], told["file"], told["where"]) == ("0cc3c7bd", "inception_v3_google-0cc3c7bd.pth", None)
@@ -121,7 +121,7 @@ def test_every_failure_has_its_exit_code_and_nothing_on_standard_output(row, ser
     server.content = b"other" * 1000
     code, told = ends("pull", "resnet50", "imagenet-v2")
     assert code == 4 and "sha256" in told
-    path = weights.where(row)
+    path = weights.local_path(row)
     path.write_bytes(b"put here by hand")
     code, told = ends("pull", "resnet50", "imagenet-v2")
     assert code == 4 and "not the official file" in told

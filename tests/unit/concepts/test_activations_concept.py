@@ -10,9 +10,17 @@ import torch
 from torch import nn
 
 from thalweg.cli import main as cli
-from thalweg.concepts.activations.compute import ALL, USUAL, Activations, activations, measured, random_layers, slope
-from thalweg.errors import NotFound
-from thalweg.layers.activations import activation
+from thalweg.concepts.activations.compute import (
+    ALL_ACTIVATIONS,
+    DEFAULT_GAIN,
+    ActivationSettings,
+    activations,
+    derivative,
+    propagate,
+    random_mlp,
+)
+from thalweg.errors import NotFoundError
+from thalweg.layers.activations import build_activation
 
 
 def sigma(x):
@@ -63,12 +71,12 @@ RANGES = {
 
 
 def test_there_is_a_truth_for_each():
-    assert set(TRUE) == set(RANGES) == set(ALL) and len(ALL) == 12
+    assert set(TRUE) == set(RANGES) == set(ALL_ACTIVATIONS) and len(ALL_ACTIVATIONS) == 12
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_ACTIVATIONS)
 def test_values_and_slopes_are_those_of_the_formulas(name):
-    (one,) = activations(Activations([name], depth=1, width=2)).numbers["functions"]
+    (one,) = activations(ActivationSettings([name], depth=1, width=2)).numbers["functions"]
     x = np.array(one["x"])
     value, derivative = TRUE[name]
     np.testing.assert_allclose(one["values"], value(x), atol=1e-9)
@@ -79,41 +87,43 @@ def test_values_and_slopes_are_those_of_the_formulas(name):
 
 @pytest.mark.parametrize("name", AT_ZERO)
 def test_at_a_kink_the_slope_is_the_usual_one(name):
-    assert slope(activation(name), torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(AT_ZERO[name])
+    assert derivative(build_activation(name), torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(
+        AT_ZERO[name]
+    )
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_ACTIVATIONS)
 def test_the_range_is_the_one_that_is_written(name):
     x = torch.linspace(-60, 60, 240001, dtype=torch.float64)
-    values = activation(name)(x)
+    values = build_activation(name)(x)
     low, high = RANGES[name]
     assert (
         values.min().item() == pytest.approx(low, abs=2e-2 if name in ("arctan", "softsign") else 5e-4) or low is None
     )
     assert values.max().item() == pytest.approx(high, abs=2e-2) or high is None
     assert low is None or values.min() >= low - 5e-4
-    (one,) = activations(Activations([name], depth=1, width=2)).numbers["functions"]
+    (one,) = activations(ActivationSettings([name], depth=1, width=2)).numbers["functions"]
     if low is not None and name not in ("step", "arctan"):
         assert one["range"].replace("−", "-")[1:].startswith(f"{low:.3f}" if low % 1 else f"{low}")
     assert ("∞" in one["range"]) == (high is None and low is not None)
 
 
 def test_weights_begin_as_those_of_a_linear_layer():
-    layers = random_layers(2, 7, USUAL, torch.Generator().manual_seed(5))
+    layers = random_mlp(2, 7, DEFAULT_GAIN, torch.Generator().manual_seed(5))
     with torch.random.fork_rng():
         torch.manual_seed(5)
         for weight_NN, bias_N in layers:
             true = nn.Linear(7, 7)
             torch.testing.assert_close(weight_NN.float(), true.weight.detach())
             torch.testing.assert_close(bias_N.float(), true.bias.detach())
-    weight_NN, _ = random_layers(1, 256, 1.5, torch.Generator().manual_seed(0))[0]
+    weight_NN, _ = random_mlp(1, 256, 1.5, torch.Generator().manual_seed(0))[0]
     assert weight_NN.std().item() * 16 == pytest.approx(1.5, rel=0.02)
 
 
-@pytest.mark.parametrize("gain", [USUAL, 1.0, 1.3])
+@pytest.mark.parametrize("gain", [DEFAULT_GAIN, 1.0, 1.3])
 def test_of_a_linear_network_each_layer_leaves_the_gain_in_expectation(gain):
     found = [
-        activations(Activations(["identity"], depth=4, width=128, gain=gain, seed=seed)).numbers["functions"][0]
+        activations(ActivationSettings(["identity"], depth=4, width=128, gain=gain, seed=seed)).numbers["functions"][0]
         for seed in range(12)
     ]
     expected = gain ** (2 * np.arange(5))
@@ -123,12 +133,14 @@ def test_of_a_linear_network_each_layer_leaves_the_gain_in_expectation(gain):
 
 def test_with_the_gain_of_he_relu_keeps_the_gradient():
     found = [
-        activations(Activations(["relu"], depth=10, width=256, gain=math.sqrt(2), seed=seed)).numbers["functions"][0]
+        activations(ActivationSettings(["relu"], depth=10, width=256, gain=math.sqrt(2), seed=seed)).numbers[
+            "functions"
+        ][0]
         for seed in range(4)
     ]
     assert np.mean([one["gradient"][0] ** 2 for one in found]) == pytest.approx(1, abs=0.25)
-    usual = activations(Activations(["relu"], depth=10, width=256)).numbers["functions"][0]
-    assert usual["gradient"][0] == pytest.approx((USUAL / math.sqrt(2)) ** 10, rel=0.5)
+    usual = activations(ActivationSettings(["relu"], depth=10, width=256)).numbers["functions"][0]
+    assert usual["gradient"][0] == pytest.approx((DEFAULT_GAIN / math.sqrt(2)) ** 10, rel=0.5)
 
 
 @pytest.mark.parametrize("name", ["tanh", "gelu", "softplus", "silu"])
@@ -145,7 +157,7 @@ def test_signal_and_gradient_are_those_of_the_network_written_out(name):
         return answers
 
     layers = [(torch.tensor(w), torch.tensor(b)) for w, b in zip(weights, biases, strict=True)]
-    found = measured(activation(name), layers, torch.tensor(x), torch.tensor(at_end))
+    found = propagate(build_activation(name), layers, torch.tensor(x), torch.tensor(at_end))
     answers = forward(x)
     np.testing.assert_allclose(found["signal"], [np.sqrt(one.var(0, ddof=1).mean()) for one in answers], rtol=1e-9)
     for layer in range(3):
@@ -161,32 +173,34 @@ def test_signal_and_gradient_are_those_of_the_network_written_out(name):
 
 
 def test_the_step_lets_no_gradient_through_but_keeps_the_signal():
-    (one,) = activations(Activations(["step"])).numbers["functions"]
+    (one,) = activations(ActivationSettings(["step"])).numbers["functions"]
     assert one["gradient"] == [0.0] * 20 + [1.0] and one["signal"][-1] > 0.1
 
 
 def test_what_rounding_hides_is_zero_and_what_is_tiny_is_not():
-    found = activations(Activations(["identity", "logistic"], depth=100, gain=0.01))
+    found = activations(ActivationSettings(["identity", "logistic"], depth=100, gain=0.01))
     identity, logistic = found.numbers["functions"]
     assert logistic["signal"][-1] == 0 and "rounding hides" in found.notes[0]
     assert math.log10(identity["gradient"][0]) == pytest.approx(-200, abs=3)
 
 
 def test_frames_add_layers_and_end_with_all_of_them():
-    found = activations(Activations(["tanh", "relu"], depth=8))
+    found = activations(ActivationSettings(["tanh", "relu"], depth=8))
     assert found.frames[0].given[1:] == (False, 0, 0) and found.frames[1].given[1:] == (True, 0, 0)
     assert found.frames[-1].given[1:] == (True, 8, 8)
-    assert len(activations(Activations(["tanh"], depth=1)).frames) == 4
+    assert len(activations(ActivationSettings(["tanh"], depth=1)).frames) == 4
 
 
 def test_names_are_given_once_and_unknown_ones_are_refused(capsys):
-    names = [one["name"] for one in activations(Activations(["relu", "tanh", "relu"], depth=1)).numbers["functions"]]
+    names = [
+        one["name"] for one in activations(ActivationSettings(["relu", "tanh", "relu"], depth=1)).numbers["functions"]
+    ]
     assert names == ["relu", "tanh"]
-    with pytest.raises(NotFound, match="no activation named 'rellu'"):
-        activations(Activations(["rellu"]))
-    assert cli.run(["explain", "activations", "--set", "functions=thanh"]) == 2
+    with pytest.raises(NotFoundError, match="no activation named 'rellu'"):
+        activations(ActivationSettings(["rellu"]))
+    assert cli.invoke(["explain", "activations", "--set", "functions=thanh"]) == 2
     assert "'tanh'" in capsys.readouterr().err
-    assert cli.run(["explain", "activations", "--set", "gain=big"]) == 2
+    assert cli.invoke(["explain", "activations", "--set", "gain=big"]) == 2
     assert "gain" in capsys.readouterr().err
-    assert cli.run(["explain", "activations", "mine.png"]) == 2
+    assert cli.invoke(["explain", "activations", "mine.png"]) == 2
     assert "settings alone" in capsys.readouterr().err

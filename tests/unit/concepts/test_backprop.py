@@ -13,18 +13,18 @@ from torch import nn
 import thalweg
 from thalweg.cli import main as cli
 from thalweg.concepts.backprop import backprop_math as chain_rule
-from thalweg.concepts.backprop.backprop_math import KINKED, SLOPES, Net
-from thalweg.concepts.backprop.compute import Backprop, backprop
+from thalweg.concepts.backprop.backprop_math import DERIVATIVES, MLP, NON_SMOOTH
+from thalweg.concepts.backprop.compute import BackpropSettings, backprop
 from thalweg.errors import OptionError
-from thalweg.layers.activations import ACTIVATIONS, MODERN, activation
+from thalweg.layers.activations import ACTIVATIONS, MODERN_ACTIVATIONS, build_activation
 
-ALL = sorted({**ACTIVATIONS, **MODERN})
+ALL = sorted({**ACTIVATIONS, **MODERN_ACTIVATIONS})
 
 
 @pytest.fixture(scope="module")
 def example():
     """The numbers of the example that comes along."""
-    return backprop(Backprop()).numbers
+    return backprop(BackpropSettings()).numbers
 
 
 # --- the worked example, as it is printed -----------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def test_ten_thousand_updates_bring_the_printed_error(example):
     assert example["last"]["error"] == example["curve"]["error"][-1] == pytest.approx(0.0000351085, rel=1e-3)
     assert example["last"]["outputs"] == pytest.approx([0.015912196, 0.984065734], abs=1e-4)
     errors = example["curve"]["error"]
-    assert backprop(Backprop()).figures["error after 10000 updates"] == "0.0000351"
+    assert backprop(BackpropSettings()).figures["error after 10000 updates"] == "0.0000351"
     assert all(after < before for before, after in zip(errors, errors[1:], strict=False))
 
 
@@ -99,7 +99,7 @@ def networks(draw):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     bends = [draw(st.sampled_from(ALL)) for _ in layers[1:]]
-    net = Net(
+    net = MLP(
         [some(above, below) for below, above in zip(layers, layers[1:], strict=False)],
         [some(1 if draw(st.booleans()) else units) for units in layers[1:]],
         [*bends[:-1], "identity"] if softmax else bends,
@@ -108,19 +108,19 @@ def networks(draw):
     return net, some(layers[0]), torch.softmax(some(layers[-1]), 0) if softmax else some(layers[-1])
 
 
-def modules(net: Net, softmax_apart: bool) -> nn.Sequential:
+def modules(net: MLP, softmax_apart: bool) -> nn.Sequential:
     """The same network of PyTorch's own layers."""
     parts = []
     for weights_JI, biases_J, bend in zip(net.weights, net.biases, net.bends, strict=True):
         layer = nn.Linear(*reversed(weights_JI.shape), dtype=torch.float64)
         layer.weight.data, layer.bias.data = weights_JI.clone(), biases_J.expand(len(weights_JI)).clone()
-        parts += [layer, activation(bend)]
+        parts += [layer, build_activation(bend)]
     return nn.Sequential(*parts[:-1] if softmax_apart else parts)
 
 
-def far_from_kinks(net: Net, sums) -> bool:
+def far_from_kinks(net: MLP, sums) -> bool:
     pairs = zip(net.bends, sums, strict=True)
-    return all(float(s.abs().min()) > 1e-3 for bend, s in pairs if bend in (*KINKED, "elu"))
+    return all(float(s.abs().min()) > 1e-3 for bend, s in pairs if bend in (*NON_SMOOTH, "elu"))
 
 
 @settings(max_examples=150, deadline=None)
@@ -131,10 +131,10 @@ def test_gradients_by_hand_are_those_of_pytorch_and_of_differences(case):
     by_hand = chain_rule.backward(net, values, targets)
     ours = [*by_hand.weights, *by_hand.biases]
     scale = max(1.0, *(float(g.abs().max()) for g in ours))
-    for mine, theirs in zip(ours, chain_rule.by_autograd(net, inputs, targets), strict=True):
+    for mine, theirs in zip(ours, chain_rule.autograd_gradients(net, inputs, targets), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-13 * scale)
     if far_from_kinks(net, values.sums):
-        for mine, theirs in zip(ours, chain_rule.by_differences(net, inputs, targets), strict=True):
+        for mine, theirs in zip(ours, chain_rule.numerical_gradients(net, inputs, targets), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6 * scale)
 
 
@@ -164,24 +164,24 @@ def test_errors_and_gradients_are_those_of_pytorchs_own_layers_and_losses(case):
 @pytest.mark.parametrize("name", ALL)
 def test_every_slope_is_that_of_its_activation(name):
     sums = torch.cat([torch.linspace(-30, 30, 601), torch.tensor([0.0, 20.0, 20.001])]).double().requires_grad_()
-    outputs = activation(name)(sums)
-    slopes = SLOPES[name](sums.detach(), outputs.detach())
+    outputs = build_activation(name)(sums)
+    slopes = DERIVATIVES[name](sums.detach(), outputs.detach())
     theirs = torch.autograd.grad((outputs + 0 * sums).sum(), sums)[0]
     torch.testing.assert_close(slopes, theirs, rtol=1e-12, atol=1e-15)
 
 
 def test_there_is_a_slope_for_every_activation():
-    assert sorted(SLOPES) == ALL
+    assert sorted(DERIVATIVES) == ALL
 
 
 def test_updates_are_those_of_pytorchs_sgd_and_biases_are_trained_where_asked():
-    asked = Backprop(
+    asked = BackpropSettings(
         [3, 4, 2], [1, -0.5, 2], [0.3, 0.7], "random", "random", "tanh", loss="cross-entropy",
         rate=0.2, updates=25, train_biases=True, seed=3,
     )  # fmt: skip
     found = backprop(asked).numbers
     hidden, output = found["layers"][1:]
-    net = Net(
+    net = MLP(
         [torch.tensor(layer["weights"], dtype=torch.float64) for layer in (hidden, output)],
         [torch.tensor(layer["biases"], dtype=torch.float64) for layer in (hidden, output)],
         ["tanh", "identity"],
@@ -203,27 +203,30 @@ def test_updates_are_those_of_pytorchs_sgd_and_biases_are_trained_where_asked():
 
 
 def test_a_bias_that_a_layer_shares_gets_the_deltas_of_all_its_units():
-    found = backprop(Backprop(train_biases=True, updates=1)).numbers
+    found = backprop(BackpropSettings(train_biases=True, updates=1)).numbers
     for layer in found["layers"][1:]:
         assert layer["bias_gradients"] == pytest.approx([sum(layer["deltas"])], rel=1e-15)
         assert layer["biases_after"] == pytest.approx([layer["biases"][0] - 0.5 * sum(layer["deltas"])])
 
 
 def test_biases_may_be_given_for_every_unit_and_come_out_alike_where_they_are():
-    shared, each = backprop(Backprop(updates=0)).numbers, backprop(Backprop(biases=[0.35, 0.35, 0.6, 0.6], updates=0))
+    shared, each = (
+        backprop(BackpropSettings(updates=0)).numbers,
+        backprop(BackpropSettings(biases=[0.35, 0.35, 0.6, 0.6], updates=0)),
+    )
     assert each.numbers["error"] == shared["error"]
     assert [layer["bias_names"] for layer in each.numbers["layers"][1:]] == [["b1", "b2"], ["b3", "b4"]]
 
 
 def test_the_largest_differences_are_among_the_figures(example):
-    figures = {name: told.replace("−", "-") for name, told in backprop(Backprop(updates=0)).figures.items()}
+    figures = {name: told.replace("−", "-") for name, told in backprop(BackpropSettings(updates=0)).figures.items()}
     assert 0 <= float(figures["largest difference from autograd"]) < 1e-15
     assert 0 < float(figures["largest difference from central differences"]) < 1e-9
     assert example["check"]["largest_gradient"] == pytest.approx(0.138498562 - 0.038098236, abs=1e-8)
 
 
 def test_with_inputs_of_50_the_hidden_layer_hardly_learns_as_the_page_says():
-    first, last = backprop(Backprop(inputs=[50, 50], updates=0)).numbers["layers"][1:]
+    first, last = backprop(BackpropSettings(inputs=[50, 50], updates=0)).numbers["layers"][1:]
     largest = [max(abs(g) for row in layer["weight_gradients"] for g in row) for layer in (first, last)]
     assert largest[0] < 1e-5 * largest[1]
 
@@ -233,7 +236,7 @@ def test_with_inputs_of_50_the_hidden_layer_hardly_learns_as_the_page_says():
 
 def test_random_weights_follow_from_the_seed_and_can_be_written_down():
     one, same, other = (
-        backprop(Backprop(weights="random", biases="random", seed=seed, updates=0)).numbers["layers"][1:]
+        backprop(BackpropSettings(weights="random", biases="random", seed=seed, updates=0)).numbers["layers"][1:]
         for seed in (4, 4, 5)
     )
     assert one == same and one[0]["weights"] != other[0]["weights"]
@@ -242,23 +245,23 @@ def test_random_weights_follow_from_the_seed_and_can_be_written_down():
 
 
 def test_without_updates_there_is_no_curve_and_with_one_there_is():
-    assert backprop(Backprop(updates=0)).numbers["steps"][-1]["kind"] == "after"
-    found = backprop(Backprop(updates=1)).numbers
+    assert backprop(BackpropSettings(updates=0)).numbers["steps"][-1]["kind"] == "after"
+    found = backprop(BackpropSettings(updates=1)).numbers
     assert found["steps"][-1]["kind"] == "curve" and found["curve"]["error"] == [found["error"], found["error_after"]]
 
 
 def test_a_rate_too_high_ends_the_curve_and_is_told():
-    found = backprop(Backprop([1, 1], [100.0], [1.0], [100.0], [0.0], output="identity", rate=100.0))
+    found = backprop(BackpropSettings([1, 1], [100.0], [1.0], [100.0], [0.0], output="identity", rate=100.0))
     assert "too high" in found.notes[0] and found.numbers["curve"]["ended"]
     json.dumps(found.numbers, allow_nan=False)
     found.frames[-1].draw()
 
 
 def test_a_kink_is_told_because_differences_do_not_agree_there():
-    found = backprop(Backprop(biases=[-0.0175, 0.6], hidden="relu", weights=[0.15, 0.1, *[0.3] * 6], updates=0))
+    found = backprop(BackpropSettings(biases=[-0.0175, 0.6], hidden="relu", weights=[0.15, 0.1, *[0.3] * 6], updates=0))
     assert found.numbers["layers"][1]["sums"][0] == pytest.approx(0, abs=1e-12)
     assert "relu has a kink" in found.notes[0]
-    assert not backprop(Backprop(hidden="relu", updates=0)).notes
+    assert not backprop(BackpropSettings(hidden="relu", updates=0)).notes
 
 
 @pytest.mark.parametrize(
@@ -282,14 +285,14 @@ def test_a_kink_is_told_because_differences_do_not_agree_there():
 )
 def test_what_does_not_fit_is_refused_with_what_would(given, told, capsys):
     words = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    assert cli.run(["explain", "backprop", *words]) == 2
+    assert cli.invoke(["explain", "backprop", *words]) == 2
     error = capsys.readouterr().err
     assert told in error and "Give" in error
 
 
 def test_it_is_refused_in_python_too():
     with pytest.raises(OptionError, match="weights: there are 8, and layers of 3,4,2"):
-        backprop(Backprop([3, 4, 2], [1, 2, 3]))
+        backprop(BackpropSettings([3, 4, 2], [1, 2, 3]))
 
 
 @pytest.mark.parametrize(

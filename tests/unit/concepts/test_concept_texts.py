@@ -9,10 +9,10 @@ from matplotlib.patches import FancyBboxPatch
 
 import thalweg
 from tests.unit.plots.test_plots import laid_out, our_style, texts, visible_texts
-from thalweg.concepts.descent.compute import Descent, descent
-from thalweg.concepts.loss.compute import Loss, loss
-from thalweg.concepts.neuron.compute import Neuron, neuron
-from thalweg.concepts.training.compute import Training, training
+from thalweg.concepts.descent.compute import DescentSettings, descent
+from thalweg.concepts.loss.compute import LossSettings, loss
+from thalweg.concepts.neuron.compute import NeuronSettings, neuron
+from thalweg.concepts.training.compute import TrainingSettings, training
 
 LONG = [123.456, -99.98765, 1.2345e-6, -100.0, 100.0, -33.333333, 7.0, 8.88888, -0.001, 10.5, 11.11111, 12.0]
 
@@ -21,7 +21,7 @@ def surely_right():
     """A batch whose losses are small numbers of many digits."""
     logits = np.eye(10)[np.arange(12) % 10] * np.linspace(5, 12, 12)[:, None]
     images, names = np.zeros((12, 8, 8, 1), np.uint8), [str(n) for n in range(12)]
-    return loss(Loss(examples=12), images, np.arange(12) % 10, names[:10], logits, names)
+    return loss(LossSettings(examples=12), images, np.arange(12) % 10, names[:10], logits, names)
 
 
 def table():
@@ -29,19 +29,21 @@ def table():
     points = np.random.default_rng(0).normal(size=(40, 2)) + np.array([1e12, 30])
     classes = [f"iris versicolor {n}" for n in range(8)]
     axes = ["time since the epoch in microseconds", "width of the leaf in millimetres"]
-    return training(Training(epochs=1), points, np.arange(40) % 8, classes, axes, "points.csv")
+    return training(TrainingSettings(epochs=1), points, np.arange(40) % 8, classes, axes, "points.csv")
 
 
 CASES = {
-    "neuron of one": lambda: neuron(Neuron([0.5], [1.5])),
-    "neuron of large numbers": lambda: neuron(Neuron([100, -100], [100, -100], -100, "softplus")),
-    "neuron of twelve": lambda: neuron(Neuron([min(x, 100) for x in LONG], [min(x, 100) for x in LONG[::-1]])),
-    "neuron without a line": lambda: neuron(Neuron([1, 2], [1e-3, 1e-3], 50, "tanh")),
+    "neuron of one": lambda: neuron(NeuronSettings([0.5], [1.5])),
+    "neuron of large numbers": lambda: neuron(NeuronSettings([100, -100], [100, -100], -100, "softplus")),
+    "neuron of twelve": lambda: neuron(NeuronSettings([min(x, 100) for x in LONG], [min(x, 100) for x in LONG[::-1]])),
+    "neuron without a line": lambda: neuron(NeuronSettings([1, 2], [1e-3, 1e-3], 50, "tanh")),
     "loss": surely_right,
     "training": table,
-    "training of many layers": lambda: training(Training(hidden=[64] * 6, points=20, epochs=1)),
-    "descent that leaves": lambda: descent(Descent(formula="-x^2-y^2")),
-    "descent of small rates": lambda: descent(Descent(surface="rosenbrock", steps=2000, optimizers=["momentum"])),
+    "training of many layers": lambda: training(TrainingSettings(hidden=[64] * 6, points=20, epochs=1)),
+    "descent that leaves": lambda: descent(DescentSettings(formula="-x^2-y^2")),
+    "descent of small rates": lambda: descent(
+        DescentSettings(surface="rosenbrock", steps=2000, optimizers=["momentum"])
+    ),
 }
 
 
@@ -83,7 +85,7 @@ def test_weights_of_deep_networks_do_not_reach_into_units(layers):
 
 
 def test_a_surface_that_is_the_same_everywhere_has_one_number_and_no_line():
-    frame = neuron(Neuron([1, 2], [1e-3, 1e-3], 50, "tanh")).frames[-1]
+    frame = neuron(NeuronSettings([1, 2], [1e-3, 1e-3], 50, "tanh")).frames[-1]
     told = texts(frame.drawing, *frame.given)
     assert any("the sum is 0 only farther out" in text for text in told)
     figure, _ = laid(frame)
@@ -91,7 +93,7 @@ def test_a_surface_that_is_the_same_everywhere_has_one_number_and_no_line():
 
 
 def test_losses_that_only_rise_are_seen_to_rise():
-    frame = descent(Descent(optimizers=["sgd"], lr=0.09, steps=20)).frames[-1]
+    frame = descent(DescentSettings(optimizers=["sgd"], lr=0.09, steps=20)).frames[-1]
     figure, _ = laid(frame)
     low, high = figure.axes[1].get_ylim()
     (losses,) = (line.get_ydata() for line in figure.axes[1].lines if len(line.get_ydata()) > 1)

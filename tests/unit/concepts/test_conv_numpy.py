@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
 from thalweg.concepts.conv_numpy import (
-    Slide,
-    average_pool,
-    busiest,
+    ConvSpec,
+    avg_pool,
+    conv_transpose,
     convolve,
-    fields,
     max_pool,
-    size_after,
-    spread,
+    most_textured_crop,
+    output_size,
+    receptive_fields,
     subsample,
 )
 
@@ -39,7 +39,7 @@ def slides(draw):
 @given(slides())
 def test_the_convolution_is_that_of_pytorch_and_has_the_size_of_the_formula(slide):
     x_CHW, kernel, stride, padding, dilation, groups = slide
-    size = [size_after(n, k, stride, padding, dilation) for n, k in zip(x_CHW.shape[1:], kernel.shape, strict=True)]
+    size = [output_size(n, k, stride, padding, dilation) for n, k in zip(x_CHW.shape[1:], kernel.shape, strict=True)]
     weight = torch.from_numpy(kernel).expand(groups, len(x_CHW) // groups, -1, -1)
     if min(size) < 1:
         with pytest.raises(RuntimeError):
@@ -55,14 +55,14 @@ def test_the_convolution_is_that_of_pytorch_and_has_the_size_of_the_formula(slid
 def test_the_transposed_convolution_is_that_of_pytorch_and_has_the_size_of_the_formula(slide):
     x_CHW, kernel, stride, padding, dilation, groups = slide
     size = [
-        size_after(n, k, stride, padding, dilation, transposed=True)
+        output_size(n, k, stride, padding, dilation, transposed=True)
         for n, k in zip(x_CHW.shape[1:], kernel.shape, strict=True)
     ]
     if min(size) < 1:
         return
     weight = torch.from_numpy(kernel).expand(len(x_CHW), 1, -1, -1)
     theirs = F.conv_transpose2d(torch.from_numpy(x_CHW)[None], weight, None, stride, padding, 0, groups, dilation)[0]
-    found = spread(x_CHW, kernel, stride, padding, dilation, groups)
+    found = conv_transpose(x_CHW, kernel, stride, padding, dilation, groups)
     assert found.shape == (groups, *size)
     np.testing.assert_allclose(found, theirs.numpy(), atol=1e-10)
 
@@ -71,12 +71,15 @@ def test_the_transposed_convolution_is_that_of_pytorch_and_has_the_size_of_the_f
 def test_the_transposed_convolution_carries_the_gradient_of_the_convolution_back(slide):
     x_CHW, kernel, stride, padding, dilation, _ = slide
     x_1HW = x_CHW[:1]
-    if min(size_after(n, k, stride, padding, dilation) for n, k in zip(x_1HW.shape[1:], kernel.shape, strict=True)) < 1:
+    if (
+        min(output_size(n, k, stride, padding, dilation) for n, k in zip(x_1HW.shape[1:], kernel.shape, strict=True))
+        < 1
+    ):
         return
     y = convolve(x_1HW, kernel, stride, padding, dilation)
     high, wide = x_1HW.shape[1:]
     # only what lies around the picture is cut off here: rows and columns that no window reached are missing at the end
-    back = spread(y, kernel, stride, 0, dilation)[:, padding : padding + high, padding : padding + wide]
+    back = conv_transpose(y, kernel, stride, 0, dilation)[:, padding : padding + high, padding : padding + wide]
     leaf = torch.from_numpy(x_1HW)[None].requires_grad_()
     made = F.conv2d(leaf, torch.from_numpy(kernel)[None, None], None, stride, padding, dilation)
     made.backward(torch.from_numpy(y)[None])
@@ -97,7 +100,7 @@ def test_it_is_a_cross_correlation_and_of_symmetric_kernels_also_a_convolution(s
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 def test_the_field_of_a_stack_is_where_its_gradient_arrives(window, stride, dilation, layers):
-    field = fields(window, stride, dilation, layers)
+    field = receptive_fields(window, stride, dilation, layers)
     assert len(field) == layers
     x = torch.zeros(1, 1, 1, field[-1] + 5, dtype=torch.float64, requires_grad=True)
     y, ones = x, torch.ones(1, 1, 1, window, dtype=torch.float64)
@@ -112,8 +115,8 @@ def test_the_field_of_a_stack_is_where_its_gradient_arrives(window, stride, dila
 def test_one_value_spreads_as_far_through_as_many_transposed_layers(window, stride, dilation, layers):
     y, ones = np.ones((1, 1, 1)), np.ones((window, window))
     for _ in range(layers):
-        y = spread(y, ones, stride, 0, dilation)
-    assert y.shape == (1, *[fields(window, stride, dilation, layers)[-1]] * 2)
+        y = conv_transpose(y, ones, stride, 0, dilation)
+    assert y.shape == (1, *[receptive_fields(window, stride, dilation, layers)[-1]] * 2)
 
 
 # --- pooling ----------------------------------------------------------------------------------------------------------
@@ -138,7 +141,7 @@ def test_pooling_is_that_of_pytorch_and_so_are_the_places_of_what_is_kept(pool):
     found, where = max_pool(x_HW, *how)
     np.testing.assert_array_equal(found, values[0, 0].numpy())
     np.testing.assert_array_equal(where[..., 0] * x_HW.shape[1] + where[..., 1], places[0, 0].numpy())
-    np.testing.assert_allclose(average_pool(x_HW, *how), F.avg_pool2d(x_11HW, *how)[0, 0].numpy(), atol=1e-10)
+    np.testing.assert_allclose(avg_pool(x_HW, *how), F.avg_pool2d(x_11HW, *how)[0, 0].numpy(), atol=1e-10)
     assert subsample(x_HW, *how).shape == found.shape
 
 
@@ -147,7 +150,7 @@ def test_average_pooling_is_a_convolution_with_equal_weights(pool):
     x_HW, window, stride, padding = pool
     equal = np.full((window, window), 1 / window**2)
     by_kernel = convolve(x_HW[None], equal, stride, padding)[0]
-    np.testing.assert_allclose(average_pool(x_HW, window, stride, padding), by_kernel, atol=1e-10)
+    np.testing.assert_allclose(avg_pool(x_HW, window, stride, padding), by_kernel, atol=1e-10)
 
 
 def test_subsampling_takes_the_first_of_each_window():
@@ -159,12 +162,12 @@ def test_subsampling_takes_the_first_of_each_window():
 def test_the_two_kernels_of_a_slide_give_the_length_of_both_answers():
     x = np.random.default_rng(0).normal(size=(1, 5, 5))
     a, b = np.eye(3), np.ones((3, 3))
-    found = Slide().output(x, [a, b])
+    found = ConvSpec().output(x, [a, b])
     np.testing.assert_allclose(found, np.sqrt(convolve(x, a) ** 2 + convolve(x, b) ** 2))
 
 
 def test_the_busiest_part_is_where_values_differ_most():
     x_HW = np.zeros((20, 30))
     x_HW[12:14, 21:23] = 9
-    top, left = busiest(x_HW, 4, 4)
+    top, left = most_textured_crop(x_HW, 4, 4)
     assert top <= 12 <= top + 2 and left <= 21 <= left + 2

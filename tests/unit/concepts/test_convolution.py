@@ -13,8 +13,8 @@ from scipy.signal import correlate2d
 
 import thalweg
 from thalweg.cli import main as cli
-from thalweg.concepts.convolution.compute import Convolution, convolution
-from thalweg.concepts.convolution.kernels import KERNELS, kernels_of
+from thalweg.concepts.convolution.compute import ConvolutionSettings, convolution
+from thalweg.concepts.convolution.kernels import KERNELS, parse_kernels
 from thalweg.errors import OptionError
 from thalweg.plots import style
 
@@ -23,7 +23,7 @@ COLOUR = np.random.default_rng(2).integers(0, 256, (20, 17, 3), np.uint8)
 
 
 def numbers(picture_HWC, **given):
-    return convolution(Convolution(**given), picture_HWC, "noise").numbers
+    return convolution(ConvolutionSettings(**given), picture_HWC, "noise").numbers
 
 
 def grey(**given):
@@ -34,7 +34,7 @@ def grey(**given):
 
 
 def test_the_edge_kernel_is_that_of_the_talk_and_answers_0_to_an_even_picture():
-    assert kernels_of("edge")[0][0].tolist() == [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]]
+    assert parse_kernels("edge")[0][0].tolist() == [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]]
     for level in (0, 77, 255):
         found = numbers(np.full((12, 12, 1), level, np.uint8))
         assert not np.any(found["output"]) and found["kind"] == "signed"
@@ -42,7 +42,7 @@ def test_the_edge_kernel_is_that_of_the_talk_and_answers_0_to_an_even_picture():
 
 @pytest.mark.parametrize("name", ["blur", "gauss", "identity", "sharpen", "emboss"])
 def test_kernels_that_add_up_to_one_leave_an_even_picture_as_it_is(name):
-    assert kernels_of(name)[0][0].sum() == pytest.approx(1, abs=1e-15)
+    assert parse_kernels(name)[0][0].sum() == pytest.approx(1, abs=1e-15)
     found = numbers(np.full((12, 12, 1), 77, np.uint8), kernel=name)
     np.testing.assert_allclose(found["output"], 77, atol=1e-12)
     assert found["white"] == pytest.approx(255)
@@ -89,7 +89,7 @@ def test_a_kernel_can_be_written_out_as_text_as_rows_and_as_an_array():
 )
 def test_what_is_no_kernel_is_refused(kernel, told):
     with pytest.raises(OptionError) as caught:
-        kernels_of(kernel)
+        parse_kernels(kernel)
     assert re.search(told, str(caught.value))
 
 
@@ -154,7 +154,7 @@ def test_the_stack_has_the_sizes_and_fields_of_its_layers():
     found = grey(stride=2, layers=4)
     assert [layer["field"] for layer in found["layers"]] == [[3, 3], [7, 7], [15, 15], [31, 31]]
     assert [layer["size"] for layer in found["layers"]] == [[11, 14], [5, 6], [2, 2], None]
-    lesson = convolution(Convolution(stride=2, layers=4), GREY[..., None], "noise")
+    lesson = convolution(ConvolutionSettings(stride=2, layers=4), GREY[..., None], "noise")
     assert "after layer 4" in lesson.notes[0]
     assert lesson.figures["field"] == "3 x 3 pixels; of 4 layers 31 x 31"
     assert found["formula"] == "width: floor((30 + 2·0 - 1·(3 - 1) - 1) / 2) + 1 = 14"
@@ -180,7 +180,7 @@ def test_the_crop_can_be_placed():
     ],
 )
 def test_wrong_settings_are_refused_with_what_is_allowed(setting, told, capsys):
-    assert cli.run(["explain", "convolution", "--set", setting]) == 2
+    assert cli.invoke(["explain", "convolution", "--set", setting]) == 2
     assert told in capsys.readouterr().err
 
 
@@ -204,7 +204,7 @@ def test_windows_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("given", [SETTINGS[1], SETTINGS[5], SETTINGS[8], {"kernel": "9"}], ids=str)
 def test_it_is_drawn_with_unusual_settings_in_one_size(given):
-    lesson = convolution(Convolution(**given), COLOUR[:9], "noise")
+    lesson = convolution(ConvolutionSettings(**given), COLOUR[:9], "noise")
     some = [lesson.frames[place].draw() for place in (0, 1, -2, -1)]
     assert len({image.size for image in some}) == 1
     assert all(len(frame.caption) <= 300 for frame in lesson.frames) and len(lesson.frames) <= 40
@@ -218,7 +218,7 @@ def _texts(frame):
     "given", [{"kernel": "gauss"}, {"kernel": "1000,-999;123.456,1000"}, {"kernel": "-1.23456,0.5;0.001,2"}], ids=str
 )
 def test_picture_and_caption_tell_the_same_sum(given):
-    for frame in convolution(Convolution(**given), GREY[..., None], "noise").frames[1:-2]:
+    for frame in convolution(ConvolutionSettings(**given), GREY[..., None], "noise").frames[1:-2]:
         told = frame.caption.rsplit(" ", 1)[1][:-1]
         assert "e" not in told
         assert any(text.get_text().endswith(f"= {told}") for text in _texts(frame))
@@ -226,7 +226,9 @@ def test_picture_and_caption_tell_the_same_sum(given):
 
 def test_the_products_that_are_written_out_add_up_to_the_sum_that_is_told():
     """As a pupil would add them up by hand; a kernel's fourth digit counts there."""
-    for frame in convolution(Convolution(kernel="1000,-999;123.45,1000"), GREY[..., None], "noise").frames[1:-2]:
+    for frame in convolution(ConvolutionSettings(kernel="1000,-999;123.45,1000"), GREY[..., None], "noise").frames[
+        1:-2
+    ]:
         texts = [text.get_text().replace("−", "-") for text in _texts(frame)]
         products = [float(w) * float(x) for w, x in (text.split(" · ") for text in texts if " · " in text)]
         (told,) = [text.removeprefix("= ") for text in texts if text.startswith("= ")]
@@ -234,11 +236,11 @@ def test_the_products_that_are_written_out_add_up_to_the_sum_that_is_told():
 
 
 def test_the_sums_of_all_channels_are_told_whole():
-    asked = Convolution(kernel="sobel", channels="colour+grey")
+    asked = ConvolutionSettings(kernel="sobel", channels="colour+grey")
     frame = convolution(asked, COLOUR, "noise").frames[-3]
     (line,) = [text for text in _texts(frame) if text.get_text().startswith("channels so far")]
     assert "…" not in line.get_text() and all(f" {name} " in line.get_text() for name in ("red", "green", "blue"))
-    assert style.measure(line.get_text(), line.get_fontsize()) <= style.WIDTH
+    assert style.text_width(line.get_text(), line.get_fontsize()) <= style.WIDTH
 
 
 def test_it_works_on_a_photograph_of_the_users_own(tmp_path, capsys):
@@ -246,7 +248,7 @@ def test_it_works_on_a_photograph_of_the_users_own(tmp_path, capsys):
     Image.fromarray(np.kron(COLOUR, np.ones((20, 20, 1), np.uint8))).save(photo)
     out = tmp_path / "photo.png"
     command = ["explain", "convolution", str(photo), "--set", "kernel=sobel", "--save", str(out), "--json"]
-    assert cli.run(command) == 0
+    assert cli.invoke(command) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert found["numbers"]["sizes"] == {"picture": [128, 109], "window": [3, 3], "output": [126, 107]}

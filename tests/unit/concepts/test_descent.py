@@ -11,12 +11,12 @@ import torch
 import thalweg
 from thalweg.cli import main as cli
 from thalweg.concepts.descent import optimizer_paths as downhill
-from thalweg.concepts.descent.compute import ALL
-from thalweg.concepts.descent.test_functions import STEEPER, SURFACES, of_formula
-from thalweg.engine.config import Recipe
-from thalweg.errors import NotFound, OptionError
+from thalweg.concepts.descent.compute import ALL_OPTIMIZERS
+from thalweg.concepts.descent.test_functions import TEST_FUNCTIONS, VALLEY_RATIO, from_formula
+from thalweg.engine.config import TrainConfig
+from thalweg.errors import NotFoundError, OptionError
 
-HILLS = {**SURFACES, "formula": of_formula("sin(x)*exp(y/3) + max(x, y)^2 / (1 + x^2)")}
+HILLS = {**TEST_FUNCTIONS, "formula": from_formula("sin(x)*exp(y/3) + max(x, y)^2 / (1 + x^2)")}
 
 
 def walked(*names, **settings) -> dict[str, dict]:
@@ -33,7 +33,7 @@ def walked(*names, **settings) -> dict[str, dict]:
 def test_sgd_shrinks_each_direction_of_a_quadratic_by_its_own_factor():
     path = np.array(walked("sgd", surface="valley", lr=0.03, steps=40, start=[-3, 2])["sgd"]["path"])
     n = np.arange(41)
-    expected = np.stack([-3 * (1 - 0.03) ** n, 2 * (1 - 0.03 * STEEPER) ** n], 1)
+    expected = np.stack([-3 * (1 - 0.03) ** n, 2 * (1 - 0.03 * VALLEY_RATIO) ** n], 1)
     np.testing.assert_allclose(path, expected, rtol=1e-12)
 
 
@@ -42,7 +42,7 @@ def test_momentum_follows_the_recurrence_of_two_terms():
     path = np.array(
         walked("momentum", surface="valley", lr=0.01, momentum=0.8, steps=30, start=[2, 1])["momentum"]["path"]
     )
-    slopes = np.array([1, STEEPER])
+    slopes = np.array([1, VALLEY_RATIO])
     np.testing.assert_allclose(path[1], path[0] * (1 - 0.01 * slopes), rtol=1e-12)
     for before, now, after in zip(path, path[1:], path[2:], strict=False):
         np.testing.assert_allclose(after, now - 0.01 * slopes * now + 0.8 * (now - before), atol=1e-12)
@@ -102,7 +102,7 @@ def test_every_step_of_muon_has_the_length_that_the_page_says(surface):
         length = a * length + b * length**3 + c * length**5
     assert length == pytest.approx(0.7, abs=0.005)
     np.testing.assert_allclose(lengths, 0.1 * length, rtol=2e-4)
-    _, *slope = SURFACES[surface].at(path[0])
+    _, *slope = TEST_FUNCTIONS[surface].at(path[0])
     np.testing.assert_allclose((path[1] - path[0]) / lengths[0], -np.array(slope) / np.hypot(*slope), rtol=1e-5)
 
 
@@ -139,14 +139,14 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_minima_are_minima_of_nought(name):
-    assert sorted(SURFACES[name].minima) == sorted(PUBLISHED[name])
+    assert sorted(TEST_FUNCTIONS[name].minima) == sorted(PUBLISHED[name])
     for minimum in PUBLISHED[name]:
-        np.testing.assert_allclose(SURFACES[name].at(minimum), 0, atol=1e-4)
+        np.testing.assert_allclose(TEST_FUNCTIONS[name].at(minimum), 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", TEST_FUNCTIONS)
 def test_all_around_a_minimum_it_is_higher_and_the_first_is_the_lowest(name):
-    surface = SURFACES[name]
+    surface = TEST_FUNCTIONS[name]
     losses = [surface.at(minimum)[0] for minimum in surface.minima]
     assert losses[0] == pytest.approx(min(losses), abs=1e-9) and losses[0] == pytest.approx(0, abs=1e-9)
     for (x, y), loss in zip(surface.minima, losses, strict=True):
@@ -192,20 +192,23 @@ def test_at_the_saddle_sgd_loses_time_and_leaves_it():
 # --- rates, windows, starts ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in SURFACES])
+@pytest.mark.parametrize("name", [name for name in TEST_FUNCTIONS])
 def test_with_rates_of_its_own_nothing_diverges_and_all_get_lower(name):
     found = walked("all", surface=name)
-    assert list(found) == list(ALL) and len(ALL) == 9
+    assert list(found) == list(ALL_OPTIMIZERS) and len(ALL_OPTIMIZERS) == 9
     for one in found.values():
         assert not one["ended"] and len(one["losses"]) == len(one["path"]) == 151
         assert one["losses"][-1] < 0.6 * one["losses"][0], one["name"]
 
 
 def test_the_rate_of_sgd_is_a_share_of_one_over_the_curvature():
-    assert downhill.rates(SURFACES["valley"], ["sgd", "momentum"]) == [1.5 / STEEPER, 0.5 / STEEPER]
-    flat = downhill.rates(of_formula("x + 2*y"), ["sgd"])[0]
+    assert downhill.default_lrs(TEST_FUNCTIONS["valley"], ["sgd", "momentum"]) == [
+        1.5 / VALLEY_RATIO,
+        0.5 / VALLEY_RATIO,
+    ]
+    flat = downhill.default_lrs(from_formula("x + 2*y"), ["sgd"])[0]
     assert 0 < flat < 1
-    assert all(rate > 0 for rate in downhill.rates(of_formula("3"), ALL))
+    assert all(rate > 0 for rate in downhill.default_lrs(from_formula("3"), ALL_OPTIMIZERS))
 
 
 def test_one_that_diverges_ends_and_the_others_go_on():
@@ -250,7 +253,7 @@ def test_a_formula_is_the_surface_that_it_writes_down():
     np.testing.assert_allclose(numbers["loss"], x**2 + np.sin(3 * y), atol=1e-4)
     known = walked("all", surface="rosenbrock", lr=0.001, steps=20)
     same = walked("all", formula="(1-x)^2 + 100*(y-x^2)^2", lr=0.001, steps=20, start=[-0.6, 2.4])
-    for name in ALL:
+    for name in ALL_OPTIMIZERS:
         np.testing.assert_allclose(known[name]["path"], same[name]["path"], rtol=1e-6)
 
 
@@ -302,21 +305,23 @@ def test_lines_are_at_rising_levels(surface):
 def test_what_makes_no_sense_is_refused(settings, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [word for setting in settings for word in ("--set", setting)]
-    assert cli.run(["explain", "descent", *words]) == 2
+    assert cli.invoke(["explain", "descent", *words]) == 2
     told = capsys.readouterr().err
     assert said in told and len(told.splitlines()) >= 2
 
 
 def test_the_same_errors_in_python():
-    with pytest.raises(NotFound, match="'adamw'|'adam'"):
+    with pytest.raises(NotFoundError, match="'adamw'|'adam'"):
         thalweg.explain("descent", optimizers=["adamm"])
     with pytest.raises(OptionError, match="at character 3"):
         thalweg.explain("descent", formula="x $")
 
 
 def test_a_walk_without_steps_of_its_own_is_a_pure_function():
-    recipe = Recipe(optimizer="adam", lr=0.1, steps=10, schedule="constant")
+    recipe = TrainConfig(optimizer="adam", lr=0.1, steps=10, schedule="constant")
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    assert downhill.walk(SURFACES["noisy"], recipe, 3) == downhill.walk(SURFACES["noisy"], recipe, 3)
+    assert downhill.run_optimizer(TEST_FUNCTIONS["noisy"], recipe, 3) == downhill.run_optimizer(
+        TEST_FUNCTIONS["noisy"], recipe, 3
+    )
     assert torch.equal(before, torch.random.get_rng_state())

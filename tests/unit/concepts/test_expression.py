@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from thalweg.cli import main as cli
 from thalweg.concepts.descent import expression
-from thalweg.concepts.descent.expression import DEPTH, LENGTH, parse
+from thalweg.concepts.descent.expression import MAX_DEPTH, MAX_LENGTH, parse_formula
 from thalweg.errors import OptionError
 
 X, Y = 1.25, -0.5
 
 
 def value(text: str, x: float = X, y: float = Y) -> float:
-    return float(parse(text)(torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)))
+    return float(parse_formula(text)(torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ NUMPY = {
 }
 
 
-@pytest.mark.parametrize("name", expression.ONE)
+@pytest.mark.parametrize("name", expression.UNARY_FUNCTIONS)
 def test_every_function_is_numpys(name):
     for at in (0.3, 0.9, -0.4, 2.0):
         with np.errstate(invalid="ignore"):
@@ -64,9 +64,9 @@ def test_every_function_is_numpys(name):
         assert value(f"{name}(x)", at) == pytest.approx(expected, rel=1e-14, nan_ok=True)
 
 
-@pytest.mark.parametrize("name", expression.ONE)
+@pytest.mark.parametrize("name", expression.UNARY_FUNCTIONS)
 def test_every_function_has_its_slope(name):
-    function, step = parse(f"{name}(x) * y^2"), 1e-6
+    function, step = parse_formula(f"{name}(x) * y^2"), 1e-6
     x, y = torch.tensor([0.3, 0.8], dtype=torch.float64, requires_grad=True), torch.tensor(1.5, dtype=torch.float64)
     (slope,) = torch.autograd.grad(function(x, y).sum(), x)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def joined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return two | three | bracket | one | many
 
 
-FORMULAS = st.recursive(ATOMS, joined, max_leaves=12).filter(lambda text: len(text) <= LENGTH)
+FORMULAS = st.recursive(ATOMS, joined, max_leaves=12).filter(lambda text: len(text) <= MAX_LENGTH)
 NAMES = {"sqrt": np.sqrt, "abs": np.abs, "min": np.minimum, "max": np.maximum}
 NAMES |= {"pi": np.float64(math.pi), "e": np.float64(math.e), "n": np.float64, "__builtins__": {}}
 
@@ -117,7 +117,7 @@ def _parts(text: str) -> list[str]:
 @given(st.text(max_size=60) | st.text(alphabet="xy+-*/^()., 0123456789eEpisncomax_'[]{}=:;@", max_size=80))
 def test_any_text_is_read_or_refused(text):
     try:
-        parse(text)(torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+        parse_formula(text)(torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     except OptionError as error:
         assert error.cure and error.exit_code == 2
 
@@ -150,7 +150,7 @@ def test_any_text_is_read_or_refused(text):
 )
 def test_a_mistake_is_pointed_at(text, place, said):
     with pytest.raises(OptionError, match=f"(?s)at character {place}: .*{said}") as raised:
-        parse(text)
+        parse_formula(text)
     _, shown, caret = raised.value.message.split("\n")
     assert shown == f"  {text}" and caret == " " * (place + 1) + "^"
 
@@ -161,34 +161,39 @@ def test_a_mistake_is_pointed_at(text, place, said):
 )
 def test_programs_are_no_formulas(text):
     with pytest.raises(OptionError, match="at character"):
-        parse(text)
+        parse_formula(text)
 
 
 def test_long_and_deep_formulas_are_refused_and_flat_ones_are_not():
-    deep = "(" * (DEPTH - 1) + "x" + ")" * (DEPTH - 1)
+    deep = "(" * (MAX_DEPTH - 1) + "x" + ")" * (MAX_DEPTH - 1)
     assert value(deep) == X
-    for text in (f"({deep})", "-" * DEPTH + "x", "^".join("x" * (DEPTH + 1)), "sin(" * DEPTH + "x" + ")" * DEPTH):
-        with pytest.raises(OptionError, match=f"more than {DEPTH} parts"):
-            parse(text)
-    assert value("+".join("x" * (LENGTH // 2))) == pytest.approx(X * (LENGTH // 2))
-    for text in ("(" * 100_000, "x" * (LENGTH + 1), "1" * 100_000):
+    for text in (
+        f"({deep})",
+        "-" * MAX_DEPTH + "x",
+        "^".join("x" * (MAX_DEPTH + 1)),
+        "sin(" * MAX_DEPTH + "x" + ")" * MAX_DEPTH,
+    ):
+        with pytest.raises(OptionError, match=f"more than {MAX_DEPTH} parts"):
+            parse_formula(text)
+    assert value("+".join("x" * (MAX_LENGTH // 2))) == pytest.approx(X * (MAX_LENGTH // 2))
+    for text in ("(" * 100_000, "x" * (MAX_LENGTH + 1), "1" * 100_000):
         with pytest.raises(OptionError, match="characters"):
-            parse(text)
+            parse_formula(text)
     for text in ("", "  \n"):
         with pytest.raises(OptionError, match="empty"):
-            parse(text)
+            parse_formula(text)
 
 
 def test_of_a_long_formula_only_the_part_around_the_mistake_is_shown():
     with pytest.raises(OptionError) as raised:
-        parse("x*" * 100 + "$" + "*y" * 50)
+        parse_formula("x*" * 100 + "$" + "*y" * 50)
     _, shown, caret = raised.value.message.split("\n")
     assert shown[caret.index("^")] == "$" and len(shown) < 80 and shown.count("…") == 2
 
 
 def test_the_command_line_points_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["explain", "descent", "--set", "formula=x**2 + 3y"]) == 2
+    assert cli.invoke(["explain", "descent", "--set", "formula=x**2 + 3y"]) == 2
     told = capsys.readouterr().err.splitlines()
     at = next(number for number, line in enumerate(told) if line.strip() == "x**2 + 3y")
     assert told[at][told[at + 1].index("^")] == "y" and "3*y" in told[at + 2]

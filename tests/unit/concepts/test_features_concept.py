@@ -14,12 +14,12 @@ from torch import nn
 import thalweg
 from thalweg import load, registry
 from thalweg.attribution import unit_activations as units
-from thalweg.attribution.hooks import Seen
+from thalweg.attribution.hooks import CapturedLayer
 from thalweg.cli import main as cli
 from thalweg.concepts.features import plot as draw
-from thalweg.concepts.features.compute import SIDE, Features, features
+from thalweg.concepts.features.compute import MAX_MAP_SIZE, FeatureSettings, features
 from thalweg.data.images.dataset import Split
-from thalweg.errors import DataError, NonFinite, NotFound, OptionError
+from thalweg.errors import DataError, NonFiniteError, NotFoundError, OptionError
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,15 @@ def asked(network, channels=1, size=12, count=30, classes="abc", images=None, **
     likely = np.full(len(classes), 1 / len(classes), np.float32)
     x_1CHW = prepared(images[:1])
     found = features(
-        Features(**given), network.eval(), x_1CHW, images[0], list(classes), likely, training, prepared, at_once=7
+        FeatureSettings(**given),
+        network.eval(),
+        x_1CHW,
+        images[0],
+        list(classes),
+        likely,
+        training,
+        prepared,
+        at_once=7,
     )
     return found, x_1CHW, training
 
@@ -134,11 +142,11 @@ def test_large_maps_are_shown_as_means_over_areas():
     network = nn.Sequential(
         nn.Conv2d(1, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
     ).eval()
-    found, x, _ = asked(network, size=2 * SIDE, count=3, top=2)
+    found, x, _ = asked(network, size=2 * MAX_MAP_SIZE, count=3, top=2)
     layer = found.numbers["layers"][0]
     answer_CHW = network[1](network[0](x))[0].detach()
-    means = answer_CHW.unflatten(2, (SIDE, 2)).unflatten(1, (SIDE, 2)).mean((2, 4))
-    assert layer["size"] == [2 * SIDE, 2 * SIDE]
+    means = answer_CHW.unflatten(2, (MAX_MAP_SIZE, 2)).unflatten(1, (MAX_MAP_SIZE, 2)).mean((2, 4))
+    assert layer["size"] == [2 * MAX_MAP_SIZE, 2 * MAX_MAP_SIZE]
     np.testing.assert_allclose(layer["maps"], means[layer["strongest"]], atol=1e-3)
 
 
@@ -185,9 +193,9 @@ def test_the_best_pictures_are_those_of_a_search_through_all():
 
 
 def test_an_answer_of_zero_is_none():
-    assert units.best(np.array([0.0, 2, 0, 3, 2]), 4).tolist() == [3, 1, 4]
-    assert units.best(np.zeros(5), 4).tolist() == []
-    assert units.best(np.array([-1.0, -3, -2]), 2).tolist() == [0, 2]
+    assert units.top_images(np.array([0.0, 2, 0, 3, 2]), 4).tolist() == [3, 1, 4]
+    assert units.top_images(np.zeros(5), 4).tolist() == []
+    assert units.top_images(np.array([-1.0, -3, -2]), 2).tolist() == [0, 2]
 
 
 def test_units_that_never_answer_have_no_best_pictures_and_all_can_be_drawn():
@@ -224,7 +232,7 @@ def test_the_patch_is_the_receptive_field_of_two_convolutions(first, second):
         high = min(place * second[1] - second[2] + second[0] - 1, middle - 1)
         return max(low * first[1] - first[2], 0), min(high * first[1] - first[2] + first[0], side)
 
-    found = units.patches(network, x, network[2], unit.tolist())
+    found = units.receptive_patches(network, x, network[2], unit.tolist())
     for row, patch in enumerate(found):
         y, x_ = divmod(int(answer[row, unit[row]].argmax()), answer.shape[3])
         (top, bottom), (left, right) = field(y, 17, between[0]), field(x_, 13, between[1])
@@ -290,9 +298,9 @@ def test_chance_is_what_counting_all_draws_gives():
     """Of 4 a and 6 b, two drawn: alike with (4 · 3 + 6 · 5) / 90, and then the share is 1, else 1/2."""
     label = np.array([0] * 4 + [1] * 6)
     alike = (4 * 3 + 6 * 5) / 90
-    assert units.by_chance(label, 2, seed=0) == pytest.approx(alike + (1 - alike) / 2, abs=0.03)
-    assert units.by_chance(label, 10, seed=0) == pytest.approx(0.6)
-    assert units.by_chance(label, 3, seed=5) == units.by_chance(label, 3, seed=5)
+    assert units.chance_purity(label, 2, seed=0) == pytest.approx(alike + (1 - alike) / 2, abs=0.03)
+    assert units.chance_purity(label, 10, seed=0) == pytest.approx(0.6)
+    assert units.chance_purity(label, 3, seed=5) == units.chance_purity(label, 3, seed=5)
 
 
 def test_the_last_layer_of_a_trained_network_is_made_of_class_detectors_the_first_is_not(run):
@@ -333,9 +341,18 @@ def test_every_family_can_be_looked_at(name, size, channels, more):
 
 
 def test_at_most_five_layers_of_maps_and_three_of_neurons_are_on_the_way():
-    maps = [Seen(f"m{n}", nn.Conv2d(1, 1, 1), (4, 5, 5), None) for n in range(9)]
-    dense = [Seen(f"d{n}", nn.Linear(1, 1), (4, 1, 1), None) for n in range(5)]
-    assert [one.name for one in units.road([*maps, *dense])] == ["m0", "m2", "m4", "m6", "m8", "d0", "d2", "d4"]
+    maps = [CapturedLayer(f"m{n}", nn.Conv2d(1, 1, 1), (4, 5, 5), None) for n in range(9)]
+    dense = [CapturedLayer(f"d{n}", nn.Linear(1, 1), (4, 1, 1), None) for n in range(5)]
+    assert [one.name for one in units.representative_layers([*maps, *dense])] == [
+        "m0",
+        "m2",
+        "m4",
+        "m6",
+        "m8",
+        "d0",
+        "d2",
+        "d4",
+    ]
 
 
 # --- the user's own --------------------------------------------------------------------------------------------------
@@ -383,7 +400,7 @@ def test_a_model_needs_a_picture_and_comes_without_training_pictures(run, png, c
     found = thalweg.explain("features", "lenet", str(png), weights=weights)
     assert found.lesson.numbers["training"] is None and "Name DATA" in found.lesson.notes[0]
     assert found.lesson.still == 1
-    assert cli.run(["explain", "features", "lenet", "--weights", weights]) == 2
+    assert cli.invoke(["explain", "features", "lenet", "--weights", weights]) == 2
     assert "without a test set" in capsys.readouterr().err
 
 
@@ -408,19 +425,24 @@ def test_what_is_refused(words, code, told, run, png, tmp_path, monkeypatch, cap
     shutil.copytree(run.path, broken)
     (broken / "weights.safetensors").write_bytes(b"nothing")
     named = {"run": run.path, "text": "notes.png", "png": png, "broken": broken}
-    assert cli.run(["explain", "features", *(word.format(**named) for word in words)]) == code
+    assert cli.invoke(["explain", "features", *(word.format(**named) for word in words)]) == code
     assert told in capsys.readouterr().err and not (tmp_path / "explained").exists()
 
 
 def test_python_raises_the_same(run, tmp_path):
-    with pytest.raises(NotFound, match="layer"):
+    with pytest.raises(NotFoundError, match="layer"):
         thalweg.explain("features", run, layer="nothing")
     with pytest.raises(DataError):
         thalweg.explain("features", run, str(tmp_path / "nothing.png"))
     network = net(nn.Flatten, lambda: nn.Linear(144, 3))
-    with pytest.raises(NonFinite, match="not a number"):
+    with pytest.raises(NonFiniteError, match="not a number"):
         features(
-            Features(), network, torch.zeros(1, 1, 12, 12), np.zeros((12, 12, 1), np.uint8), "abc", np.full(3, np.nan)
+            FeatureSettings(),
+            network,
+            torch.zeros(1, 1, 12, 12),
+            np.zeros((12, 12, 1), np.uint8),
+            "abc",
+            np.full(3, np.nan),
         )
 
 
@@ -434,6 +456,6 @@ def test_drawings_have_room_for_the_largest_settings_and_the_longest_names():
 
 def test_uneven_filters_are_each_on_their_own_scale():
     weights = np.ones((8, 1, 2, 2)) * np.geomspace(0.001, 1, 8)[:, None, None, None]
-    assert draw._uneven(weights) and not draw._uneven(np.ones((8, 1, 2, 2)))
-    images = draw._of_weights(weights)
+    assert draw._has_uneven_scale(weights) and not draw._has_uneven_scale(np.ones((8, 1, 2, 2)))
+    images = draw._filters_to_images(weights)
     assert np.allclose(images[0], images[-1])

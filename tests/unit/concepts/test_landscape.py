@@ -13,15 +13,15 @@ from torch import nn
 import thalweg
 from thalweg.cli import main as cli
 from thalweg.concepts.landscape.compute import (
-    Landscape,
-    bent,
-    bounded,
-    filter_normalised,
+    LandscapeSettings,
+    classify_minimum,
+    filter_normalize,
+    format_eigenvalue,
     landscape,
-    largest_rise,
-    principal,
+    largest_barrier,
+    path_pca,
 )
-from thalweg.concepts.landscape.loss_surface import Surface, flat, lanczos
+from thalweg.concepts.landscape.loss_surface import LossSurface, flatten, lanczos
 from thalweg.losses.classification import cross_entropy, squared_error
 from thalweg.objectives.base import Loss
 from thalweg.objectives.supervised import Supervised
@@ -49,7 +49,7 @@ def names(network):
 
 
 def vector(network):
-    return flat([weight.detach() for weight in network.parameters()]).clone()
+    return flatten([weight.detach() for weight in network.parameters()]).clone()
 
 
 # --- curvature -------------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def test_the_curvature_of_a_network_is_that_of_its_whole_hessian():
 
     true = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, start))
     for parts in (1, 3):
-        surface = Surface(objective(network), split(batch, parts), names(network))
+        surface = LossSurface(objective(network), split(batch, parts), names(network))
         found = surface.curvature(start, 43, seed=1)
         assert found.smallest == pytest.approx(float(true[0]), abs=1e-4)
         assert found.largest == pytest.approx(float(true[-1]), rel=1e-4)
@@ -108,7 +108,7 @@ def test_the_squared_error_of_a_linear_layer_curves_as_its_inputs_say():
     network = nn.Linear(6, 2, bias=False)
     batch = examples(50, 6, 2)
     true = torch.linalg.eigvalsh(2 * batch["image"].T @ batch["image"] / 50)
-    found = Surface(objective(network, squared_error), [batch], ["weight"]).curvature(torch.randn(12), 12, 0)
+    found = LossSurface(objective(network, squared_error), [batch], ["weight"]).curvature(torch.randn(12), 12, 0)
     assert found.largest == pytest.approx(float(true[-1]), rel=1e-4)
     assert found.smallest == pytest.approx(float(true[0]), rel=1e-3)
 
@@ -116,7 +116,7 @@ def test_the_squared_error_of_a_linear_layer_curves_as_its_inputs_say():
 def test_statistics_of_batches_stay_what_they_are_and_dropout_is_off():
     network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3))
     before = {name: value.clone() for name, value in network.named_buffers()}
-    surface = Surface(objective(network), [examples(30, 4, 3)], names(network))
+    surface = LossSurface(objective(network), [examples(30, 4, 3)], names(network))
     place = vector(network)
     assert surface.loss(place) == surface.loss(place)
     surface.curvature(place, 5, 0)
@@ -128,7 +128,7 @@ def test_statistics_of_batches_stay_what_they_are_and_dropout_is_off():
 
 def test_the_principal_directions_are_those_of_a_singular_value_decomposition():
     path = torch.randn(7, 50, generator=torch.Generator().manual_seed(0)).cumsum(0)
-    found, shares, notes = principal(path)
+    found, shares, notes = path_pca(path)
     around = (path[:-1] - path[-1]).double().numpy()
     _, values, true = np.linalg.svd(around, full_matrices=False)
     np.testing.assert_allclose(np.abs(np.sum(found.numpy() * true[:2], 1)), 1, atol=1e-5)
@@ -138,7 +138,7 @@ def test_the_principal_directions_are_those_of_a_singular_value_decomposition():
 
 def test_a_path_without_a_second_direction_gets_one_by_chance_and_says_so():
     path = torch.stack([torch.zeros(20), torch.ones(20)])
-    found, shares, notes = principal(path)
+    found, shares, notes = path_pca(path)
     assert shares == [pytest.approx(1), 0.0] and len(notes) == 1
     torch.testing.assert_close(found @ found.T, torch.eye(2), atol=1e-6, rtol=0)
 
@@ -147,7 +147,7 @@ def test_every_filter_of_a_scaled_direction_is_as_long_as_the_trained_one():
     shapes = [torch.Size((4, 3, 2, 2)), torch.Size((4,)), torch.Size((5, 16))]
     generator = torch.Generator().manual_seed(0)
     direction, weights = (torch.randn(48 + 4 + 80, generator=generator) for _ in range(2))
-    scaled = filter_normalised(direction, weights, shapes)
+    scaled = filter_normalize(direction, weights, shapes)
     for start, end, rows in ((0, 48, 4), (52, 132, 5)):
         length = [tensor[start:end].view(rows, -1).norm(dim=1) for tensor in (scaled, weights)]
         torch.testing.assert_close(length[0], length[1])
@@ -160,18 +160,18 @@ def test_every_filter_of_a_scaled_direction_is_as_long_as_the_trained_one():
     ("losses", "rise"), [([3, 2, 1], 0), ([3, 1, 2, 0.5, 1], 1), ([1, 2, 3], 2), ([1, 0, 0.2, 0.1], 0.2)]
 )
 def test_an_obstacle_is_what_has_to_be_climbed(losses, rise):
-    assert largest_rise(losses) == pytest.approx(rise)
+    assert largest_barrier(losses) == pytest.approx(rise)
 
 
 @pytest.mark.parametrize(
     ("smallest", "told"), [(-1, "no minimum"), (-0.05, "bends down a little"), (-1e-5, "nothing bends"), (1, "nothing")]
 )
 def test_a_negative_eigenvalue_is_never_said_to_be_none(smallest, told):
-    assert told in bent(smallest, 10)
+    assert told in classify_minimum(smallest, 10)
 
 
 def test_an_eigenvalue_that_is_not_sure_is_told_with_its_bound():
-    assert bounded(-0.1628, 0.0145) == "-0.163 ± 0.01" and bounded(15.82, 1e-4) == "15.8"
+    assert format_eigenvalue(-0.1628, 0.0145) == "-0.163 ± 0.01" and format_eigenvalue(15.82, 1e-4) == "15.8"
 
 
 def test_on_a_convex_loss_the_straight_line_only_falls_and_the_plane_has_its_minimum_at_the_end():
@@ -189,7 +189,7 @@ def test_on_a_convex_loss_the_straight_line_only_falls_and_the_plane_has_its_min
     for step in range(1, 4):
         descent.step(closure)
         trail.append((step, {name: weight.detach().clone() for name, weight in network.named_parameters()}))
-    asked = Landscape(points=11, grid=9, iterations=6, curvatures=2)
+    asked = LandscapeSettings(points=11, grid=9, iterations=6, curvatures=2)
     found = landscape(asked, objective(network), trail, [batch], [batch])
     numbers = found.numbers
     assert numbers["line"]["rise"] < 1e-6 and numbers["line"]["fall"] > 0
@@ -231,10 +231,10 @@ def test_the_loss_at_the_end_is_that_of_the_trained_network(run):
 def test_a_run_without_its_initial_weights_is_refused(tmp_path, capsys):
     out = str(tmp_path / "a")
     assert (
-        cli.run(["train", "classify", "--model", "mlp", "--steps", "2", "--trail", "0", "--no-report", "--out", out])
+        cli.invoke(["train", "classify", "--model", "mlp", "--steps", "2", "--trail", "0", "--no-report", "--out", out])
         == 0
     )
-    assert cli.run(["explain", "landscape", out, *SMALL]) == 4
+    assert cli.invoke(["explain", "landscape", out, *SMALL]) == 4
     assert "does not have its initial weights" in capsys.readouterr().err
 
 
@@ -254,7 +254,7 @@ def test_what_is_no_run_is_refused(words, code, told, capsys, monkeypatch):
     honest = trail.load
     fake = type("Pretrained", (), {"name": "resnet18"})()
     monkeypatch.setattr(trail, "load", lambda name, *more: fake if name == "resnet18" else honest(name, *more))
-    assert cli.run(["explain", "landscape", *words]) == code
+    assert cli.invoke(["explain", "landscape", *words]) == code
     assert told in capsys.readouterr().err
 
 

@@ -11,15 +11,15 @@ from sklearn.metrics import accuracy_score, log_loss
 
 import thalweg
 from thalweg.cli import main as cli
-from thalweg.concepts.loss.compute import Loss, loss
-from thalweg.errors import NonFinite, OptionError
+from thalweg.concepts.loss.compute import LossSettings, loss
+from thalweg.errors import NonFiniteError, OptionError
 
 
 def lesson(logits, labels, **asked):
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     classes = [f"class {k}" for k in range(logits.shape[1])]
     images = np.zeros((len(labels), 4, 4, 1), np.uint8)
-    return loss(Loss(**asked), images, labels, classes, logits, [f"picture {n}" for n in range(len(labels))])
+    return loss(LossSettings(**asked), images, labels, classes, logits, [f"picture {n}" for n in range(len(labels))])
 
 
 def example(seed, count=6, classes=5, scale=3.0):
@@ -107,7 +107,7 @@ def test_of_many_classes_those_that_matter_have_columns():
 
 
 def test_logits_that_are_no_numbers_are_refused():
-    with pytest.raises(NonFinite, match="picture 1"):
+    with pytest.raises(NonFiniteError, match="picture 1"):
         lesson([[0.0, 1.0], [np.nan, 1.0]], [0, 1])
 
 
@@ -126,7 +126,7 @@ def test_what_comes_along_is_shown_without_words():
     numbers = thalweg.explain("loss").lesson.numbers
     assert numbers["told"] == "digits-lenet on digits" and len(numbers["labels"]) == 8
     assert 0 < numbers["mean"] < numbers["alike"]
-    same = thalweg.explain("onehot", fitted=10).lesson.numbers
+    same = thalweg.explain("one_hot", fitted=10).lesson.numbers
     assert same["labels"] == numbers["labels"] and same["sources"] == numbers["sources"]
 
 
@@ -164,7 +164,7 @@ def test_classes_that_the_network_does_not_know_are_refused(run, tmp_path, capsy
         (tmp_path / "pets" / name).mkdir(parents=True)
         for n in range(2):
             Image.fromarray(np.full((8, 8), 40 * n + len(name), np.uint8)).save(tmp_path / "pets" / name / f"{n}.png")
-    assert cli.run(["explain", "loss", str(run.path), str(tmp_path / "pets")]) == 3
+    assert cli.invoke(["explain", "loss", str(run.path), str(tmp_path / "pets")]) == 3
     assert "has the classes cat, dog; run knows 0, 1, 2" in capsys.readouterr().err
 
 
@@ -184,7 +184,7 @@ def test_classes_that_the_network_does_not_know_are_refused(run, tmp_path, capsy
 )
 def test_what_cannot_be_asked_is_refused(words, code, told, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["explain", "loss", *words]) == code
+    assert cli.invoke(["explain", "loss", *words]) == code
     assert told in capsys.readouterr().err
 
 
@@ -192,7 +192,7 @@ def test_a_thing_that_is_no_network_is_refused():
     with pytest.raises(OptionError, match="ndarray is no run"):
         thalweg.explain("loss", np.zeros((8, 8)), "digits")
     with pytest.raises(OptionError, match="ndarray is no run"):
-        thalweg.explain("onehot", np.zeros((8, 8)))
+        thalweg.explain("one_hot", np.zeros((8, 8)))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,6 @@ def test_a_thing_that_is_no_network_is_refused():
     + [(-123.4, "-123"), (123456, "1.23e+05")],
 )
 def test_numbers_in_cells_are_short_and_only_zero_is_zero(value, told):
-    from thalweg.plots.value_rows import number
+    from thalweg.plots.value_rows import format_number
 
-    assert number(value) == told
+    assert format_number(value) == told

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.concepts.neuron.compute import Activation, Neuron, neuron
+from thalweg.concepts.neuron.compute import Activation, NeuronSettings, neuron
 from thalweg.errors import OptionError
-from thalweg.layers.activations import ACTIVATIONS, MODERN
+from thalweg.layers.activations import ACTIVATIONS, MODERN_ACTIVATIONS
 
 #: the activations, written out
 FORMULAS = {
@@ -35,7 +35,7 @@ NUMBER = st.floats(-5, 5)
 @given(st.lists(st.tuples(NUMBER, NUMBER), min_size=1, max_size=12), NUMBER, st.sampled_from(sorted(FORMULAS)))
 def test_it_multiplies_adds_and_bends(pairs, bias, name):
     inputs, weights = map(list, zip(*pairs, strict=True))
-    found = neuron(Neuron(inputs, weights, bias, name))
+    found = neuron(NeuronSettings(inputs, weights, bias, name))
     total = sum(x * w for x, w in pairs) + bias
     assert found.numbers["sum"] == pytest.approx(total, abs=1e-12)
     if name != "step" or abs(total) > 1e-12:
@@ -45,7 +45,7 @@ def test_it_multiplies_adds_and_bends(pairs, bias, name):
 
 @given(NUMBER, NUMBER, NUMBER)
 def test_the_line_is_where_the_sum_is_zero_and_the_surface_is_the_neuron_everywhere(a, b, bias):
-    found = neuron(Neuron([0.5, -0.5], [a, b], bias, "logistic")).numbers
+    found = neuron(NeuronSettings([0.5, -0.5], [a, b], bias, "logistic")).numbers
     axis, surface = np.array(found["axis"]), np.array(found["surface"])
     true = 1 / (1 + np.exp(-(a * axis[None, :] + b * axis[:, None] + bias)))
     np.testing.assert_allclose(surface, true, atol=1e-12)
@@ -59,10 +59,10 @@ def test_the_line_is_where_the_sum_is_zero_and_the_surface_is_the_neuron_everywh
 
 def test_inputs_without_weights_are_refused():
     with pytest.raises(OptionError, match="3 inputs and 2 weights"):
-        neuron(Neuron([1, 2, 3], [1, 2]))
+        neuron(NeuronSettings([1, 2, 3], [1, 2]))
     with pytest.raises(OptionError, match="13 inputs are more than"):
-        neuron(Neuron([1] * 13, [1] * 13))
+        neuron(NeuronSettings([1] * 13, [1] * 13))
 
 
 def test_every_activation_of_the_package_can_be_chosen():
-    assert set(get_args(Activation)) == {*ACTIVATIONS, *MODERN} == set(FORMULAS)
+    assert set(get_args(Activation)) == {*ACTIVATIONS, *MODERN_ACTIVATIONS} == set(FORMULAS)

@@ -14,29 +14,29 @@ from sklearn.linear_model import Ridge
 
 import thalweg
 from thalweg.cli import main as cli
-from thalweg.concepts.one_hot.compute import SIDE, compare, damping, linear_fit, pixels
-from thalweg.data.images.synthetic import bars
+from thalweg.concepts.one_hot.compute import IMAGE_SIZE, compare_encodings, fit_linear, flatten_images, ridge_penalty
+from thalweg.data.images.synthetic import make_bars
 from thalweg.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def shown():
-    return thalweg.explain("onehot", examples=6, fitted=60)
+    return thalweg.explain("one_hot", examples=6, fitted=60)
 
 
 @given(st.integers(2, 30), st.integers(1, 12), st.integers(1, 4), st.integers(0, 10**6))
 def test_the_fit_is_scikit_learns_ridge(count, size, outputs, seed):
     random = np.random.default_rng(seed)
     x, y, other = random.normal(size=(count, size)), random.normal(size=(count, outputs)), random.normal(size=(5, size))
-    found = linear_fit(*map(torch.from_numpy, (x, y, other)))
-    true = Ridge(alpha=damping(torch.from_numpy(x)), solver="cholesky").fit(x, y).predict(other)
+    found = fit_linear(*map(torch.from_numpy, (x, y, other)))
+    true = Ridge(alpha=ridge_penalty(torch.from_numpy(x)), solver="cholesky").fit(x, y).predict(other)
     np.testing.assert_allclose(found.numpy(), true.reshape(found.shape), rtol=1e-6, atol=1e-8)
 
 
 def test_rows_are_those_of_an_identity_matrix(shown):
     numbers = shown.lesson.numbers
     np.testing.assert_array_equal(numbers["rows"], np.eye(10)[numbers["labels"]])
-    smoothed = thalweg.explain("onehot", examples=6, fitted=60, smoothing=0.2).lesson.numbers
+    smoothed = thalweg.explain("one_hot", examples=6, fitted=60, smoothing=0.2).lesson.numbers
     np.testing.assert_allclose(smoothed["rows"], 0.8 * np.eye(10)[numbers["labels"]] + 0.02)
     assert smoothed["labels"] == numbers["labels"]
 
@@ -48,11 +48,11 @@ def test_rows_are_equally_far_apart_and_numbers_are_not(shown):
 
 
 def test_the_shares_are_those_of_fits_made_elsewhere():
-    data = bars(240, seed=3)
+    data = make_bars(240, seed=3)
     learned, tested = (data.train.images, data.train.labels), (data.test.images, data.test.labels)
-    found = compare(learned, tested, 4, seed=1)
+    found = compare_encodings(learned, tested, 4, seed=1)
     x, other = (part.images.reshape(len(part), -1) / 255 for part in (data.train, data.test))
-    ridge = Ridge(alpha=damping(torch.from_numpy(x)))
+    ridge = Ridge(alpha=ridge_penalty(torch.from_numpy(x)))
     answers = ridge.fit(x, data.train.labels).predict(other)
     np.testing.assert_allclose(found["answers"], answers, atol=1e-6)
     assert found["numbers_accuracy"] == np.mean(np.clip(np.round(answers), 0, 3) == data.test.labels)
@@ -69,19 +69,19 @@ def test_with_two_classes_numbers_and_rows_are_the_same():
     random = np.random.default_rng(0)
     labels = np.arange(40) % 2
     images = (random.integers(0, 120, (40, 6, 6, 1)) + 60 * labels[:, None, None, None]).astype(np.uint8)
-    found = compare((images[:20], labels[:20]), (images[20:], labels[20:]), 2, 0)
+    found = compare_encodings((images[:20], labels[:20]), (images[20:], labels[20:]), 2, 0)
     assert found["numbers_accuracy"] == found["other_accuracy"] == found["rows_accuracy"] > 0.5
 
 
 def test_large_pictures_are_averaged():
     image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    blocks = image.reshape(2, SIDE, 4, SIDE, 4, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(2, -1) / 255
-    np.testing.assert_allclose(pixels(image), blocks, atol=1e-6)
+    blocks = image.reshape(2, IMAGE_SIZE, 4, IMAGE_SIZE, 4, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(2, -1) / 255
+    np.testing.assert_allclose(flatten_images(image), blocks, atol=1e-6)
 
 
 def test_pictures_that_are_all_alike_can_be_fitted():
     images, labels = np.zeros((12, 4, 4, 1), np.uint8), np.arange(12) % 3
-    found = compare((images, labels), (images, labels), 3, 0)
+    found = compare_encodings((images, labels), (images, labels), 3, 0)
     assert found["rows_accuracy"] == pytest.approx(1 / 3) and np.allclose(found["answers"], 1)
 
 
@@ -101,7 +101,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_folder_of_pictures_without_any_network(folder):
-    found = thalweg.explain("onehot", folder, examples=5).lesson
+    found = thalweg.explain("one_hot", folder, examples=5).lesson
     numbers = found.numbers
     assert len(numbers["classes"]) == 30 and len(numbers["columns"]) == 12
     assert set(numbers["labels"]) <= set(numbers["columns"]) and len(set(numbers["columns"])) == 12
@@ -111,8 +111,8 @@ def test_a_folder_of_pictures_without_any_network(folder):
 
 
 def test_data_in_memory_and_a_set_that_is_smaller_than_asked(folder):
-    found = thalweg.explain("onehot", bars(24), examples=12)
-    count = len(bars(24).test)
+    found = thalweg.explain("one_hot", make_bars(24), examples=12)
+    count = len(make_bars(24).test)
     assert count < 12 and len(found.lesson.numbers["labels"]) == count
     few = f"The fits are tested on {count} pictures only; with others the shares may be far off."
     assert found.lesson.notes == [f"12 examples were asked for; there are {count}.", few]
@@ -130,18 +130,18 @@ def test_data_in_memory_and_a_set_that_is_smaller_than_asked(folder):
 )
 def test_what_is_no_data_is_refused(words, code, told, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["explain", "onehot", *words]) == code
+    assert cli.invoke(["explain", "one_hot", *words]) == code
     assert told in capsys.readouterr().err
 
 
 def test_data_without_any_example_is_refused():
-    data = bars(24)
+    data = make_bars(24)
     nothing = {part: split.take(np.array([], np.int64)) for part, split in data.splits.items()}
     with pytest.raises(DataError, match="has no examples"):
-        thalweg.explain("onehot", replace(data, **nothing))
+        thalweg.explain("one_hot", replace(data, **nothing))
 
 
 def test_a_file_that_is_no_data_is_refused(tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"nothing")
-    assert cli.run(["explain", "onehot", str(tmp_path / "a.png")]) == 3
+    assert cli.invoke(["explain", "one_hot", str(tmp_path / "a.png")]) == 3
     assert "no data set" in capsys.readouterr().err

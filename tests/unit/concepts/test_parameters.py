@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg
-from thalweg.attribution.layer_summary import layer_table, total
+from thalweg.attribution.layer_summary import sum_rows, summarize_layers
 from thalweg.cli import main as cli
-from thalweg.concepts.parameters.compute import Parameters, parameters
-from thalweg.errors import ModelFileError, NotFound, OptionError
+from thalweg.concepts.parameters.compute import ParameterSettings, parameters
+from thalweg.errors import ModelFileError, NotFoundError, OptionError
 from thalweg.inference.inputs import network
 
 
 def asked(**given):
     """The concept about a network by name, and its numbers."""
     name = given.pop("name", "lenet")
-    wanted = Parameters(**given)
-    return parameters(wanted, **network.read([name], wanted, None, True))
+    wanted = ParameterSettings(**given)
+    return parameters(wanted, **network.load([name], wanted, None, True))
 
 
 @settings(max_examples=15, deadline=None)
@@ -108,30 +108,30 @@ def test_a_run_is_counted_as_it_was_built(tmp_path, capsys):
         report=False,
     )  # fmt: skip
     count = sum(weight.numel() for weight in run.network.parameters())
-    assert cli.run(["explain", "parameters", str(run.path), "--save", str(tmp_path / "a.json")]) == 0
+    assert cli.invoke(["explain", "parameters", str(run.path), "--save", str(tmp_path / "a.json")]) == 0
     found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert found["numbers"]["total"]["parameters"] == count and found["numbers"]["classes"] == 10
     assert found["command"] == f"thalweg explain parameters {run.path}"
     assert f"{count:,}" in capsys.readouterr().out
     shown = thalweg.explain("parameters", run)
-    assert shown.lesson.numbers["total"] == total(
-        layer_table(run.network, (run.facts["channels"], *run.facts["size"])).rows, "all"
+    assert shown.lesson.numbers["total"] == sum_rows(
+        summarize_layers(run.network, (run.facts["channels"], *run.facts["size"])).rows, "all"
     )._asdict() | {"shape": (10,)}
 
 
 def test_models_that_come_along_are_named_like_runs():
-    given = network.read(["digits-lenet"], None, None, True)
+    given = network.load(["digits-lenet"], None, None, True)
     assert given["form"] == (28, 1, 10) and given["told"] == "digits-lenet"
-    assert network.read([], None, None, True)["told"] == "lenet"
-    assert network.read(["vgg16"], None, None, True)["form"] == (224, 3, 1000)
-    assert network.read(["airbench"], None, None, True)["form"] == (32, 3, 10)
+    assert network.load([], None, None, True)["told"] == "lenet"
+    assert network.load(["vgg16"], None, None, True)["form"] == (224, 3, 1000)
+    assert network.load(["airbench"], None, None, True)["form"] == (32, 3, 10)
 
 
 def test_what_is_neither_model_nor_run_is_refused(tmp_path, capsys):
-    with pytest.raises(NotFound, match="no model or run named 'resnet5'"):
-        network.read(["resnet5"], None, None, True)
+    with pytest.raises(NotFoundError, match="no model or run named 'resnet5'"):
+        network.load(["resnet5"], None, None, True)
     with pytest.raises(ModelFileError, match=r"no run\.json"):
-        network.read([str(tmp_path)], None, None, True)
+        network.load([str(tmp_path)], None, None, True)
     for words, code, told in (
         (["resnet5"], 2, "'resnet50'"),
         ([str(tmp_path)], 4, "run.json"),
@@ -142,11 +142,11 @@ def test_what_is_neither_model_nor_run_is_refused(tmp_path, capsys):
         (["lenet", "--set", "sides=28,1000000"], 2, "8 to 4096"),
         (["lenet", "--set", "side=small"], 2, "side"),
     ):
-        assert cli.run(["explain", "parameters", *words]) == code, words
+        assert cli.invoke(["explain", "parameters", *words]) == code, words
         assert told in capsys.readouterr().err
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
-    assert cli.run(["explain", "parameters", str(tmp_path)]) == 4
+    assert cli.invoke(["explain", "parameters", str(tmp_path)]) == 4
     with pytest.raises(OptionError, match="int is no model's name"):
-        network.read([7], None, None, True)
+        network.load([7], None, None, True)
     with pytest.raises(OptionError, match="Give 2 to 8"):
         asked(sides=list(range(8, 17)))

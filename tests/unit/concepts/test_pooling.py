@@ -12,14 +12,14 @@ from PIL import Image
 
 import thalweg
 from thalweg.cli import main as cli
-from thalweg.concepts.pooling.compute import Pooling, change, pooling
+from thalweg.concepts.pooling.compute import PoolingSettings, pooling, relative_change
 from thalweg.errors import OptionError
 
 NOISE = np.random.default_rng(3).integers(0, 256, (20, 26, 1), np.uint8)
 
 
 def numbers(picture_HWC=NOISE, **asked):
-    return pooling(Pooling(**asked), picture_HWC, "noise").numbers
+    return pooling(PoolingSettings(**asked), picture_HWC, "noise").numbers
 
 
 @pytest.mark.parametrize("asked", [{}, {"window": 3, "stride": 2, "padding": 1}, {"window": 5, "padding": 2}], ids=str)
@@ -46,7 +46,7 @@ def test_windows_that_overlap_may_keep_a_pixel_together_and_others_see_not_all()
     peak[2, 2] = 9
     found = numbers(peak, window=3, stride=1, shifts=1)
     assert found["kept"]["places"] == [[2, 2]] and found["kept"]["share"] == 1 / 25
-    skipping = pooling(Pooling(window=1, stride=2), NOISE, "noise")
+    skipping = pooling(PoolingSettings(window=1, stride=2), NOISE, "noise")
     assert skipping.numbers["kept"]["under_a_window"] == 0.25
     assert any("75 % of the pixels lie under no window" in note for note in skipping.notes)
 
@@ -99,10 +99,10 @@ def test_stripes_change_most_at_half_of_their_period_and_not_at_all_after_it():
 @given(st.integers(0, 1000), st.floats(0.1, 10), st.floats(-100, 100))
 def test_the_change_does_not_depend_on_brightness_or_contrast(seed, gain, bias):
     before, after = np.random.default_rng(seed).normal(size=(2, 50, 50))
-    found = change(before, after)
-    assert change(gain * before + bias, gain * after + bias) == pytest.approx(found)
-    assert found == pytest.approx(2**0.5, rel=0.15) and change(before, before) == 0
-    assert change(np.ones(4), np.ones(4)) == 0 and change(np.ones(4), np.zeros(4)) is None
+    found = relative_change(before, after)
+    assert relative_change(gain * before + bias, gain * after + bias) == pytest.approx(found)
+    assert found == pytest.approx(2**0.5, rel=0.15) and relative_change(before, before) == 0
+    assert relative_change(np.ones(4), np.ones(4)) == 0 and relative_change(np.ones(4), np.zeros(4)) is None
 
 
 def test_on_noise_pooled_outputs_are_steadier_than_subsampled_ones():
@@ -112,25 +112,25 @@ def test_on_noise_pooled_outputs_are_steadier_than_subsampled_ones():
 
 
 def test_an_even_picture_and_a_narrow_one_are_shown_all_the_same():
-    even = pooling(Pooling(), np.full((12, 12, 1), 7, np.uint8), "even")
+    even = pooling(PoolingSettings(), np.full((12, 12, 1), 7, np.uint8), "even")
     assert even.numbers["moved"]["change"]["max"] == [0] * 9
-    narrow = pooling(Pooling(), NOISE[:, :5], "narrow")
+    narrow = pooling(PoolingSettings(), NOISE[:, :5], "narrow")
     assert narrow.numbers["moved"]["shifts"] == [0, 1, 2, 3] and "at most 3 pixels" in narrow.notes[0]
-    column = pooling(Pooling(window=1, stride=1), NOISE[:, :1], "column")
+    column = pooling(PoolingSettings(window=1, stride=1), NOISE[:, :1], "column")
     assert column.numbers["moved"] == {} and "left out" in column.notes[0]
     for lesson in (even, narrow, column):
         assert len({frame.draw().size for frame in (lesson.frames[0], lesson.frames[-1])}) == 1
 
 
 def test_picture_and_caption_tell_the_same_mean():
-    for frame in pooling(Pooling(), NOISE, "noise").frames[:-2]:
+    for frame in pooling(PoolingSettings(), NOISE, "noise").frames[:-2]:
         mean = frame.caption.rsplit(" ", 1)[1][:-1]
         texts = frame.drawing.figure(*frame.given).axes[0].texts
         assert any(text.get_text().endswith(f" / 4 = {mean}") for text in texts)
 
 
 def test_of_one_value_there_is_no_change_to_be_told():
-    found = pooling(Pooling(), NOISE[:3, :3], "tiny")
+    found = pooling(PoolingSettings(), NOISE[:3, :3], "tiny")
     assert found.figures["kept by max"].startswith("1 pixel,")
     assert found.figures["max, moved"] == "has no contrast that a change could be compared with"
 
@@ -152,7 +152,7 @@ def test_of_one_value_there_is_no_change_to_be_told():
 )
 def test_wrong_settings_are_refused_with_what_is_allowed(settings, told, capsys):
     flags = [word for setting in settings for word in ("--set", setting)]
-    assert cli.run(["explain", "pooling", *flags]) == 2
+    assert cli.invoke(["explain", "pooling", *flags]) == 2
     assert told in capsys.readouterr().err
 
 

@@ -14,9 +14,9 @@ from sklearn.manifold import trustworthiness as true_trustworthiness
 
 import thalweg
 from thalweg.cli import main as cli
-from thalweg.concepts.predictions.compute import Predictions, entropy, predictions
-from thalweg.concepts.predictions.projection import neighbours, principal, trustworthiness
-from thalweg.errors import DataError, NonFinite
+from thalweg.concepts.predictions.compute import PredictionSettings, entropy, predictions
+from thalweg.concepts.predictions.projection import pca, trustworthiness, tsne
+from thalweg.errors import DataError, NonFiniteError
 from thalweg.plots import style
 
 # --- two dimensions ---------------------------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ from thalweg.plots import style
 def test_principal_components_are_scikit_learns(count, size, seed):
     random = np.random.default_rng(seed)
     x = random.normal(size=(count, size)) * np.linspace(1, 4, size) + random.normal(size=size)
-    points, shares = principal(x)
+    points, shares = pca(x)
     true = PCA(2, svd_solver="full").fit(x)
     expected = true.transform(x)
     signs = np.sign((points * expected).sum(0))
@@ -36,7 +36,7 @@ def test_principal_components_are_scikit_learns(count, size, seed):
 
 @pytest.mark.parametrize("x", [np.ones((5, 4)), np.arange(6.0)[:, None], np.zeros((2, 3))])
 def test_what_has_no_second_direction_stays_on_a_line(x):
-    points, shares = principal(x)
+    points, shares = pca(x)
     assert points.shape == (len(x), 2) and np.allclose(points[:, 1], 0) and shares[1] < 1e-12
     assert np.isfinite(points).all()
 
@@ -59,10 +59,10 @@ def test_more_examples_than_one_piece_holds():
 def test_t_sne_keeps_neighbours_and_is_the_same_again():
     random = np.random.default_rng(0)
     x = np.concatenate([random.normal(size=(25, 20)) + 12 * k for k in range(4)])
-    first, again = neighbours(x, 30, 1), neighbours(x, 30, 1)
+    first, again = tsne(x, 30, 1), tsne(x, 30, 1)
     np.testing.assert_array_equal(first, again)
     assert trustworthiness(x, first, 5) > 0.9
-    few = neighbours(x[:5], 30, 1)
+    few = tsne(x[:5], 30, 1)
     assert few.shape == (5, 2) and np.isfinite(few).all()
 
 
@@ -85,7 +85,7 @@ def lesson(logits, labels, **asked):
     count, classes = logits.shape
     images = np.random.default_rng(0).integers(0, 256, (count, 6, 6, 3), np.uint8)
     names, sources = [f"class {k}" for k in range(classes)], [f"picture {n}" for n in range(count)]
-    return predictions(Predictions(**asked), images, np.asarray(labels), names, logits, logits, sources)
+    return predictions(PredictionSettings(**asked), images, np.asarray(labels), names, logits, logits, sources)
 
 
 def test_the_worst_and_the_least_sure_come_first():
@@ -113,18 +113,18 @@ def test_a_single_mistake_is_told_as_one():
 def test_names_are_whole_where_there_is_room_and_stay_in_the_picture():
     images, names = np.zeros((3, 6, 6, 3), np.uint8), ["automobile", "a name longer than that"]
     logits = np.array([[2.0, 1.0], [1.0, 2.0], [1.5, 1.0]])
-    found = predictions(Predictions(), images, np.array([1, 0, 0]), names, logits, logits, ["a", "b", "c"])
+    found = predictions(PredictionSettings(), images, np.array([1, 0, 0]), names, logits, logits, ["a", "b", "c"])
     (axes,) = found.frames[2].drawing.figure(*found.frames[2].given).axes
     assert {"automobile", "taken for automobile"} <= {text.get_text() for text in axes.texts}
     (axes,) = found.frames[0].drawing.figure(*found.frames[0].given).axes
     (left, right) = axes.get_xlim()
     for text in axes.texts:
-        half = style.measure(text.get_text(), 12) / 2 * (right - left) / 820
+        half = style.text_width(text.get_text(), 12) / 2 * (right - left) / 820
         assert left <= text.get_position()[0] - half and text.get_position()[0] + half <= right
 
 
 def test_answers_that_are_no_numbers_are_refused():
-    with pytest.raises(NonFinite):
+    with pytest.raises(NonFiniteError):
         lesson([[0.0, np.nan], [1.0, 0.0]], [0, 1])
 
 
@@ -164,7 +164,7 @@ def test_the_scores_are_those_that_the_run_was_given(run, shown):
 def test_the_features_are_what_the_last_layer_reads(run):
     from thalweg.inference.inputs import test_predictions as outcomes
 
-    found = outcomes.read([run], Predictions(), None, True)
+    found = outcomes.load([run], PredictionSettings(), None, True)
     features, head = torch.from_numpy(found["features"]), run.network.head
     np.testing.assert_allclose(head(features).detach().numpy(), found["logits"], atol=1e-4)
     assert found["features"].shape == (len(run.read().test), 500)
@@ -222,7 +222,7 @@ def test_classes_that_the_network_does_not_know_are_refused(run, tmp_path, capsy
     (tmp_path / "pets" / "dog").mkdir(parents=True)
     for n, name in enumerate(("cat", "dog")):
         Image.fromarray(np.full((8, 8), 90 * n, np.uint8)).save(tmp_path / "pets" / name / "a.png")
-    assert cli.run(["explain", "predictions", str(run.path), str(tmp_path / "pets")]) == 3
+    assert cli.invoke(["explain", "predictions", str(run.path), str(tmp_path / "pets")]) == 3
     assert "has the classes cat, dog; run knows 0, 1, 2" in capsys.readouterr().err
 
 
@@ -241,5 +241,5 @@ def test_classes_that_the_network_does_not_know_are_refused(run, tmp_path, capsy
 )
 def test_what_cannot_be_asked_is_refused(words, code, told, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["explain", "predictions", *words]) == code
+    assert cli.invoke(["explain", "predictions", *words]) == code
     assert told in capsys.readouterr().err

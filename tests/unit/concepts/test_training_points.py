@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import thalweg
 from thalweg.cli import main as cli
 from thalweg.concepts.training import toy_datasets as pointsets
-from thalweg.concepts.training.compute import FACTOR, FRAMES, RATES
+from thalweg.concepts.training.compute import DEFAULT_LR, LR_FACTOR, NUM_FRAMES
 from thalweg.errors import OptionError
 
 
@@ -113,11 +113,11 @@ def test_xor_needs_a_hidden_layer():
 def test_rates_too_small_given_and_too_large():
     shown = thalweg.explain("training", set="moons", compare="rates", points=100, epochs=300)
     small, given, large = shown.lesson.numbers["runs"]
-    assert [run["lr"] for run in (small, given, large)] == [0.02 / FACTOR, 0.02, 0.02 * FACTOR]
+    assert [run["lr"] for run in (small, given, large)] == [0.02 / LR_FACTOR, 0.02, 0.02 * LR_FACTOR]
     assert given["curves"] == trained(set="moons", points=100, epochs=300)["runs"][0]["curves"]
     last = [run["curves"]["train"]["loss"][-1] for run in (small, given, large)]
     assert last[1] < min(last[0], last[2]) / 3
-    assert len(shown.lesson.frames) == FRAMES and shown.lesson.frames[-1].draw().size == (1800, 1200)
+    assert len(shown.lesson.frames) == NUM_FRAMES and shown.lesson.frames[-1].draw().size == (1800, 1200)
 
 
 def test_a_network_too_large_learns_noise_by_heart_and_it_is_told():
@@ -133,7 +133,7 @@ def test_a_network_too_large_learns_noise_by_heart_and_it_is_told():
 @pytest.mark.parametrize(("given", "three"), [("adam", ["sgd", "momentum", "adam"]), ("muon", ["sgd", "adam", "muon"])])
 def test_optimizers_have_their_own_rates_and_begin_alike(given, three):
     runs = trained(compare="optimizers", optimizer=given, epochs=2, points=40)["runs"]
-    assert {(run["optimizer"], run["lr"]) for run in runs} == {(name, RATES[name]) for name in three}
+    assert {(run["optimizer"], run["lr"]) for run in runs} == {(name, DEFAULT_LR[name]) for name in three}
     assert runs[-1]["optimizer"] == given
     assert len({run["curves"]["train"]["loss"][0] for run in runs}) == 1
 
@@ -150,7 +150,7 @@ def test_a_network_of_one_neuron_is_compared_with_none():
 
 def test_what_diverges_is_told_and_drawn(tmp_path, capsys):
     wild = ["--set", "activation=leaky-relu", "--set", "optimizer=sgd", "--set", "lr=100"]
-    assert cli.run(["explain", "training", *wild, "--json", "--save", str(tmp_path / "a.png")]) == 0
+    assert cli.invoke(["explain", "training", *wild, "--json", "--save", str(tmp_path / "a.png")]) == 0
     told = capsys.readouterr()
     assert "the loss became infinite or not a number at update" in told.err
     found = json.loads(told.out)
@@ -176,17 +176,17 @@ def test_what_does_not_learn_is_told():
 # --- sets ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(pointsets.SETS))
+@pytest.mark.parametrize("name", list(pointsets.DATASETS))
 def test_sets_have_classes_of_one_size_and_the_noise_that_is_asked_for(name):
-    plain = pointsets.made(name, 600, 0.0, np.random.default_rng(1))
-    noisy = pointsets.made(name, 600, 0.25, np.random.default_rng(1))
+    plain = pointsets.make_dataset(name, 600, 0.0, np.random.default_rng(1))
+    noisy = pointsets.make_dataset(name, 600, 0.25, np.random.default_rng(1))
     assert np.bincount(plain.labels).tolist() == [600 // len(plain.classes)] * len(plain.classes)
     assert (noisy.points - plain.points).std() == pytest.approx(0.25, rel=0.1)
 
 
 def test_shapes_of_sets():
     def of(name):
-        return pointsets.made(name, 400, 0.0, np.random.default_rng(0))
+        return pointsets.make_dataset(name, 400, 0.0, np.random.default_rng(0))
 
     rings = of("circles")
     np.testing.assert_allclose(np.hypot(*rings.points.T), np.where(rings.labels == 0, 1, 0.5))
@@ -194,7 +194,7 @@ def test_shapes_of_sets():
     assert ((np.prod(crossed.points, 1) < 0) == (crossed.labels == 1)).all()
     arms = of("spirals")
     radius, angle = np.hypot(*arms.points.T), np.arctan2(*arms.points.T[::-1])
-    turned = 2 * np.pi * pointsets.TURNS * (radius - 0.3) / 1.7 + np.pi * arms.labels
+    turned = 2 * np.pi * pointsets.SPIRAL_TURNS * (radius - 0.3) / 1.7 + np.pi * arms.labels
     np.testing.assert_allclose(np.cos(turned - angle), 1)
     halves = of("moons")
     middle = np.where(halves.labels[:, None] == 0, (-0.5, -0.25), (0.5, 0.25))
@@ -203,7 +203,7 @@ def test_shapes_of_sets():
 
 def test_every_part_has_its_share_of_every_class():
     labels = np.repeat([0, 1, 2], [60, 30, 1])
-    part = pointsets.divided(labels, 0.2, 0.3, np.random.default_rng(0))
+    part = pointsets.split_points(labels, 0.2, 0.3, np.random.default_rng(0))
     counts = [[int(((labels == k) & (part == p)).sum()) for p in range(3)] for k in range(3)]
     assert counts == [[30, 12, 18], [15, 6, 9], [1, 0, 0]]
     numbers = trained(points=20, epochs=1, valid=0, test=0)

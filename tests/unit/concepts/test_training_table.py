@@ -5,7 +5,7 @@ import pytest
 
 import thalweg
 from thalweg.cli import main as cli
-from thalweg.errors import DataError, NotFound, OptionError
+from thalweg.errors import DataError, NotFoundError, OptionError
 
 #: x, y and a label on 12 lines
 ROWS = [(0.5 * i, (-1) ** i + 0.1 * i, "ab"[i % 2]) for i in range(12)]
@@ -23,7 +23,7 @@ def numbers_of(tmp_path, content, **settings):
 def test_a_table_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.csv").write_text(GOOD)
-    assert cli.run(["explain", "training", "mine.csv", "--set", "epochs=3"]) == 0
+    assert cli.invoke(["explain", "training", "mine.csv", "--set", "epochs=3"]) == 0
     assert (tmp_path / "explained" / "training.png").exists() and "training  " in capsys.readouterr().out
 
 
@@ -59,7 +59,7 @@ def test_of_more_columns_the_first_two_are_used_and_others_can_be_named(tmp_path
     numbers, notes = numbers_of(tmp_path, content, columns=["c", "a", "species"])
     assert numbers["axes"] == ["c", "a"] and not notes
     np.testing.assert_allclose(numbers["points"], [(y - x, x) for x, y, _ in ROWS])
-    with pytest.raises(NotFound, match="column named 'specie'") as found:
+    with pytest.raises(NotFoundError, match="column named 'specie'") as found:
         numbers_of(tmp_path, content, columns="c,a,specie")
     assert "species" in found.value.cure
     with pytest.raises(OptionError, match="three different columns"):
@@ -91,7 +91,7 @@ def test_of_more_columns_the_first_two_are_used_and_others_can_be_named(tmp_path
 def test_what_is_wrong_with_a_table_is_told_by_its_line(tmp_path, content, told, capsys):
     file = tmp_path / "points.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert cli.run(["explain", "training", str(file), "--save", str(tmp_path / "a.png")]) == 3
+    assert cli.invoke(["explain", "training", str(file), "--save", str(tmp_path / "a.png")]) == 3
     error = capsys.readouterr().err
     assert told in error and "points.csv" in error and len(error.strip().splitlines()) == 2
     assert not (tmp_path / "a.png").exists()
@@ -99,7 +99,7 @@ def test_what_is_wrong_with_a_table_is_told_by_its_line(tmp_path, content, told,
 
 def test_files_that_are_none(tmp_path):
     (tmp_path / "points.csv").write_text(GOOD)
-    with pytest.raises(NotFound, match="There is no file") as found:
+    with pytest.raises(NotFoundError, match="There is no file") as found:
         thalweg.explain("training", tmp_path / "point.csv")
     assert "points.csv" in found.value.cure
     with pytest.raises(DataError, match="cannot be read as a table"):

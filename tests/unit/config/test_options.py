@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.config import options
-from thalweg.config.options import Options, changed, convert, describe, fields_of, make, members, schema
+from thalweg.config.options import (
+    Options,
+    convert,
+    describe_type,
+    json_schema,
+    non_default,
+    option_fields,
+    parse_options,
+    union_members,
+)
 from thalweg.errors import OptionError
 
 
@@ -68,30 +77,30 @@ def test_a_value_that_does_not_fit_is_named_with_what_is_taken(value, kind):
     with pytest.raises(OptionError) as raised:
         convert("weight_decay", value, kind)
     assert "--weight-decay" in raised.value.message and repr(value) in raised.value.message
-    assert describe(kind) in raised.value.cure
+    assert describe_type(kind) in raised.value.cure
 
 
 def test_types_are_told_in_words():
-    assert describe(int | Literal["auto"] | None) == "a whole number or auto"
-    assert describe(float) == "a number" and describe(bool) == "true or false"
-    assert describe(dict[str, int]) == "a mapping"
-    assert members(int | None) == (int, type(None))
+    assert describe_type(int | Literal["auto"] | None) == "a whole number or auto"
+    assert describe_type(float) == "a number" and describe_type(bool) == "true or false"
+    assert describe_type(dict[str, int]) == "a mapping"
+    assert union_members(int | None) == (int, type(None))
 
 
 def test_an_unknown_option_is_answered_with_the_nearest():
     with pytest.raises(OptionError, match="no option 'epoch'") as raised:
-        make({"epoch": 3})
+        parse_options({"epoch": 3})
     assert "'epochs'" in raised.value.cure
     with pytest.raises(OptionError, match="no option '7'"):
-        make({7: 3})
+        parse_options({7: 3})
 
 
 def test_dashes_and_underscores_are_one():
-    assert make({"weight-decay": "0.1"}) == make({"weight_decay": 0.1}) == Options(weight_decay=0.1)
+    assert parse_options({"weight-decay": "0.1"}) == parse_options({"weight_decay": 0.1}) == Options(weight_decay=0.1)
 
 
 def test_every_option_says_what_it_is_and_takes_its_default():
-    for name, (kind, about, default) in fields_of().items():
+    for name, (kind, about, default) in option_fields().items():
         assert about and about[0].islower() and not about.endswith("."), name
         assert convert(name, default, kind) == default
 
@@ -107,8 +116,8 @@ def fits(value, rule: dict) -> bool:
 
 
 def test_the_schema_is_json_and_every_default_is_valid():
-    told = json.loads(json.dumps(schema(), allow_nan=False))
-    assert set(told["properties"]) == set(fields_of()) and told["additionalProperties"] is False
+    told = json.loads(json.dumps(json_schema(), allow_nan=False))
+    assert set(told["properties"]) == set(option_fields()) and told["additionalProperties"] is False
     for name, rule in told["properties"].items():
         assert rule["description"] and fits(rule["default"], rule), name
     assert not fits("adamm", told["properties"]["optimizer"]) and fits("adam", told["properties"]["optimizer"])
@@ -121,14 +130,16 @@ class Small:
 
 
 def test_any_dataclass_of_that_form_has_a_schema():
-    assert schema(Small)["properties"] == {"side": {"description": "side in pixels", "default": 8, "type": "integer"}}
-    assert make({"side": "9"}, Small) == Small(9)
+    assert json_schema(Small)["properties"] == {
+        "side": {"description": "side in pixels", "default": 8, "type": "integer"}
+    }
+    assert parse_options({"side": "9"}, Small) == Small(9)
 
 
 def values_of(kind) -> st.SearchStrategy:
     """Any value that an option of this type takes."""
     found = []
-    for member in members(kind):
+    for member in union_members(kind):
         if member is bool:
             found.append(st.booleans())
         elif member is int:
@@ -146,23 +157,23 @@ def values_of(kind) -> st.SearchStrategy:
     return st.one_of(found)
 
 
-KNOWN = fields_of()
+KNOWN = option_fields()
 ANY = st.fixed_dictionaries({}, optional={name: values_of(kind) for name, (kind, _, _) in KNOWN.items()})
 
 
 @given(ANY)
 def test_what_changed_makes_the_same_options_again(values):
-    made = make(values)
-    again = changed(made)
-    assert make(again) == made
-    assert make(json.loads(json.dumps(again))) == made
+    made = parse_options(values)
+    again = non_default(made)
+    assert parse_options(again) == made
+    assert parse_options(json.loads(json.dumps(again))) == made
     assert all(getattr(Options(), name) != value for name, value in again.items())
 
 
 @given(st.sampled_from(sorted(KNOWN)), st.one_of(st.text(), st.floats(), st.integers(), st.none(), st.lists(st.none())))
 def test_any_value_at_all_is_taken_or_refused_with_an_option_error(name, value):
     try:
-        found = getattr(make({name: value}), name)
+        found = getattr(parse_options({name: value}), name)
     except OptionError as error:
         assert f"--{name.replace('_', '-')}" in error.message
     else:
@@ -170,6 +181,6 @@ def test_any_value_at_all_is_taken_or_refused_with_an_option_error(name, value):
 
 
 def test_literals_and_rates_agree():
-    from thalweg.engine.config import RATES
+    from thalweg.engine.config import DEFAULT_LR
 
-    assert set(get_args(options.Optimizer)) == set(RATES)
+    assert set(get_args(options.Optimizer)) == set(DEFAULT_LR)

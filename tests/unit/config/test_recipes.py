@@ -6,8 +6,8 @@ import pytest
 
 from thalweg import registry
 from thalweg.config import options, recipes
-from thalweg.data.images.augment import parse as parse_augment
-from thalweg.errors import NotFound, OptionError
+from thalweg.data.images.augment import parse_augmentation as parse_augment
+from thalweg.errors import NotFoundError, OptionError
 from thalweg.training import plan
 
 GOOD = """
@@ -25,10 +25,10 @@ options:
 def test_a_recipe_is_read_and_named_after_its_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD, encoding="utf-8")
-    found = recipes.find(str(path))
+    found = recipes.find_recipe(str(path))
     assert (found.name, found.task, found.about, found.minutes) == ("mine", "classify", "a digit at a time", 2)
     expected = {"data": "digits", "model": "mlp", "arguments": {"widths": [32]}, "epochs": 3}
-    assert options.changed(options.make(found.options)) == expected
+    assert options.non_default(options.parse_options(found.options)) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,31 +47,31 @@ def test_a_recipe_is_read_and_named_after_its_file(tmp_path):
 )
 def test_a_mistake_is_named_with_the_file(text, told):
     with pytest.raises(OptionError, match="^mine.yaml") as raised:
-        recipes.parse("mine.yaml", text)
+        recipes.parse_recipe("mine.yaml", text)
     assert told in raised.value.message
 
 
 def test_what_yaml_could_run_is_refused():
     with pytest.raises(OptionError, match="not YAML"):
-        recipes.parse("mine.yaml", "about: !!python/object/apply:os.getcwd []")
+        recipes.parse_recipe("mine.yaml", "about: !!python/object/apply:os.getcwd []")
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(NotFound, match="no recipe file .*absent.yaml"):
-        recipes.find(str(tmp_path / "absent.yaml"))
+    with pytest.raises(NotFoundError, match="no recipe file .*absent.yaml"):
+        recipes.find_recipe(str(tmp_path / "absent.yaml"))
     (tmp_path / "bytes.yml").write_bytes(b"about: \xff\xfe")
-    with pytest.raises(NotFound, match="bytes.yml"):
-        recipes.find(str(tmp_path / "bytes.yml"))
-    with pytest.raises(NotFound, match="no recipe named 'mnist-lennet'"):
-        recipes.find("mnist-lennet")
+    with pytest.raises(NotFoundError, match="bytes.yml"):
+        recipes.find_recipe(str(tmp_path / "bytes.yml"))
+    with pytest.raises(NotFoundError, match="no recipe named 'mnist-lennet'"):
+        recipes.find_recipe("mnist-lennet")
 
 
 def test_every_recipe_can_be_followed():
-    for name, recipe in recipes.contents().items():
-        assert recipes.find(name) == recipe
+    for name, recipe in recipes.load_recipes().items():
+        assert recipes.find_recipe(name) == recipe
         task = registry.find_task(recipe.task)
-        made = options.make(recipe.options)
-        plan.check(made)
+        made = options.parse_options(recipe.options)
+        plan.validate_options(made)
         parse_augment(made.augment)
         network = registry.find_model(made.model or task.default_model, recipe.task)
         network(channels=1, classes=10, size=made.size or 28, **made.arguments)
@@ -79,10 +79,10 @@ def test_every_recipe_can_be_followed():
 
 
 def test_what_is_given_goes_before_the_recipe(tmp_path):
-    from thalweg.training.build import fresh_options
+    from thalweg.training.build import new_options
 
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD, encoding="utf-8")
-    task, made = fresh_options("classify", None, str(path), {"steps": 7, "arguments": {"activation": "tanh"}})
+    task, made = new_options("classify", None, str(path), {"steps": 7, "arguments": {"activation": "tanh"}})
     assert (made.steps, made.epochs, made.arguments) == (7, None, {"widths": [32], "activation": "tanh"})
-    assert fresh_options("classify", None, str(path), {"arguments": None, "lr": None})[1].arguments == {"widths": [32]}
+    assert new_options("classify", None, str(path), {"arguments": None, "lr": None})[1].arguments == {"widths": [32]}

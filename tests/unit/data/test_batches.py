@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.data.batches import Resident, Rows, Views
+from thalweg.data.batches import FeatureViewBatches, InMemoryBatches, SequenceBatches
 from thalweg.errors import DataError
 
 
-def resident(examples: int, batch: int, seed: int = 0, rank: int = 0, ranks: int = 1) -> Resident:
+def resident(examples: int, batch: int, seed: int = 0, rank: int = 0, ranks: int = 1) -> InMemoryBatches:
     tensors = {"image": torch.arange(examples) * 10, "label": torch.arange(examples)}
-    return Resident(tensors, batch, seed, rank, ranks)
+    return InMemoryBatches(tensors, batch, seed, rank, ranks)
 
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 2**32 - 1))
@@ -68,10 +68,10 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(examples, batch, ranks):
         resident(examples, batch, ranks=ranks)
 
 
-def views(count: int, examples: int, batch: int, seed: int = 0, rank: int = 0, ranks: int = 1) -> Views:
+def views(count: int, examples: int, batch: int, seed: int = 0, rank: int = 0, ranks: int = 1) -> FeatureViewBatches:
     """Features that tell which view of which example they are."""
     features = torch.stack([torch.arange(examples) + 1000 * view for view in range(count)])[..., None]
-    return Views({"features": features, "label": torch.arange(examples)}, batch, seed, rank, ranks)
+    return FeatureViewBatches({"features": features, "label": torch.arange(examples)}, batch, seed, rank, ranks)
 
 
 @given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
@@ -118,8 +118,8 @@ def test_views_go_on_where_they_were_saved(stop):
     assert before + [b["features"].tolist() for b in islice(second, 9 - stop)] == whole
 
 
-def rows(items: int, batch: int, length: int, rank: int = 0, ranks: int = 1) -> Rows:
-    return Rows(torch.arange(items), batch, length, rank, ranks)
+def rows(items: int, batch: int, length: int, rank: int = 0, ranks: int = 1) -> SequenceBatches:
+    return SequenceBatches(torch.arange(items), batch, length, rank, ranks)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 40))

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from thalweg.data.batches import Resident
+from thalweg.data.batches import InMemoryBatches
 from thalweg.engine import checkpoint
-from thalweg.engine.config import RATES, Recipe
+from thalweg.engine.config import DEFAULT_LR, TrainConfig
 from thalweg.engine.trainer import Trainer
-from thalweg.errors import ModelFileError, NonFinite, ResourceError
+from thalweg.errors import ModelFileError, NonFiniteError, ResourceError
 from thalweg.objectives.base import Batch, Loss
 from thalweg.objectives.supervised import Supervised
 
@@ -37,7 +37,7 @@ def state(step: int) -> dict:
 
 def same(one: dict, other: dict) -> bool:
     a, b = {}, {}
-    plain = checkpoint.pack(one, "", a) == checkpoint.pack(other, "", b)
+    plain = checkpoint.flatten_state(one, "", a) == checkpoint.flatten_state(other, "", b)
     return plain and a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
 
 
@@ -58,10 +58,10 @@ def unexpected(message: str) -> None:
 
 
 def test_what_is_saved_comes_back(tmp_path):
-    checkpoint.save(tmp_path / "state", 7, state(7))
-    step, loaded = checkpoint.load(tmp_path / "state", unexpected)
+    checkpoint.save_checkpoint(tmp_path / "state", 7, state(7))
+    step, loaded = checkpoint.load_latest(tmp_path / "state", unexpected)
     assert step == 7 and same(loaded, state(7))
-    assert checkpoint.load(tmp_path / "nothing", unexpected) is None
+    assert checkpoint.load_latest(tmp_path / "nothing", unexpected) is None
 
 
 KEYS = st.text(max_size=5) | st.integers()
@@ -76,7 +76,7 @@ STATES = st.recursive(PLAIN | TENSORS, lambda inner: st.lists(inner) | st.dictio
 @given(st.dictionaries(KEYS, STATES))
 def test_any_state_comes_back(tmp_path_factory, value):
     folder = tmp_path_factory.mktemp("any")
-    assert same(checkpoint.read(checkpoint.save(folder, 1, value)), value)
+    assert same(checkpoint.load_checkpoint(checkpoint.save_checkpoint(folder, 1, value)), value)
 
 
 def filters(optimizer: str) -> Trainer:
@@ -89,17 +89,17 @@ def filters(optimizer: str) -> Trainer:
         return Loss(F.cross_entropy(net(b["image"]), b["label"]), len(b["label"]))
 
     data = {"image": torch.randn(32, 3, 6, 6), "label": torch.randint(4, (32,))}
-    recipe = Recipe(steps=12, lr=RATES[optimizer], optimizer=optimizer, report=3, ema=0.9)
-    return Trainer(Supervised(net, criterion), Resident(data, 8, 3), recipe)
+    recipe = TrainConfig(steps=12, lr=DEFAULT_LR[optimizer], optimizer=optimizer, report=3, ema=0.9)
+    return Trainer(Supervised(net, criterion), InMemoryBatches(data, 8, 3), recipe)
 
 
-@pytest.mark.parametrize("optimizer", RATES)
+@pytest.mark.parametrize("optimizer", DEFAULT_LR)
 def test_resuming_filters_changes_nothing_for_any_optimiser(optimizer, tmp_path):
     whole, first, second = (filters(optimizer) for _ in range(3))
     rows = list(whole)
     before = list(islice(first, 2))
-    saved = checkpoint.save(tmp_path, first.step, first.state_dict())
-    second.load_state_dict(checkpoint.read(saved))
+    saved = checkpoint.save_checkpoint(tmp_path, first.step, first.state_dict())
+    second.load_state_dict(checkpoint.load_checkpoint(saved))
     assert before + list(second) == rows
     for name, value in whole.objective.state_dict().items():
         assert torch.equal(value, second.objective.state_dict()[name]), name
@@ -110,23 +110,23 @@ def test_resuming_filters_changes_nothing_for_any_optimiser(optimizer, tmp_path)
 
 def test_the_last_two_are_kept_and_the_highest_step_is_newest_whatever_the_clock_says(tmp_path):
     for step in (5, 10, 99, 100):
-        saved = checkpoint.save(tmp_path, step, state(step))
+        saved = checkpoint.save_checkpoint(tmp_path, step, state(step))
         os.utime(saved, (0, 2_000_000_000 - step))
     assert names(tmp_path) == ["00000099", "00000100"]
-    assert checkpoint.load(tmp_path, unexpected)[0] == 100
+    assert checkpoint.load_latest(tmp_path, unexpected)[0] == 100
 
 
 def test_saving_again_replaces_what_was_damaged_at_this_step_and_later(tmp_path):
     for step in (5, 10):
-        checkpoint.save(tmp_path, step, state(step))
+        checkpoint.save_checkpoint(tmp_path, step, state(step))
     (tmp_path / "00000010" / "state.json").write_bytes(b"")
     notices = []
-    assert checkpoint.load(tmp_path, notices.append)[0] == 5 and len(notices) == 1
-    checkpoint.save(tmp_path, 8, state(8))
+    assert checkpoint.load_latest(tmp_path, notices.append)[0] == 5 and len(notices) == 1
+    checkpoint.save_checkpoint(tmp_path, 8, state(8))
     assert names(tmp_path) == ["00000005", "00000008"]
     (tmp_path / "00000008" / "state.json").write_bytes(b"")
-    checkpoint.save(tmp_path, 8, state(8))
-    assert same(checkpoint.load(tmp_path, unexpected)[1], state(8))
+    checkpoint.save_checkpoint(tmp_path, 8, state(8))
+    assert same(checkpoint.load_latest(tmp_path, unexpected)[1], state(8))
 
 
 # --- killed, or out of power -----------------------------------------------------------------------------------------
@@ -163,17 +163,17 @@ def test_a_kill_at_any_line_of_save_leaves_the_old_checkpoint_or_the_new_one(tmp
     before = tmp_path / "before"
     before.mkdir()
     for step in present:
-        checkpoint.save(before, step, state(step))
+        checkpoint.save_checkpoint(before, step, state(step))
     found = set()
     for lines in count(0, 4 if present == [5, 10] else 11):
         folder = Path(shutil.copytree(before, tmp_path / str(lines)))
-        killed = die_in(lambda folder=folder: checkpoint.save(folder, 15, state(15)), lines)
-        loaded = checkpoint.load(folder, unexpected)
+        killed = die_in(lambda folder=folder: checkpoint.save_checkpoint(folder, 15, state(15)), lines)
+        loaded = checkpoint.load_latest(folder, unexpected)
         found.add(loaded and loaded[0])
         assert loaded is None or same(loaded[1], state(loaded[0]))
         assert all(name.isdigit() for name in names(folder)), "drafts are removed"
-        checkpoint.save(folder, 20, state(20))
-        assert same(checkpoint.load(folder, unexpected)[1], state(20))
+        checkpoint.save_checkpoint(folder, 20, state(20))
+        assert same(checkpoint.load_latest(folder, unexpected)[1], state(20))
         if not killed:
             break
     assert lines > 40 and found == {present[-1] if present else None, 15}
@@ -184,7 +184,7 @@ def test_a_kill_at_any_line_of_replacing_a_file_leaves_the_old_content_or_the_ne
     file, found = tmp_path / "run.json", set()
     for lines in count():
         file.write_bytes(b"old")
-        killed = die_in(lambda: checkpoint.replace_durably(file, b"new"), lines)
+        killed = die_in(lambda: checkpoint.atomic_write(file, b"new"), lines)
         found.add(file.read_bytes())
         if not killed:
             break
@@ -208,8 +208,8 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(os, "replace", rename)
     for action in (
-        lambda: checkpoint.save(tmp_path / "state", 1, state(1)),
-        lambda: checkpoint.replace_durably(tmp_path / "state" / "run.json", b"new"),
+        lambda: checkpoint.save_checkpoint(tmp_path / "state", 1, state(1)),
+        lambda: checkpoint.atomic_write(tmp_path / "state" / "run.json", b"new"),
     ):
         events.clear()
         action()
@@ -223,7 +223,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
 
 
 def test_flipped_bits_and_cuts_anywhere_are_noticed(tmp_path):
-    saved = checkpoint.save(tmp_path, 5, state(5))
+    saved = checkpoint.save_checkpoint(tmp_path, 5, state(5))
     draw = random.Random(0)
     for file in sorted(saved.iterdir()):
         whole = file.read_bytes()
@@ -232,51 +232,51 @@ def test_flipped_bits_and_cuts_anywhere_are_noticed(tmp_path):
             flipped[place] ^= 1 << draw.randrange(8)
             file.write_bytes(bytes(flipped))
             with pytest.raises(ModelFileError, match=str(saved)):
-                checkpoint.read(saved)
+                checkpoint.load_checkpoint(saved)
         for _ in range(32):
             file.write_bytes(whole[: draw.randrange(len(whole))])
             with pytest.raises(ModelFileError, match=str(saved)):
-                checkpoint.read(saved)
+                checkpoint.load_checkpoint(saved)
         file.unlink()
         with pytest.raises(ModelFileError, match="not a whole checkpoint"):
-            checkpoint.read(saved)
+            checkpoint.load_checkpoint(saved)
         file.write_bytes(whole)
-    assert same(checkpoint.read(saved), state(5))
+    assert same(checkpoint.load_checkpoint(saved), state(5))
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path):
-    saved = checkpoint.save(tmp_path, 5, state(5))
+    saved = checkpoint.save_checkpoint(tmp_path, 5, state(5))
     with pytest.raises(ModelFileError, match="00000005"):
-        checkpoint.read(saved.rename(tmp_path / "00000006"))
+        checkpoint.load_checkpoint(saved.rename(tmp_path / "00000006"))
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path):
     for step in (5, 10):
-        saved = checkpoint.save(tmp_path, step, state(step))
+        saved = checkpoint.save_checkpoint(tmp_path, step, state(step))
     tensors = saved / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"\x01")
     notices = []
-    step, loaded = checkpoint.load(tmp_path, notices.append)
+    step, loaded = checkpoint.load_latest(tmp_path, notices.append)
     assert step == 5 and same(loaded, state(5))
     assert len(notices) == 1 and str(tensors) in notices[0] and "before it" in notices[0]
 
 
 def test_where_all_are_damaged_nothing_is_used(tmp_path):
     for step in (5, 10):
-        (checkpoint.save(tmp_path, step, state(step)) / "manifest.json").write_bytes(b"[]")
+        (checkpoint.save_checkpoint(tmp_path, step, state(step)) / "manifest.json").write_bytes(b"[]")
     with pytest.raises(ModelFileError, match="all 2 checkpoints are damaged") as refused:
-        checkpoint.load(tmp_path, lambda message: None)
+        checkpoint.load_latest(tmp_path, lambda message: None)
     assert refused.value.exit_code == 4 and refused.value.cure
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_number_is_never_saved(tmp_path, bad):
-    checkpoint.save(tmp_path, 5, state(5))
+    checkpoint.save_checkpoint(tmp_path, 5, state(5))
     spoiled = state(10)
     spoiled["weights"]["a.weight"][1, 2] = bad
     before = sums(tmp_path)
-    with pytest.raises(NonFinite, match=r"a\.weight") as refused:
-        checkpoint.save(tmp_path, 10, spoiled)
+    with pytest.raises(NonFiniteError, match=r"a\.weight") as refused:
+        checkpoint.save_checkpoint(tmp_path, 10, spoiled)
     assert refused.value.step == 10
     assert sums(tmp_path) == before
 
@@ -287,7 +287,7 @@ def test_what_is_no_number_is_never_saved(tmp_path, bad):
 @pytest.mark.parametrize("failing", ["open", "fsync", "replace", "mkdir"])
 @pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
 def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch, failing, nth):
-    checkpoint.save(tmp_path, 5, state(5))
+    checkpoint.save_checkpoint(tmp_path, 5, state(5))
     before, calls = sums(tmp_path), 0
     honest = getattr(os, failing) if failing != "open" else open
 
@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkey
     else:
         monkeypatch.setattr(os, failing, full)
     try:
-        checkpoint.save(tmp_path, 10, state(10))
+        checkpoint.save_checkpoint(tmp_path, 10, state(10))
     except ResourceError as error:
         told = error
     else:
@@ -316,19 +316,19 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkey
     left = sums(tmp_path)
     assert {name: left[name] for name in before} == before
     assert all(name.isdigit() for name in names(tmp_path))
-    assert checkpoint.load(tmp_path, unexpected)[0] in (5, 10)
+    assert checkpoint.load_latest(tmp_path, unexpected)[0] in (5, 10)
 
 
 @posix
 @pytest.mark.parametrize("limit", [0, 1, 100, 300])
 def test_a_file_that_may_not_grow_leaves_the_old_checkpoint(tmp_path, limit):
     resource = pytest.importorskip("resource")
-    checkpoint.save(tmp_path, 5, state(5))
+    checkpoint.save_checkpoint(tmp_path, 5, state(5))
     before, allowed = sums(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, allowed[1]))
         with pytest.raises(ResourceError, match="00000010"):
-            checkpoint.save(tmp_path, 10, state(10))
+            checkpoint.save_checkpoint(tmp_path, 10, state(10))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
     assert sums(tmp_path) == before
@@ -339,5 +339,5 @@ def test_free_room_that_cannot_be_told_is_no_second_error(tmp_path, monkeypatch)
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(shutil, "disk_usage", refuse)
-    error = checkpoint.disk_error(OSError(28, "No space left on device"), tmp_path / "a", 5)
+    error = checkpoint.disk_full_error(OSError(28, "No space left on device"), tmp_path / "a", 5)
     assert "an unknown amount is free" in error.message

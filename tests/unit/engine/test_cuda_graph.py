@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.fake_cuda_graph import Replayed
-from tests.helpers.toy_objectives import TOYS, trainer
+from tests.helpers.fake_cuda_graph import FakeCudaGraphRecorder
+from tests.helpers.toy_objectives import TOY_OBJECTIVES, make_trainer
 from thalweg.config.options import Options
-from thalweg.data.images.dataset import Data
+from thalweg.data.images.dataset import ImageDataset
 from thalweg.engine import checkpoint
-from thalweg.engine.cuda_graph import WARM_UP, Graphs, Recorded
+from thalweg.engine.cuda_graph import WARMUP_CALLS, CudaGraphRecorder, GraphedStep
 from thalweg.engine.trainer import Trainer
 from thalweg.registry import find_model, find_task
 from thalweg.training import plan
@@ -28,21 +28,21 @@ def rates_in_place(one: Trainer) -> Trainer:
 
 def recorded(one: Trainer) -> Trainer:
     """The trainer with its updates recorded."""
-    rates_in_place(one).recorded = Recorded(one.advance, Replayed())
+    rates_in_place(one).recorded = GraphedStep(one.advance, FakeCudaGraphRecorder())
     return one
 
 
 def tensors(one: Trainer) -> dict:
     found = {}
-    checkpoint.pack(one.state_dict(), "", found)
+    checkpoint.flatten_state(one.state_dict(), "", found)
     return found
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw", "muon"])
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_a_recorded_update_is_the_update(toy, optimizer):
     """Bit for bit: with dropout, random latents, carried state, a phase on every fourth step, rates that change."""
-    plain, replayed = (trainer(toy, optimizer=optimizer, lr=0.01, weight_decay=0.1, warmup=0.3) for _ in range(2))
+    plain, replayed = (make_trainer(toy, optimizer=optimizer, lr=0.01, weight_decay=0.1, warmup=0.3) for _ in range(2))
     rates_in_place(plain)
     recorded(replayed)
     assert list(plain) == list(replayed)
@@ -54,7 +54,7 @@ def test_a_recorded_update_is_the_update(toy, optimizer):
         assert torch.equal(value, other[name]), name
 
 
-def in_colour(data: Data) -> Data:
+def in_colour(data: ImageDataset) -> ImageDataset:
     """With three channels, each of which has its own mean."""
     tints = np.array([[255, 128, 64]]) / 255
     return replace(
@@ -83,7 +83,7 @@ def test_the_update_of_a_classifier_can_be_recorded(asked):
         network = find_model("airbench")(**task.arguments(facts), widths=(8, 8))
         stream = task.stream(data.train, 16, 0, 0, 1, torch.device("cpu"))
         objective, augment = task.objective(network, facts, options), task.augment(facts, options)
-        one = rates_in_place(Trainer(objective, stream, plan.recipe_of(options, stream, "float32"), augment))
+        one = rates_in_place(Trainer(objective, stream, plan.resolve_config(options, stream, "float32"), augment))
         found.append(list(recorded(one) if record else one))
         found.append(tensors(one))
     assert one.recorded.recorder.waits == ["_local_scalar_dense"]
@@ -94,23 +94,23 @@ def test_the_update_of_a_classifier_can_be_recorded(asked):
 
 def test_the_stand_in_finds_what_depends_on_the_host():
     """A rate that is a Python number stays that of the recording, so the weights come out otherwise."""
-    plain, replayed = trainer("classify", optimizer="momentum"), trainer("classify", optimizer="momentum")
-    replayed.recorded = Recorded(replayed.advance, Replayed())
+    plain, replayed = make_trainer("classify", optimizer="momentum"), make_trainer("classify", optimizer="momentum")
+    replayed.recorded = GraphedStep(replayed.advance, FakeCudaGraphRecorder())
     assert list(plain) != list(replayed)
 
 
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_a_recorded_run_that_goes_on_is_recorded_anew(toy, tmp_path):
-    whole, first, second = (recorded(trainer(toy)) for _ in range(3))
+    whole, first, second = (recorded(make_trainer(toy)) for _ in range(3))
     rows = list(whole)
     before = []
     for report in first:
         before.append(report)
         if report.step == 12:
             break
-    checkpoint.save(tmp_path, 12, first.state_dict())
+    checkpoint.save_checkpoint(tmp_path, 12, first.state_dict())
     list(second)  # has recorded what lies elsewhere afterwards
-    second.load_state_dict(checkpoint.load(tmp_path, print)[1])
+    second.load_state_dict(checkpoint.load_latest(tmp_path, print)[1])
     assert not second.recorded.replays
     assert before + list(second) == rows
     one, other = tensors(whole), tensors(second)
@@ -119,28 +119,28 @@ def test_a_recorded_run_that_goes_on_is_recorded_anew(toy, tmp_path):
 
 
 def test_the_first_updates_are_done_as_usual():
-    one = recorded(trainer("classify", steps=WARM_UP, report=1))
+    one = recorded(make_trainer("classify", steps=WARMUP_CALLS, report=1))
     list(one)
-    assert one.recorded.recorder.recorded == 0 and one.recorded.calls.total() == WARM_UP
+    assert one.recorded.recorder.recorded == 0 and one.recorded.calls.total() == WARMUP_CALLS
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_on_a_gpu_a_graph_is_the_update(toy):
-    from thalweg.engine.config import Recipe
+    from thalweg.engine.config import TrainConfig
 
     found = []
     for graph in (False, True):
         torch.manual_seed(1)
-        objective, stream = TOYS[toy](8, 0, 1)
+        objective, stream = TOY_OBJECTIVES[toy](8, 0, 1)
         for name in ("tensors", "rows_BW"):
             held = getattr(stream, name, None)
             if held is not None:
                 moved = {k: v.cuda() for k, v in held.items()} if isinstance(held, dict) else held.cuda()
                 setattr(stream, name, moved)
         stream.device = torch.device("cuda")
-        one = Trainer(objective.cuda(), stream, Recipe(steps=24, lr=3e-3, report=6, optimizer="adam", graph=graph))
-        assert isinstance(getattr(one.recorded, "recorder", None), Graphs) == graph
+        one = Trainer(objective.cuda(), stream, TrainConfig(steps=24, lr=3e-3, report=6, optimizer="adam", graph=graph))
+        assert isinstance(getattr(one.recorded, "recorder", None), CudaGraphRecorder) == graph
         found.append([report.losses for report in one])
     for plain, replayed in zip(*found, strict=True):
         assert plain == pytest.approx(replayed, rel=1e-3)

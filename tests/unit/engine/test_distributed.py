@@ -16,7 +16,7 @@ def test_every_rank_takes_its_own_gpu_before_it_joins(monkeypatch, device, told)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: found.append(("device", number)))
     monkeypatch.setattr(ranks.dist, "init_process_group", found.append)
     monkeypatch.setattr(ranks.dist, "destroy_process_group", lambda: found.append("left"))
-    with ranks.joined(torch.device(device)):
+    with ranks.process_group(torch.device(device)):
         pass
     assert found == told
 
@@ -24,6 +24,6 @@ def test_every_rank_takes_its_own_gpu_before_it_joins(monkeypatch, device, told)
 def test_one_alone_joins_nobody(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(ranks.dist, "init_process_group", lambda *_: pytest.fail("joined"))
-    with ranks.joined(torch.device("cpu")):
-        assert (ranks.rank(), ranks.count()) == (0, 1)
-        assert ranks.agree(True) and not ranks.agree(False) and ranks.first(2.5) == 2.5
+    with ranks.process_group(torch.device("cpu")):
+        assert (ranks.get_rank(), ranks.world_size()) == (0, 1)
+        assert ranks.any_rank(True) and not ranks.any_rank(False) and ranks.broadcast_from_0(2.5) == 2.5

@@ -13,18 +13,18 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from tests.helpers.run_dirs import content, remains
+from tests.helpers.run_dirs import comparable_state, read_run_json
 from thalweg import api, registry
 from thalweg.config.options import Options
-from thalweg.data.images.dataset import Data, Split
-from thalweg.data.images.synthetic import bars
+from thalweg.data.images.dataset import ImageDataset, Split
+from thalweg.data.images.synthetic import make_bars
 from thalweg.engine import feature_cache as features
-from thalweg.errors import ResourceError, Stopped
+from thalweg.errors import InterruptedTrainingError, ResourceError
 from thalweg.layers import fuse as inference
 from thalweg.tasks.classify import Classify
-from thalweg.training.build import Training
+from thalweg.training.build import TrainingRun
 
-BARS = bars(count=96)
+BARS = make_bars(count=96)
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
@@ -39,13 +39,13 @@ def cache(tmp_path, monkeypatch) -> Path:
 def answered(monkeypatch) -> list[int]:
     """The sizes of the batches that networks were asked about to compute features."""
     asked: list[int] = []
-    honest = features._whole
+    honest = features._extract_split
 
     def whole(quick, task, split, *rest):
         asked.append(len(split))
         return honest(quick, task, split, *rest)
 
-    monkeypatch.setattr(features, "_whole", whole)
+    monkeypatch.setattr(features, "_extract_split", whole)
     return asked
 
 
@@ -57,12 +57,12 @@ def learned(tmp_path_factory) -> Path:
     return api.train("classify", BARS, out=out, report=False, **settings).path
 
 
-def begin(out: Path, weights: Path | None = None, data: Data = BARS, **given) -> Training:
+def begin(out: Path, weights: Path | None = None, data: ImageDataset = BARS, **given) -> TrainingRun:
     settings = {} if given.get("resume") else {"freeze": True, "epochs": 3, "batch": 16, "weights": str(weights)}
-    return api.training("classify", data, out=out, report=False, **{**settings, **given})
+    return api.plan_training("classify", data, out=out, report=False, **{**settings, **given})
 
 
-def finish(training: Training) -> Path:
+def finish(training: TrainingRun) -> Path:
     for _ in training:
         pass
     return training.path
@@ -81,7 +81,7 @@ def assert_same_result(one: Path, other: Path) -> None:
     assert a.keys() == b.keys()
     for name in a:
         torch.testing.assert_close(a[name], b[name], atol=1e-4, rtol=1e-4)
-    scores = [content(run)["results"]["test"] for run in (one, other)]
+    scores = [read_run_json(run)["results"]["test"] for run in (one, other)]
     assert scores[0]["accuracy"] == scores[1]["accuracy"]
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], abs=1e-4)
 
@@ -105,7 +105,7 @@ def test_where_features_no_longer_fit_a_run_that_has_them_does_not_go_on_without
     for progress in training:
         if progress.step >= 5:
             break
-    monkeypatch.setattr(features, "free_memory", lambda: 1000)
+    monkeypatch.setattr(features, "get_free_memory", lambda: 1000)
     with pytest.raises(ResourceError, match="too small now"):
         begin(tmp_path / "a", resume=True)
     monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_networks_from_a_file_with_statistics_and_dropout_learn_the_same_from_fe
     tmp_path, answered, model, arguments
 ):
     """Batch statistics of the file stay as they are; the dropout of a head is drawn alike."""
-    data = bars(count=24, size=32)
+    data = make_bars(count=24, size=32)
     torch.manual_seed(3)
     state = registry.find_model(model)(channels=1, classes=7, size=32, **arguments).state_dict()
     file = tmp_path / "w.safetensors"
@@ -144,7 +144,7 @@ def test_networks_from_a_file_with_statistics_and_dropout_learn_the_same_from_fe
     runs = [finish(begin(tmp_path / f"{cache}", file, data, cache=cache, **settings)) for cache in (True, False)]
     assert answered == [16, 4, 4]
     assert_same_result(*runs)
-    after, new = weights(runs[0]), content(runs[0])["start"]["new"]
+    after, new = weights(runs[0]), read_run_json(runs[0])["start"]["new"]
     assert len(new) == 2 and all(len(after[name]) == 4 for name in new)
     changed = {name for name in state if name not in new and not torch.equal(after[name], state[name])}
     assert not changed, "statistics included"
@@ -161,7 +161,7 @@ def test_features_are_kept_and_used_the_second_time(learned, tmp_path, cache, an
     assert not any("computing" in line for line in training.lines())
     second = finish(training)
     assert len(answered) == 3 and times(cache) == before
-    assert remains(first) == remains(second)
+    assert comparable_state(first) == comparable_state(second)
     finish(begin(tmp_path / "c", learned, epochs=1, lr=0.1, batch=8, seed=9, smoothing=0.2))
     assert len(answered) == 3, "how the head is trained changes no feature"
 
@@ -179,7 +179,7 @@ def test_other_weights_form_or_pictures_are_answered_anew(learned, tmp_path, cac
     finish(begin(tmp_path / "c", learned, replace(BARS, train=brighter)))
     assert len(answered) == 7, "the training pictures, and only they, are others"
     fewer = [split.take(np.flatnonzero(split.labels < 3)) for split in BARS.splits.values()]
-    finish(begin(tmp_path / "d", learned, Data("three", "made", "", BARS.classes[:3], *fewer)))
+    finish(begin(tmp_path / "d", learned, ImageDataset("three", "made", "", BARS.classes[:3], *fewer)))
     assert len(answered) == 10
     assert len(times(cache)) == 10
 
@@ -190,14 +190,14 @@ def test_other_weights_form_or_pictures_are_answered_anew(learned, tmp_path, cac
 def test_what_features_are_named_by_sees_the_form_of_pictures(other):
     network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8)
     facts = {"channels": 1, "size": [16, 16], "mean": [0.5], "std": [0.1], "classes": list("abcd")}
-    known = features.identity(network, facts, Options())
-    assert features.identity(network, facts | other, Options()) != known
+    known = features.cache_key(network, facts, Options())
+    assert features.cache_key(network, facts | other, Options()) != known
     with torch.no_grad():
         network.head.weight += 1
-    assert features.identity(network, facts | {"classes": ["x"], "counts": [3]}, Options(seed=4)) == known
+    assert features.cache_key(network, facts | {"classes": ["x"], "counts": [3]}, Options(seed=4)) == known
     with torch.no_grad():
         network.features[0].weight[0, 0, 0, 0] += 1e-6
-    assert features.identity(network, facts, Options()) != known
+    assert features.cache_key(network, facts, Options()) != known
 
 
 @pytest.mark.parametrize(
@@ -209,19 +209,19 @@ def test_networks_of_the_same_weights_that_compute_otherwise_have_other_features
     facts = {"channels": 3, "size": [75, 75], "mean": [0.5] * 3, "std": [0.1] * 3}
     usual, other = (registry.find_model(model)(channels=3, classes=4, size=75, **given).eval() for given in ({}, more))
     other.load_state_dict(usual.state_dict())
-    known = features.identity(usual, facts, Options())
-    assert features.identity(other, facts, Options()) != known
-    assert features.identity(usual.train(), facts, Options()) == known
+    known = features.cache_key(usual, facts, Options())
+    assert features.cache_key(other, facts, Options()) != known
+    assert features.cache_key(usual.train(), facts, Options()) == known
 
 
 def test_features_are_those_of_evaluation_even_where_nothing_is_made_quick(monkeypatch):
-    monkeypatch.setattr(inference, "faster", lambda network, shape: network)
+    monkeypatch.setattr(inference, "optimize_for_inference", lambda network, shape: network)
     task = Classify()
     facts, network = task.facts(BARS), nn.Sequential()
     network.features, network.head = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout()), nn.Linear(4, 4)
     cpu = torch.device("cpu")
-    found = features.computed(task, network.train(), BARS, facts, Options(), cpu, lambda _: None)
-    expected = features.answers(network, task.prepared(BARS.test.images, facts, cpu))
+    found = features.load_or_compute(task, network.train(), BARS, facts, Options(), cpu, lambda _: None)
+    expected = features.extract(network, task.prepared(BARS.test.images, facts, cpu))
     torch.testing.assert_close(found.test, expected)
     assert torch.equal(network.features[1].running_mean, torch.zeros(4))
 
@@ -231,17 +231,17 @@ def test_features_are_those_of_any_number_of_classes():
     few, many = (registry.find_model("lenet")(channels=1, classes=classes, size=16) for classes in (4, 9))
     heads = {f"head.{name}": value for name, value in many.head.state_dict().items()}
     many.load_state_dict(few.state_dict() | heads)
-    assert features.identity(few, facts, Options()) == features.identity(many, facts, Options())
+    assert features.cache_key(few, facts, Options()) == features.cache_key(many, facts, Options())
 
 
 def test_data_without_a_fingerprint_is_told_apart_by_its_pictures(learned, tmp_path, answered):
     nameless = replace(BARS, fingerprint="")
     inverted = [Split(255 - s.images, s.labels, s.sources) for s in BARS.splits.values()]
     finish(begin(tmp_path / "a", learned, nameless))
-    one = finish(begin(tmp_path / "b", learned, Data("dark", "made", "", BARS.classes, *inverted)))
+    one = finish(begin(tmp_path / "b", learned, ImageDataset("dark", "made", "", BARS.classes, *inverted)))
     assert len(answered) == 6
     assert_same_result(
-        one, finish(begin(tmp_path / "c", learned, Data("d", "m", "", BARS.classes, *inverted), cache=False))
+        one, finish(begin(tmp_path / "c", learned, ImageDataset("d", "m", "", BARS.classes, *inverted), cache=False))
     )
 
 
@@ -264,7 +264,7 @@ def test_a_damaged_file_is_computed_anew_and_replaced(learned, tmp_path, cache, 
         else:
             file.write_bytes({"cut": data[:-4], "empty": b"", "noise": b"\x93NUMPY" + bytes(range(200))}[damage])
     again = finish(begin(tmp_path / "b", learned))
-    assert len(answered) == 6 and remains(again) == remains(whole)
+    assert len(answered) == 6 and comparable_state(again) == comparable_state(whole)
     finish(begin(tmp_path / "c", learned))
     assert len(answered) == (9 if damage == "a folder" else 6)
 
@@ -274,19 +274,19 @@ def test_a_folder_that_cannot_be_written_to_costs_the_cache_and_nothing_else(lea
     cache.write_text("a file where the folder should be", encoding="utf-8")
     one = finish(begin(tmp_path / "a", learned))
     cache.unlink()
-    assert remains(finish(begin(tmp_path / "b", learned))) == remains(one)
+    assert comparable_state(finish(begin(tmp_path / "b", learned))) == comparable_state(one)
 
 
 def test_the_oldest_are_removed_beyond_the_limit(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(features, "MOST_BYTES", 3000)
+    monkeypatch.setattr(features, "MAX_BYTES", 3000)
     paths = [cache / f"{name}.npy" for name in "abcd"]
     for age, path in enumerate(paths[:3]):
-        features._keep(path, torch.ones(1, 200))
+        features._store(path, torch.ones(1, 200))
         os.utime(path, (1000 + age, 1000 + age))
-    assert features._kept(paths[0], (1, 200)) is not None  # used now, so the youngest
-    features._keep(paths[3], torch.ones(1, 200))
+    assert features._load(paths[0], (1, 200)) is not None  # used now, so the youngest
+    features._store(paths[3], torch.ones(1, 200))
     assert [path.exists() for path in paths] == [True, False, True, True]
-    features._keep(paths[1], torch.ones(1, 2000))
+    features._store(paths[1], torch.ones(1, 2000))
     assert [path.exists() for path in paths] == [False, True, False, False], "one that is too large is kept alone"
     assert sorted(p.name for p in cache.iterdir()) == ["b.npy"], "no drafts"
 
@@ -313,7 +313,7 @@ def test_views_differ_and_are_drawn_among_in_every_epoch(learned, tmp_path, cach
     assert all(len(seen.unique()) == 3 for seen in drawn) and all((drawn[0] != seen).any() for seen in drawn[1:])
     training.session.folder.release()
     one, other = (finish(begin(tmp_path / name, learned, **settings)) for name in "bc")
-    assert len(answered) == 5 and remains(one) == remains(other)
+    assert len(answered) == 5 and comparable_state(one) == comparable_state(other)
     finish(begin(tmp_path / "d", learned, **settings, seed=1))
     assert len(answered) == 10, "other views for another seed"
 
@@ -336,7 +336,7 @@ def test_views_differ_and_are_drawn_among_in_every_epoch(learned, tmp_path, cach
     ids=str,
 )
 def test_features_are_used_only_where_training_sees_nothing_else(options, expected):
-    assert features.usable(Options(**options)) is expected
+    assert features.can_cache_features(Options(**options)) is expected
 
 
 # --- too little memory, and stops ------------------------------------------------------------------------------------
@@ -345,19 +345,19 @@ def test_features_are_used_only_where_training_sees_nothing_else(options, expect
 def test_where_memory_is_too_small_every_epoch_asks_the_network(learned, tmp_path, cache, answered, monkeypatch):
     cached = finish(begin(tmp_path / "a", learned))
     needed = 96 * 16 * 4
-    monkeypatch.setattr(features, "free_memory", lambda: 2 * needed - 1)
+    monkeypatch.setattr(features, "get_free_memory", lambda: 2 * needed - 1)
     training = begin(tmp_path / "b", learned)
     assert training.session.features is None
     assert any("computed anew in every epoch" in line and "6.1 kB" in line for line in training.lines())
     assert_same_result(cached, finish(training))
     for enough in (2 * needed, None):
-        monkeypatch.setattr(features, "free_memory", lambda enough=enough: enough)
+        monkeypatch.setattr(features, "get_free_memory", lambda enough=enough: enough)
         training = begin(tmp_path / f"c{enough}", learned)
         assert training.session.features is not None
         training.session.folder.release()
 
 
-def stop_at(training: Training, step: int) -> Path:
+def stop_at(training: TrainingRun, step: int) -> Path:
     """Runs the training until a signal that comes within that update."""
     trainer = training.session.trainer
     honest = trainer.update
@@ -368,7 +368,7 @@ def stop_at(training: Training, step: int) -> Path:
         return honest(*arguments)
 
     trainer.update = update
-    with pytest.raises(Stopped):
+    with pytest.raises(InterruptedTrainingError):
         finish(training)
     return training.path
 
@@ -386,17 +386,17 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_features(learned, tmp_path,
         for file in cache.iterdir():
             file.unlink()
     finish(begin(out, resume=True))
-    assert remains(out) == remains(whole)
+    assert comparable_state(out) == comparable_state(whole)
     assert len(answered) == (2 * count if forgotten else count)
     finish(begin(out, resume=True, epochs="+1"))
     finish(begin(tmp_path / "whole", resume=True, epochs="+1"))
-    assert remains(out) == remains(tmp_path / "whole")
+    assert comparable_state(out) == comparable_state(tmp_path / "whole")
 
 
 def test_the_mode_of_a_network_is_left_as_it_was():
     network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8)
     x_BCHW = Classify().prepared(BARS.test.images, {"mean": [0.5], "std": [0.2]}, torch.device("cpu"))
     for mode in (True, False):
-        found = features.answers(network.train(mode), x_BCHW)
+        found = features.extract(network.train(mode), x_BCHW)
         assert network.training is mode and not found.requires_grad
         torch.testing.assert_close(found, network.features(x_BCHW))

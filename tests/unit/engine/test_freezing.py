@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from thalweg import registry
-from thalweg.data.batches import Resident
-from thalweg.engine.config import Recipe
-from thalweg.engine.freezing import Finetuning, begin, parts
+from thalweg.data.batches import InMemoryBatches
+from thalweg.engine.config import TrainConfig
+from thalweg.engine.freezing import FreezeSchedule, layer_groups, unfreeze_step
 from thalweg.engine.trainer import Trainer
 from thalweg.objectives.base import Loss
 from thalweg.objectives.supervised import Supervised
@@ -35,7 +35,7 @@ def training(steps: int = 12, **recipe) -> Trainer:
 
     data = {"x": torch.randn(32, 4) + 3, "y": torch.randint(2, (32,))}
     settings = {"optimizer": "sgd", "schedule": "constant", "lr": 0.1, "report": 1, **recipe}
-    return Trainer(Supervised(Tower(), criterion), Resident(data, 8), Recipe(steps=steps, **settings))
+    return Trainer(Supervised(Tower(), criterion), InMemoryBatches(data, 8), TrainConfig(steps=steps, **settings))
 
 
 def moved(trainer: Trainer, steps: int) -> list[int]:
@@ -45,7 +45,7 @@ def moved(trainer: Trainer, steps: int) -> list[int]:
     for _, _ in zip(range(steps), trainer, strict=False):
         pass
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
-    names = [part.name for part in parts(network)]
+    names = [part.name for part in layer_groups(network)]
     owner = {**{f"features.{i}": i // 3 for i in range(9)}, "head": 3}
     found = {owner[k.rpartition(".")[0]] for k in changed}
     assert len(names) == 4
@@ -53,8 +53,8 @@ def moved(trainer: Trainer, steps: int) -> list[int]:
 
 
 def test_a_network_is_divided_from_the_picture_to_the_last_layer():
-    assert [part.name for part in parts(Tower())] == ["features.0", "features.3", "features.6", "head"]
-    assert all(len(part.layers) == 2 for part in parts(Tower())[:3])
+    assert [part.name for part in layer_groups(Tower())] == ["features.0", "features.3", "features.6", "head"]
+    assert all(len(part.layers) == 2 for part in layer_groups(Tower())[:3])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_network_is_divided_from_the_picture_to_the_last_layer():
 def test_parts_of_known_networks(name, count, last):
     with torch.device("meta"):
         network = registry.find_model(name)(channels=3, classes=5)
-    found = parts(network)
+    found = layer_groups(network)
     assert len(found) == count and found[-1].name == last
     inside = {id(w) for part in found for w in part.weights}
     assert inside == {id(w) for w in network.parameters()}
@@ -73,7 +73,7 @@ def test_parts_of_known_networks(name, count, last):
 def test_the_auxiliary_head_of_inception_goes_with_the_last_layer():
     with torch.device("meta"):
         network = registry.find_model("inception_v3")(channels=3, classes=5)
-    *_, last = parts(network)
+    *_, last = layer_groups(network)
     assert network.fc in last.layers and network.AuxLogits in last.layers
 
 
@@ -106,7 +106,7 @@ def test_rates_fall_with_the_distance_from_the_last_layer():
     one = training(layer_decay=0.5)
     next(iter(one))
     rates = {id(w): group["lr"] for o in one.optimizers.values() for group in o.param_groups for w in group["params"]}
-    for behind, part in enumerate(reversed(parts(one.objective.network))):
+    for behind, part in enumerate(reversed(layer_groups(one.objective.network))):
         for weight in part.weights:
             assert rates[id(weight)] == pytest.approx(0.1 * 0.5**behind)
 
@@ -115,7 +115,7 @@ def test_one_step_moves_each_part_by_its_share():
     plain, slowed = training(steps=1), training(steps=1, layer_decay=0.5)
     start = {k: v.clone() for k, v in plain.objective.network.state_dict().items()}
     list(plain), list(slowed)
-    for behind, part in enumerate(reversed(parts(plain.objective.network))):
+    for behind, part in enumerate(reversed(layer_groups(plain.objective.network))):
         name = f"{part.name}.weight"
         whole = plain.objective.network.state_dict()[name] - start[name]
         shared = slowed.objective.network.state_dict()[name] - start[name]
@@ -123,15 +123,15 @@ def test_one_step_moves_each_part_by_its_share():
 
 
 def test_when_a_part_begins_is_a_function_of_the_recipe():
-    recipe = Recipe(trained_parts=1, unfreeze_every=10)
-    assert [begin(behind, recipe) for behind in range(5)] == [0, 0, 10, 20, 30]
-    assert [begin(behind, Recipe(trained_parts=1)) for behind in range(3)] == [0, 0, None]
-    assert begin(9, Recipe()) == 0
+    recipe = TrainConfig(trained_parts=1, unfreeze_every=10)
+    assert [unfreeze_step(behind, recipe) for behind in range(5)] == [0, 0, 10, 20, 30]
+    assert [unfreeze_step(behind, TrainConfig(trained_parts=1)) for behind in range(3)] == [0, 0, None]
+    assert unfreeze_step(9, TrainConfig()) == 0
 
 
 def test_filters_that_never_learn_stay_so_when_their_part_joins():
     network = Tower()
     network.features[0].weight.requires_grad_(False)
-    finetuning = Finetuning(network, Recipe(trained_parts=0, unfreeze_every=1))
+    finetuning = FreezeSchedule(network, TrainConfig(trained_parts=0, unfreeze_every=1))
     finetuning.apply(100)
     assert not network.features[0].weight.requires_grad and network.features[0].bias.requires_grad

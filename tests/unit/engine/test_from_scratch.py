@@ -13,10 +13,10 @@ import torch
 
 import thalweg
 from thalweg import registry
-from thalweg.data.batches import Resident
-from thalweg.data.images.dataset import Data, Split
+from thalweg.data.batches import InMemoryBatches
+from thalweg.data.images.dataset import ImageDataset, Split
 from thalweg.data.images.named_datasets import read_digits
-from thalweg.engine.config import Recipe
+from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.losses.classification import cross_entropy
 from thalweg.objectives.base import Loss
@@ -70,8 +70,8 @@ def test_supervised_gives_the_weights_of_the_loop_of_the_package():
     def criterion(network, batch) -> Loss:
         return Loss(cross_entropy(network(batch["image"]), batch["label"]), len(batch["label"]))
 
-    stream = Resident({"image": x.view(-1, 1, 8, 8), "label": y}, plain.BATCH, seed=3)
-    recipe = Recipe(steps=6 * stream.steps_per_epoch, lr=plain.RATE, optimizer="adagrad", schedule="cosine")
+    stream = InMemoryBatches({"image": x.view(-1, 1, 8, 8), "label": y}, plain.BATCH, seed=3)
+    recipe = TrainConfig(steps=6 * stream.steps_per_epoch, lr=plain.RATE, optimizer="adagrad", schedule="cosine")
     reports = list(Trainer(Supervised(network, criterion), stream, recipe))
     assert reports[-1].step == 150 and reports[-1].losses["loss"] < 0.1
     for weight, value in zip(model.parameters(), network.parameters(), strict=True):
@@ -87,7 +87,9 @@ def test_supervised_gives_the_weights_of_a_whole_training(tmp_path, capsys):
         return Split(images[rows, ..., None], labels[rows], [str(n) for n in range(len(labels[rows]))])
 
     train, rest = slice(0, 320), slice(320, 520)
-    data = Data("digits", "test", "", tuple("0123456789"), split(train), split(rest), split(rest), fingerprint="x")
+    data = ImageDataset(
+        "digits", "test", "", tuple("0123456789"), split(train), split(rest), split(rest), fingerprint="x"
+    )
     same = {"lr": plain.RATE, "batch": plain.BATCH, "optimizer": "adagrad", "schedule": "cosine"}
     wanted = {"model": "mlp", "epochs": 1, "seed": 3, "precision": "float32", "report": False}
     run = thalweg.train(data=data, out=tmp_path / "run", **same, **wanted)

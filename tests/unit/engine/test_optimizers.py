@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from thalweg.engine import optimizers
-from thalweg.engine.config import RATES, Recipe
-from thalweg.engine.optimizers import Muon, orthogonal
+from thalweg.engine.config import DEFAULT_LR, TrainConfig
+from thalweg.engine.optimizers import Muon, newton_schulz
 from thalweg.models.classify.lenet import lenet
 
 LR, MU = 0.05, 0.8
@@ -85,8 +85,8 @@ def test_three_updates_are_those_of_the_formula(name, decay):
     layer = nn.Linear(3, 2).double()
     weights = [w.detach().numpy().copy() for w in layer.parameters()]
     given = list(zip(gradients((2, 3)), gradients((2,)), strict=True))
-    recipe = Recipe(optimizer=name, lr=LR, momentum=MU, weight_decay=decay)
-    found = steps(layer, optimizers.build(layer, layer.parameters(), recipe), given)
+    recipe = TrainConfig(optimizer=name, lr=LR, momentum=MU, weight_decay=decay)
+    found = steps(layer, optimizers.build_optimizer(layer, layer.parameters(), recipe), given)
     memories = [{}, {}]
     for t, one in enumerate(given, start=1):
         for i, g in enumerate(one):
@@ -100,12 +100,12 @@ def test_three_updates_are_those_of_the_formula(name, decay):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("name", DEFAULT_LR)
 def test_the_rate_can_change_from_step_to_step(name):
     """The trainer sets it before every step; none of it is kept by the optimiser."""
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
-    optimizer = optimizers.build(layer, layer.parameters(), Recipe(optimizer=name, lr=LR))
+    optimizer = optimizers.build_optimizer(layer, layer.parameters(), TrainConfig(optimizer=name, lr=LR))
     before = copy.deepcopy(layer.state_dict())
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -113,10 +113,12 @@ def test_the_rate_can_change_from_step_to_step(name):
     assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
 
 
-@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("name", DEFAULT_LR)
 def test_a_weight_without_a_gradient_stays(name):
     layer = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
-    optimizer = optimizers.build(layer, layer.parameters(), Recipe(optimizer=name, lr=LR, weight_decay=0.1))
+    optimizer = optimizers.build_optimizer(
+        layer, layer.parameters(), TrainConfig(optimizer=name, lr=LR, weight_decay=0.1)
+    )
     before = copy.deepcopy(layer[1].state_dict())
     layer[0](torch.ones(1, 3)).sum().backward()
     optimizer.step()
@@ -129,8 +131,8 @@ def test_a_weight_without_a_gradient_stays(name):
 def test_half_precision_is_enough_for_the_orthogonal_matrix():
     torch.manual_seed(0)
     matrix = torch.randn(48, 120)
-    apart = orthogonal(matrix.bfloat16()).float() - orthogonal(matrix)
-    assert float(apart.norm() / orthogonal(matrix).norm()) < 0.05
+    apart = newton_schulz(matrix.bfloat16()).float() - newton_schulz(matrix)
+    assert float(apart.norm() / newton_schulz(matrix).norm()) < 0.05
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 12), (12, 5), (1, 7), (64, 25)])
@@ -138,21 +140,21 @@ def test_the_orthogonal_matrix_has_the_singular_vectors_and_values_near_one(shap
     torch.manual_seed(0)
     matrix = torch.randn(shape, dtype=torch.float64)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    core = u.T @ orthogonal(matrix) @ v.T
+    core = u.T @ newton_schulz(matrix) @ v.T
     values = core.diag()
     torch.testing.assert_close(core, torch.diag(values), atol=1e-9, rtol=0)
     assert 0.3 < float(values.min()) and float(values.max()) < 1.3
     assert 0.6 < float(values.mean()) < 1.15
-    torch.testing.assert_close(orthogonal(1000 * matrix), orthogonal(matrix), atol=1e-5, rtol=0)
+    torch.testing.assert_close(newton_schulz(1000 * matrix), newton_schulz(matrix), atol=1e-5, rtol=0)
 
 
 def test_no_gradient_gives_no_update():
-    assert float(orthogonal(torch.zeros(3, 4)).abs().max()) == 0
+    assert float(newton_schulz(torch.zeros(3, 4)).abs().max()) == 0
 
 
 def test_muon_takes_the_hidden_matrices_and_adam_all_else():
     network = lenet(channels=1, classes=10)
-    muon = optimizers.build(network, network.parameters(), Recipe(optimizer="muon"))
+    muon = optimizers.build_optimizer(network, network.parameters(), TrainConfig(optimizer="muon"))
     assert isinstance(muon, Muon)
     shapes = {group["muon"]: sorted(tuple(w.shape) for w in group["params"]) for group in muon.param_groups}
     assert shapes[True] == [(50, 20, 5, 5), (500, 800)]
@@ -160,7 +162,7 @@ def test_muon_takes_the_hidden_matrices_and_adam_all_else():
     frozen = [w for w in network.parameters() if w.shape != (500, 800)]
     shapes = [
         tuple(w.shape)
-        for g in optimizers.build(network, frozen, Recipe(optimizer="muon")).param_groups
+        for g in optimizers.build_optimizer(network, frozen, TrainConfig(optimizer="muon")).param_groups
         for w in g["params"]
     ]
     assert (500, 800) not in shapes and len(shapes) == 7
@@ -172,8 +174,8 @@ def test_three_updates_of_muon_are_those_of_the_formula():
     network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 8, (1, 2)), nn.Linear(4, 2)).double()
     weights = [w.detach().numpy().copy() for w in network.parameters()]
     given = [list(one) for one in zip(*[gradients(w.shape) for w in weights], strict=True)]
-    recipe = Recipe(optimizer="muon", lr=LR, momentum=MU, weight_decay=0.1)
-    found = steps(network, optimizers.build(network, network.parameters(), recipe), given)
+    recipe = TrainConfig(optimizer="muon", lr=LR, momentum=MU, weight_decay=0.1)
+    found = steps(network, optimizers.build_optimizer(network, network.parameters(), recipe), given)
     hidden, memories = 2, [{} for _ in weights]
     for t, one in enumerate(given, start=1):
         for i, g in enumerate(one):
@@ -182,7 +184,7 @@ def test_three_updates_of_muon_are_those_of_the_formula():
             if i == hidden:
                 v = memories[i]["v"] = MU * memories[i].get("v", 0) + (1 - MU) * g
                 matrix = ((1 - MU) * g + MU * v).reshape(8, 6)
-                change = orthogonal(torch.tensor(matrix)).numpy() * np.sqrt(8 / 6)
+                change = newton_schulz(torch.tensor(matrix)).numpy() * np.sqrt(8 / 6)
                 weights[i] = weights[i] - rate * change.reshape(g.shape)
             else:
                 weights[i] = adam(weights[i], g, memories[i], t, first=0.9, second=0.95, rate=rate)
@@ -193,11 +195,11 @@ def test_three_updates_of_muon_are_those_of_the_formula():
 def test_muon_is_restored_from_its_state():
     torch.manual_seed(0)
     one = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
-    first = optimizers.build(one, one.parameters(), Recipe(optimizer="muon"))
+    first = optimizers.build_optimizer(one, one.parameters(), TrainConfig(optimizer="muon"))
     given = [list(g) for g in zip(*[gradients(tuple(w.shape)) for w in one.parameters()], strict=True)]
     steps(one, first, given[:2])
     other = copy.deepcopy(one)
-    second = optimizers.build(other, other.parameters(), Recipe(optimizer="muon"))
+    second = optimizers.build_optimizer(other, other.parameters(), TrainConfig(optimizer="muon"))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for a, b in zip(steps(one, first, given[2:]), steps(other, second, given[2:]), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.config.options import Schedule
-from thalweg.engine.config import Recipe
+from thalweg.engine.config import TrainConfig
 
 SCHEDULES = get_args(Schedule)
 
 
 def rates(schedule: str, steps: int = 100, warmup: float = 0.0) -> list[float]:
-    recipe = Recipe(steps=steps, lr=2.0, schedule=schedule, warmup=warmup)
+    recipe = TrainConfig(steps=steps, lr=2.0, schedule=schedule, warmup=warmup)
     return [recipe.rate(step) for step in range(steps)]
 
 

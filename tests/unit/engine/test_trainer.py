@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.toy_objectives import trainer
-from thalweg.data.batches import Resident
+from tests.helpers.toy_objectives import make_trainer
+from thalweg.data.batches import InMemoryBatches
 from thalweg.engine import distributed as ranks
-from thalweg.engine.config import Recipe
+from thalweg.engine.config import TrainConfig
 from thalweg.engine.freezing import freeze
-from thalweg.engine.trainer import Trainer, divide
+from thalweg.engine.trainer import Trainer, split_micro_batches
 from thalweg.objectives.base import Loss, Phase
 from thalweg.objectives.supervised import Supervised
 
@@ -28,7 +28,7 @@ def slope(steps: int = 10, examples: int = 10, batch: int = 2, **recipe) -> Trai
 
     data = {"x": torch.arange(1.0, examples + 1)[:, None]}
     settings = {"optimizer": "sgd", "schedule": "constant", "lr": 0.5, "report": 1, **recipe}
-    return Trainer(Supervised(network, criterion), Resident(data, batch), Recipe(steps=steps, **settings))
+    return Trainer(Supervised(network, criterion), InMemoryBatches(data, batch), TrainConfig(steps=steps, **settings))
 
 
 def weight(one: Trainer) -> float:
@@ -50,8 +50,8 @@ def test_a_report_is_the_mean_over_all_items_since_the_last():
 def test_losses_are_weighted_by_what_they_are_means_of():
     """Batches with many boxes count for more than batches with few."""
     one, alone = (
-        trainer("detect", steps=4, report=4, lr=0.0, ema=0.0),
-        trainer("detect", steps=4, report=1, lr=0.0, ema=0.0),
+        make_trainer("detect", steps=4, report=4, lr=0.0, ema=0.0),
+        make_trainer("detect", steps=4, report=1, lr=0.0, ema=0.0),
     )
     (whole,) = list(one)
     boxes = [float(alone.stream.tensors["real"][alone.stream.rows(step)].sum()) for step in range(4)]
@@ -61,7 +61,7 @@ def test_losses_are_weighted_by_what_they_are_means_of():
 
 
 def test_phases_that_did_not_run_are_not_reported():
-    reports = list(trainer("generate", steps=8, report=1))
+    reports = list(make_trainer("generate", steps=8, report=1))
     assert ["r1" in report.losses for report in reports] == [True, False, False, False] * 2
     assert all({"critic", "generator", "critic/real", "critic/fake"} <= set(r.losses) for r in reports)
 
@@ -94,14 +94,14 @@ def test_the_average_is_an_exponential_mean_that_begins_quickly():
 
 
 def test_the_average_has_the_batch_statistics_of_the_weights_that_ran():
-    one = trainer("classify", steps=6)
+    one = make_trainer("classify", steps=6)
     list(one)
     for mean, latest in zip(one.average.buffers(), one.objective.network.buffers(), strict=True):
         assert torch.equal(mean, latest)
 
 
 def test_a_paused_trainer_hands_back_control_after_every_step_and_loses_nothing():
-    one, paused = trainer("classify", steps=8, report=4), trainer("classify", steps=8, report=4)
+    one, paused = make_trainer("classify", steps=8, report=4), make_trainer("classify", steps=8, report=4)
     paused.pause = True
     reports = list(paused)
     assert [r.step for r in reports] == list(range(1, 9))
@@ -113,7 +113,7 @@ def test_randomness_depends_on_seed_step_and_rank_only(monkeypatch):
     seeds = {one.seed()}
     one.step = 1
     seeds.add(one.seed())
-    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    monkeypatch.setattr(ranks, "get_rank", lambda: 1)
     seeds.add(one.seed())
     one.step = 0
     seeds.add(one.seed())
@@ -139,14 +139,14 @@ def test_any_step_can_be_replayed_alone():
 
 def test_a_batch_is_divided_as_evenly_as_can_be():
     batch = {"x": torch.arange(7), "y": torch.arange(7) * 2}
-    pieces = divide(batch, 3)
+    pieces = split_micro_batches(batch, 3)
     assert [p["x"].tolist() for p in pieces] == [[0, 1, 2], [3, 4], [5, 6]]
     assert all(torch.equal(p["y"], p["x"] * 2) for p in pieces)
-    assert len(divide(batch, 20)) == 7
+    assert len(split_micro_batches(batch, 20)) == 7
 
 
 def test_phases_that_share_a_module_share_its_optimiser():
-    one = trainer("generate")
+    one = make_trainer("generate")
     assert len(one.phases) == 3 and len(one.optimizers) == 2
 
 
@@ -160,7 +160,7 @@ def test_a_phase_runs_when_it_is_due():
 
         return Phase(phase.name, phase.module, loss, phase.every, phase.compile)
 
-    one = trainer("generate", steps=5)
+    one = make_trainer("generate", steps=5)
     one.losses = {p.name: counted(p).loss for p in one.phases}
     list(one)
     expected = [(s, name) for s in range(5) for name in ("critic", "r1", "generator") if name != "r1" or s in (0, 4)]

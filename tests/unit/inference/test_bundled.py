@@ -31,7 +31,7 @@ def printed(font: str) -> list[Image.Image]:
 
 
 def test_what_comes_along_is_what_is_tested_here():
-    assert set(api.shipped()) == {*ENOUGH, "cifar10-fast"}
+    assert set(api.bundled_models()) == {*ENOUGH, "cifar10-fast"}
 
 
 @pytest.mark.parametrize("font", ["DejaVu Sans", "DejaVu Sans Mono", "STIXGeneral"])
@@ -68,7 +68,9 @@ def cifar_test(real_data) -> tuple[np.ndarray, np.ndarray]:
     plain, packed = folder / "test_batch", folder / "test_batch.xz"
     if not (plain.is_file() or packed.is_file()):
         pytest.skip("no cifar10 in the folder of real data")
-    batch = cifar.unpack(plain.read_bytes() if plain.is_file() else lzma.decompress(packed.read_bytes()), "test_batch")
+    batch = cifar.safe_unpickle(
+        plain.read_bytes() if plain.is_file() else lzma.decompress(packed.read_bytes()), "test_batch"
+    )
     images = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images[:1000], np.array(batch["labels"])[:1000]
 

@@ -20,14 +20,14 @@ from PIL import Image, ImageChops, ImageDraw
 
 import thalweg
 from thalweg.cli import main as cli
-from thalweg.concepts.base import Frame, Lesson
-from thalweg.concepts.neuron.compute import Neuron
+from thalweg.concepts.base import ConceptResult, Frame
+from thalweg.concepts.neuron.compute import NeuronSettings
 from thalweg.config import options
 from thalweg.errors import OptionError, ResourceError
 from thalweg.inference import explain_concept as lessons
 from thalweg.pages import concept_page as lessonpage
 from thalweg.plots import animation as films
-from thalweg.plots.tex_svg import formula
+from thalweg.plots.tex_svg import render_formula_svg
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def neuron():
 
 
 def explain(*words):
-    return cli.run(["explain", *words])
+    return cli.invoke(["explain", *words])
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def explain(*words):
 def test_python_and_the_command_line_give_the_same_numbers(neuron, tmp_path, capsys):
     words = shlex.split(neuron.command)
     assert words[:3] == ["thalweg", "explain", "neuron"]
-    assert cli.run([*words[1:], "--save", str(tmp_path / "a.json"), "--json"]) == 0
+    assert cli.invoke([*words[1:], "--save", str(tmp_path / "a.json"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     kept = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert {**kept, "picture": str(tmp_path / "a.json")} == printed
@@ -54,7 +54,10 @@ def test_python_and_the_command_line_give_the_same_numbers(neuron, tmp_path, cap
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=5), st.floats(-100, 100))
 def test_settings_are_told_as_set_takes_them(numbers, bias):
-    made = options.make({"inputs": lessons.told(numbers), "weights": numbers, "bias": lessons.told(bias)}, Neuron)
+    made = options.parse_options(
+        {"inputs": lessons.format_setting(numbers), "weights": numbers, "bias": lessons.format_setting(bias)},
+        NeuronSettings,
+    )
     assert made.inputs == pytest.approx(numbers, rel=1e-5) and made.weights == numbers
     assert made.bias == pytest.approx(bias, rel=1e-5)
 
@@ -175,7 +178,7 @@ def test_a_common_palette_leaves_paper_and_lines_as_they_are():
     kept = [style.WHITE, style.BLACK, *style.OKABE_ITO]
     for place, colour in enumerate(kept):
         frame.paste(colour, (10 * place, 0, 10 * place + 10, 10))
-    shown = frame.quantize(palette=films.common_palette([frame], 64), dither=Image.Dither.NONE).convert("RGB")
+    shown = frame.quantize(palette=films.build_palette([frame], 64), dither=Image.Dither.NONE).convert("RGB")
     assert [shown.getpixel((10 * n + 5, 5)) for n in range(8)] == [frame.getpixel((10 * n + 5, 5)) for n in range(8)]
 
 
@@ -227,10 +230,10 @@ def test_the_page_needs_nothing_but_itself_and_runs_only_its_own_script(neuron, 
 def test_what_a_user_named_is_text_in_the_page():
     evil = "<script>alert(1)</script>"
     frame = Frame(evil + ".", lambda: Image.new("RGB", (40, 20)))
-    lesson = Lesson({}, [frame, frame], figures={evil: evil}, notes=[evil])
+    lesson = ConceptResult({}, [frame, frame], figures={evil: evil}, notes=[evil])
     honest = thalweg.explain("neuron")
     shown = SimpleNamespace(lesson=lesson, page=honest.page, asked=honest.asked, command=evil)
-    page = lessonpage.page(shown)
+    page = lessonpage.render_html(shown)
     assert page.count("<script>") == 1 and page.count("&lt;script&gt;alert(1)") >= 5
 
 
@@ -244,7 +247,7 @@ def test_layers_over_each_other_are_the_frames(seed):
     second[5:9, 3 : random.integers(4, 30), random.integers(3)] += 1
     frames = [Image.fromarray(pixels) for pixels in (first, second, random.integers(0, 256, (20, 30, 3), np.uint8))]
     shown = Image.new("RGB", (30, 20))
-    for layer, frame in zip(lessonpage.layers([*frames, *frames]), [*frames, *frames], strict=True):
+    for layer, frame in zip(lessonpage.delta_frames([*frames, *frames]), [*frames, *frames], strict=True):
         shown.paste(layer, mask=layer.getchannel("A") if layer.mode == "RGBA" else None)
         assert shown.tobytes() == frame.tobytes()
 
@@ -261,7 +264,7 @@ def test_nothing_of_the_frame_before_is_seen_where_a_browser_shrinks_the_layers(
     for text in ("one 1234", "other 98"):
         frames.append(Image.new("RGB", (300, 60), "white"))
         ImageDraw.Draw(frames[-1]).text((20, 10), text, "black", font_size=30)
-    below, above = (scaled(layer, share) for layer in lessonpage.layers(frames))
+    below, above = (scaled(layer, share) for layer in lessonpage.delta_frames(frames))
     shown, wanted = Image.alpha_composite(below, above).convert("L"), scaled(frames[1], share).convert("L")
     off = ImageChops.difference(shown, wanted).histogram()
     assert sum(off[9:]) < 0.002 * sum(off)
@@ -269,15 +272,15 @@ def test_nothing_of_the_frame_before_is_seen_where_a_browser_shrinks_the_layers(
 
 def test_many_large_frames_share_the_room_of_a_page():
     noise = [Image.effect_noise((900, 450), 90).convert("RGB") for _ in range(3)]
-    kind, few = lessonpage.small(noise[:1], budget=10_000_000)
+    kind, few = lessonpage.encode_frames(noise[:1], budget=10_000_000)
     assert kind == "webp" and Image.open(io.BytesIO(few[0])).size == (900, 450)
-    _, many = lessonpage.small(noise, budget=100_000)
+    _, many = lessonpage.encode_frames(noise, budget=100_000)
     assert sum(map(len, many)) < 100_000 < len(few[0])
 
 
 @pytest.mark.parametrize("tex", [r"s = \sum_i w_i \, x_i + b", r"\frac{\partial L}{\partial w}", "x"])
 def test_formulas_are_outlines_in_the_colour_of_the_text(tex):
-    drawn = ET.fromstring(formula(tex, 'a "quoted" < formula'))
+    drawn = ET.fromstring(render_formula_svg(tex, 'a "quoted" < formula'))
     assert drawn.attrib["aria-label"] == 'a "quoted" < formula'
     left, top, width, height = map(float, drawn.attrib["viewBox"].split())
     path = next(iter(drawn))
@@ -303,4 +306,4 @@ def _points(told):
 
 def test_what_is_no_formula_is_refused():
     with pytest.raises(ValueError):
-        formula(r"\frac{", "broken")
+        render_formula_svg(r"\frac{", "broken")

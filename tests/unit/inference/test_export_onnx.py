@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import thalweg
 from thalweg.cli import main as cli
 from thalweg.data.images import image_decoding as images
-from thalweg.data.images.image_decoding import fit
+from thalweg.data.images.image_decoding import resize_and_crop
 from thalweg.errors import DataError, ExportError, OptionError, ResourceError
 from thalweg.inference import export_onnx as export
 from thalweg.io import download as fetch
@@ -68,7 +68,7 @@ def network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def written(network, tmp_path_factory) -> export.Export:
+def written(network, tmp_path_factory) -> export.ExportReport:
     path = tmp_path_factory.mktemp("naïve a'b") / "deeper" / "model.onnx"
     made = export.export_onnx(network, FACTS, path, pictures(20, 12, 12, 3))
     assert made.path == path and made.difference <= 1e-5 and made.agreement == 1 and made.samples == 48
@@ -86,7 +86,7 @@ def onnx_answer(path: Path, pixels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("extent", EXTENTS)
 def test_the_file_answers_as_pillow_and_the_network_do(written, network, extent):
     many = pictures(3, *extent, 3, seed=7)
-    seen = np.stack([np.asarray(fit(Image.fromarray(one), 12)) for one in many])
+    seen = np.stack([np.asarray(resize_and_crop(Image.fromarray(one), 12)) for one in many])
     x = (torch.from_numpy(seen).permute(0, 3, 1, 2) / 255 - torch.tensor(FACTS["mean"])[:, None, None]) / torch.tensor(
         FACTS["std"]
     )[:, None, None]
@@ -103,8 +103,8 @@ def test_resizing_is_that_of_pillow_to_the_last_level(channels):
         h, w, size = (int(n) for n in (*random.integers(1, 140, 2), random.choice([8, 12, 28, 33])))
         resize = int(size + random.integers(0, 9)) if random.random() < 0.5 and max(h, w) < 8 * min(h, w) else None
         one = pictures(1, h, w, channels, seed=h * w)[0]
-        expected = np.asarray(fit(Image.fromarray(one[..., 0] if channels == 1 else one), size, resize))
-        found = export.fitted(torch.from_numpy(one[None]), size, resize)[0]
+        expected = np.asarray(resize_and_crop(Image.fromarray(one[..., 0] if channels == 1 else one), size, resize))
+        found = export.resize_and_crop(torch.from_numpy(one[None]), size, resize)[0]
         assert np.array_equal(found.numpy(), expected.reshape(size, size, channels)), (h, w, size, resize)
 
 
@@ -123,7 +123,7 @@ def test_it_is_one_file_and_says_what_goes_in_and_out(written):
     told = {p.key: json.loads(p.value) for p in model.metadata_props}
     assert {key: told[key] for key in FACTS} == FACTS
     assert told["thalweg"] == thalweg.__version__ and "MNIST" not in told["input"]
-    assert "MNIST" in export.properties({**FACTS, "ink": True})["input"]
+    assert "MNIST" in export.metadata({**FACTS, "ink": True})["input"]
 
 
 def test_nothing_of_this_machine_is_in_the_file(written):
@@ -152,7 +152,7 @@ def test_comments_are_forgotten_wherever_they_stand():
     condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
     model = noted(helper.make_model(noted(helper.make_graph([choice], "g", [condition], [value], [tensor]))))
     assert model.SerializeToString().count(b"secret") > 20
-    export.forget(model)
+    export.strip_metadata(model)
     assert b"secret" not in model.SerializeToString()
     assert [n.op_type for n in model.graph.node[0].attribute[0].g.node] == ["Constant"]
 
@@ -195,16 +195,16 @@ def test_what_answers_otherwise_is_refused_and_leaves_nothing(tmp_path, net, tol
 def test_an_earlier_file_stays_until_a_better_one_is_proven(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"earlier")
-    monkeypatch.setattr(export, "serialised", lambda *_: b"later")
+    monkeypatch.setattr(export, "to_onnx_bytes", lambda *_: b"later")
     nan = float("nan")
     for figures in ((2e-4, 1.0, 0.0), (0.0, 0.99, 0.0), (nan, 1.0, 0.0), (0.0, 1.0, 0.06), (0.0, 1.0, nan)):
-        found = export.Export(path, *figures[:2], 5, ("PNG",), figures[2])
-        monkeypatch.setattr(export, "compared", lambda *_, found=found: found)
+        found = export.ExportReport(path, *figures[:2], 5, ("PNG",), figures[2])
+        monkeypatch.setattr(export, "compare_outputs", lambda *_, found=found: found)
         with pytest.raises(ExportError, match=r"on 5 pictures \(PNG\)"):
             export.export_onnx(linear(), GREY, path, pictures(2, 12, 12, 1))
         assert path.read_bytes() == b"earlier"
-    found = export.Export(path, 1e-4, 1.0, 5, ("PNG",), 0.05)
-    monkeypatch.setattr(export, "compared", lambda *_: found)
+    found = export.ExportReport(path, 1e-4, 1.0, 5, ("PNG",), 0.05)
+    monkeypatch.setattr(export, "compare_outputs", lambda *_: found)
     assert export.export_onnx(linear(), GREY, path, pictures(2, 12, 12, 1)) == found
     assert path.read_bytes() == b"later" and files_of(tmp_path) == ["model.onnx"]
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_written_as_onnx_is_refused(tmp_path, capfd):
 
 
 def test_a_file_that_onnxruntime_does_not_take_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "serialised", lambda *_: b"no model")
+    monkeypatch.setattr(export, "to_onnx_bytes", lambda *_: b"no model")
     with pytest.raises(ExportError, match="cannot be run"):
         export.export_onnx(linear(), GREY, tmp_path / "m.onnx", pictures(2, 12, 12, 1))
     assert files_of(tmp_path) == []
@@ -238,7 +238,7 @@ def test_a_graph_that_takes_no_other_extents_is_refused(tmp_path, monkeypatch):
     probability = helper.make_tensor_value_info("probability", TensorProto.UINT8, [2, 12, 12, 1])
     graph = helper.make_graph([helper.make_node("Identity", ["image"], ["probability"])], "g", [image], [probability])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    monkeypatch.setattr(export, "serialised", lambda *_: model.SerializeToString())
+    monkeypatch.setattr(export, "to_onnx_bytes", lambda *_: model.SerializeToString())
     with pytest.raises(ExportError, match="refuses pictures of 3x12x12x1"):
         export.export_onnx(linear(), GREY, tmp_path / "m.onnx", pictures(3, 12, 12, 1))
     assert files_of(tmp_path) == []
@@ -268,17 +268,17 @@ def test_the_proof_has_files_of_every_kind_that_people_have(channels, resize):
     """Each looks, upright and decoded whole, as Pillow alone makes it."""
     facts = {**(FACTS if channels == 3 else GREY), "resize": resize}
     samples = pictures(5, 12, 12, channels)
-    made = list(export.picture_files(samples, facts))
+    made = list(export.test_files(samples, facts))
     opened = [(kind, Image.open(io.BytesIO(file))) for kind, files in made for file in files]
     assert {(kind, one.format) for kind, one in opened} >= {("PNG", "PNG"), ("JPEG", "JPEG")}
     assert all(one.width % 2 and one.height % 2 for kind, one in opened if kind.startswith("JPEG"))
     assert [one.getexif()[0x0112] for kind, one in opened if kind == "JPEG on its side"] == [6] * 4
     assert [one.mode for kind, one in opened if kind == "PNG in colours"] == ["RGB"] * 4 * (channels == 1)
-    large = Image.open(io.BytesIO(export.large_jpeg(samples[0], facts)))
+    large = Image.open(io.BytesIO(export.make_large_jpeg(samples[0], facts)))
     whole = large.size
-    images._draft(large, 12, resize)
+    images._use_jpeg_draft(large, 12, resize)
     assert large.size == (whole[0] // 2, whole[1] // 2)
-    assert export.large_jpeg(samples[0], {**facts, "size": [900, 900], "resize": resize and 1000}) is None
+    assert export.make_large_jpeg(samples[0], {**facts, "size": [900, 900], "resize": resize and 1000}) is None
 
 
 def test_a_grey_network_answers_colours_as_the_file_answers_their_greys(tmp_path):
@@ -315,8 +315,8 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         path.write_bytes(b"a part")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export, "serialised", lambda *_: b"model")
-    monkeypatch.setattr(export, "write_durably", full)
+    monkeypatch.setattr(export, "to_onnx_bytes", lambda *_: b"model")
+    monkeypatch.setattr(export, "write_fsync", full)
     with pytest.raises(ResourceError, match="No space left on device"):
         export.export_onnx(linear(), GREY, tmp_path / "m.onnx", pictures(2, 12, 12, 1))
     assert files_of(tmp_path) == []
@@ -330,17 +330,17 @@ def test_without_pictures_nothing_is_proven(tmp_path):
 def test_the_command_line_exports_what_it_predicts(tmp_path, capfd):
     run, digits = tmp_path / "run", tmp_path / "digits"
     train = ["train", "classify", "digits", "--model", "perceptron", "--steps", "60", "--no-report", "--threads", "1"]
-    assert cli.run([*train, "--out", str(run)]) == 0
-    assert cli.run(["data", "sample", "digits", "--count", "5", "--out", str(digits)]) == 0
+    assert cli.invoke([*train, "--out", str(run)]) == 0
+    assert cli.invoke(["data", "sample", "digits", "--count", "5", "--out", str(digits)]) == 0
     capfd.readouterr()
-    assert cli.run(["export", str(run)]) == 0
+    assert cli.invoke(["export", str(run)]) == 0
     shown = capfd.readouterr()
     assert shown.out.splitlines() == [str(run / "model.onnx")]
     assert len(shown.err.splitlines()) == 1 and "same label in 100.00%" in shown.err
     for number, source in enumerate(sorted(digits.iterdir())):
         picture = Image.open(source)
         picture.resize((8 + 2 * number + 1, 8 + 5 * number)).save(source)
-    assert cli.run(["predict", str(run), str(digits), "--as-is", "--json", "--top", "10"]) == 0
+    assert cli.invoke(["predict", str(run), str(digits), "--as-is", "--json", "--top", "10"]) == 0
     answers = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert len(answers) == 5
     for answer in answers:

@@ -10,22 +10,22 @@ from PIL import Image
 
 from thalweg.cli import main as cli
 from thalweg.errors import DataError, OptionError, ResourceError
-from thalweg.inference.inputs.picture import read, still_life, within
+from thalweg.inference.inputs.picture import limit_size, load, sample_drawing
 
 ASKED = SimpleNamespace(side=64)
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 def pixels(given, side=64):
-    return read([given], SimpleNamespace(side=side), None, False)["picture_HWC"]
+    return load([given], SimpleNamespace(side=side), None, False)["picture_HWC"]
 
 
 def test_without_words_there_is_a_still_life_of_ours():
-    found = read([], SimpleNamespace(side=96), None, True)
+    found = load([], SimpleNamespace(side=96), None, True)
     assert found["told"] == "a still life" and not found["notes"]
-    np.testing.assert_array_equal(found["picture_HWC"], still_life())
-    assert still_life().shape == (96, 96, 3) and still_life().std() > 40
-    assert read([], ASKED, None, True)["picture_HWC"].shape == (64, 64, 3)
+    np.testing.assert_array_equal(found["picture_HWC"], sample_drawing())
+    assert sample_drawing().shape == (96, 96, 3) and sample_drawing().std() > 40
+    assert load([], ASKED, None, True)["picture_HWC"].shape == (64, 64, 3)
 
 
 def test_files_arrays_and_images_are_the_same_picture(tmp_path):
@@ -34,7 +34,7 @@ def test_files_arrays_and_images_are_the_same_picture(tmp_path):
     for given in (path, str(path), path.read_bytes(), Image.open(path), PICTURE, PICTURE / 255):
         np.testing.assert_array_equal(pixels(given), PICTURE)
     np.testing.assert_array_equal(pixels(str(tmp_path)), PICTURE)  # a folder with one picture in it
-    assert read([str(path)], ASKED, None, False)["told"] == str(path)
+    assert load([str(path)], ASKED, None, False)["told"] == str(path)
 
 
 def test_a_photograph_is_turned_as_its_exif_says(tmp_path):
@@ -64,14 +64,14 @@ def test_what_is_transparent_lies_on_white():
 
 @pytest.mark.parametrize("shape, expected", [((200, 100), (64, 32)), ((100, 200), (32, 64)), ((3, 900), (1, 64))])
 def test_larger_pictures_keep_their_proportions(shape, expected):
-    found = read([np.full((*shape, 3), 9, np.uint8) + np.uint8([0, 1, 2])], ASKED, None, False)
+    found = load([np.full((*shape, 3), 9, np.uint8) + np.uint8([0, 1, 2])], ASKED, None, False)
     assert found["picture_HWC"].shape == (*expected, 3)
     assert (found["picture_HWC"] == [9, 10, 11]).all()
     assert f"from {shape[1]} x {shape[0]} to {expected[1]} x {expected[0]}" in found["notes"][0]
 
 
 def test_smaller_pictures_stay_as_they_are():
-    assert within(PICTURE, 30) is PICTURE and within(PICTURE[..., :1], 15).shape == (10, 15, 1)
+    assert limit_size(PICTURE, 30) is PICTURE and limit_size(PICTURE[..., :1], 15).shape == (10, 15, 1)
 
 
 @pytest.mark.parametrize("concept", ["convolution", "pooling"])
@@ -79,7 +79,7 @@ def test_smaller_pictures_stay_as_they_are():
 def test_a_file_that_is_no_picture_is_named(tmp_path, capsys, concept, content):
     path = tmp_path / "broken.png"
     path.write_bytes(content)
-    assert cli.run(["explain", concept, str(path)]) == 3
+    assert cli.invoke(["explain", concept, str(path)]) == 3
     told = capsys.readouterr().err
     assert f"{path}: " in told and "photo.jpg" in told
 
@@ -89,15 +89,15 @@ def test_a_picture_that_is_cut_off_a_missing_one_and_several_are_refused(tmp_pat
     Image.fromarray(PICTURE).resize((300, 200)).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert cli.run(["explain", "convolution", str(path)]) == 3
+    assert cli.invoke(["explain", "convolution", str(path)]) == 3
     assert "a.jpg: damaged or cut off" in capsys.readouterr().err
-    assert cli.run(["explain", "convolution", str(tmp_path / "none.png")]) == 3
+    assert cli.invoke(["explain", "convolution", str(tmp_path / "none.png")]) == 3
     assert "none.png: there is no such file." in capsys.readouterr().err
     path.write_bytes(whole)
     (tmp_path / "b.jpg").write_bytes(whole)
-    assert cli.run(["explain", "convolution", str(tmp_path)]) == 3
+    assert cli.invoke(["explain", "convolution", str(tmp_path)]) == 3
     assert "are two at least" in capsys.readouterr().err
-    assert cli.run(["explain", "convolution", str(path), str(path)]) == 2
+    assert cli.invoke(["explain", "convolution", str(path), str(path)]) == 2
     assert "one word too many" in capsys.readouterr().err
 
 
@@ -109,6 +109,6 @@ def test_arrays_that_are_no_pictures_are_refused(given):
 
 def test_weights_and_addresses_without_a_network_are_refused():
     with pytest.raises(OptionError, match="loads no weights"):
-        read([], ASKED, "imagenet", False)
+        load([], ASKED, "imagenet", False)
     with pytest.raises(ResourceError, match="https://example.org/a.png: It was not fetched"):
-        read(["https://example.org/a.png"], ASKED, None, True)
+        load(["https://example.org/a.png"], ASKED, None, True)

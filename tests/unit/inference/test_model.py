@@ -15,18 +15,18 @@ import safetensors.torch
 import torch
 from PIL import Image, ImageDraw
 
-from tests.helpers.http_servers import serving
+from tests.helpers.http_servers import serve_content
 from thalweg import api, registry
 from thalweg.attribution.explain_image import METHODS
 from thalweg.cli import main as cli
-from thalweg.data.images.dataset import Data, Split
-from thalweg.data.images.load import read
-from thalweg.data.images.synthetic import bars
-from thalweg.errors import DataError, ModelFileError, NotFound, OptionError, ResourceError
+from thalweg.data.images.dataset import ImageDataset, Split
+from thalweg.data.images.load import load_dataset
+from thalweg.data.images.synthetic import make_bars
+from thalweg.errors import DataError, ModelFileError, NotFoundError, OptionError, ResourceError
 from thalweg.inference import model as trained
 from thalweg.layers import fuse as inference
 
-BARS = bars(count=192)
+BARS = make_bars(count=192)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def run(tmp_path_factory) -> trained.Run:
     return api.train("classify", BARS, out=tmp_path_factory.mktemp("runs") / "bars", report=False, **settings)
 
 
-def only(names: list[str], data: Data = BARS) -> Data:
+def only(names: list[str], data: ImageDataset = BARS) -> ImageDataset:
     """The pictures of some classes, with labels in the order of `names`."""
     label = {data.classes.index(name): number for number, name in enumerate(names)}
     splits = {}
@@ -67,12 +67,12 @@ def test_runs_and_what_comes_along_are_found_and_nothing_else_is(run, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ModelFileError, match="is not a run"):
         api.load(tmp_path / "folder")
-    with pytest.raises(NotFound, match="no run or network named 'resnet5'") as error:
+    with pytest.raises(NotFoundError, match="no run or network named 'resnet5'") as error:
         api.load("resnet5")
     assert "'resnet50'" in error.value.cure
-    with pytest.raises(NotFound, match="no weights 'imagenet' for lenet"):
+    with pytest.raises(NotFoundError, match="no weights 'imagenet' for lenet"):
         api.load("lenet")
-    with pytest.raises(NotFound, match="no model named"):
+    with pytest.raises(NotFoundError, match="no model named"):
         api.load(run.path, weights=str(run.path))
 
 
@@ -96,18 +96,18 @@ def test_a_weights_file_is_no_run_but_may_become_one(tmp_path):
 @pytest.mark.parametrize("name", ["", "x" * 5000], ids=["empty", "too long"])
 def test_names_that_can_be_no_names_are_usage(verb, name, seven, capsys):
     picture = [str(seven)] if verb in ("predict", "explain") else []
-    assert cli.run([verb, name, *picture]) == 2
+    assert cli.invoke([verb, name, *picture]) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ") and not shown.out
 
 
 def test_a_name_that_is_too_long_is_no_picture_no_weights_and_no_data(seven, capsys):
     long = "x" * 5000
-    assert cli.run(["predict", "digits-lenet", long, str(seven), "--json"]) == 3
+    assert cli.invoke(["predict", "digits-lenet", long, str(seven), "--json"]) == 3
     assert len(capsys.readouterr().out.splitlines()) == 1
-    assert cli.run(["explain", "digits-lenet", long]) == 3
-    assert cli.run(["predict", "lenet", str(seven), "--weights", long]) == 2
-    assert cli.run(["evaluate", "digits-lenet", long]) == 2
+    assert cli.invoke(["explain", "digits-lenet", long]) == 3
+    assert cli.invoke(["predict", "lenet", str(seven), "--weights", long]) == 2
+    assert cli.invoke(["evaluate", "digits-lenet", long]) == 2
 
 
 def test_who_may_not_use_the_network_may_not_for_data_either(seven, monkeypatch):
@@ -125,7 +125,7 @@ def test_a_network_whose_weights_are_no_numbers_gives_no_label(seven, tmp_path, 
     state["head.bias"][1] = float("nan")
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
     save = ["--save", str(tmp_path / "out")]
-    assert cli.run([verb, "lenet", str(seven), "--weights", str(tmp_path / "w.safetensors"), *save]) == 6
+    assert cli.invoke([verb, "lenet", str(seven), "--weights", str(tmp_path / "w.safetensors"), *save]) == 6
     shown = capsys.readouterr()
     assert "seven.png: the network's answer is not a number" in shown.err
     assert not shown.out and not (tmp_path / "out").exists()
@@ -187,7 +187,7 @@ def test_data_that_the_network_cannot_be_asked_about_is_refused(run, tmp_path):
         run.evaluate(replace(BARS, classes=("lying", "standing", "falling", "zigzag")))
     assert "among these" in error.value.cure
     with pytest.raises(DataError, match=r"pictures of \[20, 20, 1\].*reads \[16, 16, 1\]"):
-        run.evaluate(bars(count=24, size=20))
+        run.evaluate(make_bars(count=24, size=20))
     with pytest.raises(DataError, match="in memory"):
         run.evaluate()
     with pytest.raises(OptionError, match="--split most"):
@@ -199,8 +199,8 @@ def test_data_that_the_network_cannot_be_asked_about_is_refused(run, tmp_path):
 
 
 def test_a_named_set_can_be_cut_down_to_classes_and_evaluated_by_the_whole_network(capsys):
-    data = read("digits:7,3")
-    whole = read("digits")
+    data = load_dataset("digits:7,3")
+    whole = load_dataset("digits")
     assert data.classes == ("7", "3") and data.name == "digits:7,3"
     for split in data.splits.values():
         assert set(split.labels.tolist()) == {0, 1}
@@ -210,10 +210,10 @@ def test_a_named_set_can_be_cut_down_to_classes_and_evaluated_by_the_whole_netwo
     for split in data.splits.values():
         assert all(pictures[i.tobytes()] == data.classes[k] for i, k in zip(split.images, split.labels, strict=True))
     network = api.load("digits-lenet")
-    seen = read("digits:7,3", size=28).whole  # nothing of it was trained on, and it has no test set of its own
+    seen = load_dataset("digits:7,3", size=28).whole  # nothing of it was trained on, and it has no test set of its own
     label = np.array([7, 3])[seen.labels]
     expected = (answers(network, seen.images).argmax(1) == label).mean()
-    assert cli.run(["evaluate", "digits-lenet", "digits:7,3", "--json"]) == 0
+    assert cli.invoke(["evaluate", "digits-lenet", "digits:7,3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["metrics"]
     assert found["accuracy"] == pytest.approx(expected) and found["examples"] == len(label)
 
@@ -229,16 +229,16 @@ def test_a_named_set_can_be_cut_down_to_classes_and_evaluated_by_the_whole_netwo
 )
 def test_classes_that_a_named_set_does_not_have_are_refused(source, told, cure, monkeypatch, capsys):
     from thalweg.data.images import named_datasets as named
-    from thalweg.data.images.catalog import KNOWN
-    from thalweg.data.images.raw_dataset import Found
+    from thalweg.data.images.catalog import NAMED_DATASETS
+    from thalweg.data.images.raw_dataset import RawDataset
 
-    classes = KNOWN["fashion-mnist"].classes
+    classes = NAMED_DATASETS["fashion-mnist"].classes
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
     split = Split(images, np.arange(60) % 10, [str(n) for n in range(60)])
-    monkeypatch.setattr(named, "read_named", lambda *_: Found("clothes", "here", classes, {"train": split}))
-    chosen = read("fashion-mnist:Sneaker,Bag")
+    monkeypatch.setattr(named, "read_named", lambda *_: RawDataset("clothes", "here", classes, {"train": split}))
+    chosen = load_dataset("fashion-mnist:Sneaker,Bag")
     assert chosen.classes == ("Sneaker", "Bag") and sum(map(len, chosen.splits.values())) == 12
-    assert cli.run(["data", "check", source]) == 3
+    assert cli.invoke(["data", "check", source]) == 3
     shown = capsys.readouterr().err
     assert told in shown and cure in shown
 
@@ -250,7 +250,7 @@ def test_classes_that_a_named_set_does_not_have_are_refused(source, told, cure, 
 def hastened(monkeypatch) -> list[tuple]:
     """The shapes for which networks were made quick."""
     shapes = []
-    honest = inference.faster
+    honest = inference.optimize_for_inference
 
     def faster(network, shape):
         shapes.append(shape)
@@ -258,7 +258,7 @@ def hastened(monkeypatch) -> list[tuple]:
         assert made is not network
         return made
 
-    monkeypatch.setattr(inference, "faster", faster)
+    monkeypatch.setattr(inference, "optimize_for_inference", faster)
     return shapes
 
 
@@ -277,19 +277,19 @@ def test_one_unreadable_among_a_hundred_is_named_in_its_place(run, tmp_path, has
     found = list(run.predict(paths, batch=16))
     assert hastened == [(16, 1, 16, 16)]
     assert [one.source for one in found] == list(map(str, paths))
-    assert isinstance(found[41], api.Unreadable) and found[41].reason
+    assert isinstance(found[41], api.UnreadableImage) and found[41].reason
     read_ones = [row for row in range(100) if row != 41]
     one_by_one = [next(iter(run.predict([paths[row]]))) for row in read_ones]
     for row, one in zip(read_ones, one_by_one, strict=True):
         np.testing.assert_allclose(found[row].probabilities, one.probabilities, atol=1e-5)
     assert len(hastened) == 1, "a single picture is not worth it"
-    assert cli.run(["predict", str(run.path), *map(str, paths), "--json"]) == 3
+    assert cli.invoke(["predict", str(run.path), *map(str, paths), "--json"]) == 3
     shown = capsys.readouterr()
     sources = [json.loads(line)["source"] for line in shown.out.splitlines()]
     assert sources == [str(paths[row]) for row in read_ones] and str(paths[41]) in shown.err
 
 
-@pytest.mark.parametrize(("count", "quick"), [(trained.MANY - 1, 0), (trained.MANY, 1)])
+@pytest.mark.parametrize(("count", "quick"), [(trained.FUSE_FROM - 1, 0), (trained.FUSE_FROM, 1)])
 def test_a_network_is_made_quick_for_many_pictures_only(run, tmp_path, hastened, count, quick):
     written(tmp_path / "pictures", count)
     assert len(list(run.predict(tmp_path / "pictures"))) == count and len(hastened) == quick
@@ -317,7 +317,7 @@ def seven(tmp_path) -> Path:
 
 
 def test_a_drawn_digit_is_explained(seven, tmp_path, capsys):
-    assert cli.run(["explain", "digits-lenet", str(seven), "--json", "--save", str(tmp_path / "out")]) == 0
+    assert cli.invoke(["explain", "digits-lenet", str(seven), "--json", "--save", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     told = json.loads(shown.out, parse_constant=pytest.fail)
     assert told["label"] == "7" and told["top"][0]["label"] == "7" and told["probability"] > 0.5
@@ -343,28 +343,28 @@ def test_what_is_explained_is_the_answer_that_is_predicted(tmp_path):
 def test_a_picture_to_explain_comes_from_wherever_one_to_predict_does(seven, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--methods", "occlusion", "--json", "--save", str(tmp_path / "out")]
-    with serving(seven.read_bytes(), monkeypatch) as server:
+    with serve_content(seven.read_bytes(), monkeypatch) as server:
         for source in (str(seven), "-", f"{server.url}/seven.png"):
             stdin = io.TextIOWrapper(io.BytesIO(seven.read_bytes()), encoding="utf-8")
             monkeypatch.setattr(sys, "stdin", stdin)
-            assert cli.run(["explain", "digits-lenet", source, *words]) == 0
+            assert cli.invoke(["explain", "digits-lenet", source, *words]) == 0
             assert json.loads(capsys.readouterr().out)["label"] == "7"
     (tmp_path / "two").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / "two" / name).write_bytes(seven.read_bytes())
     for source in ("two", "two/*.png"):
-        assert cli.run(["explain", "digits-lenet", source]) == 3
+        assert cli.invoke(["explain", "digits-lenet", source]) == 3
         shown = capsys.readouterr()
         assert "two/a.png, two/b.png" in shown.err and "Give one picture." in shown.err
 
 
 def test_another_class_and_some_methods_can_be_asked_about(seven, tmp_path, capsys):
     words = ["explain", "digits-lenet", str(seven), "--class", "1", "--methods", "grad-cam, occlusion"]
-    assert cli.run([*words, "--save", str(tmp_path / "out"), "--json"]) == 0
+    assert cli.invoke([*words, "--save", str(tmp_path / "out"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["label"] == "1" and set(told["methods"]) == {"grad-cam", "occlusion"}
     assert told["top"][0]["label"] == "7", "the answer stays what it is"
-    assert cli.run([*words, "--save", str(tmp_path / "out")]) == 0
+    assert cli.invoke([*words, "--save", str(tmp_path / "out")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[1] == "7" and lines[-1] == str(tmp_path / "out" / "looked-at.png")
 
@@ -384,7 +384,7 @@ def test_another_class_and_some_methods_can_be_asked_about(seven, tmp_path, caps
 def test_what_cannot_be_explained_ends_with_its_code(seven, tmp_path, capsys, words, code, told):
     words = [word.format(seven=seven) for word in words]
     save = [] if "--save" in words else ["--save", str(tmp_path / "out")]
-    assert cli.run(["explain", "digits-lenet", str(seven), *words, *save]) == code
+    assert cli.invoke(["explain", "digits-lenet", str(seven), *words, *save]) == code
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err
     if code:
@@ -400,7 +400,7 @@ def test_what_is_no_picture_ends_with_3_and_is_named(seven, tmp_path, capsys, ki
         path.mkdir()
     elif kind != "missing":
         path.write_bytes({"empty": b"", "cut": seven.read_bytes()[:80], "text": b"seven"}[kind])
-    assert cli.run(["explain", "digits-lenet", str(path), "--save", str(tmp_path / "out")]) == 3
+    assert cli.invoke(["explain", "digits-lenet", str(path), "--save", str(tmp_path / "out")]) == 3
     shown = capsys.readouterr()
     assert "other.png" in shown.err and "Traceback" not in shown.err and not shown.out
     assert not (tmp_path / "out").exists()
@@ -414,10 +414,10 @@ def test_other_data_without_a_test_set_is_asked_about_as_a_whole(tmp_path, capsy
         page = Image.new("L", (28, 28), 255)
         ImageDraw.Draw(page).line([(10, 5), (14 + number, 22)], fill=0, width=2)
         page.save(folder / "a.png")
-    assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "three"), "--json"]) == 0
+    assert cli.invoke(["evaluate", "digits-lenet", str(tmp_path / "three"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["split"] == "all" and found["metrics"]["examples"] == 3
-    assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "three"), "--split", "test"]) == 3
+    assert cli.invoke(["evaluate", "digits-lenet", str(tmp_path / "three"), "--split", "test"]) == 3
     assert "no examples in its test set" in capsys.readouterr().err
 
 
@@ -436,12 +436,12 @@ def test_drawings_are_evaluated_as_they_are_predicted(seven, tmp_path, capsys, m
     page.save(tmp_path / "drawn" / "0" / "one.png")
     ImageDraw.Draw(page).rectangle([(10, 30), (80, 110)], outline="black", width=9)
     page.save(tmp_path / "drawn" / "1" / "box.png")
-    assert cli.run(["evaluate", "digits-lenet", str(tmp_path / "drawn"), "--json"]) == 0
+    assert cli.invoke(["evaluate", "digits-lenet", str(tmp_path / "drawn"), "--json"]) == 0
     shown = capsys.readouterr()
     metrics = json.loads(shown.out)["metrics"]
     assert metrics["examples"] == 7 and shown.err.count("left out: ") == 5 and "--size" not in shown.err
     assert all(f"{name}.png" in shown.err for name in ("broken", "5", "6", "7", "8"))
-    assert cli.run(["predict", "digits-lenet", str(tmp_path / "drawn"), "--json"]) == 3
+    assert cli.invoke(["predict", "digits-lenet", str(tmp_path / "drawn"), "--json"]) == 3
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     right = sum(one["label"] == Path(one["source"]).parent.name for one in told)
     assert metrics["accuracy"] == pytest.approx(right / 7) and right >= 5
@@ -468,7 +468,7 @@ def test_one_method_may_be_given_by_its_name(run):
 
 
 def test_weights_without_a_name_are_not_taken_for_those_of_imagenet(seven, capsys):
-    assert cli.run(["predict", "resnet18", str(seven), "--weights", ""]) == 2
+    assert cli.invoke(["predict", "resnet18", str(seven), "--weights", ""]) == 2
     assert "no weights ''" in capsys.readouterr().err
 
 

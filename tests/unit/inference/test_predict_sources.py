@@ -13,21 +13,21 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.helpers.http_servers import serving
+from tests.helpers.http_servers import serve_content
 from thalweg.data.images.image_decoding import EXTENSIONS
-from thalweg.errors import DataError, NonFinite, OptionError, ResourceError
+from thalweg.errors import DataError, NonFiniteError, OptionError, ResourceError
 from thalweg.inference import predict
-from thalweg.inference.predict import Address, Prediction, Unreadable
+from thalweg.inference.predict import Prediction, RemoteImage, UnreadableImage
 
 
 def names(sources) -> list[str]:
-    return [name for name, _ in predict.pictures(sources)]
+    return [name for name, _ in predict.iter_sources(sources)]
 
 
-def asked(sources, answer: float = 1.0, **choices) -> list[Prediction | Unreadable]:
+def asked(sources, answer: float = 1.0, **choices) -> list[Prediction | UnreadableImage]:
     """The answers of a network that sees pictures as they are and answers always the same."""
     return list(
-        predict.predict(
+        predict.predict_images(
             sources,
             see=lambda source: np.asarray(Image.open(source))[..., None],
             ask=lambda images: torch.full((len(images), 2), answer),
@@ -70,9 +70,9 @@ def test_a_source_without_pictures_is_named_and_the_others_are_answered(tmp_path
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.png").touch()
     sources = ["empty", "a.png", "typo*.jpg", "b.png", "x" * 5000 + ".png", "nul\0.png"]
-    found = list(predict.pictures([f"{tmp_path}/{source}" for source in sources]))
+    found = list(predict.iter_sources([f"{tmp_path}/{source}" for source in sources]))
     assert [name for name, _ in found] == [f"{tmp_path}/{source}" for source in sources]
-    told = [one.content.reason if isinstance(one.content, Unreadable) else "" for one in found]
+    told = [one.content.reason if isinstance(one.content, UnreadableImage) else "" for one in found]
     assert told[:4] == ["there is no picture in it", "", "there is no such file", "there is no such file"]
     assert "too long" in told[4] and "null" in told[5]
 
@@ -87,7 +87,7 @@ def test_a_folder_that_may_not_be_entered_stops_nothing(tmp_path, monkeypatch):
 
     (tmp_path / "a.png").touch()
     monkeypatch.setattr(predict.os, "stat", refusing)
-    locked, fine = predict.pictures([f"{tmp_path}/locked/a.png", f"{tmp_path}/a.png"])
+    locked, fine = predict.iter_sources([f"{tmp_path}/locked/a.png", f"{tmp_path}/a.png"])
     assert "may not be read" in locked.content.reason and fine.content == tmp_path / "a.png"
 
 
@@ -104,10 +104,10 @@ def test_a_folder_in_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatc
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.png").touch()
     monkeypatch.setattr(predict.os, "scandir", refusing)
-    fine, locked = predict.pictures(str(tmp_path))
+    fine, locked = predict.iter_sources(str(tmp_path))
     assert fine.content == tmp_path / "fine" / "a.png"
     assert locked.name == str(tmp_path / "locked") and "may not be read" in locked.content.reason
-    (only,) = predict.pictures(str(tmp_path / "locked"))
+    (only,) = predict.iter_sources(str(tmp_path / "locked"))
     assert "may not be read" in only.content.reason
 
 
@@ -118,8 +118,8 @@ def test_an_empty_name_is_not_the_current_folder():
 
 def test_what_was_found_can_be_given_again(tmp_path):
     (tmp_path / "a.png").touch()
-    found = list(predict.pictures([str(tmp_path), "http://x/a.png", b"bytes", np.zeros((2, 2))]))
-    assert list(predict.pictures(found)) == found
+    found = list(predict.iter_sources([str(tmp_path), "http://x/a.png", b"bytes", np.zeros((2, 2))]))
+    assert list(predict.iter_sources(found)) == found
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path):
@@ -145,8 +145,8 @@ def test_what_can_be_no_source_is_refused_by_its_type(source, tmp_path):
 
 
 def test_only_what_is_named_as_an_address_is_fetched():
-    assert all(map(predict.is_address, ("https://example.org/a.png", "http://x", "HTTP://x")))
-    assert not any(map(predict.is_address, ("a.png", "ftp://x/a.png", "file:///etc/passwd", b"http://x", 3)))
+    assert all(map(predict.is_url, ("https://example.org/a.png", "http://x", "HTTP://x")))
+    assert not any(map(predict.is_url, ("a.png", "ftp://x/a.png", "file:///etc/passwd", b"http://x", 3)))
 
 
 def test_the_network_is_left_alone_where_it_is_not_to_be_used(monkeypatch):
@@ -170,11 +170,11 @@ def test_an_address_that_cannot_be_fetched_is_named_once_and_has_a_cure(address,
 
 
 def test_an_address_is_fetched_once_for_all_its_readers(monkeypatch):
-    with serving(b"a picture", monkeypatch) as server:
-        (one,) = predict.pictures(f"{server.url}/a.png", readers=2)
+    with serve_content(b"a picture", monkeypatch) as server:
+        (one,) = predict.iter_sources(f"{server.url}/a.png", readers=2)
         assert [one.read(), one.read()] == [b"a picture"] * 2 and len(server.asked) == 1
         server.plan = [{"status": 404}]
-        address = Address(f"{server.url}/b.png", readers=2)
+        address = RemoteImage(f"{server.url}/b.png", readers=2)
         for _ in range(2):
             with pytest.raises(ResourceError, match="404"):
                 address.read(offline=False)
@@ -185,7 +185,7 @@ def test_an_address_is_fetched_once_for_all_its_readers(monkeypatch):
 def test_an_address_may_not_send_without_end(monkeypatch):
     import urllib.request
 
-    monkeypatch.setattr(predict, "MOST_BYTES", 10)
+    monkeypatch.setattr(predict, "MAX_BYTES", 10)
     monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO(b"x" * 11))
     with pytest.raises(ResourceError, match="more than"):
         predict.download("http://127.0.0.1/", offline=False)
@@ -205,7 +205,7 @@ def test_an_address_may_not_send_without_end(monkeypatch):
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_an_answer_that_is_no_number_is_no_answer(tmp_path, number):
-    with pytest.raises(NonFinite, match=r"a\.png: the network's answer is not a number"):
+    with pytest.raises(NonFiniteError, match=r"a\.png: the network's answer is not a number"):
         asked(picture(tmp_path / "a.png"), number)
 
 

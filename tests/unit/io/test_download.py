@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import thalweg.io.download
-from tests.helpers.http_servers import serving
+from tests.helpers.http_servers import serve_content
 from thalweg.errors import DataError, OptionError, ResourceError
-from thalweg.io.download import cache_folder, fetch, is_offline
+from thalweg.io.download import cache_dir, fetch, is_offline
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 1_000_000, np.uint8).tobytes()
 SHA256, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
@@ -24,7 +24,7 @@ QUICK = {"pause": 0.01}
 
 @pytest.fixture
 def server(monkeypatch):
-    with serving(CONTENT, monkeypatch) as made:
+    with serve_content(CONTENT, monkeypatch) as made:
         yield made
 
 
@@ -185,7 +185,7 @@ def test_an_error_of_the_disk_is_said_as_such(server, tmp_path, monkeypatch, num
     def fail(part, to):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(thalweg.io.download, "_settle", fail)
+    monkeypatch.setattr(thalweg.io.download, "_publish", fail)
     with pytest.raises(ResourceError, match=told) as error:
         fetch(f"{server.url}/x", tmp_path / "x")
     assert "THALWEG_CACHE" in error.value.cure
@@ -239,6 +239,6 @@ def test_of_two_processes_one_downloads_and_both_have_the_file(server, tmp_path)
 
 def test_the_cache_is_where_it_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
+    assert cache_dir() == tmp_path
     monkeypatch.delenv("THALWEG_CACHE")
-    assert cache_folder().name == "thalweg" or cache_folder().parent.name == "thalweg"
+    assert cache_dir().name == "thalweg" or cache_dir().parent.name == "thalweg"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from thalweg.errors import NotFound
-from thalweg.layers.activations import ACTIVATIONS, MODERN, activation
+from thalweg.errors import NotFoundError
+from thalweg.layers.activations import ACTIVATIONS, MODERN_ACTIVATIONS, build_activation
 
 POINTS = np.array([-30.0, -2.5, -1.0, -1e-3, 0.0, 1e-3, 0.7, 1.0, 4.0, 30.0])
 
@@ -35,12 +35,12 @@ LATER = {
 
 def test_there_are_the_seven_of_the_talk_and_five_later_ones():
     assert list(ACTIVATIONS) == list(FORMULAS)
-    assert list(MODERN) == list(LATER)
+    assert list(MODERN_ACTIVATIONS) == list(LATER)
 
 
 @pytest.mark.parametrize("name", [*FORMULAS, *LATER])
 def test_values_are_those_of_the_formula(name):
-    found = activation(name)(torch.tensor(POINTS)).numpy()
+    found = build_activation(name)(torch.tensor(POINTS)).numpy()
     np.testing.assert_allclose(found, {**FORMULAS, **LATER}[name](POINTS), rtol=1e-12, atol=1e-12)
 
 
@@ -48,27 +48,27 @@ def test_values_are_those_of_the_formula(name):
 def test_derivatives_are_those_of_finite_differences(name):
     """Away from 0, where ReLU has none."""
     x = torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(activation(name), x)
+    assert torch.autograd.gradcheck(build_activation(name), x)
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_none_ever_falls(name):
     """So a maximum may be taken before or after it, as LeNet does."""
-    y = activation(name)(torch.linspace(-6, 6, 1001, dtype=torch.float64))
+    y = build_activation(name)(torch.linspace(-6, 6, 1001, dtype=torch.float64))
     assert bool((y.diff() >= 0).all())
 
 
 def test_nothing_below_a_step_learns():
     x = torch.ones(3, requires_grad=True)
-    assert not activation("step")(x).requires_grad
-    assert activation("step")(torch.ones(2, dtype=torch.float16)).dtype == torch.float16
+    assert not build_activation("step")(x).requires_grad
+    assert build_activation("step")(torch.ones(2, dtype=torch.float16)).dtype == torch.float16
 
 
 def test_a_layer_says_its_name():
-    assert "arctan" in repr(activation("arctan")) and "step" in repr(activation("step"))
+    assert "arctan" in repr(build_activation("arctan")) and "step" in repr(build_activation("step"))
 
 
 def test_an_unknown_activation_is_answered_with_the_nearest():
-    with pytest.raises(NotFound, match="no activation named 'sofsign'") as raised:
-        activation("sofsign")
+    with pytest.raises(NotFoundError, match="no activation named 'sofsign'") as raised:
+        build_activation("sofsign")
     assert "'softsign'" in raised.value.cure

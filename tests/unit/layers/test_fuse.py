@@ -7,10 +7,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from thalweg import registry
-from thalweg.data.images.image_decoding import decode
-from thalweg.data.images.preprocess import normalised
+from thalweg.data.images.image_decoding import decode_image
+from thalweg.data.images.preprocess import to_normalized_float
 from thalweg.layers import fuse as inference
-from thalweg.layers.fuse import Convolution, faster, folded, fused
+from thalweg.layers.fuse import FusedConv2d, fold_batch_norm, fuse_activations, optimize_for_inference
 
 #: model -> size of pictures, arguments
 NETWORKS = {
@@ -57,7 +57,7 @@ def same(made: nn.Module, network: nn.Module, *shape: int) -> None:
 def test_every_network_can_be_made_quick_and_answers_as_before(name):
     size, arguments = NETWORKS[name]
     network = used(registry.find_model(name)(channels=3, classes=7, size=size, **arguments))
-    made = faster(network, (4, 3, size, size))
+    made = optimize_for_inference(network, (4, 3, size, size))
     assert made is not network
     for batch in (1, 4, 5):
         same(made, network, batch, 3, size, size)
@@ -67,7 +67,7 @@ def test_a_network_is_left_as_it_was():
     network = used(registry.find_model("resnet18")(channels=3, classes=7, size=32))
     before, x = {name: value.clone() for name, value in network.state_dict().items()}, torch.randn(2, 3, 32, 32)
     expected = network(x).detach()
-    made = faster(network, (2, 3, 32, 32))
+    made = optimize_for_inference(network, (2, 3, 32, 32))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert torch.equal(network(x), expected) and network(x).requires_grad
     nn.init.zeros_(network.conv1.weight)
@@ -76,15 +76,15 @@ def test_a_network_is_left_as_it_was():
 
 def test_normalisation_sums_and_activations_are_in_the_convolutions():
     network = used(registry.find_model("resnet18")(channels=3, classes=7, size=32))
-    kinds = [type(layer) for layer in faster(network, (2, 3, 32, 32)).modules()]
-    assert kinds.count(Convolution) == 20 and not {nn.BatchNorm2d, nn.ReLU, nn.Conv2d} & set(kinds)
+    kinds = [type(layer) for layer in optimize_for_inference(network, (2, 3, 32, 32)).modules()]
+    assert kinds.count(FusedConv2d) == 20 and not {nn.BatchNorm2d, nn.ReLU, nn.Conv2d} & set(kinds)
 
 
 def test_a_folded_layer_is_scale_times_convolution_plus_shift():
     layers = used(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, eps=0.1)))
     convolution, norm = layers
     scale = norm.weight / (norm.running_var + 0.1).sqrt()
-    one = folded(layers, torch.zeros(1, 2, 8, 8)).get_submodule("_0_")
+    one = fold_batch_norm(layers, torch.zeros(1, 2, 8, 8)).get_submodule("_0_")
     assert torch.allclose(one.weight, convolution.weight * scale[:, None, None, None])
     assert torch.allclose(one.bias, (convolution.bias - norm.running_mean) * scale + norm.bias)
 
@@ -131,9 +131,9 @@ def sum_in_place(block: Block, x: torch.Tensor) -> torch.Tensor:
 def test_whatever_is_done_with_a_convolution_is_still_done(what):
     block = used(Block(what))
     x = torch.randn(2, 4, 9, 9)
-    for make in (folded, fused):
+    for make in (fold_batch_norm, fuse_activations):
         same(make(block, x), block, 3, 4, 9, 9)
-    assert faster(block, (2, 4, 9, 9)) is not block
+    assert optimize_for_inference(block, (2, 4, 9, 9)) is not block
 
 
 @pytest.mark.parametrize(
@@ -147,18 +147,18 @@ def test_whatever_is_done_with_a_convolution_is_still_done(what):
     ],
 )
 def test_convolutions_of_every_kind(layer):
-    same(faster(layer, (2, 4, 12, 12)), layer, 3, 4, 12, 12)
+    same(optimize_for_inference(layer, (2, 4, 12, 12)), layer, 3, 4, 12, 12)
 
 
 def test_a_network_that_decides_by_values_comes_back_itself():
     block = used(Block(lambda b, x: b.conv(x) if x.sum() > 0 else b.relu(b.conv(x))))
-    assert faster(block, (2, 4, 9, 9)) is block
+    assert optimize_for_inference(block, (2, 4, 9, 9)) is block
 
 
 def test_a_network_is_taken_as_it_evaluates_and_stays_in_its_mode():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.9)).train()
     network[1].eval()
-    made = faster(network, (2, 3, 8, 8))
+    made = optimize_for_inference(network, (2, 3, 8, 8))
     assert [layer.training for layer in network.modules()] == [True, True, False, True] and made is not network
     same(made, network.eval(), 2, 3, 8, 8)
 
@@ -166,15 +166,15 @@ def test_a_network_is_taken_as_it_evaluates_and_stays_in_its_mode():
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
 def test_weights_of_another_precision_are_answered_in_it(kind):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(kind).eval()
-    x, made = torch.randn(2, 3, 8, 8, dtype=kind), faster(network, (2, 3, 8, 8))
+    x, made = torch.randn(2, 3, 8, 8, dtype=kind), optimize_for_inference(network, (2, 3, 8, 8))
     with torch.inference_mode():
         assert (made(x) - network(x)).abs().max() <= inference.TOLERANCE * network(x).abs().max()
 
 
 def test_a_network_that_fails_comes_back_itself():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(3, 3))
-    assert faster(network, (2, 3, 8, 8)) is network and network.training
-    assert faster(broken := nn.Flatten(), (2, 3, 8, 8)) is broken, "no parameter says in what precision"
+    assert optimize_for_inference(network, (2, 3, 8, 8)) is network and network.training
+    assert optimize_for_inference(broken := nn.Flatten(), (2, 3, 8, 8)) is broken, "no parameter says in what precision"
 
 
 @pytest.mark.parametrize("fault", ["raises", "answers otherwise", "is not a number"])
@@ -188,11 +188,11 @@ def test_a_call_of_onednn_that_cannot_be_trusted_is_not_used(monkeypatch, fault)
         nn.Module.__init__(self)
         self.plain = layer.weight
 
-    monkeypatch.setattr(Convolution, "__init__", remember)
-    monkeypatch.setattr(Convolution, "forward", broken)
+    monkeypatch.setattr(FusedConv2d, "__init__", remember)
+    monkeypatch.setattr(FusedConv2d, "forward", broken)
     block = used(Block(lambda b, x: b.norm(b.conv(x))))
-    made = faster(block, (2, 4, 9, 9))
-    assert made is not block and not any(isinstance(layer, Convolution) for layer in made.modules())
+    made = optimize_for_inference(block, (2, 4, 9, 9))
+    assert made is not block and not any(isinstance(layer, FusedConv2d) for layer in made.modules())
     same(made, block, 3, 4, 9, 9)
 
 
@@ -202,9 +202,13 @@ def test_photographs_are_recognised_as_published(real_data):
     names = (real_data / "weights" / "imagenet_synset_words.txt").read_text(encoding="utf-8").splitlines()
     known = {"samoyed.jpg": ("Samoyed", 0.928), "coffee.png": ("espresso", 0.840), "cat.png": ("Egyptian cat", 0.686)}
     known["elephants.jpg"] = ("African elephant", 0.778)
-    seen = np.stack([decode(real_data / "photos" / file, 3, 224, resize=256) for file in known])
+    seen = np.stack([decode_image(real_data / "photos" / file, 3, 224, resize=256) for file in known])
     facts = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     with torch.inference_mode():
-        best = faster(network, (4, 3, 224, 224))(normalised(torch.from_numpy(seen), facts)).softmax(1).max(1)
+        best = (
+            optimize_for_inference(network, (4, 3, 224, 224))(to_normalized_float(torch.from_numpy(seen), facts))
+            .softmax(1)
+            .max(1)
+        )
     for probability, index, (name, published) in zip(best.values, best.indices, known.values(), strict=True):
         assert name in names[index] and abs(float(probability) - published) < 0.002

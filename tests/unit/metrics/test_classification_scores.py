@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from thalweg.errors import DataError, NonFinite
+from thalweg.errors import DataError, NonFiniteError
 from thalweg.metrics import classification as ours
-from thalweg.metrics.classification import Scores
+from thalweg.metrics.classification import MetricAccumulator
 
 
 @st.composite
@@ -26,8 +26,8 @@ def predictions(draw, smallest=1):
     return weights / weights.sum(1, keepdims=True), generator.choice(occurring, rows)
 
 
-def scored(probabilities, labels, cuts=()) -> Scores:
-    scores = Scores(probabilities.shape[1])
+def scored(probabilities, labels, cuts=()) -> MetricAccumulator:
+    scores = MetricAccumulator(probabilities.shape[1])
     for p, t in zip(np.split(probabilities, cuts), np.split(labels, cuts), strict=True):
         scores.add(p, t)
     return scores
@@ -84,13 +84,13 @@ def test_top_k_is_that_of_scikit_learn_where_no_two_are_equal(case, k):
             theirs = oracle.top_k_accuracy_score(labels, probabilities[:, 1], k=k, labels=[0, 1]) if k == 1 else 1.0
         else:
             theirs = oracle.top_k_accuracy_score(labels, probabilities, k=k, labels=range(probabilities.shape[1]))
-    assert ours.top(ours.judge(probabilities, labels), k) == pytest.approx(theirs, abs=1e-12)
+    assert ours.top_k_accuracy(ours.score_predictions(probabilities, labels), k) == pytest.approx(theirs, abs=1e-12)
 
 
 @given(predictions())
 @settings(deadline=None)
 def test_top_1_is_the_accuracy_also_among_equals(case):
-    judged = ours.judge(*case)
+    judged = ours.score_predictions(*case)
     assert np.array_equal(judged.rank_N == 0, judged.predicted_N == judged.label_N)
 
 
@@ -122,18 +122,18 @@ def test_the_order_of_the_examples_cannot_be_seen(case, seed):
 
 def test_figures_may_be_asked_for_between_batches():
     probabilities, labels = np.eye(3), np.arange(3)
-    scores = Scores(3)
+    scores = MetricAccumulator(3)
     for n in range(3):
         scores.add(probabilities[n : n + 1], labels[n : n + 1])
         assert scores.results()["examples"] == len(scores) == n + 1
 
 
 def test_without_examples_everything_is_undefined_and_still_json():
-    results = Scores(3).results()
+    results = MetricAccumulator(3).results()
     assert results.pop("examples") == 0
     assert (results.pop("accuracy_low"), results.pop("accuracy_high")) == (0.0, 1.0)
     assert set(results.values()) == {None}
-    assert {tuple(row.values()) for row in Scores(3).per_class} == {(None, None, None, 0)}
+    assert {tuple(row.values()) for row in MetricAccumulator(3).per_class} == {(None, None, None, 0)}
 
 
 @given(predictions(smallest=0))
@@ -160,21 +160,21 @@ def test_the_worst_mistake_is_the_one_that_held_the_truth_least_likely():
 def test_shapes_that_do_not_fit_are_named():
     for probabilities, labels in [((3, 4), (3,)), ((3, 2), (4,)), ((3, 2), (3, 1)), ((3, 3, 2), (3, 3)), ((2,), ())]:
         with pytest.raises(DataError, match=r"for 2 classes") as error:
-            Scores(2).add(np.zeros(probabilities), np.zeros(labels, int))
+            MetricAccumulator(2).add(np.zeros(probabilities), np.zeros(labels, int))
         assert str(probabilities) in error.value.message
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_label_outside_the_classes_is_refused(label):
     with pytest.raises(DataError, match=f"labels from .*{label}"):
-        Scores(2).add(np.full((2, 2), 0.5), np.array([0, label]) if label > 0 else np.array([label, 0]))
+        MetricAccumulator(2).add(np.full((2, 2), 0.5), np.array([0, label]) if label > 0 else np.array([label, 0]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_probability_that_is_no_number_names_its_example(value):
-    scores = Scores(2)
+    scores = MetricAccumulator(2)
     scores.add(np.full((4, 2), 0.5), np.zeros(4, int))
-    with pytest.raises(NonFinite, match="example 6") as error:
+    with pytest.raises(NonFiniteError, match="example 6") as error:
         scores.add(np.array([[0.5, 0.5], [0.5, 0.5], [value, 0.5]]), np.zeros(3, int))
     assert error.value.rows == (6,)
     assert len(scores) == 4

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thalweg.errors import OptionError
-from thalweg.models.classify.lenet import TABLE, ScaledTanh, Subsample, TableConv, lenet
+from thalweg.models.classify.lenet import C3_CONNECTIONS, ScaledTanh, SparseConv2d, Subsampling, lenet
 
 # Table I of the paper, row by row: X where the map of S2 (row) feeds the map of C3 (column).
 PAPER = """
@@ -25,7 +25,7 @@ def count(module: nn.Module) -> int:
 
 
 def test_the_connections_of_c3_are_those_of_table_one():
-    ours = ["".join("X" if row in inputs else "." for inputs in TABLE) for row in range(6)]
+    ours = ["".join("X" if row in inputs else "." for inputs in C3_CONNECTIONS) for row in range(6)]
     assert ours == PAPER
 
 
@@ -51,12 +51,12 @@ def test_pictures_are_padded_to_32(size, padding):
 
 
 def test_table_conv_equals_a_loop_over_its_connections():
-    layer, x = TableConv().double(), torch.randn(2, 6, 9, 8, dtype=torch.float64)
+    layer, x = SparseConv2d().double(), torch.randn(2, 6, 9, 8, dtype=torch.float64)
     found = layer(x)
     assert found.shape == (2, 16, 5, 4)
     for out in range(16):
         expected = layer.bias[out].expand(2, 5, 4)
-        for source in TABLE[out]:
+        for source in C3_CONNECTIONS[out]:
             for dy in range(5):
                 for dx in range(5):
                     expected = expected + layer.weight[out, source, dy, dx] * x[:, source, dy : dy + 5, dx : dx + 4]
@@ -64,7 +64,7 @@ def test_table_conv_equals_a_loop_over_its_connections():
 
 
 def test_weights_of_connections_that_are_not_there_never_change():
-    layer = TableConv()
+    layer = SparseConv2d()
     layer(torch.randn(2, 6, 7, 7)).square().sum().backward()
     assert bool((layer.weight.grad[layer.mask.expand_as(layer.weight) == 0] == 0).all())
     assert bool((layer.weight.grad[layer.mask.expand_as(layer.weight) == 1] != 0).all())
@@ -72,7 +72,7 @@ def test_weights_of_connections_that_are_not_there_never_change():
 
 
 def test_subsampling_is_a_sum_of_four_times_a_weight_plus_a_bias():
-    layer, x = Subsample(3), torch.randn(2, 3, 4, 6)
+    layer, x = Subsampling(3), torch.randn(2, 3, 4, 6)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([0.25, 0.5, -1.0]))
         layer.bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
@@ -93,7 +93,7 @@ def test_the_scaled_tanh_goes_through_one():
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape"), [(ScaledTanh(), (2, 3)), (Subsample(2), (1, 2, 4, 4)), (TableConv(), (1, 6, 6, 5))]
+    ("layer", "shape"), [(ScaledTanh(), (2, 3)), (Subsampling(2), (1, 2, 4, 4)), (SparseConv2d(), (1, 6, 6, 5))]
 )
 def test_derivatives_are_those_of_finite_differences(layer, shape):
     layer = layer.double()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from thalweg.errors import NotFound, OptionError
+from thalweg.errors import NotFoundError, OptionError
 from thalweg.models.classify.convnet import convnet
 from thalweg.models.classify.mlp import mlp
 from thalweg.models.classify.perceptron import perceptron
@@ -49,7 +49,7 @@ def test_an_mlp_that_cannot_be_is_refused(wrong):
 
 
 def test_an_activation_that_is_none_is_refused():
-    with pytest.raises(NotFound, match="activation"):
+    with pytest.raises(NotFoundError, match="activation"):
         mlp(channels=1, classes=2, activation="rule")
 
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from thalweg import registry
 from thalweg.errors import OptionError
-from thalweg.layers.init import he_normal
-from thalweg.models.classify.inception_v3 import Outputs, inception_v3
-from thalweg.models.classify.mobilenet_v3 import eights
+from thalweg.layers.init import he_normal_
+from thalweg.models.classify.inception_v3 import InceptionOutputs, inception_v3
+from thalweg.models.classify.mobilenet_v3 import make_divisible
 from thalweg.models.classify.resnet import resnet18, resnet34
 
-MODELS = registry.models("classify")
+MODELS = registry.get_models("classify")
 #: parameters and entries of the state dict as torchvision 0.28 has them for 1000 classes, and the SHA-256 of its sorted
 #: lines "name [shape]"
 PUBLISHED = [
@@ -163,7 +163,7 @@ def test_inception_answers_twice_in_training_and_once_after(size):
     with torch.device("meta"):
         network, x = inception_v3(channels=3, classes=5, size=size), torch.zeros(2, 3, size, size)
         both = network.train()(x)
-        assert isinstance(both, Outputs) and both.logits.shape == both.aux_logits.shape == (2, 5)
+        assert isinstance(both, InceptionOutputs) and both.logits.shape == both.aux_logits.shape == (2, 5)
         assert network.eval()(x).shape == (2, 5)
         alone = inception_v3(channels=3, classes=5, size=size, auxiliary=False)
         assert alone.train()(x).shape == (2, 5)
@@ -185,13 +185,13 @@ def test_transform_input_brings_pixels_to_minus_one_to_one():
 
 @pytest.mark.parametrize(("channels", "found"), [(1, 8), (4, 8), (11, 16), (12, 16), (18, 24), (20, 24), (240, 240)])
 def test_channels_are_rounded_to_eights_and_lose_no_more_than_a_tenth(channels, found):
-    assert eights(channels) == found and found >= 0.9 * channels
+    assert make_divisible(channels) == found and found >= 0.9 * channels
 
 
 @pytest.mark.parametrize(("mode", "fan"), [("fan_in", 64 * 9), ("fan_out", 256 * 9)])
 def test_convolutions_begin_with_the_variance_of_he(mode, fan):
     layer = nn.Sequential(nn.Conv2d(64, 256, 3))
-    assert he_normal(layer, mode) is layer
+    assert he_normal_(layer, mode) is layer
     assert layer[0].weight.var().item() == pytest.approx(2 / fan, rel=0.02) and not layer[0].bias.any()
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.helpers.toy_objectives import Letters
+from tests.helpers.toy_objectives import LetterGRU
 from thalweg.objectives.adversarial import Adversarial
 from thalweg.objectives.base import Loss, Objective
 from thalweg.objectives.recurrent import Recurrent
@@ -51,7 +51,7 @@ def test_supervised_is_its_criterion():
 
 def test_an_objective_is_all_that_a_checkpoint_must_know():
     assert set(adversarial().state_dict()) == {"network.weight", "critic.weight", "critic.bias"}
-    assert "state_SBD" in Recurrent(Letters(), 2).state_dict()
+    assert "state_SBD" in Recurrent(LetterGRU(), 2).state_dict()
 
 
 def test_an_objective_must_list_its_phases():
@@ -141,7 +141,7 @@ def piece(tokens: torch.Tensor, start: int, length: int, begins: float) -> dict[
 
 
 def test_the_state_goes_on_so_that_pieces_equal_the_whole():
-    tokens, network = text(), Letters()
+    tokens, network = text(), LetterGRU()
     whole = Recurrent(network, 2).loss(piece(tokens, 0, 12, 1.0))
     objective = Recurrent(network, 2)
     parts = [objective.loss(piece(tokens, start, 4, float(start == 0))) for start in (0, 4, 8)]
@@ -151,7 +151,7 @@ def test_the_state_goes_on_so_that_pieces_equal_the_whole():
 
 
 def test_the_loss_is_the_cross_entropy_per_letter():
-    tokens, network = text(), Letters()
+    tokens, network = text(), LetterGRU()
     batch = piece(tokens, 0, 12, 1.0)
     logits, _ = network(batch["tokens"], network.initial_state(2))
     expected = sum(F.cross_entropy(logits[b, t], batch["next"][b, t]) for b in range(2) for t in range(12)) / 24
@@ -159,7 +159,7 @@ def test_the_loss_is_the_cross_entropy_per_letter():
 
 
 def test_a_row_that_begins_a_new_text_forgets_and_the_others_do_not():
-    tokens, network = text(), Letters()
+    tokens, network = text(), LetterGRU()
     objective = Recurrent(network, 2)
     objective.loss(piece(tokens, 0, 4, 1.0))
     carried = objective.state_SBD.clone()
@@ -173,7 +173,7 @@ def test_a_row_that_begins_a_new_text_forgets_and_the_others_do_not():
 
 
 def test_gradients_end_where_the_piece_begins():
-    objective = Recurrent(Letters(), 2)
+    objective = Recurrent(LetterGRU(), 2)
     objective.loss(piece(text(), 0, 4, 1.0))
     assert not objective.state_SBD.requires_grad
     objective.loss(piece(text(), 4, 4, 0.0)).mean.backward()  # the graph of the first piece is not needed

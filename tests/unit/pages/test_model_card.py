@@ -6,7 +6,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from thalweg.pages import summary as figures
-from thalweg.pages.model_card import card
+from thalweg.pages.model_card import render_card
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</style><script>alert(2)</script>\x00\udcff"
 COMMAND = "thalweg train classify 'my photos' --seed 3"
@@ -58,7 +58,7 @@ def everywhere(value, text: str):
 
 
 def test_a_card_says_what_it_is_how_good_and_how_to_use_and_repeat_it():
-    text = plain(card(FULL))
+    text = plain(render_card(FULL))
     assert text.startswith("lenet on photos")
     for part in ("Results", "Class by class", "Limits", "Use", "Model", "What it sees", "Data", "Training", "Licence"):
         assert f"\n{part}\n" in text
@@ -80,11 +80,11 @@ def test_a_card_says_what_it_is_how_good_and_how_to_use_and_repeat_it():
 
 
 def test_plain_figures_need_no_escapes():
-    assert "| accuracy | 98.00 % | 97.00 % |" in card(FULL)
+    assert "| accuracy | 98.00 % | 97.00 % |" in render_card(FULL)
 
 
 def test_the_classes_are_listed_from_the_worst():
-    lines = plain(card(FULL)).splitlines()
+    lines = plain(render_card(FULL)).splitlines()
     start = lines.index("examples", lines.index("Class by class")) + 1
     assert lines[start : start + 10] == [
         "dog", "90.00 %", "–", "93.00 %", "50", "cat", "99.00 %", "98.00 %", "98.50 %", "50",
@@ -94,7 +94,7 @@ def test_the_classes_are_listed_from_the_worst():
 def test_the_figures_per_class_may_stand_with_the_test():
     moved = copy.deepcopy(FULL)
     moved["results"]["test"]["per_class"] = moved["results"].pop("per_class")
-    assert card(moved) == card(FULL)
+    assert render_card(moved) == render_card(FULL)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_the_figures_per_class_may_stand_with_the_test():
 )
 def test_hostile_names_stay_text(text):
     """Whatever a class or a file is called, the rendered card has the elements that a harmless name gives."""
-    assert elements(card(everywhere(FULL, text))) == elements(card(everywhere(FULL, "calm")))
-    card(everywhere(FULL, text)).encode("utf-8")
+    assert elements(render_card(everywhere(FULL, text))) == elements(render_card(everywhere(FULL, "calm")))
+    render_card(everywhere(FULL, text)).encode("utf-8")
 
 
 def elements(text: str) -> list[str]:
@@ -151,14 +151,14 @@ def test_names_are_shown_as_they_are():
         "-3",
     ):
         content = {**FULL, "facts": {"classes": [name, "dog"]}}
-        assert f"\n{name}\n" in plain(card(content))
+        assert f"\n{name}\n" in plain(render_card(content))
 
 
 @pytest.mark.parametrize("missing", [*FULL, None])
 def test_what_is_missing_is_not_spoken_of(missing):
     some = {k: v for k, v in FULL.items() if k != missing} if missing else {}
     for content in (some, {**some, missing: None} if missing else {}):
-        text = card(content)
+        text = render_card(content)
         assert "None" not in text and "nan" not in text.lower().split()
         assert "## Use" in text and "## Licence" in text
 
@@ -166,17 +166,17 @@ def test_what_is_missing_is_not_spoken_of(missing):
 @pytest.mark.parametrize("part", ["facts", "results", "data", "plan", "options"])
 def test_every_part_may_lack_any_of_its_keys(part):
     for key in FULL[part]:
-        assert card({**FULL, part: {k: v for k, v in FULL[part].items() if k != key}}).startswith("# ")
-        assert "None" not in card({**FULL, part: {**FULL[part], key: None}})
+        assert render_card({**FULL, part: {k: v for k, v in FULL[part].items() if k != key}}).startswith("# ")
+        assert "None" not in render_card({**FULL, part: {**FULL[part], key: None}})
 
 
 def test_a_card_of_what_came_back_from_json_is_the_same():
-    assert card(json.loads(json.dumps(FULL))) == card(FULL)
+    assert render_card(json.loads(json.dumps(FULL))) == render_card(FULL)
 
 
 def test_another_task_gets_its_figures_too():
     content = {"task": "detect", "results": {"test": {"mean_precision": 0.5, "boxes": 12_345, "loss": None}}}
-    assert figures.results_table(content) == [
+    assert figures.build_results_table(content) == [
         ["", "test"],
         ["mean precision", "0.5"],
         ["boxes", "12,345"],
@@ -199,8 +199,8 @@ def test_values_are_written_as_people_write_them():
     ]
     cases += [("x", {"widths": [3, 4], "lr": 0.1}, "widths 3, 4, learning rate 0.1"), ("x", "text", "text")]
     for key, it, expected in cases:
-        assert figures.value(key, it) == expected
+        assert figures.format_value(key, it) == expected
 
 
 def test_long_lists_are_counted():
-    assert figures.listing(range(30), limit=3) == "0, 1, 2 and 27 more"
+    assert figures.join_values(range(30), limit=3) == "0, 1, 2 and 27 more"

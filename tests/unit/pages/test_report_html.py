@@ -8,8 +8,16 @@ import pytest
 from PIL import Image, features
 from PIL import __version__ as pillow
 
-from thalweg.pages.html import encoded
-from thalweg.pages.report_html import PICTURES, Picture, Section, Story, headline, report, story
+from thalweg.pages.html import encode_image
+from thalweg.pages.report_html import (
+    PLOT_SECTIONS,
+    ReportData,
+    ReportImage,
+    ReportSection,
+    build_report,
+    key_metrics,
+    render_report,
+)
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</style><script>alert(2)</script>\x00\udcff"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -45,10 +53,10 @@ def image(width: int = 40, height: int = 20) -> Image.Image:
     return Image.fromarray(np.arange(width * height * 3, dtype=np.uint8).reshape(height, width, 3))
 
 
-def told(text: str) -> Story:
-    pictures = [Picture(text, text, image())]
-    section = Section(text, f"{text}\n\n{text}", [[text, text], [text, text]], pictures)
-    return Story(text, text, [(text, text)], [section, section])
+def told(text: str) -> ReportData:
+    pictures = [ReportImage(text, text, image())]
+    section = ReportSection(text, f"{text}\n\n{text}", [[text, text], [text, text]], pictures)
+    return ReportData(text, text, [(text, text)], [section, section])
 
 
 CONTENT = {
@@ -78,13 +86,13 @@ CONTENT = {
 
 
 def test_a_page_says_everything_of_the_story():
-    page = Page(report(told("some words")))
+    page = Page(render_report(told("some words")))
     assert "".join(page.texts).count("some words") == 23
     assert [img["alt"] for img in page.all("img")] == ["some words"] * 2
 
 
 def test_hostile_names_stay_text():
-    page, calm = Page(report(told(HOSTILE))), Page(report(told("calm")))
+    page, calm = Page(render_report(told(HOSTILE))), Page(render_report(told("calm")))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in calm.elements]
     shown = HOSTILE.replace("\x00", "\ufffd").replace("\udcff", "\ufffd")
     assert page.all("img")[0]["alt"] == shown
@@ -92,12 +100,12 @@ def test_hostile_names_stay_text():
 
 
 def test_a_page_can_be_written_whatever_it_says():
-    report(told("".join(map(chr, [*range(0xA0), 0xD800, 0xDFFF, 0x202E, 0xFFFF, 0x10FFFF])))).encode("utf-8")
+    render_report(told("".join(map(chr, [*range(0xA0), 0xD800, 0xDFFF, 0x202E, 0xFFFF, 0x10FFFF])))).encode("utf-8")
 
 
 @pytest.mark.parametrize("text", ["calm", HOSTILE])
 def test_a_page_loads_nothing_and_runs_nothing(text):
-    page = Page(report(told(text)))
+    page = Page(render_report(told(text)))
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "iframe", "object", "embed", "form", "base", "svg"}
     for _, attributes in page.elements:
@@ -106,23 +114,23 @@ def test_a_page_loads_nothing_and_runs_nothing(text):
         assert attributes.get("src", "data:image/").startswith("data:image/")
     policy = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert len(policy) == 1 and policy[0].startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
-    assert "url(" not in report(told("")) and "@import" not in report(told(""))
+    assert "url(" not in render_report(told("")) and "@import" not in render_report(told(""))
 
 
 def test_the_policy_stands_before_anything_it_governs():
-    page = report(told("calm"))
+    page = render_report(told("calm"))
     assert page.index("Content-Security-Policy") < min(page.index("<style"), page.index("<title"), page.index("<body"))
 
 
 def test_links_lead_to_sections():
-    page = Page(report(told("calm")))
+    page = Page(render_report(told("calm")))
     targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     links = [a["href"].removeprefix("#") for a in page.all("a")]
     assert len(links) == 2 and set(links) <= targets
 
 
 def test_pictures_without_loss_are_the_same_pixels_and_shown_at_half_size():
-    img = Page(report(told("calm"))).all("img")[0]
+    img = Page(render_report(told("calm"))).all("img")[0]
     assert (img["width"], img["height"]) == ("20", "10")
     content = base64.b64decode(img["src"].split(",")[1])
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), np.asarray(image()))
@@ -130,37 +138,37 @@ def test_pictures_without_loss_are_the_same_pixels_and_shown_at_half_size():
 
 def test_a_large_photograph_gives_up_detail_for_size():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8))
-    kind, content = encoded(noise)
+    kind, content = encode_image(noise)
     assert kind == "webp" and len(content) < 300 * 600 * 3 / 2
 
 
 def test_pictures_are_png_where_pillow_has_no_webp(monkeypatch):
     monkeypatch.setattr(features, "check", lambda feature: False)
-    kind, content = encoded(image())
+    kind, content = encode_image(image())
     assert kind == "png" and content.startswith(b"\x89PNG"), pillow
 
 
 def test_long_tables_are_folded_away():
     short, long = ([["n"], *([str(n)] for n in range(rows))] for rows in (5, 50))
-    assert not Page(report(Story("t", sections=[Section("s", table=short)]))).all("details")
-    page = Page(report(Story("t", sections=[Section("s", table=long)])))
+    assert not Page(render_report(ReportData("t", sections=[ReportSection("s", table=short)]))).all("details")
+    page = Page(render_report(ReportData("t", sections=[ReportSection("s", table=long)])))
     assert len(page.all("details")) == 1 and "All 50 rows" in page.texts
 
 
 def test_an_empty_story_is_a_page_too():
-    page = Page(report(Story("nothing yet")))
+    page = Page(render_report(ReportData("nothing yet")))
     assert [tag for tag, _ in page.elements if tag in ("h2", "dl", "nav", "pre")] == []
 
 
 def test_the_story_of_a_run_has_its_parts_in_order():
     names = ["filters", "curves", "batch", "classes", "own_picture", "calibration", "confusion", "mistakes"]
-    titles = [section.title for section in story(CONTENT, dict.fromkeys(names, image())).sections]
-    drawn = [title for title, _ in PICTURES.values()]
+    titles = [section.title for section in build_report(CONTENT, dict.fromkeys(names, image())).sections]
+    drawn = [title for title, _ in PLOT_SECTIONS.values()]
     assert titles == ["Results", *drawn, "Own picture", "Data", "Files left out", "Plan", "Options", "Versions"]
 
 
 def test_the_story_tells_figures_files_and_settings():
-    text = re.sub(r"\s+", " ", " ".join(Page(report(story(CONTENT, {}))).texts))
+    text = re.sub(r"\s+", " ", " ".join(Page(render_report(build_report(CONTENT, {}))).texts))
     for words in ("lenet on photos", "98.00 %", "93.00 % to 99.50 %", "a.png cut off", "train 1,200, test 100"):
         assert words in text
     assert "learning rate 0.002" in text and CONTENT["command"] in text
@@ -168,7 +176,7 @@ def test_the_story_tells_figures_files_and_settings():
 
 
 def test_the_headline_begins_with_the_test_and_its_interval():
-    assert headline(CONTENT) == [
+    assert key_metrics(CONTENT) == [
         ("test accuracy, 95 % interval 93.00 % to 99.50 %", "98.00 %"),
         ("validation accuracy", "97.00 %"),
         ("macro F1 on the test set", "97.90 %"),
@@ -180,6 +188,6 @@ def test_the_headline_begins_with_the_test_and_its_interval():
 @pytest.mark.parametrize("missing", [*CONTENT, None])
 def test_what_is_missing_is_left_out(missing):
     content = {k: v for k, v in CONTENT.items() if k != missing} if missing else {}
-    Page(report(story(content, {})))
+    Page(render_report(build_report(content, {})))
     nulls = {k: None if k == missing else v for k, v in CONTENT.items()}
-    Page(report(story(nulls, {})))
+    Page(render_report(build_report(nulls, {})))

@@ -10,8 +10,8 @@ from matplotlib.colors import to_rgb
 
 from tests.unit.plots.test_plots import HOSTILE, LONG, laid_out, our_style, share, texts, visible_texts
 from thalweg.plots import style
-from thalweg.plots.attribution import Panel, laid, looked_at
-from thalweg.plots.feature_maps import coloured, maps_sheet
+from thalweg.plots.attribution import Panel, overlay_heatmap, plot_attribution_panels
+from thalweg.plots.feature_maps import colorize_maps, plot_feature_maps
 
 RANDOM = np.random.default_rng(1)
 
@@ -46,21 +46,21 @@ def layers(count: int, side: int = 20, maps: int = 16) -> list[Layer]:
 
 
 CASES = {
-    "looked at by nothing": (looked_at, photo(), [], answers(["dog"])),
-    "looked at once": (looked_at, photo(), panels(1), answers(["dog", "cat"]), "dog"),
-    "looked at thrice": (looked_at, photo(100, 140), panels(3, 100, 140), answers(LONG[:5]), LONG[0]),
-    "looked at in two rows": (looked_at, photo(60, 40), panels(5, 60, 40), answers(LONG[:5]), "W" * 400),
+    "looked at by nothing": (plot_attribution_panels, photo(), [], answers(["dog"])),
+    "looked at once": (plot_attribution_panels, photo(), panels(1), answers(["dog", "cat"]), "dog"),
+    "looked at thrice": (plot_attribution_panels, photo(100, 140), panels(3, 100, 140), answers(LONG[:5]), LONG[0]),
+    "looked at in two rows": (plot_attribution_panels, photo(60, 40), panels(5, 60, 40), answers(LONG[:5]), "W" * 400),
     "looked at with hostile names": (
-        looked_at,
+        plot_attribution_panels,
         photo(28, 28, 1),
         [Panel(name, heat(28, 28), name) for name in HOSTILE],
         answers(HOSTILE),
         HOSTILE[0],
     ),
-    "maps": (maps_sheet, layers(12)),
-    "maps of one layer": (maps_sheet, layers(1, 5, 3), "W" * 400),
-    "maps that are wide": (maps_sheet, [Layer("a", "b", 1, RANDOM.normal(size=(1, 4, 9)))]),
-    "maps of nothing": (maps_sheet, []),
+    "maps": (plot_feature_maps, layers(12)),
+    "maps of one layer": (plot_feature_maps, layers(1, 5, 3), "W" * 400),
+    "maps that are wide": (plot_feature_maps, [Layer("a", "b", 1, RANDOM.normal(size=(1, 4, 9)))]),
+    "maps of nothing": (plot_feature_maps, []),
 }
 
 
@@ -80,7 +80,7 @@ def case(request):
 
 def test_a_picture_is_rgb_and_at_most_900_units_wide(case):
     image = case[0]
-    assert image.mode == "RGB" and image.width <= style.WIDTH * style.PIXELS
+    assert image.mode == "RGB" and image.width <= style.WIDTH * style.PIXELS_PER_UNIT
 
 
 def test_nothing_is_cut_off(case):
@@ -110,41 +110,47 @@ def test_texts_are_legible_at_1200_pixels(case):
 def test_heat_is_yellow_where_it_is_largest_and_leaves_the_picture_where_it_is_none():
     heat_HW = np.zeros((4, 4))
     heat_HW[0, 0] = 0.3
-    shown = laid(np.full((4, 4, 3), 100, np.uint8), heat_HW)
+    shown = overlay_heatmap(np.full((4, 4, 3), 100, np.uint8), heat_HW)
     red, green, blue = shown[0, 0]
     assert min(red, green) > 0.8 > blue and np.ptp(shown[1:]) == 0
-    grey = laid(np.full((4, 4, 3), 100, np.uint8), np.zeros((4, 4)))
+    grey = overlay_heatmap(np.full((4, 4, 3), 100, np.uint8), np.zeros((4, 4)))
     np.testing.assert_allclose(grey, shown[1, 1, 0])
 
 
 def test_a_map_of_both_signs_is_blue_for_and_orange_against():
-    shown = laid(np.full((1, 3, 1), 255, np.uint8), np.array([[1.0, -1.0, 0.0]]))
+    shown = overlay_heatmap(np.full((1, 3, 1), 255, np.uint8), np.array([[1.0, -1.0, 0.0]]))
     np.testing.assert_allclose(shown[0], [to_rgb(style.BLUE), to_rgb(style.VERMILLION), (1, 1, 1)])
 
 
 def test_heat_grows_lighter_for_those_who_see_no_hue():
     """On a picture of one grey, luminance (ITU-R BT.709) never falls as heat grows."""
-    shown = laid(np.full((1, 101, 1), 60, np.uint8), np.linspace(0, 1, 101)[None])
+    shown = overlay_heatmap(np.full((1, 101, 1), 60, np.uint8), np.linspace(0, 1, 101)[None])
     assert (np.diff(shown[0] @ [0.2126, 0.7152, 0.0722])[20:] > 0).all()
 
 
 def test_what_is_no_number_shows_nothing():
     heat_HW = heat(8, 8)
     heat_HW[3, 3] = np.nan
-    assert np.isfinite(laid(photo(8, 8), heat_HW)).all()
-    assert np.isfinite(laid(photo(8, 8), np.full((8, 8), np.nan))).all()
-    assert np.isfinite(coloured(np.full((2, 3, 3), np.nan))).all()
+    assert np.isfinite(overlay_heatmap(photo(8, 8), heat_HW)).all()
+    assert np.isfinite(overlay_heatmap(photo(8, 8), np.full((8, 8), np.nan))).all()
+    assert np.isfinite(colorize_maps(np.full((2, 3, 3), np.nan))).all()
 
 
 def test_the_sheet_says_what_it_shows():
-    found = texts(looked_at, photo(), [Panel("Grad-CAM", heat(), "7 x 7 map")], [("dog", 0.93), ("cat", 0.07)], "dog")
+    found = texts(
+        plot_attribution_panels,
+        photo(),
+        [Panel("Grad-CAM", heat(), "7 x 7 map")],
+        [("dog", 0.93), ("cat", 0.07)],
+        "dog",
+    )
     expected = {"What speaks for dog?", "The picture", "48 x 48, as the network sees it", "Grad-CAM"}
     assert expected | {"7 x 7 map", "little", "much", "dog", "93.0 %", "cat", "7.0 %"} == set(found)
-    assert {"against", "for"} < set(texts(looked_at, photo(), [Panel("a", -heat())], []))
+    assert {"against", "for"} < set(texts(plot_attribution_panels, photo(), [Panel("a", -heat())], []))
 
 
 def test_bars_are_as_long_as_the_answers_are_probable_and_the_one_in_question_is_dark():
-    axes = laid_out(looked_at, photo(), [], [("dog", 0.6), ("cat", 0.3)], "cat").axes[0]
+    axes = laid_out(plot_attribution_panels, photo(), [], [("dog", 0.6), ("cat", 0.3)], "cat").axes[0]
     dog, cat = axes.patches
     assert dog.get_width() == pytest.approx(2 * cat.get_width())
     assert (dog.get_facecolor()[:3], cat.get_facecolor()[:3]) == (to_rgb(style.SKY), to_rgb(style.BLUE))
@@ -152,27 +158,27 @@ def test_bars_are_as_long_as_the_answers_are_probable_and_the_one_in_question_is
 
 def test_a_name_cannot_turn_the_title():
     turned = "\u202edog\u2066 \u05db\u05dc\u05d1\u2069"
-    found = texts(looked_at, photo(), [Panel(turned, heat(), turned)], [(turned, 1.0)], turned)
+    found = texts(plot_attribution_panels, photo(), [Panel(turned, heat(), turned)], [(turned, 1.0)], turned)
     assert {"What speaks for dog \u05db\u05dc\u05d1?", "dog \u05db\u05dc\u05d1"} <= set(found)
     assert not any("\u202e" in text or "\u2066" in text for text in found)
 
 
 def test_maps_are_white_at_zero_blue_above_and_orange_below():
     maps_NHW = np.zeros((2, 6, 6))
-    assert (coloured(maps_NHW) == 1).all()
+    assert (colorize_maps(maps_NHW) == 1).all()
     maps_NHW[0] = 1
-    assert share(maps_sheet([Layer("a", "b", 2, maps_NHW)]), style.BLUE) > 0.01
-    assert share(maps_sheet([Layer("a", "b", 2, -maps_NHW)]), style.VERMILLION) > 0.01
+    assert share(plot_feature_maps([Layer("a", "b", 2, maps_NHW)]), style.BLUE) > 0.01
+    assert share(plot_feature_maps([Layer("a", "b", 2, -maps_NHW)]), style.VERMILLION) > 0.01
 
 
 def test_maps_of_a_layer_share_one_scale_and_layers_do_not():
     weak, strong = np.full((1, 4, 4), 0.1), np.ones((1, 4, 4))
-    together = coloured(np.concatenate([weak, strong]))
+    together = colorize_maps(np.concatenate([weak, strong]))
     assert together[0].min() > together[1].min()
-    np.testing.assert_allclose(coloured(weak), coloured(strong))
+    np.testing.assert_allclose(colorize_maps(weak), colorize_maps(strong))
 
 
 def test_the_sheet_names_every_layer_and_what_it_has():
-    found = texts(maps_sheet, [Layer("layer1.0", "Basic", 64, np.ones((20, 7, 9)))])
+    found = texts(plot_feature_maps, [Layer("layer1.0", "Basic", 64, np.ones((20, 7, 9)))])
     assert {"layer1.0  Basic", "64 maps of 9 x 7"} < set(found)
-    assert len(laid_out(maps_sheet, [Layer("a", "b", 64, np.ones((20, 7, 9)))]).axes[0].images) == 16
+    assert len(laid_out(plot_feature_maps, [Layer("a", "b", 64, np.ones((20, 7, 9)))]).axes[0].images) == 16

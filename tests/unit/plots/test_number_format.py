@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.plots.number_format import number
+from thalweg.plots.number_format import format_number
 
 
 def read(text: str) -> float:
@@ -21,16 +21,16 @@ def read(text: str) -> float:
     ],
 )
 def test_five_digits_and_powers_of_ten_only_where_they_help(value, told):
-    assert number(value) == told
+    assert format_number(value) == told
 
 
 @given(st.floats(-1e30, 1e30), st.integers(1, 10))
 def test_it_is_the_number_to_so_many_digits(value, digits):
-    assert read(number(value, digits)) == pytest.approx(value, rel=0.5001 * 10 ** (1 - digits), abs=0)
+    assert read(format_number(value, digits)) == pytest.approx(value, rel=0.5001 * 10 ** (1 - digits), abs=0)
 
 
 @given(st.floats(-1e30, 1e30), st.integers(7, 12))
 def test_it_keeps_to_the_room_and_to_two_digits_at_least(value, most):
-    text = number(value, 5, most)
+    text = format_number(value, 5, most)
     assert len(text) <= most
     assert read(text) == pytest.approx(value, rel=0.5001, abs=1e-300)

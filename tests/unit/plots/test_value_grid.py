@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.plots import style
-from thalweg.plots.value_grid import cells, fitted, levels, numbers_of, signed, told
+from thalweg.plots.value_grid import diverging_colors, draw_cells, fit_font_size, format_cell, gray_colors, to_array
 
 
 @pytest.mark.parametrize(
@@ -20,40 +20,42 @@ from thalweg.plots.value_grid import cells, fitted, levels, numbers_of, signed, 
     ],
 )  # fmt: skip
 def test_numbers_are_told_shortly_with_a_real_minus(value, text):
-    assert told(value) == text
+    assert format_cell(value) == text
 
 
 @given(st.floats(-9999, 9999))
 def test_what_is_told_is_near(value):
-    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.06, abs=1e-8)
+    assert float(format_cell(value).replace("−", "-")) == pytest.approx(value, rel=0.06, abs=1e-8)
 
 
 @given(st.floats(-9999, 9999) | st.floats(-0.1, 0.1) | st.floats(-1e-3, 1e-3))
 def test_what_is_told_has_two_digits_at_least_and_is_short(value):
-    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.0501, abs=1e-9)
-    assert float(told(value).replace("−", "-")) == pytest.approx(value, rel=0.00501 if abs(value) >= 0.1 else 1, abs=0)
-    assert len(told(value)) <= 7 or 0 < abs(value) < 1e-99
+    assert float(format_cell(value).replace("−", "-")) == pytest.approx(value, rel=0.0501, abs=1e-9)
+    assert float(format_cell(value).replace("−", "-")) == pytest.approx(
+        value, rel=0.00501 if abs(value) >= 0.1 else 1, abs=0
+    )
+    assert len(format_cell(value)) <= 7 or 0 < abs(value) < 1e-99
 
 
 def test_the_size_of_letters_is_that_at_which_the_widest_text_fits():
     texts = ["1", "−2040"]
-    size = fitted(texts, 30)
-    assert style.measure("−2040", size) == pytest.approx(30, rel=0.02)
-    assert fitted(texts, 500) == 9.5 and fitted(texts, 1) == 5.0 and fitted([], 9) == 9.5
+    size = fit_font_size(texts, 30)
+    assert style.text_width("−2040", size) == pytest.approx(30, rel=0.02)
+    assert fit_font_size(texts, 500) == 9.5 and fit_font_size(texts, 1) == 5.0 and fit_font_size([], 9) == 9.5
 
 
 def test_colours_of_levels_and_of_signed_values():
-    assert levels(np.array([0.0, 255, 400, -9])).tolist() == [[0] * 3, [1] * 3, [1] * 3, [0] * 3]
-    white, plus, minus = signed(np.array([0.0, 8, -8]), 4)
+    assert gray_colors(np.array([0.0, 255, 400, -9])).tolist() == [[0] * 3, [1] * 3, [1] * 3, [0] * 3]
+    white, plus, minus = diverging_colors(np.array([0.0, 8, -8]), 4)
     assert white.tolist() == [1, 1, 1] and plus[2] > plus[0] and minus[0] > minus[2]
 
 
 def test_unknown_cells_are_empty_and_unreadable_numbers_are_left_out():
-    made, axes = style.sheet(300, 300)
-    values = numbers_of([[1, None], [None, 4]])
-    table = cells(axes, values, levels(values), (10, 20, 100, 60))
+    made, axes = style.canvas(300, 300)
+    values = to_array([[1, None], [None, 4]])
+    table = draw_cells(axes, values, gray_colors(values), (10, 20, 100, 60))
     assert [text.get_text() for text in axes.texts] == ["1", "4"]
     assert table == (10, 20, 30, 2, 2)
-    made, axes = style.sheet(300, 300)
-    cells(axes, np.full((20, 20), 12345.0), np.ones((20, 20, 3)), (0, 0, 200, 200))
+    made, axes = style.canvas(300, 300)
+    draw_cells(axes, np.full((20, 20), 12345.0), np.ones((20, 20, 3)), (0, 0, 200, 200))
     assert not axes.texts

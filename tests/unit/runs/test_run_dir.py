@@ -14,9 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.subprocesses import SERVER
-from thalweg.errors import Busy, ModelFileError, NotFound, ResourceError
-from thalweg.runs.run_dir import FORMAT, MetricsFile, RunFolder, jsonable, new_folder
+from tests.helpers.subprocesses import FORKSERVER
+from thalweg.errors import ModelFileError, NotFoundError, ResourceError, RunLockedError
+from thalweg.runs.run_dir import FORMAT_VERSION, MetricsFile, RunDir, create_run_dir, to_json
 
 CONTENT = {
     "task": "classify",
@@ -26,8 +26,8 @@ CONTENT = {
 }
 
 
-def made(path: Path) -> RunFolder:
-    folder = RunFolder(path)
+def made(path: Path) -> RunDir:
+    folder = RunDir(path)
     folder.write(CONTENT)
     return folder
 
@@ -40,12 +40,12 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 
 
 def test_a_folder_has_one_owner_at_a_time_who_is_named(tmp_path):
-    first, second = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "a")
+    first, second = RunDir(tmp_path / "a"), RunDir(tmp_path / "a")
     first.claim(resume=False)
-    with pytest.raises(Busy) as refused:
+    with pytest.raises(RunLockedError) as refused:
         second.claim(resume=False)
     assert f"process {os.getpid()} on {socket.gethostname()}" in refused.value.message
-    with pytest.raises(Busy, match="going on"):
+    with pytest.raises(RunLockedError, match="going on"):
         second.claim(resume=True)
     first.write(CONTENT)
     first.release()
@@ -55,12 +55,12 @@ def test_a_folder_has_one_owner_at_a_time_who_is_named(tmp_path):
 
 
 def _compete(path: str, ready, answered, told) -> None:
-    folder = RunFolder(path)
+    folder = RunDir(path)
     ready.wait()
     try:
         folder.claim(resume=False)
         told.put((os.getpid(), None))
-    except Busy as error:
+    except RunLockedError as error:
         told.put((os.getpid(), error.message))
     answered.wait()
     folder.release()
@@ -68,9 +68,9 @@ def _compete(path: str, ready, answered, told) -> None:
 
 def test_of_eight_that_claim_at_once_one_wins_and_the_others_name_it(tmp_path):
     for number in range(3):
-        ready, answered, told = SERVER.Barrier(8), SERVER.Barrier(8), SERVER.Queue()
+        ready, answered, told = FORKSERVER.Barrier(8), FORKSERVER.Barrier(8), FORKSERVER.Queue()
         arguments = (str(tmp_path / str(number)), ready, answered, told)
-        processes = [SERVER.Process(target=_compete, args=arguments) for _ in range(8)]
+        processes = [FORKSERVER.Process(target=_compete, args=arguments) for _ in range(8)]
         for process in processes:
             process.start()
         answers = dict(told.get(timeout=60) for _ in processes)
@@ -84,12 +84,12 @@ def test_of_eight_that_claim_at_once_one_wins_and_the_others_name_it(tmp_path):
 def _make(path: str, ready, told) -> None:
     os.chdir(path)
     ready.wait()
-    told.put(str(new_folder("classify-digits-mlp").path))
+    told.put(str(create_run_dir("classify-digits-mlp").path))
 
 
 def test_eight_new_folders_made_at_once_are_eight(tmp_path):
-    ready, told = SERVER.Barrier(8), SERVER.Queue()
-    processes = [SERVER.Process(target=_make, args=(str(tmp_path), ready, told)) for _ in range(8)]
+    ready, told = FORKSERVER.Barrier(8), FORKSERVER.Queue()
+    processes = [FORKSERVER.Process(target=_make, args=(str(tmp_path), ready, told)) for _ in range(8)]
     for process in processes:
         process.start()
     names = {told.get(timeout=60) for _ in processes}
@@ -100,12 +100,12 @@ def test_eight_new_folders_made_at_once_are_eight(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path):
     program = (
-        "import os, signal, sys; from thalweg.runs.run_dir import RunFolder; f = RunFolder(sys.argv[1]); f.claim(False);"
+        "import os, signal, sys; from thalweg.runs.run_dir import RunDir; f = RunDir(sys.argv[1]); f.claim(False);"
         f"f.write({CONTENT!r}); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")])
     assert killed.returncode == -9 and (tmp_path / "a" / ".lock").exists()
-    folder = RunFolder(tmp_path / "a")
+    folder = RunDir(tmp_path / "a")
     folder.claim(resume=True)
     folder.release()
     assert not (tmp_path / "a" / ".lock").exists()
@@ -115,7 +115,7 @@ def test_a_lock_that_is_removed_while_another_waits_for_it_is_not_shared(tmp_pat
     """The owner removes the file after the other has opened it: the other must not own a file without a name."""
     from thalweg.runs import run_dir as run
 
-    first, second, third = (RunFolder(tmp_path / "a") for _ in range(3))
+    first, second, third = (RunDir(tmp_path / "a") for _ in range(3))
     first.claim(resume=False)
     first.write(CONTENT)
     honest = run.lock_file
@@ -127,7 +127,7 @@ def test_a_lock_that_is_removed_while_another_waits_for_it_is_not_shared(tmp_pat
 
     monkeypatch.setattr(run, "lock_file", late)
     second.claim(resume=True)
-    with pytest.raises(Busy):
+    with pytest.raises(RunLockedError):
         third.claim(resume=True)
 
 
@@ -138,7 +138,7 @@ def test_a_disk_without_locks_can_be_used(tmp_path, monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    RunFolder(tmp_path / "a").claim(resume=False)
+    RunDir(tmp_path / "a").claim(resume=False)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -146,38 +146,38 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_was(tmp_path, resum
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     (tmp_path / "state").mkdir()
     before = snapshot(tmp_path)
-    with pytest.raises(Busy, match="not a run"):
-        RunFolder(tmp_path).claim(resume)
+    with pytest.raises(RunLockedError, match="not a run"):
+        RunDir(tmp_path).claim(resume)
     assert snapshot(tmp_path) == before
 
 
 def test_a_run_is_refused_without_resume_and_left_as_it_was(tmp_path):
     made(tmp_path)
     before = snapshot(tmp_path)
-    with pytest.raises(Busy) as refused:
-        RunFolder(tmp_path).claim(resume=False)
+    with pytest.raises(RunLockedError) as refused:
+        RunDir(tmp_path).claim(resume=False)
     assert "2026-01-01" in refused.value.message and "--resume" in refused.value.cure
     assert snapshot(tmp_path) == before
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "a").write_text("", encoding="utf-8")
-    with pytest.raises(Busy, match="is a file"):
-        RunFolder(tmp_path / "a").claim(resume=False)
+    with pytest.raises(RunLockedError, match="is a file"):
+        RunDir(tmp_path / "a").claim(resume=False)
 
 
 def test_a_place_where_nothing_can_be_made_is_named(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("", encoding="utf-8")
     with pytest.raises(ResourceError, match="Cannot write"):
-        RunFolder(tmp_path / "a" / "b").claim(resume=False)
+        RunDir(tmp_path / "a" / "b").claim(resume=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("", encoding="utf-8")
     with pytest.raises(ResourceError, match="Cannot make"):
-        new_folder("one")
+        create_run_dir("one")
 
 
 def test_releasing_removes_a_folder_that_nothing_was_written_to(tmp_path):
-    folder = RunFolder(tmp_path / "a" / "b")
+    folder = RunDir(tmp_path / "a" / "b")
     folder.claim(resume=False)
     folder.release()
     folder.release()
@@ -198,7 +198,7 @@ def test_claiming_removes_the_drafts_of_a_kill(tmp_path):
 
 
 def test_what_is_written_is_read(tmp_path):
-    assert made(tmp_path).read() == {"format": FORMAT, **CONTENT}
+    assert made(tmp_path).read() == {"format": FORMAT_VERSION, **CONTENT}
 
 
 def strict(text: str):
@@ -206,7 +206,7 @@ def strict(text: str):
 
 
 def test_run_json_never_holds_what_is_no_number(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     odd = {"a": float("nan"), "b": [float("inf"), 1.5], "c": torch.tensor([float("-inf"), 2.0]), 3: (1, 2)}
     folder.write({**CONTENT, "results": odd})
     told = strict((tmp_path / "run.json").read_text(encoding="utf-8"))["results"]
@@ -222,12 +222,12 @@ ANY = st.recursive(
 
 @given(ANY)
 def test_anything_becomes_strict_json(value):
-    strict(json.dumps(jsonable(value), allow_nan=False))
+    strict(json.dumps(to_json(value), allow_nan=False))
 
 
 def test_names_that_are_not_utf_8_come_back_as_they_were(tmp_path):
     name = os.fsdecode(b"caf\xe9.png") if os.name == "posix" else "caf\udce9.png"
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     folder.write({**CONTENT, "bad": [name, "数据"]})
     assert folder.read()["bad"] == [name, "数据"]
     assert "数据" in (tmp_path / "run.json").read_text(encoding="utf-8")
@@ -255,7 +255,7 @@ def test_names_that_are_not_utf_8_come_back_as_they_were(tmp_path):
 def test_a_broken_or_newer_run_json_is_refused_by_name(tmp_path, text, said):
     (tmp_path / "run.json").write_bytes(text)
     with pytest.raises(ModelFileError) as refused:
-        RunFolder(tmp_path).read()
+        RunDir(tmp_path).read()
     assert said in refused.value.message and str(tmp_path / "run.json") in refused.value.message
     assert refused.value.cure and refused.value.exit_code == 4
 
@@ -275,29 +275,29 @@ def test_a_broken_or_newer_run_json_is_refused_by_name(tmp_path, text, said):
 )
 def test_facts_that_no_picture_can_be_looked_at_with_are_refused_by_name(tmp_path, key, wrong):
     for value in wrong:
-        RunFolder(tmp_path).write({**CONTENT, "facts": {**CONTENT["facts"], key: value}})
+        RunDir(tmp_path).write({**CONTENT, "facts": {**CONTENT["facts"], key: value}})
         with pytest.raises(ModelFileError, match=f"run.json: of the facts, '{key}' is missing or wrong"):
-            RunFolder(tmp_path).read()
+            RunDir(tmp_path).read()
     if key not in ("resize", "views"):
-        RunFolder(tmp_path).write({**CONTENT, "facts": {k: v for k, v in CONTENT["facts"].items() if k != key}})
+        RunDir(tmp_path).write({**CONTENT, "facts": {k: v for k, v in CONTENT["facts"].items() if k != key}})
         with pytest.raises(ModelFileError, match=f"'{key}' is missing or wrong"):
-            RunFolder(tmp_path).read()
+            RunDir(tmp_path).read()
 
 
 @pytest.mark.parametrize("wrong", [{"model": 5}, {"arguments": [1]}])
 def test_a_model_that_cannot_be_built_is_refused_by_name(tmp_path, wrong):
-    RunFolder(tmp_path).write({**CONTENT, **wrong})
+    RunDir(tmp_path).write({**CONTENT, **wrong})
     with pytest.raises(ModelFileError, match=f"'{next(iter(wrong))}' is"):
-        RunFolder(tmp_path).read()
+        RunDir(tmp_path).read()
 
 
 def test_a_name_that_is_too_long_is_no_run():
-    assert not RunFolder("x" * 5000).exists
+    assert not RunDir("x" * 5000).exists
 
 
 def test_a_folder_without_a_run_is_not_found(tmp_path):
-    with pytest.raises(NotFound, match="no run.json"):
-        RunFolder(tmp_path).read()
+    with pytest.raises(NotFoundError, match="no run.json"):
+        RunDir(tmp_path).read()
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_a_folder_without_a_run_is_not_found(tmp_path):
 
 @pytest.fixture
 def weights(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     tensors = {"a.weight": torch.randn(8, 3, 2, 2).to(memory_format=torch.channels_last), "b": torch.arange(5)}
     return folder, tensors, {"weights_sha256": folder.write_weights(tensors)}
 
@@ -334,7 +334,7 @@ def test_flipped_bits_and_cuts_anywhere_in_the_weights_are_noticed(weights):
 
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(ModelFileError, match=r"weights\.safetensors is missing"):
-        RunFolder(tmp_path).weights({})
+        RunDir(tmp_path).weights({})
 
 
 def test_a_file_with_the_right_sum_that_is_not_safetensors_is_refused(tmp_path):
@@ -343,7 +343,7 @@ def test_a_file_with_the_right_sum_that_is_not_safetensors_is_refused(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04pickle")
     sum_of_it = hashlib.sha256(b"\x80\x04pickle").hexdigest()
     with pytest.raises(ModelFileError, match="not a safetensors file"):
-        RunFolder(tmp_path).weights({"weights_sha256": sum_of_it})
+        RunDir(tmp_path).weights({"weights_sha256": sum_of_it})
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def test_rows_after_the_offset_belong_to_lost_work(tmp_path):
     assert again.complete
     again.append({"step": 3})
     again.close()
-    assert RunFolder(tmp_path).metrics() == [{"step": 1, "loss": None}, {"step": 3}]
+    assert RunDir(tmp_path).metrics() == [{"step": 1, "loss": None}, {"step": 3}]
 
 
 def test_a_shorter_file_than_was_saved_is_told_and_not_filled_up(tmp_path):
@@ -369,19 +369,19 @@ def test_a_shorter_file_than_was_saved_is_told_and_not_filled_up(tmp_path):
     file.append({"step": 2})
     file.close()
     assert not file.complete
-    assert RunFolder(tmp_path).metrics() == [{"step": 1}, {"step": 2}]
+    assert RunDir(tmp_path).metrics() == [{"step": 1}, {"step": 2}]
 
 
 def test_a_row_that_is_being_written_is_not_read(tmp_path):
-    assert RunFolder(tmp_path).metrics() == []
+    assert RunDir(tmp_path).metrics() == []
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"ste')
-    assert RunFolder(tmp_path).metrics() == [{"step": 1}]
+    assert RunDir(tmp_path).metrics() == [{"step": 1}]
 
 
 def test_a_damaged_row_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\0\0\0\n{"step": 3}\n')
     with pytest.raises(ModelFileError, match="line 2"):
-        RunFolder(tmp_path).metrics()
+        RunDir(tmp_path).metrics()
 
 
 def test_a_row_that_finds_no_room_is_an_error_with_its_path(tmp_path):
@@ -412,7 +412,7 @@ def test_rows_that_the_disk_refuses_are_an_error_with_their_path(tmp_path, monke
 
 
 def test_a_file_that_finds_no_room_leaves_the_old_one_and_no_draft(tmp_path, monkeypatch):
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     folder.write_file("pictures/a.png", b"old")
     before = snapshot(tmp_path)
     for call in ("fsync", "replace"):

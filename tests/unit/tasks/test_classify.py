@@ -14,8 +14,8 @@ from torch import nn
 from thalweg import registry
 from thalweg.config.options import Options
 from thalweg.data.images.dataset import Split
-from thalweg.data.images.synthetic import bars
-from thalweg.tasks.classify import Classify, balanced, moments
+from thalweg.data.images.synthetic import make_bars
+from thalweg.tasks.classify import Classify, channel_mean_std, class_weights
 
 TASK, CPU = Classify(), torch.device("cpu")
 FACTS = {"counts": [6, 3, 1], "classes": list("abc"), "size": [4, 4], "mean": [0.5], "std": [0.5], "channels": 1}
@@ -25,7 +25,7 @@ FACTS = {"counts": [6, 3, 1], "classes": list("abc"), "size": [4, 4], "mean": [0
 @settings(max_examples=60, deadline=None)
 def test_mean_and_deviation_are_those_of_the_pixels(images):
     pixels = images.reshape(-1, images.shape[3]) / 255
-    mean_C, std_C = moments(images)
+    mean_C, std_C = channel_mean_std(images)
     np.testing.assert_allclose(mean_C, pixels.mean(0), atol=1e-12)
     np.testing.assert_allclose(std_C, pixels.std(0), atol=1e-12)
 
@@ -35,7 +35,7 @@ def test_facts_of_many_pictures_take_little_memory():
 
     images = np.zeros((2000, 32, 32, 3), np.uint8)
     tracemalloc.start()
-    moments(images)
+    channel_mean_std(images)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < images.nbytes
@@ -45,15 +45,15 @@ def test_facts_of_many_pictures_take_little_memory():
 
 
 def test_the_weight_of_a_class_is_the_mean_count_over_its_own():
-    assert balanced([6, 3, 1]).tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
-    assert balanced([4, 4]).tolist() == [1, 1]
-    assert balanced([2, 0, 6]).tolist() == pytest.approx([2, 0, 2 / 3])
+    assert class_weights([6, 3, 1]).tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert class_weights([4, 4]).tolist() == [1, 1]
+    assert class_weights([2, 0, 6]).tolist() == pytest.approx([2, 0, 2 / 3])
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=20))
 @settings(max_examples=60, deadline=None)
 def test_every_class_counts_as_much_as_any_other_and_all_as_before(counts):
-    share_K = balanced(counts).double() * torch.tensor(counts)
+    share_K = class_weights(counts).double() * torch.tensor(counts)
     torch.testing.assert_close(share_K, torch.full_like(share_K, sum(counts) / len(counts)))
 
 
@@ -118,7 +118,7 @@ def test_features_go_through_the_head_alone():
 
 
 def test_scores_of_features_are_those_of_the_pictures():
-    data = bars(count=48)
+    data = make_bars(count=48)
     facts = TASK.facts(data)
     network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8).eval()
     x_BCHW = TASK.prepared(data.test.images, facts, CPU)
@@ -135,8 +135,8 @@ def test_scores_of_features_are_those_of_the_pictures():
      ([0, 1, 2, 3], {"examples": 4, "accuracy_without": None})],
 )  # fmt: skip
 def test_the_accuracy_without_some_examples(rows, expected):
-    from thalweg.tasks.classify import Outcome
+    from thalweg.tasks.classify import EvalResult
 
     split = Split(np.zeros((4, 2, 2, 1), np.uint8), LABELS.numpy(), list("abcd"))
     right = torch.eye(3)[torch.tensor([0, 2, 0, 2])].numpy()
-    assert Outcome(split, right, None).without(np.array(rows, np.int64)) == expected
+    assert EvalResult(split, right, None).without(np.array(rows, np.int64)) == expected

@@ -17,13 +17,21 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from tests.helpers.run_dirs import content, remains, snapshot
+from tests.helpers.run_dirs import comparable_state, read_all_files, read_run_json
 from thalweg import api
 from thalweg.engine import checkpoint
-from thalweg.errors import Busy, DataError, ModelFileError, NonFinite, OptionError, ResourceError, Stopped
+from thalweg.errors import (
+    DataError,
+    InterruptedTrainingError,
+    ModelFileError,
+    NonFiniteError,
+    OptionError,
+    ResourceError,
+    RunLockedError,
+)
 from thalweg.runs import artifacts as leave
 from thalweg.tasks.classify import Classify
-from thalweg.training.build import Training, resumed_options, same_data
+from thalweg.training.build import TrainingRun, check_same_data, resume_options
 
 BARS = Classify().toy()
 #: ten steps per epoch, a report every other step; everything random that a resume could lose
@@ -31,9 +39,9 @@ SETTINGS = {"model": "mlp", "arguments": {"widths": 16, "dropout": 0.2}, "batch"
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
-def begin(out: Path, *, resume: bool = False, data=BARS, **given) -> Training:
+def begin(out: Path, *, resume: bool = False, data=BARS, **given) -> TrainingRun:
     settings = {} if resume else {"epochs": 2, **SETTINGS}
-    return api.training("classify", data, out=out, resume=resume, **{"report": False, **settings, **given})
+    return api.plan_training("classify", data, out=out, resume=resume, **{"report": False, **settings, **given})
 
 
 def finish(out: Path, **given) -> Path:
@@ -42,7 +50,7 @@ def finish(out: Path, **given) -> Path:
     return out
 
 
-def at_step(training: Training, step: int, action) -> Training:
+def at_step(training: TrainingRun, step: int, action) -> TrainingRun:
     """The same training, in which `action` happens within the update that ends with `step`."""
     trainer = training.session.trainer
     honest = trainer.update
@@ -60,8 +68,8 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def stopped(training: Training) -> Stopped:
-    with pytest.raises(Stopped) as raised:
+def stopped(training: TrainingRun) -> InterruptedTrainingError:
+    with pytest.raises(InterruptedTrainingError) as raised:
         for _ in training:
             pass
     return raised.value
@@ -77,12 +85,12 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_equal_runs_leave_equal_files(whole, tmp_path):
-    assert remains(finish(tmp_path / "again")) == remains(whole)
-    assert remains(finish(tmp_path / "other", seed=1)) != remains(whole)
+    assert comparable_state(finish(tmp_path / "again")) == comparable_state(whole)
+    assert comparable_state(finish(tmp_path / "other", seed=1)) != comparable_state(whole)
 
 
 def test_run_json_holds_all_that_repeats_the_run(whole):
-    told = content(whole)
+    told = read_run_json(whole)
     assert told["status"] == "finished" and told["seed"] == 0
     assert told["options"]["arguments"] == {"widths": 16, "dropout": 0.2} and told["options"]["batch"] == 16
     assert told["plan"]["recipe"]["steps"] == 20 and told["plan"]["steps_per_epoch"] == 10
@@ -104,7 +112,7 @@ def test_the_rows_of_metrics_have_no_clock(whole):
 
 
 def test_the_weights_are_those_of_the_average(whole):
-    state = checkpoint.read(whole / "state" / "00000020")
+    state = checkpoint.load_checkpoint(whole / "state" / "00000020")
     written = safetensors.torch.load_file(whole / "weights.safetensors")
     assert all(torch.equal(written[name], value) for name, value in state["trainer"]["average"].items())
 
@@ -124,9 +132,9 @@ def test_a_run_that_is_stopped_at_any_step_goes_on_as_if_nothing_had_been(step, 
     out = tmp_path / "a"
     error = stopped(at_step(begin(out), step, terminate))
     assert error.exit_code == 143 and f"{step} updates" in error.message and str(out) in error.cure
-    assert content(out)["status"] == "stopped" and not (out / ".lock").exists()
+    assert read_run_json(out)["status"] == "stopped" and not (out / ".lock").exists()
     finish(out, resume=True)
-    assert remains(out) == remains(whole)
+    assert comparable_state(out) == comparable_state(whole)
 
 
 @posix
@@ -136,7 +144,7 @@ def test_signals_are_handled_as_before_when_a_run_has_ended(tmp_path, whole):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     finish(tmp_path / "a", resume=True)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    assert remains(tmp_path / "a") == remains(whole)
+    assert comparable_state(tmp_path / "a") == comparable_state(whole)
 
 
 @posix
@@ -150,7 +158,7 @@ def test_a_second_signal_of_any_kind_does_not_wait(tmp_path, whole):
         list(at_step(begin(tmp_path / "a"), 13, twice))
     assert not (tmp_path / "a" / ".lock").exists()
     finish(tmp_path / "a", resume=True)
-    assert remains(tmp_path / "a") == remains(whole)
+    assert comparable_state(tmp_path / "a") == comparable_state(whole)
 
 
 @posix
@@ -169,27 +177,27 @@ def test_a_signal_while_scores_are_taken_stops_and_loses_nothing(call, whole, tm
 
     training.session.task.score = score
     stopped(training)
-    assert calls == call and content(tmp_path / "a")["status"] == "stopped"
+    assert calls == call and read_run_json(tmp_path / "a")["status"] == "stopped"
     finish(tmp_path / "a", resume=True)
-    assert remains(tmp_path / "a") == remains(whole)
+    assert comparable_state(tmp_path / "a") == comparable_state(whole)
 
 
 @posix
 def test_a_signal_after_the_last_step_is_not_lost(tmp_path, whole):
-    with pytest.raises(Stopped):
+    with pytest.raises(InterruptedTrainingError):
         for progress in begin(tmp_path / "a"):
             if progress.step == progress.steps and progress.valid:
                 terminate()
-    assert content(tmp_path / "a")["status"] == "stopped"
+    assert read_run_json(tmp_path / "a")["status"] == "stopped"
     finish(tmp_path / "a", resume=True)
-    assert remains(tmp_path / "a") == remains(whole)
+    assert comparable_state(tmp_path / "a") == comparable_state(whole)
 
 
 def test_a_training_outside_the_main_thread_leaves_signals_alone(tmp_path, whole):
     worker = threading.Thread(target=finish, args=(tmp_path / "a",))
     worker.start()
     worker.join()
-    assert remains(tmp_path / "a") == remains(whole)
+    assert comparable_state(tmp_path / "a") == comparable_state(whole)
 
 
 def test_leaving_the_loop_gives_the_folder_free(tmp_path, whole):
@@ -198,7 +206,7 @@ def test_leaving_the_loop_gives_the_folder_free(tmp_path, whole):
             break
     del progress
     finish(tmp_path / "a", resume=True)
-    assert remains(tmp_path / "a") == remains(whole)
+    assert comparable_state(tmp_path / "a") == comparable_state(whole)
 
 
 def test_a_run_that_failed_over_its_report_makes_it_when_it_goes_on(tmp_path, whole, monkeypatch):
@@ -209,38 +217,38 @@ def test_a_run_that_failed_over_its_report_makes_it_when_it_goes_on(tmp_path, wh
 
     monkeypatch.setattr(Classify, "pictures", lambda *_: {})
     with monkeypatch.context() as patch:
-        patch.setattr(leave, "pictures_and_report", fail)
+        patch.setattr(leave, "write_report", fail)
         with pytest.raises(RuntimeError, match="no fonts"):
             finish(out, report=True)
-    assert content(out)["status"] != "finished" and content(out)["results"]
+    assert read_run_json(out)["status"] != "finished" and read_run_json(out)["results"]
     drawn = []
-    monkeypatch.setattr(leave, "pictures_and_report", lambda *_: drawn.append(content(out)["status"]))
+    monkeypatch.setattr(leave, "write_report", lambda *_: drawn.append(read_run_json(out)["status"]))
     finish(out, resume=True, report=True)
-    assert drawn == ["running"] and content(out)["status"] == "finished"
-    assert remains(out) == remains(whole)
+    assert drawn == ["running"] and read_run_json(out)["status"] == "finished"
+    assert comparable_state(out) == comparable_state(whole)
 
 
 # --- gone on with ----------------------------------------------------------------------------------------------------
 
 
 def test_going_on_with_a_finished_run_says_so_and_touches_nothing(whole):
-    before = snapshot(whole)
+    before = read_all_files(whole)
     training = begin(whole, resume=True)
     assert list(training) == [] and "finished already" in training.lines()[0]
-    assert training.plan == content(whole)["plan"] and training.run.results == content(whole)["results"]
-    assert snapshot(whole) == before
+    assert training.plan == read_run_json(whole)["plan"] and training.run.results == read_run_json(whole)["results"]
+    assert read_all_files(whole) == before
 
 
 def test_training_into_a_finished_run_without_resume_is_refused(whole):
-    before = snapshot(whole)
-    with pytest.raises(Busy, match="already holds a run"):
+    before = read_all_files(whole)
+    with pytest.raises(RunLockedError, match="already holds a run"):
         begin(whole)
-    assert snapshot(whole) == before
+    assert read_all_files(whole) == before
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path):
     first = begin(tmp_path / "a")
-    with pytest.raises(Busy, match=f"process {os.getpid()}"):
+    with pytest.raises(RunLockedError, match=f"process {os.getpid()}"):
         begin(tmp_path / "a")
     assert sum(1 for _ in first) == 11
 
@@ -264,27 +272,27 @@ def test_options_that_would_make_it_another_run_are_refused_by_name(tmp_path, wh
 def test_options_that_change_nothing_may_be_given_again(tmp_path, whole):
     stopped(at_step(begin(tmp_path / "a"), 3, terminate))
     finish(tmp_path / "a", resume=True, epochs=2, save_every=0, **SETTINGS)
-    assert remains(tmp_path / "a") == remains(whole)
+    assert comparable_state(tmp_path / "a") == comparable_state(whole)
 
 
 def test_fewer_epochs_than_were_trained_are_refused_and_nothing_is_touched(whole):
     """Else run.json said that it had been trained for fewer, and +1 trained it for one of those."""
-    before = snapshot(whole)
+    before = read_all_files(whole)
     with pytest.raises(OptionError, match="1 updates in all were asked for, and .* has made [0-9]+ already"):
         list(begin(whole, resume=True, steps=1, epochs=None))
-    assert snapshot(whole) == before
+    assert read_all_files(whole) == before
 
 
 def test_the_model_and_the_folder_of_a_run_may_be_named_again_in_other_words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = {"options": {"data": "photos/"}, "model": "convnet", "plan": {"epochs": 1}}
     for given in ({"model": "convnet"}, {"data": "photos"}, {"data": str(tmp_path / "photos")}):
-        options = resumed_options(content, given.get("data"), {k: v for k, v in given.items() if k != "data"})
+        options = resume_options(content, given.get("data"), {k: v for k, v in given.items() if k != "data"})
         assert options.data == "photos/"
     with pytest.raises(OptionError, match=r"--model lenet .* \(convnet\)"):
-        resumed_options(content, None, {"model": "lenet"})
+        resume_options(content, None, {"model": "lenet"})
     with pytest.raises(OptionError, match=r"--lr 0.5 .* \(not given\)"):
-        resumed_options(content, None, {"lr": 0.5})
+        resume_options(content, None, {"lr": 0.5})
 
 
 def test_data_that_has_changed_is_refused(tmp_path):
@@ -313,13 +321,13 @@ def test_more_epochs_go_on_and_are_remembered(tmp_path, whole):
     finish(out)
     before = (out / "metrics.jsonl").read_bytes()
     stopped(at_step(begin(out, resume=True, epochs="+2"), 33, terminate))
-    assert content(out)["options"]["epochs"] == 4
+    assert read_run_json(out)["options"]["epochs"] == 4
     finish(out, resume=True)
-    assert content(out)["results"]["steps"] == 40 and content(out)["plan"]["epochs"] == 4
+    assert read_run_json(out)["results"]["steps"] == 40 and read_run_json(out)["plan"]["epochs"] == 4
     assert (out / "metrics.jsonl").read_bytes().startswith(before)
     straight = finish(tmp_path / "b")
     finish(straight, resume=True, epochs="+2")
-    assert remains(straight) == remains(out)
+    assert comparable_state(straight) == comparable_state(out)
 
 
 def test_plus_epochs_of_a_new_run_are_refused(tmp_path):
@@ -330,7 +338,7 @@ def test_plus_epochs_of_a_new_run_are_refused(tmp_path):
 def test_other_torch_device_and_ranks_are_told(tmp_path, monkeypatch):
     out = tmp_path / "a"
     stopped(at_step(begin(out), 3, terminate))
-    told = content(out)
+    told = read_run_json(out)
     told["versions"]["torch"] = "1.0"
     told["plan"] |= {"device": "cuda", "ranks": 2}
     (out / "run.json").write_text(json.dumps(told), encoding="utf-8")
@@ -362,13 +370,13 @@ def test_a_time_is_planned_once_and_then_kept(tmp_path):
     assert training.plan["recipe"]["steps"] == steps
     for progress in training:
         assert progress.steps == steps
-    assert content(out)["results"]["steps"] == steps
+    assert read_run_json(out)["results"]["steps"] == steps
 
 
 # --- early stopping --------------------------------------------------------------------------------------------------
 
 
-def judged(training: Training, figures: list[float]) -> Training:
+def judged(training: TrainingRun, figures: list[float]) -> TrainingRun:
     """The same training, whose n-th epoch has the n-th figure on the validation set."""
     inner = training.session
     honest = inner.task.score
@@ -403,7 +411,7 @@ def test_early_stopping_keeps_the_best_weights_also_across_a_stop(tmp_path, inte
         stopped(at_step(training, interrupted, terminate))
         training = judged(begin(out, resume=True), FIGURES)
     list(training)
-    results = content(out)["results"]
+    results = read_run_json(out)["results"]
     assert (results["steps"], results["best_epoch"]) == (40, 2)
     written, best = safetensors.torch.load_file(out / "weights.safetensors"), weights_after(2, tmp_path)
     assert written.keys() == best.keys() and all(torch.equal(written[name], best[name]) for name in best)
@@ -415,7 +423,7 @@ def test_patience_begins_anew_where_more_is_asked_for(tmp_path):
     list(judged(begin(out, epochs=6, patience=2), FIGURES))
     stopped(at_step(judged(begin(out, resume=True, epochs="+1"), FIGURES), 45, terminate))
     list(judged(begin(out, resume=True), FIGURES))
-    results = content(out)["results"]
+    results = read_run_json(out)["results"]
     assert (results["steps"], results["best_epoch"]) == (70, 6)
 
 
@@ -423,7 +431,7 @@ def test_without_patience_the_last_weights_are_kept(tmp_path):
     out = tmp_path / "a"
     list(judged(begin(out, epochs=3), [0.2, 0.9, 0.3]))
     written, last = safetensors.torch.load_file(out / "weights.safetensors"), weights_after(2, tmp_path)
-    assert content(out)["results"]["steps"] == 30 and content(out)["results"]["best_epoch"] == 2
+    assert read_run_json(out)["results"]["steps"] == 30 and read_run_json(out)["results"]["best_epoch"] == 2
     assert not all(torch.equal(written[name], last[name]) for name in last)
 
 
@@ -443,14 +451,14 @@ def test_a_rate_beyond_reason_ends_with_6_names_step_and_samples_and_leaves_fini
     out = tmp_path / "a"
     told = []
     for resume in (False, True):
-        with pytest.raises(NonFinite) as raised:
+        with pytest.raises(NonFiniteError) as raised:
             finish(out, resume=resume, **({} if resume else {"optimizer": "sgd", "lr": 1e20}))
         told.append(raised.value)
     assert told[0].exit_code == 6 and str(told[0]) == str(told[1])
     names = {BARS.train.sources[row] for row in told[0].rows}
     assert len(names) == 16 and f"step {told[0].step}" in told[0].message and "8 more" in told[0].message
     assert sum(f"{name}," in told[0].message or f"{name} and" in told[0].message for name in names) == 8
-    assert content(out)["status"] == "non-finite" and not (out / ".lock").exists()
+    assert read_run_json(out)["status"] == "non-finite" and not (out / ".lock").exists()
     assert_finite(out)
     assert (out / "weights.safetensors").is_file() and f"after {told[0].step} updates" in told[0].message
 
@@ -470,16 +478,16 @@ def test_weights_that_became_no_numbers_never_reach_the_disk(tmp_path, step):
         return done
 
     training.session.trainer.update = update
-    with pytest.raises(NonFinite) as raised:
+    with pytest.raises(NonFiniteError) as raised:
         list(training)
     assert "weights.safetensors holds those after 10 updates" in raised.value.message
     assert_finite(out)
     written = safetensors.torch.load_file(out / "weights.safetensors")
-    saved = checkpoint.read(out / "state" / "00000010")["trainer"]["objective"]
+    saved = checkpoint.load_checkpoint(out / "state" / "00000010")["trainer"]["objective"]
     assert all(torch.equal(value, saved[f"network.{name}"]) for name, value in written.items())
     assert api.load(out).evaluate(BARS)["metrics"]["examples"] == len(BARS.test)
     finish(out, resume=True)
-    assert remains(out) == remains(finish(tmp_path / "b", ema=0.0))
+    assert comparable_state(out) == comparable_state(finish(tmp_path / "b", ema=0.0))
 
 
 def test_where_nothing_finite_is_left_the_first_weights_are_written(tmp_path):
@@ -490,7 +498,7 @@ def test_where_nothing_finite_is_left_the_first_weights_are_written(tmp_path):
         with torch.no_grad():
             network.head.weight.fill_(float("nan"))
 
-    with pytest.raises(NonFinite) as raised:
+    with pytest.raises(NonFiniteError) as raised:
         list(at_step(training, 3, spoil))
     assert "weights.safetensors holds those after 0 updates" in raised.value.message
     assert_finite(tmp_path / "a")
@@ -507,11 +515,11 @@ def test_a_plan_made_for_a_graph_goes_on_without_one(tmp_path):
     out = tmp_path / "a"
     training = begin(out, optimizer="adam")
     stopped(at_step(training, 6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    known = content(out)
+    known = read_run_json(out)
     known["plan"]["recipe"]["graph"] = True  # as begun on a GPU
     (out / "run.json").write_text(json.dumps(known), encoding="utf-8")
     finish(out, resume=True)
-    assert remains(out) == remains(whole)
+    assert comparable_state(out) == comparable_state(whole)
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
@@ -532,13 +540,13 @@ def test_a_disk_that_is_full_ends_with_5_and_what_was_saved_goes_on(tmp_path, wh
     with pytest.raises(ResourceError) as raised:
         for progress in training:
             if progress.step == 18:
-                before = snapshot(out / "state")
+                before = read_all_files(out / "state")
     monkeypatch.undo()
     assert raised.value.exit_code == 5 and str(out) in raised.value.message and "free" in raised.value.message
-    assert before and snapshot(out / "state") == before
+    assert before and read_all_files(out / "state") == before
     assert not [p for p in out.rglob(".*") if p.exists()], "no drafts and no lock"
     finish(out, resume=True)
-    assert remains(out) == remains(whole)
+    assert comparable_state(out) == comparable_state(whole)
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_leads_to_the_same_end(tmp_path, whole):
@@ -548,7 +556,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_leads_to_the_same_en
     tensors.write_bytes(tensors.read_bytes()[:-1])
     notes = [note for progress in begin(out, resume=True) for note in progress.notes]
     assert len(notes) == 1 and str(tensors) in notes[0]
-    assert remains(out) == remains(whole)
+    assert comparable_state(out) == comparable_state(whole)
 
 
 def test_where_every_checkpoint_is_damaged_the_run_is_refused_and_kept(tmp_path):
@@ -556,10 +564,10 @@ def test_where_every_checkpoint_is_damaged_the_run_is_refused_and_kept(tmp_path)
     stopped(at_step(begin(out), 15, terminate))
     for tensors in out.rglob("tensors.safetensors"):
         tensors.write_bytes(b"")
-    before = snapshot(out)
+    before = read_all_files(out)
     with pytest.raises(ModelFileError, match="all 2 checkpoints are damaged"):
         finish(out, resume=True)
-    assert snapshot(out) == before
+    assert read_all_files(out) == before
 
 
 def test_lost_rows_of_metrics_are_told(tmp_path, whole):
@@ -568,7 +576,7 @@ def test_lost_rows_of_metrics_are_told(tmp_path, whole):
     (out / "metrics.jsonl").unlink()
     notes = [note for progress in begin(out, resume=True) for note in progress.notes]
     assert len(notes) == 1 and "metrics.jsonl has lost rows" in notes[0]
-    assert remains(out)["weights.safetensors"] == remains(whole)["weights.safetensors"]
+    assert comparable_state(out)["weights.safetensors"] == comparable_state(whole)["weights.safetensors"]
     assert [row["step"] for row in api.load(out).folder.metrics()] == [16, 18, 20, 20]
 
 
@@ -576,7 +584,7 @@ def test_lost_rows_of_metrics_are_told(tmp_path, whole):
 def test_a_plan_that_cannot_be_read_is_refused(tmp_path, plan):
     out = tmp_path / "a"
     stopped(at_step(begin(out), 3, terminate))
-    (out / "run.json").write_text(json.dumps(content(out) | {"plan": plan}), encoding="utf-8")
+    (out / "run.json").write_text(json.dumps(read_run_json(out) | {"plan": plan}), encoding="utf-8")
     with pytest.raises(ModelFileError, match="'plan'"):
         begin(out, resume=True)
     assert not (out / ".lock").exists()
@@ -586,13 +594,15 @@ def test_a_run_without_its_plan_is_planned_again(tmp_path, whole):
     """As after a kill before the plan was made; the same is planned."""
     out = tmp_path / "a"
     stopped(at_step(begin(out), 3, terminate))
-    (out / "run.json").write_text(json.dumps({k: v for k, v in content(out).items() if k != "plan"}), encoding="utf-8")
+    (out / "run.json").write_text(
+        json.dumps({k: v for k, v in read_run_json(out).items() if k != "plan"}), encoding="utf-8"
+    )
     finish(out, resume=True)
-    assert remains(out) == remains(whole)
+    assert comparable_state(out) == comparable_state(whole)
 
 
 def test_same_data_compares_fingerprints():
-    same_data({}, BARS)
-    same_data({"data": {"fingerprint": BARS.fingerprint}}, BARS)
+    check_same_data({}, BARS)
+    check_same_data({"data": {"fingerprint": BARS.fingerprint}}, BARS)
     with pytest.raises(DataError, match="has changed"):
-        same_data({"data": {"fingerprint": "other"}}, replace(BARS, name="new"))
+        check_same_data({"data": {"fingerprint": "other"}}, replace(BARS, name="new"))

@@ -13,7 +13,7 @@ from thalweg.errors import ModelFileError, OptionError
 from thalweg.models.classify.mlp import mlp
 from thalweg.tasks.classify import Classify
 from thalweg.training import snapshots as trail
-from thalweg.training.build import Training
+from thalweg.training.build import TrainingRun
 
 BARS = Classify().toy()
 
@@ -21,7 +21,7 @@ QUICK = {"model": "mlp", "epochs": 2, "batch": 16, "report": False, "device": "c
 
 
 def trained(out, **more):
-    training = Training("classify", BARS, out=out, notice=lambda told: None, **{**QUICK, **more})
+    training = TrainingRun("classify", BARS, out=out, notice=lambda told: None, **{**QUICK, **more})
     lines = training.lines()
     for _ in training:
         pass
@@ -34,7 +34,7 @@ def weights(folder):
 
 @given(st.integers(1, 10**7), st.integers(0, 1000))
 def test_steps_begin_at_the_first_and_never_reach_the_last(total, count):
-    found = trail.steps(total, count)
+    found = trail.snapshot_steps(total, count)
     assert len(found) <= count and found == sorted(set(found))
     assert not count or found[0] == 0 and found[-1] < total
 
@@ -68,7 +68,7 @@ def test_of_a_frozen_network_only_what_is_trained_is_kept(tmp_path):
 
 
 def test_large_networks_keep_the_first_weights_and_what_fits(monkeypatch, tmp_path):
-    monkeypatch.setattr(trail, "BYTES", 1)
+    monkeypatch.setattr(trail, "MAX_BYTES", 1)
     trained(tmp_path / "a")
     assert list(weights(tmp_path / "a" / "trail")) == ["00000000.safetensors"]
 
@@ -76,14 +76,14 @@ def test_large_networks_keep_the_first_weights_and_what_fits(monkeypatch, tmp_pa
 def test_a_way_that_is_not_there_or_of_another_network_is_refused(tmp_path, capsys):
     network = mlp(channels=1, classes=2, size=4, widths=[3])
     with pytest.raises(ModelFileError, match="does not have its initial weights"):
-        trail.read(tmp_path / "trail", network)
+        trail.load_snapshots(tmp_path / "trail", network)
     trained(tmp_path / "a")
     with pytest.raises(ModelFileError, match="is not of this run's network"):
-        trail.read(tmp_path / "a" / "trail", network)
+        trail.load_snapshots(tmp_path / "a" / "trail", network)
     (tmp_path / "a" / "trail" / "00000000.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelFileError, match="00000000.safetensors is damaged"):
-        trail.read(tmp_path / "a" / "trail", network)
-    assert cli.run(["train", "classify", "--trail", "-1", "--out", str(tmp_path / "b")]) == 2
+        trail.load_snapshots(tmp_path / "a" / "trail", network)
+    assert cli.invoke(["train", "classify", "--trail", "-1", "--out", str(tmp_path / "b")]) == 2
     assert "--trail -1 is out of range" in capsys.readouterr().err
     with pytest.raises(OptionError):
         trained(tmp_path / "c", trail=5000)

@@ -15,18 +15,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.helpers.run_dirs import content, remains
+from tests.helpers.run_dirs import comparable_state, read_run_json
 from thalweg import api, registry
 from thalweg.cli import main as cli
-from thalweg.data.images.dataset import Data, Split
-from thalweg.data.images.synthetic import bars
-from thalweg.errors import NotFound, OptionError, ResourceError
+from thalweg.data.images.dataset import ImageDataset, Split
+from thalweg.data.images.synthetic import make_bars
+from thalweg.errors import NotFoundError, OptionError, ResourceError
 from thalweg.tasks.classify import Classify
 from thalweg.weights import external_models as elsewhere
 from thalweg.weights import store as weights
 
-GREY = bars(count=48, size=20)
-COLOUR = Data(
+GREY = make_bars(count=48, size=20)
+COLOUR = ImageDataset(
     "bars",
     "made",
     "",
@@ -152,11 +152,11 @@ def calls(tmp_path, monkeypatch) -> list[tuple[str, bool]]:
     return made
 
 
-def train(out: Path, data: Data = COLOUR, **given) -> api.Run:
+def train(out: Path, data: ImageDataset = COLOUR, **given) -> api.Run:
     return api.train("classify", data, out=out, **{"steps": 2, "batch": 16, "report": False, **given})
 
 
-def logits(run: api.Trained, images: np.ndarray) -> Tensor:
+def logits(run: api.TrainedModel, images: np.ndarray) -> Tensor:
     with torch.no_grad():
         return run.network(run.task.prepared(images, run.facts, torch.device("cpu")))
 
@@ -167,7 +167,7 @@ def logits(run: api.Trained, images: np.ndarray) -> Tensor:
 @pytest.mark.parametrize(("model", "data"), [("timm:toy", GREY), ("timm:toy", COLOUR), ("torchvision:toy", COLOUR)])
 def test_a_network_of_another_package_is_trained_kept_and_asked_again(tmp_path, calls, model, data):
     run = train(tmp_path / "a", data, model=model, arguments={"width": 5})
-    assert content(tmp_path / "a")["model"] == model and content(tmp_path / "a")["arguments"]["width"] == 5
+    assert read_run_json(tmp_path / "a")["model"] == model and read_run_json(tmp_path / "a")["arguments"]["width"] == 5
     again = api.load(tmp_path / "a")
     assert again.evaluate(data)["metrics"] == pytest.approx(run.results["test"], abs=1e-6)
     assert again.network.features.stem[0].weight.shape == (5, data.shape[2], 3, 3)
@@ -184,18 +184,18 @@ def test_the_head_of_the_features_is_the_network(model):
 
 
 def test_a_head_for_as_many_classes_is_kept():
-    network = elsewhere.build("timm:toy", channels=3, classes=1000, pretrained=True).eval()
+    network = elsewhere.build_external_model("timm:toy", channels=3, classes=1000, pretrained=True).eval()
     x_BCHW, plain = torch.randn(2, 3, 20, 20), learned(Toy, True, {"in_chans": 3}).eval()
     torch.testing.assert_close(network(x_BCHW), plain(x_BCHW))
-    assert elsewhere.build("timm:toy", channels=3, classes=10).replaced and not network.replaced
+    assert elsewhere.build_external_model("timm:toy", channels=3, classes=10).replaced and not network.replaced
 
 
 def test_a_run_of_it_can_be_begun_from(tmp_path, calls):
     first = train(tmp_path / "a", model="timm:toy")
-    second = api.training("classify", COLOUR, out=tmp_path / "b", weights=str(first.path), steps=1, report=False)
+    second = api.plan_training("classify", COLOUR, out=tmp_path / "b", weights=str(first.path), steps=1, report=False)
     assert (
         second.session.model_name == "timm:toy"
-        and content(tmp_path / "a")["facts"]["mean"] == second.session.facts["mean"]
+        and read_run_json(tmp_path / "a")["facts"]["mean"] == second.session.facts["mean"]
     )
     for name, value in first.network.state_dict().items():
         assert torch.equal(second.session.trainer.network.state_dict()[name], value)
@@ -218,8 +218,8 @@ def test_only_a_training_that_asks_for_imagenets_weights_has_them_fetched(tmp_pa
     del calls[:]
     run = train(tmp_path / "a", model="timm:toy", weights="imagenet", freeze=True)
     assert calls == [("timm:toy", True)]
-    assert "pretrained" not in content(tmp_path / "a")["arguments"]
-    facts = content(tmp_path / "a")["facts"]
+    assert "pretrained" not in read_run_json(tmp_path / "a")["arguments"]
+    facts = read_run_json(tmp_path / "a")["facts"]
     assert (facts["mean"], facts["std"], facts["resize"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6], 25)
     kept = learned(Toy, True, {"in_chans": 3}).state_dict()
     found = run.network.state_dict()
@@ -231,13 +231,15 @@ def test_only_a_training_that_asks_for_imagenets_weights_has_them_fetched(tmp_pa
 def test_a_run_that_goes_on_does_not_fetch_again(tmp_path, calls):
     settings = {"model": "torchvision:toy", "weights": "imagenet", "steps": 6, "freeze": True}
     whole = train(tmp_path / "whole", **settings)
-    training = api.training("classify", COLOUR, out=tmp_path / "a", batch=16, report=False, save_every=0, **settings)
+    training = api.plan_training(
+        "classify", COLOUR, out=tmp_path / "a", batch=16, report=False, save_every=0, **settings
+    )
     for progress in training:
         if progress.step == 4:
             break
     del calls[:]
     api.train("classify", COLOUR, out=tmp_path / "a", resume=True)
-    assert calls == [("torchvision:toy", False)] and remains(tmp_path / "a") == remains(whole.path)
+    assert calls == [("torchvision:toy", False)] and comparable_state(tmp_path / "a") == comparable_state(whole.path)
 
 
 def test_pictures_of_files_are_brought_to_the_form_of_the_package(tmp_path):
@@ -254,13 +256,13 @@ def test_pictures_of_files_are_brought_to_the_form_of_the_package(tmp_path):
 
 def test_a_pretrained_network_can_be_asked_as_it_is(tmp_path, calls):
     found = api.load("timm:toy")
-    assert found.facts["classes"] == list(weights.classes()) and found.facts["size"] == [20, 20]
+    assert found.facts["classes"] == list(weights.class_names()) and found.facts["size"] == [20, 20]
     answers = list(found.predict(list(COLOUR.test.images)))
     images = np.stack([found.task.example(image, found.facts) for image in COLOUR.test.images])
     plain = learned(Toy, True, {"in_chans": 3}).eval()
     with torch.no_grad():
         expected = plain(found.task.prepared(images, found.facts, torch.device("cpu"))).softmax(1)
-    assert [one.label for one in answers] == [weights.classes()[k] for k in expected.argmax(1)]
+    assert [one.label for one in answers] == [weights.class_names()[k] for k in expected.argmax(1)]
     assert ("timm:toy", True) in calls
     found = api.load("timm:toy")
     found.entry = registry.find_model("timm:toy")
@@ -270,9 +272,9 @@ def test_a_pretrained_network_can_be_asked_as_it_is(tmp_path, calls):
 
 
 def test_a_file_of_its_weights_can_be_given(tmp_path):
-    network = elsewhere.build("timm:toy", channels=3, classes=4)
+    network = elsewhere.build_external_model("timm:toy", channels=3, classes=4)
     safetensors.torch.save_file(network.state_dict(), tmp_path / "w.safetensors")
-    training = api.training(
+    training = api.plan_training(
         "classify", COLOUR, out=tmp_path / "a", model="timm:toy", weights=str(tmp_path / "w.safetensors"), report=False
     )
     found = training.session.trainer.network.state_dict()
@@ -283,16 +285,16 @@ def test_a_file_of_its_weights_can_be_given(tmp_path):
 @pytest.mark.parametrize(("model", "form"), [("timm:toy", (25, 0.1, 0.4)), ("torchvision:toy", (23, 0.2, 0.5))])
 def test_pictures_are_resized_as_the_weights_of_that_very_network_ask(model, form):
     told: list[str] = []
-    found = elsewhere.form(model, told.append)
+    found = elsewhere.input_spec(model, told.append)
     assert found["size"] == [20, 20] and (found["resize"], found["mean"][0], found["std"][0]) == form
     assert [line for line in told if "bicubic" in line] == told and len(told) == (model == "timm:toy")
 
 
 def test_names_with_a_tag_are_names_though_no_list_has_them():
-    assert elsewhere.build("timm:toy.a1", channels=3, classes=4, size=20)
+    assert elsewhere.build_external_model("timm:toy.a1", channels=3, classes=4, size=20)
     for package, name in (("torchvision", "fasterrcnn"), ("timm", "toy.a2")):
-        with pytest.raises(NotFound, match=f"no model of {package} named '{name}'"):
-            elsewhere.find(f"{package}:{name}")
+        with pytest.raises(NotFoundError, match=f"no model of {package} named '{name}'"):
+            elsewhere.check_exists(f"{package}:{name}")
 
 
 def test_a_network_that_gives_more_while_training_is_trained(tmp_path):
@@ -301,21 +303,21 @@ def test_a_network_that_gives_more_while_training_is_trained(tmp_path):
 
 
 def test_a_transformer_is_built_for_the_size_of_the_pictures():
-    assert elsewhere.build("timm:ofonesize", channels=3, classes=4, size=20).features.img_size == 20
-    assert elsewhere.build("timm:ofonesize", channels=3, classes=4, size=40).features.img_size == 40
+    assert elsewhere.build_external_model("timm:ofonesize", channels=3, classes=4, size=20).features.img_size == 20
+    assert elsewhere.build_external_model("timm:ofonesize", channels=3, classes=4, size=40).features.img_size == 40
     with pytest.raises(OptionError, match="doesn't match"):
-        elsewhere.build("timm:ofonesize", channels=3, classes=4, size=20, img_size=33)
+        elsewhere.build_external_model("timm:ofonesize", channels=3, classes=4, size=20, img_size=33)
     with pytest.raises(OptionError, match="doesn't match"):
-        elsewhere.build("torchvision:ofonesize", channels=3, classes=4, size=20)
+        elsewhere.build_external_model("torchvision:ofonesize", channels=3, classes=4, size=20)
 
 
 def test_trying_a_network_leaves_no_trace():
     torch.manual_seed(3)
-    network, following = elsewhere.build("timm:toy", channels=3, classes=4, size=20), torch.rand(1)
+    network, following = elsewhere.build_external_model("timm:toy", channels=3, classes=4, size=20), torch.rand(1)
     assert network.training and network.features.stem[1].num_batches_tracked == 0
     assert torch.equal(network.features.stem[1].running_mean, torch.zeros(6))
     torch.manual_seed(3)
-    elsewhere.Elsewhere(Toy(), 4, "timm:toy")
+    elsewhere.ExternalModel(Toy(), 4, "timm:toy")
     assert torch.equal(following, torch.rand(1))
 
 
@@ -336,11 +338,11 @@ def test_offline_nothing_is_looked_up_and_what_is_kept_is_used(tmp_path, monkeyp
         monkeypatch.setenv(way, "1")
     Image.fromarray(COLOUR.test.images[0]).save(tmp_path / "a.png")
     words = ["predict", f"{package}:toy", str(tmp_path / "a.png"), *(["--offline"] if way == "--offline" else [])]
-    assert cli.run(words) == 5
+    assert cli.invoke(words) == 5
     shown = capsys.readouterr()
     assert "could not be fetched: the network may not be used" in shown.err and "Allow the network once" in shown.err
     kept.append("weights")
-    assert cli.run(words) == 0
+    assert cli.invoke(words) == 0
     assert socket.getaddrinfo("localhost", 1)
 
 
@@ -351,7 +353,7 @@ def test_weights_that_cannot_be_fetched_end_with_5(tmp_path, monkeypatch, capsys
     monkeypatch.setitem(NETWORKS, "toy", fails)
     monkeypatch.delenv("THALWEG_OFFLINE", raising=False)
     Image.fromarray(COLOUR.test.images[0]).save(tmp_path / "a.png")
-    assert cli.run(["predict", "torchvision:toy", str(tmp_path / "a.png")]) == 5
+    assert cli.invoke(["predict", "torchvision:toy", str(tmp_path / "a.png")]) == 5
     assert "Name or service not known" in capsys.readouterr().err
 
 
@@ -365,7 +367,7 @@ def test_a_package_that_is_missing_ends_with_5_and_how_to_install_it(tmp_path, m
     for package in ("timm", "torchvision"):
         words = ["train", "classify", "digits", "--model", f"{package}:toy", "--out", str(tmp_path / "a")]
         for more in ([], ["--weights", "imagenet"]):
-            assert cli.run([*words, *more]) == 5
+            assert cli.invoke([*words, *more]) == 5
             shown = capsys.readouterr()
             assert f"pip install {package}" in shown.err and not shown.out and "Traceback" not in shown.err
             assert not (tmp_path / "a").exists()
@@ -377,28 +379,28 @@ def test_a_package_that_does_not_fit_torch_is_named_with_the_first_line_of_why(m
 
     monkeypatch.setattr(elsewhere.importlib, "import_module", fails)
     with pytest.raises(ResourceError, match="imported: operator torchvision::nms does not exist[.]\n") as error:
-        elsewhere.package("torchvision:toy")
+        elsewhere.import_package("torchvision:toy")
     assert "same build as torch" in error.value.cure
 
 
 def test_a_name_that_the_package_does_not_have_is_refused_with_the_nearest(tmp_path):
     for package in ("timm", "torchvision"):
-        with pytest.raises(NotFound, match=f"no model of {package} named 'tyo'") as error:
+        with pytest.raises(NotFoundError, match=f"no model of {package} named 'tyo'") as error:
             train(tmp_path / "a", model=f"{package}:tyo")
         assert "'toy'" in error.value.cure
-    assert elsewhere.names("timm:toy") == ("timm", "toy") and elsewhere.names("torchvision:a:b") == (
+    assert elsewhere.split_name("timm:toy") == ("timm", "toy") and elsewhere.split_name("torchvision:a:b") == (
         "torchvision",
         "a:b",
     )
-    assert elsewhere.names("lenet") is elsewhere.names("keras:toy") is elsewhere.names("timm") is None
-    with pytest.raises(NotFound, match="no model named 'keras:toy'"):
+    assert elsewhere.split_name("lenet") is elsewhere.split_name("keras:toy") is elsewhere.split_name("timm") is None
+    with pytest.raises(NotFoundError, match="no model named 'keras:toy'"):
         train(tmp_path / "a", model="keras:toy")
 
 
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
 def test_weights_that_a_package_does_not_have_are_not_asked_for(package):
-    with pytest.raises(NotFound, match=f"{package} has no weights for deep"):
-        elsewhere.form(f"{package}:deep", pytest.fail)
+    with pytest.raises(NotFoundError, match=f"{package} has no weights for deep"):
+        elsewhere.input_spec(f"{package}:deep", pytest.fail)
 
 
 @pytest.mark.parametrize("name", ["deep", "twoheaded"])
@@ -408,7 +410,7 @@ def test_a_network_that_cannot_answer_such_pictures_is_refused_before_it_is_trai
             train(tmp_path / "a", model=f"{package}:{name}")
     assert not (tmp_path / "a").exists()
     with pytest.raises(ValueError, match=r"answers with \(2, 3\), not with \(2, 4\)"):
-        elsewhere.tried(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), (2, 3, 1, 1), 4)
+        elsewhere.check_output_shape(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), (2, 3, 1, 1), 4)
 
 
 @pytest.mark.parametrize("name", ["convolutional", "normalised", "thin"])
@@ -417,7 +419,7 @@ def test_a_network_that_does_not_end_in_a_linear_layer_is_refused(tmp_path, name
         train(tmp_path / "a", model=f"timm:{name}")
     assert not (tmp_path / "a").exists()
     with pytest.raises(OptionError, match="'?toy does not end in a linear layer"):
-        elsewhere.Elsewhere(nn.ReLU(), 4, "timm:toy")
+        elsewhere.ExternalModel(nn.ReLU(), 4, "timm:toy")
 
 
 def test_arguments_and_pictures_that_the_package_cannot_use_are_refused(tmp_path):

@@ -14,12 +14,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ...layers.activations import activation
+from ...layers.activations import build_activation
 
-_ROOT_TWO, _ROOT_TAU = math.sqrt(2), math.sqrt(2 * math.pi)
+_SQRT_2, _SQRT_2PI = math.sqrt(2), math.sqrt(2 * math.pi)
 
 #: the derivative of every activation from a sum s and the output y; at a kink the one that PyTorch takes
-SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "identity": lambda s, y: torch.ones_like(s),
     "step": lambda s, y: torch.zeros_like(s),
     "logistic": lambda s, y: y * (1 - y),
@@ -29,17 +29,17 @@ SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda s, y: (s > 0).to(s.dtype),
     "leaky-relu": lambda s, y: torch.where(s > 0, torch.ones_like(s), 0.01),
     "elu": lambda s, y: torch.where(s > 0, torch.ones_like(s), s.exp()),
-    "gelu": lambda s, y: (1 + torch.erf(s / _ROOT_TWO)) / 2 + s * torch.exp(-s * s / 2) / _ROOT_TAU,
+    "gelu": lambda s, y: (1 + torch.erf(s / _SQRT_2)) / 2 + s * torch.exp(-s * s / 2) / _SQRT_2PI,
     "silu": lambda s, y: torch.sigmoid(s) + y * (1 - torch.sigmoid(s)),
     # PyTorch's softplus is the straight line s above 20
     "softplus": lambda s, y: torch.where(s > 20, torch.ones_like(s), torch.sigmoid(s)),
 }
 #: where the derivative jumps at zero, so that there is none there
-KINKED = ("step", "relu", "leaky-relu")
+NON_SMOOTH = ("step", "relu", "leaky-relu")
 
 
 @dataclass(frozen=True)
-class Net:
+class MLP:
     """Weights and biases of every layer but the inputs, in double precision.
 
     `weights` are matrices (J, I); `biases` are (J,), or (1,) where the units of a layer share one; `bends` names the
@@ -54,7 +54,7 @@ class Net:
 
 
 @dataclass(frozen=True)
-class Values:
+class ForwardPass:
     """What is known after the way forward: the `sums` of every layer, and its `outputs`, of which the inputs are first.
 
     `errors` has a part of the error for each output; they add up to it.
@@ -71,7 +71,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Gradients:
+class BackwardPass:
     """What is known after the way back: the derivative of the error by every sum (delta), weight and bias."""
 
     deltas: Sequence[Tensor]
@@ -79,30 +79,30 @@ class Gradients:
     biases: Sequence[Tensor]
 
 
-def forward(net: Net, inputs_I: Tensor, targets_K: Tensor) -> Values:
+def forward(net: MLP, inputs_I: Tensor, targets_K: Tensor) -> ForwardPass:
     """Sums, outputs and errors, layer by layer from the inputs."""
     sums, outputs = [], [inputs_I]
     for weights_JI, biases_J, bend in zip(net.weights, net.biases, net.bends, strict=True):
         sums.append(weights_JI @ outputs[-1] + biases_J)
-        outputs.append(_function(bend)(sums[-1]))
+        outputs.append(_activation(bend)(sums[-1]))
     if net.softmax:
         outputs[-1] = torch.softmax(sums[-1], 0)
-        return Values(sums, outputs, -targets_K * torch.log_softmax(sums[-1], 0))
-    return Values(sums, outputs, (targets_K - outputs[-1]).square() / 2)
+        return ForwardPass(sums, outputs, -targets_K * torch.log_softmax(sums[-1], 0))
+    return ForwardPass(sums, outputs, (targets_K - outputs[-1]).square() / 2)
 
 
-def backward(net: Net, values: Values, targets_K: Tensor) -> Gradients:
+def backward(net: MLP, values: ForwardPass, targets_K: Tensor) -> BackwardPass:
     """The chain rule from the last layer to the first.
 
     The delta of an output is (output - target) times the slope of its activation, and with the softmax and the
     cross-entropy output - target alone. That of a unit below gathers the deltas above it through the same weights.
     """
-    slopes = [SLOPES[bend](s, y) for bend, s, y in zip(net.bends, values.sums, values.outputs[1:], strict=True)]
+    slopes = [DERIVATIVES[bend](s, y) for bend, s, y in zip(net.bends, values.sums, values.outputs[1:], strict=True)]
     missed_K = values.outputs[-1] - targets_K
     deltas = [missed_K if net.softmax else missed_K * slopes[-1]]
     for weights_KJ, slope_J in zip(net.weights[:0:-1], slopes[-2::-1], strict=True):
         deltas.insert(0, weights_KJ.T @ deltas[0] * slope_J)
-    return Gradients(
+    return BackwardPass(
         deltas,
         [torch.outer(delta_J, below_I) for delta_J, below_I in zip(deltas, values.outputs[:-1], strict=True)],
         # one bias for all units of a layer: every one of them passes its delta on to it
@@ -110,31 +110,31 @@ def backward(net: Net, values: Values, targets_K: Tensor) -> Gradients:
     )
 
 
-def updated(net: Net, gradients: Gradients, rate: float, biases_too: bool) -> Net:
+def gradient_step(net: MLP, gradients: BackwardPass, rate: float, biases_too: bool) -> MLP:
     """The network after one step of gradient descent: every weight less `rate` times its gradient."""
     weights = [w - rate * g for w, g in zip(net.weights, gradients.weights, strict=True)]
     biases = [b - rate * g for b, g in zip(net.biases, gradients.biases, strict=True)] if biases_too else net.biases
-    return Net(weights, biases, net.bends, net.softmax)
+    return MLP(weights, biases, net.bends, net.softmax)
 
 
-def by_autograd(net: Net, inputs_I: Tensor, targets_K: Tensor) -> list[Tensor]:
+def autograd_gradients(net: MLP, inputs_I: Tensor, targets_K: Tensor) -> list[Tensor]:
     """The gradients of all weights and then of all biases, by `torch.autograd`."""
     parameters = [p.clone().requires_grad_() for p in (*net.weights, *net.biases)]
     layers = len(net.weights)
-    error = forward(Net(parameters[:layers], parameters[layers:], net.bends, net.softmax), inputs_I, targets_K).error
+    error = forward(MLP(parameters[:layers], parameters[layers:], net.bends, net.softmax), inputs_I, targets_K).error
     # the step cuts off what is below it; adding nothing ties every parameter to the error all the same
     tied = error + sum(0 * p.sum() for p in parameters)
     return list(torch.autograd.grad(tied, parameters))
 
 
-def by_differences(net: Net, inputs_I: Tensor, targets_K: Tensor, width: float = 1e-5) -> list[Tensor]:
+def numerical_gradients(net: MLP, inputs_I: Tensor, targets_K: Tensor, width: float = 1e-5) -> list[Tensor]:
     """The same by central differences: the error with each parameter a little larger and a little smaller.
 
     `width` is how much, for a parameter of size 1 or less; for larger ones it grows with them.
     """
     parameters = [p.clone() for p in (*net.weights, *net.biases)]
     layers = len(net.weights)
-    moved = Net(parameters[:layers], parameters[layers:], net.bends, net.softmax)
+    moved = MLP(parameters[:layers], parameters[layers:], net.bends, net.softmax)
     found = [torch.empty_like(p) for p in parameters]
     for parameter, result in zip(parameters, found, strict=True):
         flat, slots = parameter.view(-1), result.view(-1)
@@ -150,6 +150,6 @@ def by_differences(net: Net, inputs_I: Tensor, targets_K: Tensor, width: float =
 
 
 @cache
-def _function(bend: str) -> Callable[[Tensor], Tensor]:
+def _activation(bend: str) -> Callable[[Tensor], Tensor]:
     """The activation of that name, built once."""
-    return activation(bend)
+    return build_activation(bend)

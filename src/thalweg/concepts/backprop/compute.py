@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 from ...config.options import Range
-from ...errors import OptionError, counted
-from ...plots.number_format import number
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
+from ...errors import OptionError, pluralize
+from ...plots.number_format import format_number
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
 from ..neuron.compute import Activation
 from . import backprop_math as chain_rule
-from .backprop_math import Gradients, Net, Values
-from .backprop_steps import steps
+from .backprop_math import MLP, BackwardPass, ForwardPass
+from .backprop_steps import build_steps
 
-_MOST_LAYERS = 4
+_MAX_LAYERS = 4
 #: as many points of the curve of the error are kept, evenly over all updates and evenly by magnitude
-_EVEN, _BY_MAGNITUDE = 240, 60
+_NUM_LINEAR_POINTS, _NUM_LOG_POINTS = 240, 60
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=5,
     chapter=CHAPTERS[1],
     title="Backpropagation asks every weight for its share of the error",
@@ -70,7 +70,7 @@ PAGE = Page(
 
 
 @dataclass(frozen=True)
-class Backprop:
+class BackpropSettings:
     """What can be set. Weights go layer by layer, and in each unit by unit: all those into h1, then all into h2."""
 
     layers: Annotated[list[int], "units of every layer, the inputs first", Range(1, 8)] = (2, 2, 2)
@@ -97,24 +97,24 @@ class Backprop:
     seed: Annotated[int, "what random weights and biases are drawn from", Range(0, 2**31)] = 0
 
 
-@concept(PAGE, Backprop)
-def backprop(asked: Backprop) -> Lesson:
+@register_concept(CONCEPT_TEXT, BackpropSettings)
+def backprop(asked: BackpropSettings) -> ConceptResult:
     """One example forward and backward through a network, one update, and the error over many.
 
     Raises OptionError for layers that cannot be drawn, for numbers that do not fit them, and for targets that are no
     probabilities where the loss is the cross-entropy.
     """
-    layers = _layers(asked)
-    inputs_I = _fitting("inputs", asked.inputs, layers[0], "the first layer")
-    targets_K = _targets(asked, layers[-1])
-    net = _net(asked, layers)
+    layers = _layer_sizes(asked)
+    inputs_I = _as_vector("inputs", asked.inputs, layers[0], "the first layer")
+    targets_K = _parse_targets(asked, layers[-1])
+    net = _build_mlp(asked, layers)
     before = chain_rule.forward(net, inputs_I, targets_K)
     gradients = chain_rule.backward(net, before, targets_K)
-    once = chain_rule.updated(net, gradients, asked.rate, asked.train_biases)
+    once = chain_rule.gradient_step(net, gradients, asked.rate, asked.train_biases)
     after = chain_rule.forward(once, inputs_I, targets_K)
-    curve, last, many = _descend(net, inputs_I, targets_K, asked)
+    curve, last, many = _training_curve(net, inputs_I, targets_K, asked)
     numbers = {
-        "layers": _told(net, before, gradients, once, after),
+        "layers": _layer_records(net, before, gradients, once, after),
         "targets": targets_K.tolist(),
         "loss": asked.loss,
         "rate": asked.rate,
@@ -124,55 +124,55 @@ def backprop(asked: Backprop) -> Lesson:
         "errors_after": after.errors.tolist(),
         "error_after": float(after.error),
         "curve": curve,
-        "last": _final(last, many),
-        "check": _check(net, gradients, inputs_I, targets_K),
+        "last": _final_outputs(last, many),
+        "check": _gradient_check(net, gradients, inputs_I, targets_K),
     }
-    numbers["steps"] = steps(numbers)
-    from .plot import backprop as drawing
+    numbers["steps"] = build_steps(numbers)
+    from .plot import plot_backprop as drawing
 
     frames = [Frame(one["caption"], drawing, (numbers, place)) for place, one in enumerate(numbers["steps"])]
     still = [one["kind"] for one in numbers["steps"]].index("update") - 1
-    return Lesson(numbers, frames, _figures(numbers), still, _notes(asked, numbers))
+    return ConceptResult(numbers, frames, _key_numbers(numbers), still, _collect_notes(asked, numbers))
 
 
 # --- what was asked for, checked --------------------------------------------------------------------------------------
 
 
-def _layers(asked: Backprop) -> list[int]:
+def _layer_sizes(asked: BackpropSettings) -> list[int]:
     layers = list(asked.layers)
-    if not 2 <= len(layers) <= _MOST_LAYERS:
+    if not 2 <= len(layers) <= _MAX_LAYERS:
         raise OptionError(
-            f"layers: {len(layers)} are not from 2 to {_MOST_LAYERS}.",
+            f"layers: {len(layers)} are not from 2 to {_MAX_LAYERS}.",
             cure="Give the inputs, the outputs and at most two hidden layers between, as 3,4,2.",
         )
     return layers
 
 
-def _fitting(name: str, given: Sequence[float], count: int, what: str) -> Tensor:
+def _as_vector(name: str, given: Sequence[float], count: int, what: str) -> Tensor:
     """The numbers as a vector in double precision, if there are so many."""
     if len(given) != count:
         raise OptionError(
-            f"{name}: there are {len(given)}, and {what} has {counted(count, 'unit')}.",
-            cure=f"Give {counted(count, 'number')}, or other layers.",
+            f"{name}: there are {len(given)}, and {what} has {pluralize(count, 'unit')}.",
+            cure=f"Give {pluralize(count, 'number')}, or other layers.",
         )
     return torch.tensor(list(given), dtype=torch.float64)
 
 
-def _targets(asked: Backprop, count: int) -> Tensor:
-    targets_K = _fitting("targets", asked.targets, count, "the last layer")
+def _parse_targets(asked: BackpropSettings, count: int) -> Tensor:
+    targets_K = _as_vector("targets", asked.targets, count, "the last layer")
     if asked.loss == "cross-entropy":
         if count == 1:
             raise OptionError("layers: the softmax of one output is always 1.", cure="Give two outputs or more.")
         total = float(targets_K.sum())
         if bool((targets_K < 0).any()) or abs(total - 1) > 1e-9:
             raise OptionError(
-                f"targets: for the cross-entropy they are probabilities, and {_row(asked.targets)} are none.",
+                f"targets: for the cross-entropy they are probabilities, and {_format_row(asked.targets)} are none.",
                 cure="Give numbers of 0 or more that add up to 1.",
             )
     return targets_K
 
 
-def _net(asked: Backprop, layers: list[int]) -> Net:
+def _build_mlp(asked: BackpropSettings, layers: list[int]) -> MLP:
     """The network; what is random is drawn evenly from -1 to 1 and rounded, so that it can be computed by hand."""
     generator = torch.Generator().manual_seed(asked.seed)
 
@@ -184,17 +184,17 @@ def _net(asked: Backprop, layers: list[int]) -> Net:
     if weights != "random" and len(weights) != sum(sizes):
         told = " + ".join(f"{below}·{above}" for below, above in pairwise(layers))
         raise OptionError(
-            f"weights: there are {len(weights)}, and layers of {_row(layers)} have {told} = {sum(sizes)}.",
+            f"weights: there are {len(weights)}, and layers of {_format_row(layers)} have {told} = {sum(sizes)}.",
             cure=f"Give {sum(sizes)} of them, or weights=random.",
         )
     if biases != "random" and len(biases) not in (len(units), sum(units)):
         raise OptionError(
-            f"biases: there are {len(biases)}, and layers of {_row(layers)} have {len(units)} or {sum(units)}.",
+            f"biases: there are {len(biases)}, and layers of {_format_row(layers)} have {len(units)} or {sum(units)}.",
             cure=f"Give {len(units)} (one for each layer), {sum(units)} (one for each unit), or biases=random.",
         )
     weights_N = drawn(sum(sizes)) if weights == "random" else torch.tensor(list(weights), dtype=torch.float64)
     biases_N = drawn(sum(units)) if biases == "random" else torch.tensor(list(biases), dtype=torch.float64)
-    return Net(
+    return MLP(
         [w.view(above, below) for w, (below, above) in zip(weights_N.split(sizes), pairwise(layers), strict=True)],
         list(biases_N.split(units if len(biases_N) == sum(units) else 1)),
         [asked.hidden] * (len(units) - 1) + ["identity" if asked.loss == "cross-entropy" else asked.output],
@@ -202,21 +202,23 @@ def _net(asked: Backprop, layers: list[int]) -> Net:
     )
 
 
-def _row(values: Sequence[float]) -> str:
+def _format_row(values: Sequence[float]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
 # --- what came out ----------------------------------------------------------------------------------------------------
 
 
-def _descend(net: Net, inputs_I: Tensor, targets_K: Tensor, asked: Backprop) -> tuple[dict, Net, Values]:
+def _training_curve(
+    net: MLP, inputs_I: Tensor, targets_K: Tensor, asked: BackpropSettings
+) -> tuple[dict, MLP, ForwardPass]:
     """The error at some of the updates, the network after the last, and its values.
 
     It ends early where the error has grown beyond all measure.
     """
-    kept = {round(one) for one in torch.linspace(0, asked.updates, _EVEN).tolist()}
+    kept = {round(one) for one in torch.linspace(0, asked.updates, _NUM_LINEAR_POINTS).tolist()}
     if asked.updates > 1:
-        kept |= {round(one) for one in torch.logspace(0, 4, _BY_MAGNITUDE).tolist()}
+        kept |= {round(one) for one in torch.logspace(0, 4, _NUM_LOG_POINTS).tolist()}
     curve: dict[str, Any] = {"update": [], "error": []}
     with torch.inference_mode():
         values = chain_rule.forward(net, inputs_I, targets_K)
@@ -224,7 +226,7 @@ def _descend(net: Net, inputs_I: Tensor, targets_K: Tensor, asked: Backprop) -> 
         for update in range(asked.updates + 1):
             error = float(values.error)
             gradients = chain_rule.backward(net, values, targets_K)
-            following = chain_rule.updated(net, gradients, asked.rate, asked.train_biases)
+            following = chain_rule.gradient_step(net, gradients, asked.rate, asked.train_biases)
             ahead = chain_rule.forward(following, inputs_I, targets_K)
             ended = update < asked.updates and not float(ahead.error) <= limit
             if update in kept or ended:
@@ -237,7 +239,9 @@ def _descend(net: Net, inputs_I: Tensor, targets_K: Tensor, asked: Backprop) -> 
     return curve, net, values
 
 
-def _told(net: Net, before: Values, gradients: Gradients, once: Net, after: Values) -> list[dict[str, Any]]:
+def _layer_records(
+    net: MLP, before: ForwardPass, gradients: BackwardPass, once: MLP, after: ForwardPass
+) -> list[dict[str, Any]]:
     """A mapping for each layer: names and numbers of its units, of the weights into them, and of its biases."""
     inputs = before.outputs[0].tolist()
     found = [{"name": "the inputs", "units": [f"x{place}" for place in range(1, len(inputs) + 1)], "outputs": inputs}]
@@ -259,7 +263,7 @@ def _told(net: Net, before: Values, gradients: Gradients, once: Net, after: Valu
                 "biases": biases_J.tolist(),
                 "sums": before.sums[place].tolist(),
                 "outputs": before.outputs[place + 1].tolist(),
-                "slopes": _slopes(net, before, place),
+                "slopes": _activation_derivatives(net, before, place),
                 "deltas": gradients.deltas[place].tolist(),
                 "weight_gradients": gradients.weights[place].tolist(),
                 "bias_gradients": gradients.biases[place].tolist(),
@@ -273,14 +277,14 @@ def _told(net: Net, before: Values, gradients: Gradients, once: Net, after: Valu
     return found
 
 
-def _slopes(net: Net, values: Values, place: int) -> list[float] | None:
+def _activation_derivatives(net: MLP, values: ForwardPass, place: int) -> list[float] | None:
     """The derivatives of a layer's activation; None for the softmax, whose delta is without one."""
     if net.softmax and place == len(net.weights) - 1:
         return None
-    return chain_rule.SLOPES[net.bends[place]](values.sums[place], values.outputs[place + 1]).tolist()
+    return chain_rule.DERIVATIVES[net.bends[place]](values.sums[place], values.outputs[place + 1]).tolist()
 
 
-def _final(net: Net, values: Values) -> dict[str, Any]:
+def _final_outputs(net: MLP, values: ForwardPass) -> dict[str, Any]:
     return {
         "weights": [w.tolist() for w in net.weights],
         "biases": [b.tolist() for b in net.biases],
@@ -289,17 +293,20 @@ def _final(net: Net, values: Values) -> dict[str, Any]:
     }
 
 
-def _check(net: Net, gradients: Gradients, inputs_I: Tensor, targets_K: Tensor) -> dict[str, Any]:
+def _gradient_check(net: MLP, gradients: BackwardPass, inputs_I: Tensor, targets_K: Tensor) -> dict[str, Any]:
     """The largest differences from autograd and from central differences, and the largest gradient to measure them."""
     ours = torch.cat([g.flatten() for g in (*gradients.weights, *gradients.biases)])
     found: dict[str, Any] = {"largest_gradient": float(ours.abs().max())}
-    for name, gradient in (("autograd", chain_rule.by_autograd), ("central_differences", chain_rule.by_differences)):
+    for name, gradient in (
+        ("autograd", chain_rule.autograd_gradients),
+        ("central_differences", chain_rule.numerical_gradients),
+    ):
         theirs = torch.cat([g.flatten() for g in gradient(net, inputs_I, targets_K)])
         found[name] = float((ours - theirs).abs().max())
     return found
 
 
-def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     curve, check = numbers["curve"], numbers["check"]
     figures = {
         "error before": f"{numbers['error']:.10g}",
@@ -307,25 +314,25 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     }
     done = curve["update"][-1]
     if done > 1:
-        figures[f"error after {done} updates"] = number(numbers["last"]["error"], 4)
+        figures[f"error after {done} updates"] = format_number(numbers["last"]["error"], 4)
     return figures | {
-        "largest gradient": number(check["largest_gradient"], 4),
-        "largest difference from autograd": number(check["autograd"], 2),
-        "largest difference from central differences": number(check["central_differences"], 2),
+        "largest gradient": format_number(check["largest_gradient"], 4),
+        "largest difference from autograd": format_number(check["autograd"], 2),
+        "largest difference from central differences": format_number(check["central_differences"], 2),
     }
 
 
-def _notes(asked: Backprop, numbers: dict[str, Any]) -> list[str]:
+def _collect_notes(asked: BackpropSettings, numbers: dict[str, Any]) -> list[str]:
     notes = []
     if asked.loss == "cross-entropy":
         notes.append("The outputs have the softmax, as the cross-entropy needs; the setting output plays no part.")
     if numbers["curve"]["ended"]:
         notes.append(
-            f"The rate {number(asked.rate)} is too high: from update {numbers['curve']['update'][-1] + 1} on the error "
+            f"The rate {format_number(asked.rate)} is too high: from update {numbers['curve']['update'][-1] + 1} on the error "
             "is beyond all measure. The curve ends before it."
         )
     for layer in numbers["layers"][1:]:
-        if layer["activation"] in chain_rule.KINKED and min(map(abs, layer["sums"])) < 1e-3:
+        if layer["activation"] in chain_rule.NON_SMOOTH and min(map(abs, layer["sums"])) < 1e-3:
             notes.append(
                 f"A sum of {layer['name']} is where {layer['activation']} has a kink or a jump; "
                 "central differences need not agree with the gradient there."

@@ -12,48 +12,48 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ...plots import style
-from ...plots.number_format import number
+from ...plots.number_format import format_number
 
 _HEIGHT = 640
 #: the network stands between these heights, the formulas below it
 _TOP, _BOTTOM, _FORMULAS = 60, 424, 496
 _FORWARD, _BACKWARD = style.BLUE, style.VERMILLION
-_IDLE = "#c4c4c4"
+_INACTIVE = "#c4c4c4"
 #: the left edges of the inputs and of the errors
-_LEFT, _ERROR = 24, 774
+_LEFT, _ERROR_LEFT = 24, 774
 _TINTS = {_FORWARD: "#e3f0f8", _BACKWARD: "#fbeadd"}
 #: the width of a row of formulas, and the space between two of them
-_ROW, _BETWEEN = 874, 22
+_ROW_WIDTH, _COLUMN_GAP = 874, 22
 
 
-@style.picture
-def backprop(numbers: dict[str, Any], step: int) -> Figure:
-    """Draws the numbers of the concept `backprop`; what is not computed before `step` is left open."""
+@style.as_image
+def plot_backprop(numbers: dict[str, Any], step: int) -> Figure:
+    """Draws the numbers of the concept `plot_backprop`; what is not computed before `step` is left open."""
     now = numbers["steps"][step]
-    made, axes = style.sheet(style.WIDTH, _HEIGHT)
-    colour = _colour(now["kind"])
+    made, axes = style.canvas(style.WIDTH, _HEIGHT)
+    colour = _step_color(now["kind"])
     axes.text(24, 30, now["title"], fontsize=13, fontweight="bold", va="center", color=colour)
     if now["kind"] == "curve":
-        _curve(made, axes, numbers)
+        _draw_error_curve(made, axes, numbers)
         return made
     if now["kind"] not in ("inputs", "update"):
         way = ("←  backward", colour) if colour == _BACKWARD else ("forward  →", colour)
         axes.text(876, 30, way[0], fontsize=13, fontweight="bold", va="center", ha="right", color=way[1])
-    network = _Network(axes, numbers, step)
+    network = _NetworkDiagram(axes, numbers, step)
     network.edges()
     network.units()
     network.errors()
-    _formulas(axes, now, colour)
+    _draw_formulas(axes, now, colour)
     return made
 
 
-def _colour(kind: str) -> str:
+def _step_color(kind: str) -> str:
     return {"deltas": _BACKWARD, "gradients": _BACKWARD, "inputs": style.BLACK, "update": style.BLACK}.get(
         kind, _FORWARD
     )
 
 
-class _Network:
+class _NetworkDiagram:
     """Where everything stands, and what of it is known at a step."""
 
     def __init__(self, axes: Axes, numbers: dict[str, Any], step: int):
@@ -62,7 +62,7 @@ class _Network:
         count = len(self.layers)
         self.narrow = count > 3
         self.wide = [72 if self.narrow else 90] + [106 if self.narrow else 122] * (count - 1)
-        self.between = (_ERROR - 34 - _LEFT - sum(self.wide)) / (count - 1)
+        self.between = (_ERROR_LEFT - 34 - _LEFT - sum(self.wide)) / (count - 1)
         self.x = [_LEFT + sum(self.wide[:n]) + self.between * n + self.wide[n] / 2 for n in range(count)]
         self.y = [self._column(len(layer["units"])) for layer in self.layers]
         #: room for each edge at the unit that it leads to, and at the one that it comes from
@@ -90,7 +90,7 @@ class _Network:
 
     def brief(self, value: float) -> str:
         """A number that fits into a box."""
-        return number(value, 4, 7 if self.narrow else 9)
+        return format_number(value, 4, 7 if self.narrow else 9)
 
     def active(self, kind: str, place: int | None) -> bool:
         """Whether the present step is that."""
@@ -122,7 +122,7 @@ class _Network:
 
     def _box(self, place: int, y: float, name: str, told: Sequence[tuple[str, str]], marked: str | None) -> None:
         x, wide, high = self.x[place], self.wide[place], self.high(place)
-        self.axes.add_patch(_rounded(x - wide / 2, y - high / 2, wide, high, marked))
+        self.axes.add_patch(_rounded_box(x - wide / 2, y - high / 2, wide, high, marked))
         size = 9 if not self.narrow and (high >= 52 or not place) else 7.6 if high >= 46 or len(told) == 1 else 7
         self.axes.text(x - wide / 2 + 6, y, name, va="center", fontsize=size + 0.5, fontweight="bold", zorder=5)
         apart = min(19, (1.65 if high < 46 else 1.75) * size, high / max(len(told), 1))
@@ -137,14 +137,14 @@ class _Network:
         layer, x = self.layers[place], self.x[place]
         new = self.numbers["train_biases"] and self.knows("update", None)
         values = layer["biases_after"] if new else layer["biases"]
-        names, room = layer["bias_names"], min(self.wide[place] + self.between, 2 * (_ERROR - 20 - x)) - 12
+        names, room = layer["bias_names"], min(self.wide[place] + self.between, 2 * (_ERROR_LEFT - 20 - x)) - 12
         known = self.knows("gradients", place) and not self.knows("update", None)
         if len(names) == 1:
-            told = f"bias {names[0]}  {number(values[0], 4, 9)}"
-            gradient = f"∂E/∂{names[0]}  {number(layer['bias_gradients'][0], 4, 9)}"
+            told = f"bias {names[0]}  {format_number(values[0], 4, 9)}"
+            gradient = f"∂E/∂{names[0]}  {format_number(layer['bias_gradients'][0], 4, 9)}"
         else:
-            told = _row(f"{names[0]}–{names[-1]}:", values, room)
-            gradient = _row("∂:", layer["bias_gradients"], room)
+            told = _format_row(f"{names[0]}–{names[-1]}:", values, room)
+            gradient = _format_row("∂:", layer["bias_gradients"], room)
         size = 9 if len(names) == 1 else 7.5
         self.axes.text(x, _BOTTOM + 16, told, ha="center", va="center", fontsize=size, color=style.BLACK)
         if known:
@@ -159,7 +159,7 @@ class _Network:
             size = 8.5 if self._roomy(place) and not self.narrow else 7.0
             pairs = [(row, source) for row, names in enumerate(layer["weight_names"]) for source in range(len(names))]
             # the lines are as long in every step, so that nothing moves from one to the next
-            longest = max(style.measure(self._gradient(place, *pair), size) for pair in pairs)
+            longest = max(style.text_width(self._gradient(place, *pair), size) for pair in pairs)
             level = min(20 + labelled * longest, self.between - 24)
             for row, source in pairs:
                 label = self._label(place, row, source) if labelled else []
@@ -175,7 +175,7 @@ class _Network:
 
     def _gradient(self, place: int, row: int, source: int) -> str:
         layer, long = self.layers[place], self._roomy(place) and not self.narrow
-        value = number(layer["weight_gradients"][row][source], *self._digits(place))
+        value = format_number(layer["weight_gradients"][row][source], *self._digits(place))
         return f"∂{'E/∂' if long else ''}{layer['weight_names'][row][source]}  {value}"
 
     def _label(self, place: int, row: int, source: int) -> list[tuple[str, str]]:
@@ -184,9 +184,12 @@ class _Network:
         name, value = layer["weight_names"][row][source], layer["weights"][row][source]
         digits = self._digits(place)
         if self.knows("update", None):
-            new = (f"{name}  {number(layer['weights_after'][row][source], *digits)}", style.BLACK)
-            return [new, (f"was {number(value, *digits)}", style.GREY)] if roomy else [new]
-        weight = (f"{name}  {number(value, *digits)}", _FORWARD if self.active("forward", place) else style.BLACK)
+            new = (f"{name}  {format_number(layer['weights_after'][row][source], *digits)}", style.BLACK)
+            return [new, (f"was {format_number(value, *digits)}", style.GRAY)] if roomy else [new]
+        weight = (
+            f"{name}  {format_number(value, *digits)}",
+            _FORWARD if self.active("forward", place) else style.BLACK,
+        )
         # where deltas come back, they come through the weights
         if not self.knows("gradients", place) or (self.active("deltas", place - 1) and not roomy):
             return [weight]
@@ -208,7 +211,7 @@ class _Network:
         width = (0.5 if dense else 1) * (0.6 + 1.6 * abs(layer["weights"][row][source]) / largest)
         bend = end_x - level
         self.axes.plot(
-            [start_x, bend, end_x], [start_y, end_y, end_y], color=colour or _IDLE,
+            [start_x, bend, end_x], [start_y, end_y, end_y], color=colour or _INACTIVE,
             linewidth=width, zorder=3 if colour else 2, solid_joinstyle="round",
         )  # fmt: skip
         if colour == _BACKWARD and not dense:
@@ -238,61 +241,63 @@ class _Network:
         again, known = self.now["kind"] == "after", self.knows("errors", None)
         errors = self.numbers["errors_after" if again else "errors"]
         last = len(self.layers) - 1
-        high, wide = min(44, 0.9 * self._gap(last)), 876 - _ERROR
+        high, wide = min(44, 0.9 * self._gap(last)), 876 - _ERROR_LEFT
         marked = _FORWARD if self.active("errors", None) or again else None
         back = self.active("deltas", last)
         for unit, y in enumerate(self.y[last]):
-            told = [(f"target {number(self.numbers['targets'][unit], 4, 8)}", style.BLACK)]
+            told = [(f"target {format_number(self.numbers['targets'][unit], 4, 8)}", style.BLACK)]
             if known:
-                told.append((f"E {number(errors[unit], 4, 9)}", _FORWARD))
+                told.append((f"E {format_number(errors[unit], 4, 9)}", _FORWARD))
             self.axes.annotate(
-                "", (_ERROR, y), (self.x[last] + self.wide[last] / 2, y),
-                arrowprops={"arrowstyle": "<|-" if back else "-|>", "color": marked or (_BACKWARD if back else _IDLE),
+                "", (_ERROR_LEFT, y), (self.x[last] + self.wide[last] / 2, y),
+                arrowprops={"arrowstyle": "<|-" if back else "-|>", "color": marked or (_BACKWARD if back else _INACTIVE),
                             "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
-            self.axes.add_patch(_rounded(_ERROR, y - high / 2, wide, high, marked, "--"))
+            self.axes.add_patch(_rounded_box(_ERROR_LEFT, y - high / 2, wide, high, marked, "--"))
             for line, (text, colour) in enumerate(told):
-                at, middle = y + min(16, high / 2.3) * (line - (len(told) - 1) / 2), _ERROR + wide / 2
+                at, middle = y + min(16, high / 2.3) * (line - (len(told) - 1) / 2), _ERROR_LEFT + wide / 2
                 self.axes.text(middle, at, text, ha="center", va="center", fontsize=8.5, color=colour, zorder=5)
         if known:
-            total = f"E = {number(self.numbers['error_after' if again else 'error'], 6)}"
+            total = f"E = {format_number(self.numbers['error_after' if again else 'error'], 6)}"
             look = {"fontsize": 11, "fontweight": "bold", "color": _FORWARD}
             self.axes.text(876, _BOTTOM + 16, total, ha="right", va="center", **look)
 
 
-def _rounded(left: float, top: float, wide: float, high: float, marked: str | None, line: str = "-") -> FancyBboxPatch:
+def _rounded_box(
+    left: float, top: float, wide: float, high: float, marked: str | None, line: str = "-"
+) -> FancyBboxPatch:
     """A box with round corners, in the colour of the step where it is about this box."""
     return FancyBboxPatch(
         (left, top), wide, high, boxstyle="round,pad=0,rounding_size=7", facecolor=_TINTS.get(marked, "white"),
-        edgecolor=marked or style.GREY, linewidth=2.4 if marked else 1.1, linestyle=line, zorder=4,
+        edgecolor=marked or style.GRAY, linewidth=2.4 if marked else 1.1, linestyle=line, zorder=4,
     )  # fmt: skip
 
 
-def _row(name: str, values: Sequence[float], room: float) -> str:
+def _format_row(name: str, values: Sequence[float], room: float) -> str:
     """As many of the values as have room, behind their name."""
-    told = [number(value, 3, 8) for value in values]
+    told = [format_number(value, 3, 8) for value in values]
     for count in range(len(told), 0, -1):
         line = f"{name}  {', '.join(told[:count])}{', …' * (count < len(told))}"
-        if style.measure(line, 7.5) <= room:
+        if style.text_width(line, 7.5) <= room:
             break
     return line
 
 
-def _formulas(axes: Axes, now: dict[str, Any], colour: str) -> None:
+def _draw_formulas(axes: Axes, now: dict[str, Any], colour: str) -> None:
     """The formula of the step in letters, and with numbers: as long as fits, in as many columns as fit."""
-    axes.plot([24, 876], [_FORMULAS - 26] * 2, color=style.PALE, linewidth=1)
+    axes.plot([24, 876], [_FORMULAS - 26] * 2, color=style.LIGHT_GRAY, linewidth=1)
     top = _FORMULAS - 6
     if now["rule"]:
         axes.text(24, top, now["rule"], fontsize=10, va="center", color=colour, fontweight="bold")
         top += 22
-    lines, columns, size = _fitting(now["lines"], _HEIGHT - 12 - top)
+    lines, columns, size = _fit_lines(now["lines"], _HEIGHT - 12 - top)
     deep = -(-len(lines) // columns)
     for place, line in enumerate(lines):
-        x, y = 24 + _ROW / columns * (place // deep), top + 1.75 * size * (place % deep)
+        x, y = 24 + _ROW_WIDTH / columns * (place // deep), top + 1.75 * size * (place % deep)
         axes.text(x, y, line, fontsize=size, va="center")
 
 
-def _fitting(lines: Sequence[Sequence[str]], high: float) -> tuple[list[str], int, float]:
+def _fit_lines(lines: Sequence[Sequence[str]], high: float) -> tuple[list[str], int, float]:
     """The lines in the longest form that fits into so much height, in how many columns, and the size of the letters."""
     for form in range(max(map(len, lines))):
         # a line that has no such short form stays in its shortest
@@ -300,15 +305,15 @@ def _fitting(lines: Sequence[Sequence[str]], high: float) -> tuple[list[str], in
         for size in (10.5, 9.5, 8.5):
             rows = int(high / (1.75 * size)) + 1
             columns = -(-len(told) // rows)
-            wide = max(style.measure(line, size) for line in told) + _BETWEEN
-            if columns * wide <= _ROW:
+            wide = max(style.text_width(line, size) for line in told) + _COLUMN_GAP
+            if columns * wide <= _ROW_WIDTH:
                 return told, columns, size
-    columns = max(1, int(_ROW / wide))
+    columns = max(1, int(_ROW_WIDTH / wide))
     told = told[: columns * rows - 1]
     return [*told, f"… {len(lines) - len(told)} more"], columns, size
 
 
-def _curve(made: Figure, sheet: Axes, numbers: dict[str, Any]) -> None:
+def _draw_error_curve(made: Figure, sheet: Axes, numbers: dict[str, Any]) -> None:
     """The error over all updates, what comes out before and after them, and how the gradients were checked."""
     curve = numbers["curve"]
     updates, errors = np.array(curve["update"]), np.array(curve["error"])
@@ -317,7 +322,7 @@ def _curve(made: Figure, sheet: Axes, numbers: dict[str, Any]) -> None:
     axes.plot(updates[-1], errors[-1], "o", color=_FORWARD, markersize=7, clip_on=False)
     if errors.min() > 0 and errors.max() > 20 * errors.min():
         axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 4, 9)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value, 4, 9)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -328,20 +333,22 @@ def _curve(made: Figure, sheet: Axes, numbers: dict[str, Any]) -> None:
     shown = (548, 644, 712, 780, 876) if updates[-1] > 1 else (548, 700, 788, 876)
     for unit, name in enumerate(layer["units"]):
         values = (numbers["targets"][unit], *(one[unit] for one in (layer["outputs"], layer["outputs_after"])))
-        rows.append((f"out {name}", *(number(v, 4, 7) for v in values), number(last["outputs"][unit], 4, 9)))
+        rows.append(
+            (f"out {name}", *(format_number(v, 4, 7) for v in values), format_number(last["outputs"][unit], 4, 9))
+        )
     values = (numbers["error"], numbers["error_after"])
-    rows.append(("error E", "", *(number(v, 4, 7) for v in values), number(last["error"], 4, 9)))
+    rows.append(("error E", "", *(format_number(v, 4, 7) for v in values), format_number(last["error"], 4, 9)))
     for line, row in enumerate(rows):
         for x, text in zip(shown, row, strict=False):
-            ink = style.GREY if not line else _FORWARD if row is rows[-1] else style.BLACK
+            ink = style.GRAY if not line else _FORWARD if row is rows[-1] else style.BLACK
             sheet.text(x, 100 + 26 * line, text, ha="left" if x == 548 else "right", va="center", color=ink)
     check, top = numbers["check"], 100 + 26 * len(rows) + 40
     sheet.text(548, top, "The gradients, checked", fontweight="bold", fontsize=10.5, va="center")
     for line, (told, value) in enumerate(
         (
-            ("largest gradient", number(check["largest_gradient"])),
-            ("largest difference from PyTorch's autograd", number(check["autograd"], 2)),
-            ("largest difference from central differences", number(check["central_differences"], 2)),
+            ("largest gradient", format_number(check["largest_gradient"])),
+            ("largest difference from PyTorch's autograd", format_number(check["autograd"], 2)),
+            ("largest difference from central differences", format_number(check["central_differences"], 2)),
         ),
         1,
     ):

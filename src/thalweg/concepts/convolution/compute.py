@@ -12,14 +12,14 @@ import torch.nn.functional as F
 
 from ...config.options import Range
 from ...errors import OptionError
-from ...plots.number_format import number
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
-from ..conv_numpy import GREY, Slide, fields, span
-from ..convolution_steps import CELLS, written_crop
-from .kernels import KERNELS, kernels_of
+from ...plots.number_format import format_number
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..conv_numpy import GRAY_WEIGHTS, ConvSpec, effective_kernel, receptive_fields
+from ..convolution_steps import MAX_CELLS, build_crop_steps
+from .kernels import KERNELS, parse_kernels
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=8,
     chapter=CHAPTERS[3],
     title="A kernel slides over the picture",
@@ -70,13 +70,17 @@ PAGE = Page(
 )
 
 Channels = Literal["grey", "colour", "colour+grey"]
-_NAMES = {"grey": ("grey",), "colour": ("red", "green", "blue"), "colour+grey": ("red", "green", "blue", "grey")}
+_CHANNEL_NAMES = {
+    "grey": ("grey",),
+    "colour": ("red", "green", "blue"),
+    "colour+grey": ("red", "green", "blue", "grey"),
+}
 #: most values of the output
-VALUES = 1_000_000
+MAX_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Convolution:
+class ConvolutionSettings:
     """What can be set. Grey values are 0 to 255."""
 
     kernel: Annotated[
@@ -96,25 +100,27 @@ class Convolution:
     side: Annotated[int, "longer side that the picture is brought to at most, in pixels", Range(4, 256)] = 128
 
 
-@concept(PAGE, Convolution, subject="picture")
-def convolution(asked: Convolution, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> Lesson:
+@register_concept(CONCEPT_TEXT, ConvolutionSettings, subject="picture")
+def convolution(
+    asked: ConvolutionSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()
+) -> ConceptResult:
     """The window's sums on a crop, term by term, the whole output, its size, and what a stack of such layers sees.
 
     Raises OptionError for a kernel that is none, groups that do not divide the channels, and a window that is larger
     than the picture or than what can be written out.
     """
-    (kernels, divisor), names = kernels_of(asked.kernel), _NAMES[asked.channels]
+    (kernels, divisor), names = parse_kernels(asked.kernel), _CHANNEL_NAMES[asked.channels]
     groups = len(names) if asked.depthwise else asked.groups
     if len(names) % groups:
         allowed = [str(count) for count in (1, 2, 3, 4) if len(names) % count == 0]
         told = f"groups: the channels ({', '.join(names)}) cannot be divided into {groups} groups of one size."
-        other = next(name for name, of in _NAMES.items() if len(of) % groups == 0)
+        other = next(name for name, of in _CHANNEL_NAMES.items() if len(of) % groups == 0)
         raise OptionError(told, cure=f"Give {' or '.join(allowed)}, or other channels: --set channels={other}")
-    how = Slide(asked.stride, asked.padding, asked.dilation, groups, asked.transposed)
-    x_CHW = _channels(picture_HWC, asked.channels)
-    sizes = _checked(how, x_CHW.shape[1:], kernels[0].shape)
+    how = ConvSpec(asked.stride, asked.padding, asked.dilation, groups, asked.transposed)
+    x_CHW = _extract_channels(picture_HWC, asked.channels)
+    sizes = _check_sizes(how, x_CHW.shape[1:], kernels[0].shape)
     output_GOP = how.output(x_CHW, kernels)
-    kind, white = _shown_as(output_GOP, kernels, how, len(names))
+    kind, white = _choose_colors(output_GOP, kernels, how, len(names))
     numbers = {
         "told": told,
         "picture": x_CHW.tolist(),
@@ -132,27 +138,31 @@ def convolution(asked: Convolution, picture_HWC: np.ndarray, told: str, notes: S
         "output": output_GOP.tolist(),
         "kind": kind,
         "white": white,
-        "crop": written_crop(x_CHW, kernels, how, asked.at),
-        "layers": _stack(how, asked.layers, x_CHW.shape[1:], kernels[0].shape),
-        "largest_difference": float(np.abs(output_GOP - _by_torch(x_CHW, kernels, how)).max()),
+        "crop": build_crop_steps(x_CHW, kernels, how, asked.at),
+        "layers": _trace_stack(how, asked.layers, x_CHW.shape[1:], kernels[0].shape),
+        "largest_difference": float(np.abs(output_GOP - _torch_reference(x_CHW, kernels, how)).max()),
     }
-    numbers["formula"] = _formula(numbers)
-    return Lesson(numbers, _frames(numbers), _figures(numbers), still=-1, notes=[*notes, *_notes(numbers)])
+    numbers["formula"] = _size_formula(numbers)
+    return ConceptResult(
+        numbers, _build_frames(numbers), _key_numbers(numbers), still=-1, notes=[*notes, *_collect_notes(numbers)]
+    )
 
 
-def _channels(picture_HWC: np.ndarray, asked: str) -> np.ndarray:
+def _extract_channels(picture_HWC: np.ndarray, asked: str) -> np.ndarray:
     """(C, H, W) float64, whole numbers from 0 to 255."""
     colour_HW3 = np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)).astype(np.float64)
-    grey_HW1 = np.round(colour_HW3 @ np.array(GREY))[..., None]
+    grey_HW1 = np.round(colour_HW3 @ np.array(GRAY_WEIGHTS))[..., None]
     parts = {"grey": [grey_HW1], "colour": [colour_HW3], "colour+grey": [colour_HW3, grey_HW1]}
     return np.concatenate(parts[asked], axis=2).transpose(2, 0, 1)
 
 
-def _checked(how: Slide, extent: Sequence[int], window: Sequence[int]) -> dict[str, list[int]]:
+def _check_sizes(how: ConvSpec, extent: Sequence[int], window: Sequence[int]) -> dict[str, list[int]]:
     """Heights and widths of picture, window and output. Raises OptionError where the window does not fit."""
-    spans = [span(one, how.dilation) for one in window]
-    if max(spans) >= CELLS:
-        told = f"dilation: the window reaches over {max(spans)} pixels, more than the {CELLS - 1} that can be shown."
+    spans = [effective_kernel(one, how.dilation) for one in window]
+    if max(spans) >= MAX_CELLS:
+        told = (
+            f"dilation: the window reaches over {max(spans)} pixels, more than the {MAX_CELLS - 1} that can be shown."
+        )
         raise OptionError(told, cure="Give a smaller kernel or dilation.")
     output = [how.size(size, one) for size, one in zip(extent, window, strict=True)]
     if min(output) < 1 and how.transposed:
@@ -163,12 +173,14 @@ def _checked(how: Slide, extent: Sequence[int], window: Sequence[int]) -> dict[s
         around = f" with {how.padding} rows and columns of zeros around it" if how.padding else ""
         told = f"kernel: its window of {here} is larger than the picture of {there}{around}."
         raise OptionError(told, cure="Give a smaller kernel or dilation, or a larger picture.")
-    if output[0] * output[1] > VALUES:
+    if output[0] * output[1] > MAX_VALUES:
         raise OptionError(f"side: an output of {output[1]} x {output[0]} is too large.", cure="Give a smaller side.")
     return {"picture": list(extent), "window": spans, "output": output}
 
 
-def _shown_as(output_GOP: np.ndarray, kernels: Sequence[np.ndarray], how: Slide, channels: int) -> tuple[str, float]:
+def _choose_colors(
+    output_GOP: np.ndarray, kernels: Sequence[np.ndarray], how: ConvSpec, channels: int
+) -> tuple[str, float]:
     """How the output is coloured, and the value that has the strongest colour.
 
     A 'picture', of the brightness that an even one has; else 'signed', or the 'length' of two answers.
@@ -182,7 +194,7 @@ def _shown_as(output_GOP: np.ndarray, kernels: Sequence[np.ndarray], how: Slide,
     return "length" if len(kernels) == 2 else "signed", strongest
 
 
-def _by_torch(x_CHW: np.ndarray, kernels: Sequence[np.ndarray], how: Slide) -> np.ndarray:
+def _torch_reference(x_CHW: np.ndarray, kernels: Sequence[np.ndarray], how: ConvSpec) -> np.ndarray:
     """What PyTorch's own layers make of it, as `Slide.output`."""
     x_1CHW, channels = torch.from_numpy(x_CHW)[None], len(x_CHW)
     answers = []
@@ -197,9 +209,9 @@ def _by_torch(x_CHW: np.ndarray, kernels: Sequence[np.ndarray], how: Slide) -> n
     return answers[0] if len(answers) == 1 else np.hypot(*answers)
 
 
-def _stack(how: Slide, layers: int, extent: Sequence[int], window: Sequence[int]) -> list[dict[str, Any]]:
+def _trace_stack(how: ConvSpec, layers: int, extent: Sequence[int], window: Sequence[int]) -> list[dict[str, Any]]:
     """Of each layer of a stack: the size of its output, None where nothing is left, and the field of one value."""
-    seen = [fields(one, how.stride, how.dilation, layers) for one in window]
+    seen = [receptive_fields(one, how.stride, how.dilation, layers) for one in window]
     size, found = list(extent), []
     for field in zip(*seen, strict=True):
         if size is not None:
@@ -209,33 +221,33 @@ def _stack(how: Slide, layers: int, extent: Sequence[int], window: Sequence[int]
     return found
 
 
-def _frames(numbers: dict[str, Any]) -> list[Frame]:
-    from .plot import before, convolved, fields_drawn, window
+def _build_frames(numbers: dict[str, Any]) -> list[Frame]:
+    from .plot import plot_input_output, plot_overview, plot_receptive_fields, plot_window
 
     steps = numbers["crop"]["steps"]
     return [
-        Frame(_begin(numbers), before, (numbers,)),
-        *(Frame(_caption(numbers, step), window, (numbers, place)) for place, step in enumerate(steps)),
-        Frame(_seen(numbers), fields_drawn, (numbers,)),
-        Frame(_end(numbers), convolved, (numbers,)),
+        Frame(_intro_caption(numbers), plot_overview, (numbers,)),
+        *(Frame(_step_caption(numbers, step), plot_window, (numbers, place)) for place, step in enumerate(steps)),
+        Frame(_receptive_field_caption(numbers), plot_receptive_fields, (numbers,)),
+        Frame(_final_caption(numbers), plot_input_output, (numbers,)),
     ]
 
 
-def _sized(size: Sequence[int]) -> str:
+def _format_size(size: Sequence[int]) -> str:
     """Width x height, of a height and a width."""
     return f"{size[1]} x {size[0]}"
 
 
-def _begin(numbers: dict[str, Any]) -> str:
+def _intro_caption(numbers: dict[str, Any]) -> str:
     top, left = numbers["crop"]["at"]
     many = "kernels" if len(numbers["kernels"]) == 2 else "kernel"
     return (
-        f"The picture, {_sized(numbers['sizes']['picture'])} values, and the {many}. The crop at row {top}, "
+        f"The picture, {_format_size(numbers['sizes']['picture'])} values, and the {many}. The crop at row {top}, "
         f"column {left} is worked out by hand, as a small picture of its own."
     )
 
 
-def _caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
+def _step_caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
     row, column = step["place"]
     name = numbers["channels"][step["channel"]]
     of = f" of {name}" if len(numbers["channels"]) > 1 else ""
@@ -244,53 +256,53 @@ def _caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
     last = [part[0] if len(part) == 1 else None for part in step["parts"]][-1]
     products = f"{len(step['under']) * len(step['under'][0])} products"
     if last is None:
-        across, down = map(number, step["parts"][-1])
+        across, down = map(format_number, step["parts"][-1])
         told = f"{products}{of} add up to {across} across and {down} down"
     else:
-        told = f"{products}{of} add up to {number(last)}"
+        told = f"{products}{of} add up to {format_number(last)}"
     if len(step["parts"]) > 1:
-        sums = " and ".join(map(number, step["sums"]))
+        sums = " and ".join(map(format_number, step["sums"]))
         told += f"; with the channels before, {sums}"
     if step["whole"] and len(step["sums"]) == 2:
-        told += f"; the length of that vector is {number(np.hypot(*step['sums']))}"
+        told += f"; the length of that vector is {format_number(np.hypot(*step['sums']))}"
     return f"Row {row}, column {column} of the output: {told}."
 
 
-def _seen(numbers: dict[str, Any]) -> str:
+def _receptive_field_caption(numbers: dict[str, Any]) -> str:
     last, count = numbers["layers"][-1], len(numbers["layers"])
     layers = f"{count} such layers" if count > 1 else "this layer"
     if numbers["transposed"]:
-        return f"Through {layers} one value spreads over {_sized(last['field'])} values."
-    return f"One value after {layers} sees {_sized(last['field'])} pixels of the picture."
+        return f"Through {layers} one value spreads over {_format_size(last['field'])} values."
+    return f"One value after {layers} sees {_format_size(last['field'])} pixels of the picture."
 
 
-def _end(numbers: dict[str, Any]) -> str:
+def _final_caption(numbers: dict[str, Any]) -> str:
     sizes = numbers["sizes"]
     maps = f"{numbers['groups']} maps of " if numbers["groups"] > 1 else ""
     way = "laid out by" if numbers["transposed"] else "under"
-    return f"The whole picture, {_sized(sizes['picture'])}, {way} the kernel: {maps}{_sized(sizes['output'])} values."
+    return f"The whole picture, {_format_size(sizes['picture'])}, {way} the kernel: {maps}{_format_size(sizes['output'])} values."
 
 
-def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     sizes, last = numbers["sizes"], numbers["layers"][-1]
     values = np.array(numbers["output"])
     layers = len(numbers["layers"])
     kind = "spread" if numbers["transposed"] else "field"
     found = {
-        "picture": f"{numbers['told']}, {_sized(sizes['picture'])}, {', '.join(numbers['channels'])}",
-        "kernel": f"{numbers['kernel']}, {_sized(np.shape(numbers['kernels'][0]))}, reaching over "
-        f"{_sized(sizes['window'])} pixels",
-        "output": f"{_sized(sizes['output'])}, from {number(values.min())} to {number(values.max())}",
+        "picture": f"{numbers['told']}, {_format_size(sizes['picture'])}, {', '.join(numbers['channels'])}",
+        "kernel": f"{numbers['kernel']}, {_format_size(np.shape(numbers['kernels'][0]))}, reaching over "
+        f"{_format_size(sizes['window'])} pixels",
+        "output": f"{_format_size(sizes['output'])}, from {format_number(values.min())} to {format_number(values.max())}",
         "size": numbers["formula"],
-        kind: f"{_sized(numbers['layers'][0]['field'])} pixels",
+        kind: f"{_format_size(numbers['layers'][0]['field'])} pixels",
         "difference": f"at most {numbers['largest_difference']:.1g} from PyTorch's own convolution",
     }
     if layers > 1:
-        found[kind] += f"; of {layers} layers {_sized(last['field'])}"
+        found[kind] += f"; of {layers} layers {_format_size(last['field'])}"
     return found
 
 
-def _formula(numbers: dict[str, Any]) -> str:
+def _size_formula(numbers: dict[str, Any]) -> str:
     """The formula of the output's width with the numbers of this one."""
     size, window = numbers["sizes"]["picture"][1], len(numbers["kernels"][0][0])
     stride, padding, dilation = numbers["stride"], numbers["padding"], numbers["dilation"]
@@ -300,7 +312,7 @@ def _formula(numbers: dict[str, Any]) -> str:
     return f"width: floor(({size} + 2·{padding} - {dilation}·({window} - 1) - 1) / {stride}) + 1 = {output}"
 
 
-def _notes(numbers: dict[str, Any]) -> list[str]:
+def _collect_notes(numbers: dict[str, Any]) -> list[str]:
     gone = [place for place, layer in enumerate(numbers["layers"], 1) if layer["size"] is None]
     if not gone:
         return []

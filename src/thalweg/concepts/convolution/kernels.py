@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...errors import OptionError, counted, did_you_mean
+from ...errors import OptionError, did_you_mean, pluralize
 
 _SOBEL_X = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
 _SOBEL_Y = ((-1, -2, -1), (0, 0, 0), (1, 2, 1))
@@ -32,11 +32,11 @@ KERNELS: dict[str, tuple[Sequence[Sequence[float]], ...]] = {
 #: what the sums of these are divided by, so that even areas keep their value; of the others it is 1
 DIVISORS = {"blur": 9, "gauss": 256}
 #: most rows and columns of a kernel, largest size of a weight
-MOST, LARGEST = 7, 1000
-_EXAMPLE = "Give rows of numbers of one length: --set kernel='1,0,-1;2,0,-2;1,0,-1'"
+MAX_KERNEL_SIZE, MAX_WEIGHT = 7, 1000
+_USAGE_HINT = "Give rows of numbers of one length: --set kernel='1,0,-1;2,0,-2;1,0,-1'"
 
 
-def kernels_of(asked: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray], int]:
+def parse_kernels(asked: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray], int]:
     """The kernels (h, w), float64, that a name or rows mean, two for sobel, else one; what they have been divided by.
 
     A text with a digit in it is rows: '1,0;0,-1'. Raises OptionError naming the row that is wrong.
@@ -48,35 +48,35 @@ def kernels_of(asked: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray]
             return [np.array(kernel, np.float64) / divisor for kernel in KERNELS[name]], divisor
         if not any(letter.isdigit() for letter in name):
             raise OptionError(
-                f"kernel: there is none named '{asked}'.", cure=f"{did_you_mean(name, KERNELS)} {_EXAMPLE}"
+                f"kernel: there is none named '{asked}'.", cure=f"{did_you_mean(name, KERNELS)} {_USAGE_HINT}"
             )
-        rows = [_numbers(row, place) for place, row in enumerate(name.rstrip("; ").split(";"), 1)]
+        rows = [_parse_row(row, place) for place, row in enumerate(name.rstrip("; ").split(";"), 1)]
     else:
         rows = [list(row) for row in asked]
     for place, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
-            told = f"kernel: row {place} has {counted(len(row), 'number')}, row 1 has {len(rows[0])}."
-            raise OptionError(told, cure=_EXAMPLE)
-        if len(row) > MOST:
-            raise OptionError(f"kernel: row {place} has {len(row)} numbers.", cure=f"Give at most {MOST}.")
+            told = f"kernel: row {place} has {pluralize(len(row), 'number')}, row 1 has {len(rows[0])}."
+            raise OptionError(told, cure=_USAGE_HINT)
+        if len(row) > MAX_KERNEL_SIZE:
+            raise OptionError(f"kernel: row {place} has {len(row)} numbers.", cure=f"Give at most {MAX_KERNEL_SIZE}.")
         for value in row:
-            if not (math.isfinite(value) and abs(value) <= LARGEST):
-                told = f"kernel: {value:g} in row {place} is not from {-LARGEST} to {LARGEST}."
+            if not (math.isfinite(value) and abs(value) <= MAX_WEIGHT):
+                told = f"kernel: {value:g} in row {place} is not from {-MAX_WEIGHT} to {MAX_WEIGHT}."
                 raise OptionError(told, cure="Give smaller numbers.")
-    if len(rows) > MOST:
-        raise OptionError(f"kernel: there are {len(rows)} rows.", cure=f"Give at most {MOST}.")
+    if len(rows) > MAX_KERNEL_SIZE:
+        raise OptionError(f"kernel: there are {len(rows)} rows.", cure=f"Give at most {MAX_KERNEL_SIZE}.")
     return [np.array(rows, np.float64)], 1
 
 
-def _numbers(text: str, place: int) -> list[float]:
+def _parse_row(text: str, place: int) -> list[float]:
     """The numbers of a row, with commas between. Raises OptionError for what is none."""
     if not text.strip():
-        raise OptionError(f"kernel: row {place} is empty.", cure=_EXAMPLE)
+        raise OptionError(f"kernel: row {place} is empty.", cure=_USAGE_HINT)
     found = []
     for part in text.split(","):
         try:
             found.append(float(part))
         except ValueError:
             told = f"kernel: row {place}, '{text.strip()}': '{part.strip()}' is no number."
-            raise OptionError(told, cure=_EXAMPLE) from None
+            raise OptionError(told, cure=_USAGE_HINT) from None
     return found

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
 from ...config.options import Optimizer, Range, Schedule
-from ...engine.config import Recipe
-from ...errors import NotFound, OptionError
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
+from ...engine.config import TrainConfig
+from ...errors import NotFoundError, OptionError
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
 from . import optimizer_paths as downhill
-from .test_functions import SURFACES, Surface, of_formula
+from .test_functions import TEST_FUNCTIONS, TestFunction, from_formula
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=6,
     chapter=CHAPTERS[2],
     title="Nine ways downhill",
@@ -66,13 +66,13 @@ PAGE = Page(
     "Jordan et al. 2024, kellerjordan.github.io/posts/muon",
 )
 
-ALL = get_args(Optimizer)
+ALL_OPTIMIZERS = get_args(Optimizer)
 #: pictures, if there are as many steps
-FRAMES = 25
+NUM_FRAMES = 25
 
 
 @dataclass(frozen=True)
-class Descent:
+class DescentSettings:
     """What can be set; 'auto' is what suits the surface."""
 
     surface: Annotated[
@@ -94,21 +94,21 @@ class Descent:
     window: Annotated[list[float] | Literal["auto"], "what is shown: left,right,lower,upper", Range(-1e6, 1e6)] = "auto"
 
 
-@concept(PAGE, Descent)
-def descent(asked: Descent) -> Lesson:
+@register_concept(CONCEPT_TEXT, DescentSettings)
+def descent(asked: DescentSettings) -> ConceptResult:
     """The path and the losses of every optimiser from the same start, over the lines of equal loss.
 
     Raises OptionError for a formula that cannot be read or has no value at the start, for a window or a start that is
     none, and where there are not as many learning rates as optimisers; NotFound for an optimiser that there is not.
     """
-    names, surface = _names(asked.optimizers), _placed(_surface(asked), asked)
+    names, surface = _parse_names(asked.optimizers), _apply_settings(_resolve_surface(asked), asked)
     recipes = [
-        Recipe(
+        TrainConfig(
             optimizer=name, lr=rate, momentum=asked.momentum, steps=asked.steps, schedule=asked.schedule,
             warmup=0.3 if asked.schedule == "one-cycle" else 0.0,
             weight_decay=asked.weight_decay if name == "adamw" else 0.0,
         )
-        for name, rate in zip(names, _rates(asked, surface, names), strict=True)
+        for name, rate in zip(names, _resolve_lrs(asked, surface, names), strict=True)
     ]  # fmt: skip
     numbers = {
         "surface": surface.title,
@@ -117,57 +117,57 @@ def descent(asked: Descent) -> Lesson:
         "minima": [list(minimum) for minimum in surface.minima],
         "noise": surface.noise,
         "steps": asked.steps,
-        **downhill.grid(surface),
-        "optimizers": [downhill.walk(surface, recipe, asked.seed) for recipe in recipes],
+        **downhill.sample_grid(surface),
+        "optimizers": [downhill.run_optimizer(surface, recipe, asked.seed) for recipe in recipes],
     }
     numbers["logarithmic"] = _spans_magnitudes(numbers)
-    from .plot import descent as drawing
+    from .plot import plot_descent as drawing
 
-    shown = sorted({round(asked.steps * (frame / (FRAMES - 1)) ** 1.6) for frame in range(FRAMES)})
-    return Lesson(
+    shown = sorted({round(asked.steps * (frame / (NUM_FRAMES - 1)) ** 1.6) for frame in range(NUM_FRAMES)})
+    return ConceptResult(
         numbers,
-        [Frame(_caption(numbers, step), drawing, (numbers, step)) for step in shown],
-        figures={one["name"]: _figure(one) for one in numbers["optimizers"]},
-        notes=_notes(asked, surface, numbers),
+        [Frame(_frame_caption(numbers, step), drawing, (numbers, step)) for step in shown],
+        figures={one["name"]: _format_result(one) for one in numbers["optimizers"]},
+        notes=_collect_notes(asked, surface, numbers),
     )
 
 
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def _surface(asked: Descent) -> Surface:
+def _resolve_surface(asked: DescentSettings) -> TestFunction:
     if asked.formula:
-        if asked.surface not in ("formula", Descent.surface):
+        if asked.surface not in ("formula", DescentSettings.surface):
             raise OptionError(
                 f"Both the surface {asked.surface} and a formula are given.", cure="Leave one of the two out."
             )
-        return of_formula(asked.formula)
+        return from_formula(asked.formula)
     if asked.surface == "formula":
         raise OptionError("There is no formula.", cure="For example: --set formula='x**2 + sin(3*y)'")
-    return SURFACES[asked.surface]
+    return TEST_FUNCTIONS[asked.surface]
 
 
-def _names(asked: Sequence[str]) -> list[str]:
+def _parse_names(asked: Sequence[str]) -> list[str]:
     """The optimisers by name, each once. Raises NotFound."""
     for name in asked:
-        if name not in (*ALL, "all"):
-            raise NotFound.among("optimizer", name, [*ALL, "all"])
-    return list(ALL if "all" in asked else dict.fromkeys(asked))
+        if name not in (*ALL_OPTIMIZERS, "all"):
+            raise NotFoundError.among("optimizer", name, [*ALL_OPTIMIZERS, "all"])
+    return list(ALL_OPTIMIZERS if "all" in asked else dict.fromkeys(asked))
 
 
-def _placed(surface: Surface, asked: Descent) -> Surface:
+def _apply_settings(surface: TestFunction, asked: DescentSettings) -> TestFunction:
     """The surface with the window, the start and the noise that are asked for."""
-    window = surface.window if asked.window == "auto" else _window(asked.window)
+    window = surface.window if asked.window == "auto" else _parse_window(asked.window)
     noise = surface.noise if asked.noise == "auto" else asked.noise
     surface = replace(surface, window=window, noise=noise)
     if asked.start == "auto":
-        return replace(surface, start=_own_start(surface))
-    x, y = _start(asked.start)
+        return replace(surface, start=_choose_start(surface))
+    x, y = _parse_start(asked.start)
     if not all(map(math.isfinite, surface.at((x, y)))):
         raise OptionError(
             f"start: at ({x:g}, {y:g}) the loss or its slope is no finite number.", cure="Give another start."
         )
-    if not _inside(window, (x, y)):
+    if not _is_inside(window, (x, y)):
         if asked.window != "auto":
             raise OptionError(f"start: ({x:g}, {y:g}) is outside of the window.", cure="Give a wider window.")
         left, right, lower, upper = window
@@ -178,18 +178,18 @@ def _placed(surface: Surface, asked: Descent) -> Surface:
     return replace(surface, start=(x, y))
 
 
-def _inside(window: tuple[float, ...], point: tuple[float, float]) -> bool:
+def _is_inside(window: tuple[float, ...], point: tuple[float, float]) -> bool:
     return window[0] <= point[0] <= window[1] and window[2] <= point[1] <= window[3]
 
 
-def _own_start(surface: Surface) -> tuple[float, float]:
+def _choose_start(surface: TestFunction) -> tuple[float, float]:
     """The surface's start, or where that is not in the window or has no slope, a place near one of its corners."""
     left, right, lower, upper = surface.window
     near, far = (left + (right - left) * share for share in (0.15, 0.85))
     low, high = (lower + (upper - lower) * share for share in (0.15, 0.85))
     places = [surface.start, (near, high), (far, high), (near, low), (far, low), ((near + far) / 2, (low + high) / 2)]
     for place in places:
-        if _inside(surface.window, place) and all(map(math.isfinite, surface.at(place))):
+        if _is_inside(surface.window, place) and all(map(math.isfinite, surface.at(place))):
             return place
     raise OptionError(
         "Nowhere that was tried has the surface a finite loss and slope.",
@@ -197,7 +197,7 @@ def _own_start(surface: Surface) -> tuple[float, float]:
     )
 
 
-def _window(given: list[float]) -> tuple[float, ...]:
+def _parse_window(given: list[float]) -> tuple[float, ...]:
     if len(given) == 4:
         left, right, lower, upper = given
         # narrower than this the numbers of the axes cannot be told apart
@@ -209,15 +209,15 @@ def _window(given: list[float]) -> tuple[float, ...]:
     )
 
 
-def _start(given: list[float]) -> tuple[float, ...]:
+def _parse_start(given: list[float]) -> tuple[float, ...]:
     if len(given) != 2:
         raise OptionError(f"start: a point has 2 numbers, not {len(given)}.", cure="Give x,y, as -2,1.5.")
     return tuple(given)
 
 
-def _rates(asked: Descent, surface: Surface, names: Sequence[str]) -> list[float]:
+def _resolve_lrs(asked: DescentSettings, surface: TestFunction, names: Sequence[str]) -> list[float]:
     if asked.lr == "auto":
-        return downhill.rates(surface, names)
+        return downhill.default_lrs(surface, names)
     if isinstance(asked.lr, float):
         return [asked.lr] * len(names)
     if len(asked.lr) != len(names):
@@ -238,17 +238,17 @@ def _spans_magnitudes(numbers: dict[str, Any]) -> bool:
     return numbers["lowest"] >= 0 and lowest >= 0 and first > 0 and lowest < first / 100
 
 
-def _figure(one: dict[str, Any]) -> str:
+def _format_result(one: dict[str, Any]) -> str:
     x, y = one["path"][-1]
-    ends = f"; then it {_ENDS[one['ended']]}" if one["ended"] else ""
+    ends = f"; then it {_END_REASONS[one['ended']]}" if one["ended"] else ""
     return f"loss {one['losses'][-1]:.3g} at ({x:.3g}, {y:.3g}), learning rate {one['rate']:.3g}{ends}"
 
 
 #: why a path ends
-_ENDS = {"not finite": "has no finite loss or slope", "far": "is too far away: it diverged"}
+_END_REASONS = {"not finite": "has no finite loss or slope", "far": "is too far away: it diverged"}
 
 
-def _caption(numbers: dict[str, Any], step: int) -> str:
+def _frame_caption(numbers: dict[str, Any], step: int) -> str:
     if step == 0:
         x, y = numbers["start"]
         loss = numbers["optimizers"][0]["losses"][0]
@@ -265,13 +265,13 @@ def _caption(numbers: dict[str, Any], step: int) -> str:
     return told + (f"ended before: {gone}" if gone else "") + "."
 
 
-def _notes(asked: Descent, surface: Surface, numbers: dict[str, Any]) -> list[str]:
+def _collect_notes(asked: DescentSettings, surface: TestFunction, numbers: dict[str, Any]) -> list[str]:
     notes = []
     if numbers["undefined"]:
         notes.append(f"In {numbers['undefined']:.1%} of the window the surface has no finite value; that part is grey.")
     for one in numbers["optimizers"]:
         if one["ended"]:
-            notes.append(f"{one['label']} ends at step {len(one['losses']) - 1}; then it {_ENDS[one['ended']]}.")
+            notes.append(f"{one['label']} ends at step {len(one['losses']) - 1}; then it {_END_REASONS[one['ended']]}.")
     left = [
         f"{one['label']} from step {one['left']}" + ("" if one["outside"] else ", and back")
         for one in numbers["optimizers"]

@@ -26,11 +26,11 @@ from ...errors import OptionError, did_you_mean
 Function = Callable[[Tensor, Tensor], Tensor]
 
 #: characters of a formula, and how deep signs, powers, brackets and functions may stand inside each other
-LENGTH, DEPTH = 400, 40
+MAX_LENGTH, MAX_DEPTH = 400, 40
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
 #: functions of one number
-ONE: dict[str, Callable[[Tensor], Tensor]] = {
+UNARY_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sin": torch.sin,
     "cos": torch.cos,
     "tan": torch.tan,
@@ -50,14 +50,14 @@ ONE: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
 }
 #: functions of two numbers or more
-MANY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"min": torch.minimum, "max": torch.maximum}
+VARIADIC_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"min": torch.minimum, "max": torch.maximum}
 
 _TOKEN = re.compile(
     r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z_0-9]*)"
     r"|(?P<sign>\*\*|[-+*/^(),])"
 )
 #: characters that are shown on each side of a mistake
-_AROUND = 30
+_CONTEXT_CHARS = 30
 
 
 class _Token(NamedTuple):
@@ -68,7 +68,7 @@ class _Token(NamedTuple):
     place: int
 
 
-def parse(text: str) -> Function:
+def parse_formula(text: str) -> Function:
     """The function that `text` writes down, for tensors of double precision, at which the constants are kept.
 
     Raises OptionError, which points at the character, for anything that is not such a formula, one longer than LENGTH
@@ -76,14 +76,14 @@ def parse(text: str) -> Function:
     """
     if not text.strip():
         raise OptionError("The formula is empty.", cure="For example: formula='x**2 + sin(3*y)'")
-    if len(text) > LENGTH:
-        raise OptionError(f"The formula has {len(text)} characters.", cure=f"Give at most {LENGTH}.")
-    return _Reader(text).whole()
+    if len(text) > MAX_LENGTH:
+        raise OptionError(f"The formula has {len(text)} characters.", cure=f"Give at most {MAX_LENGTH}.")
+    return _Parser(text).whole()
 
 
-def _mistake(text: str, place: int, wrong: str, cure: str) -> OptionError:
+def _syntax_error(text: str, place: int, wrong: str, cure: str) -> OptionError:
     """An error that shows the formula around `place`, with a caret below that character."""
-    first, last = max(0, place - _AROUND), place + _AROUND
+    first, last = max(0, place - _CONTEXT_CHARS), place + _CONTEXT_CHARS
     before, after = "… " if first else "", " …" if last < len(text) else ""
     shown = "".join(c if c.isprintable() else " " for c in text[first:last])
     caret = " " * (len(before) + place - first) + "^"
@@ -91,7 +91,7 @@ def _mistake(text: str, place: int, wrong: str, cure: str) -> OptionError:
     return OptionError(f"{told}\n  {before}{shown}{after}\n  {caret}", cure=cure)
 
 
-def _tokens(text: str) -> list[_Token]:
+def _tokenize(text: str) -> list[_Token]:
     found, place = [], 0
     while place < len(text):
         if text[place].isspace():
@@ -99,7 +99,7 @@ def _tokens(text: str) -> list[_Token]:
             continue
         match = _TOKEN.match(text, place)
         if match is None:
-            raise _mistake(
+            raise _syntax_error(
                 text, place, f"{text[place]!r} has no meaning here.", "Use numbers, x, y, + - * / ^ and brackets ( )."
             )
         found.append(_Token(match.lastgroup, match.group(), place))
@@ -107,11 +107,11 @@ def _tokens(text: str) -> list[_Token]:
     return [*found, _Token("end", "", len(text))]
 
 
-class _Reader:
+class _Parser:
     """Walks through the tokens once; each method reads what its name says and returns it as a function."""
 
     def __init__(self, text: str):
-        self.text, self.tokens, self.at, self.depth = text, _tokens(text), 0, 0
+        self.text, self.tokens, self.at, self.depth = text, _tokenize(text), 0, 0
 
     @property
     def next(self) -> _Token:
@@ -126,7 +126,7 @@ class _Reader:
         return token
 
     def wrong(self, wrong: str, cure: str, token: _Token | None = None) -> OptionError:
-        return _mistake(self.text, (token or self.next).place, wrong, cure)
+        return _syntax_error(self.text, (token or self.next).place, wrong, cure)
 
     def whole(self) -> Function:
         function = self.sum()
@@ -176,8 +176,8 @@ class _Reader:
     def signed(self) -> Function:
         """Everything that nests passes through here, so the depth is counted here."""
         self.depth += 1
-        if self.depth > DEPTH:
-            raise self.wrong(f"more than {DEPTH} parts stand inside each other.", "Write it with fewer brackets.")
+        if self.depth > MAX_DEPTH:
+            raise self.wrong(f"more than {MAX_DEPTH} parts stand inside each other.", "Write it with fewer brackets.")
         sign = self.take("+", "-")
         inner = self.signed() if sign else self.power()
         self.depth -= 1
@@ -214,7 +214,7 @@ class _Reader:
 
     def named(self, token: _Token) -> Function:
         name, called = token.text, self.next.text == "("
-        if name in ONE or name in MANY:
+        if name in UNARY_FUNCTIONS or name in VARIADIC_FUNCTIONS:
             if not called:
                 raise self.wrong(
                     f"after the function '{name}' its bracket is missing.", f"For example: {name}(x).", self.next
@@ -228,7 +228,7 @@ class _Reader:
             return lambda x, y: y
         if name in CONSTANTS:
             return self.constant(CONSTANTS[name], token)
-        names = [*ONE, *MANY] if called else ["x", "y", *CONSTANTS]
+        names = [*UNARY_FUNCTIONS, *VARIADIC_FUNCTIONS] if called else ["x", "y", *CONSTANTS]
         side_by_side = len(name) < 5 and set(name) <= set("xy")
         cure = f"To multiply write {'*'.join(name)}." if side_by_side else did_you_mean(name, names)
         raise self.wrong(f"'{name}' is not known.", cure, token)
@@ -239,11 +239,11 @@ class _Reader:
         while self.take(","):
             given.append(self.sum())
         self.close(opening)
-        if name in MANY and len(given) < 2:
+        if name in VARIADIC_FUNCTIONS and len(given) < 2:
             raise self.wrong(f"{name} needs at least two numbers.", f"For example: {name}(x, y).", token)
-        if name in ONE and len(given) > 1:
+        if name in UNARY_FUNCTIONS and len(given) > 1:
             raise self.wrong(f"{name} takes one number, not {len(given)}.", f"For example: {name}(x).", token)
-        return _called(ONE.get(name) or MANY[name], given)
+        return _apply_function(UNARY_FUNCTIONS.get(name) or VARIADIC_FUNCTIONS[name], given)
 
     def close(self, opening: _Token) -> None:
         if not self.take(")"):
@@ -253,7 +253,7 @@ class _Reader:
             raise self.wrong(f"this bracket is not closed {told}.", "Write the missing ')'.", opening)
 
 
-def _called(function: Callable[..., Tensor], given: Sequence[Function]) -> Function:
+def _apply_function(function: Callable[..., Tensor], given: Sequence[Function]) -> Function:
     """`function` of what is `given`; of many it takes two at a time."""
     if len(given) == 1:
         return lambda x, y: function(given[0](x, y))

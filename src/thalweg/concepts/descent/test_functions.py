@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .expression import Function, parse
+from .expression import Function, parse_formula
 
 
 @dataclass(frozen=True)
-class Surface:
+class TestFunction:
     """A loss over the plane, what of the plane is shown, where to start, and what is known of it.
 
     `window` is (left, right, lower, upper) and `minima` all points of no lower neighbour, the lowest first; `noise` is
@@ -54,11 +54,11 @@ class Surface:
 
 
 #: how many times steeper across the valley than along it
-STEEPER = 25
+VALLEY_RATIO = 25
 
 
 def _valley(x: Tensor, y: Tensor) -> Tensor:
-    return (x**2 + STEEPER * y**2) / 2
+    return (x**2 + VALLEY_RATIO * y**2) / 2
 
 
 def _saddle(x: Tensor, y: Tensor) -> Tensor:
@@ -86,27 +86,29 @@ def _bowl(x: Tensor, y: Tensor) -> Tensor:
     return (x**2 + 4 * y**2) / 2
 
 
-SURFACES = {
-    "valley": Surface(
-        f"A valley, {STEEPER} times as steep across as along", _valley, (-4, 4, -4, 4), (-3.4, 3), ((0, 0),)
+TEST_FUNCTIONS = {
+    "valley": TestFunction(
+        f"A valley, {VALLEY_RATIO} times as steep across as along", _valley, (-4, 4, -4, 4), (-3.4, 3), ((0, 0),)
     ),
-    "saddle": Surface("A saddle between two minima", _saddle, (-2, 2, -2, 2), (-1.7, 1e-6), ((0, 1), (0, -1))),
-    "two-basins": Surface(
+    "saddle": TestFunction("A saddle between two minima", _saddle, (-2, 2, -2, 2), (-1.7, 1e-6), ((0, 1), (0, -1))),
+    "two-basins": TestFunction(
         "A local minimum beside the global one", _two_basins, (-2.5, 3, -2.75, 2.75), (-2, 1.7), ((2, 0), (-1, 0))
     ),
-    "rosenbrock": Surface("Rosenbrock's banana", _rosenbrock, (-2, 2, -1, 3), (-0.6, 2.4), ((1, 1),)),
-    "beale": Surface("Beale's function", _beale, (-4.5, 4.5, -4.5, 4.5), (1, 1.5), ((3, 0.5),)),
-    "himmelblau": Surface(
+    "rosenbrock": TestFunction("Rosenbrock's banana", _rosenbrock, (-2, 2, -1, 3), (-0.6, 2.4), ((1, 1),)),
+    "beale": TestFunction("Beale's function", _beale, (-4.5, 4.5, -4.5, 4.5), (1, 1.5), ((3, 0.5),)),
+    "himmelblau": TestFunction(
         "Himmelblau's four minima",
         _himmelblau,
         (-5, 5, -5, 5),
         (0, -0.5),
         ((3, 2), (-2.805118, 3.131312), (-3.779310, -3.283186), (3.584428, -1.848126)),
     ),
-    "noisy": Surface("A bowl of which only noisy slopes are seen", _bowl, (-4, 4, -4, 4), (-3.4, 3), ((0, 0),), 1.0),
+    "noisy": TestFunction(
+        "A bowl of which only noisy slopes are seen", _bowl, (-4, 4, -4, 4), (-3.4, 3), ((0, 0),), 1.0
+    ),
 }
 
 
-def of_formula(text: str) -> Surface:
+def from_formula(text: str) -> TestFunction:
     """The surface that a formula of x and y writes down. Raises OptionError where it is none."""
-    return Surface(f"f(x, y) = {' '.join(text.split())}", parse(text), (-3, 3, -3, 3), (-2, 2))
+    return TestFunction(f"f(x, y) = {' '.join(text.split())}", parse_formula(text), (-3, 3, -3, 3), (-2, 2))

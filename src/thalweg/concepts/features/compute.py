@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...attribution import unit_activations as units
-from ...attribution.explain_image import first_filters
-from ...attribution.hooks import Seen
+from ...attribution.explain_image import first_layer_filters
+from ...attribution.hooks import CapturedLayer
 from ...config.options import Range
-from ...errors import NonFinite, NotFound, OptionError
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
+from ...errors import NonFiniteError, NotFoundError, OptionError
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=11,
     chapter=CHAPTERS[4],
     title="What the layers of a network look for",
@@ -59,14 +59,14 @@ PAGE = Page(
 )
 
 #: maps, filters and classes shown; pixels of a map along its longer side, above which it is shown smaller
-SHOWN, FILTERS, CLASSES, SIDE = 16, 24, 5, 64
+MAX_UNITS, MAX_FILTERS, TOP_CLASSES, MAX_MAP_SIZE = 16, 24, 5, 64
 #: layers whose units are shown, if none is named
-LAYERS = 3
+NUM_LAYERS = 3
 #: significant digits of the maps in the numbers
-DIGITS = 5
+SIGNIFICANT_DIGITS = 5
 
 
-class Examples(Protocol):
+class ExampleSet(Protocol):
     """Pictures (N, H, W, C) uint8 with their labels (N,) and where each comes from."""
 
     images: np.ndarray
@@ -75,7 +75,7 @@ class Examples(Protocol):
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureSettings:
     """What can be set: whose units are shown, how many, and among how many pictures their best ones are sought."""
 
     layer: Annotated[str, "layer whose units are shown, by name; each: up to three, from the first to the last"] = (
@@ -89,20 +89,20 @@ class Features:
     seed: Annotated[int, "seed of which of them, and which test picture, are taken", Range(0, 2**31)] = 0
 
 
-@concept(PAGE, Features, subject="seen")
+@register_concept(CONCEPT_TEXT, FeatureSettings, subject="image_and_model")
 def features(
-    asked: Features,
+    asked: FeatureSettings,
     network: nn.Module,
     x_1CHW: Tensor,
     picture_HWC: np.ndarray,
     classes: Sequence[str],
     probability_K: np.ndarray,
-    training: Examples | None = None,
+    training: ExampleSet | None = None,
     prepared: Callable[[np.ndarray], Tensor] | None = None,
     at_once: int = 64,
     told: str = "",
     notes: Sequence[str] = (),
-) -> Lesson:
+) -> ConceptResult:
     """Maps, filters and the best pictures of units, for the picture `x_1CHW`, to which the answer is `probability_K`.
 
     `training` are pictures whose answers are compared, `prepared` makes of them what the network reads, `at_once` at a
@@ -110,56 +110,58 @@ def features(
     answers with units, NonFinite for an answer that is no number.
     """
     if not np.isfinite(probability_K).all():
-        raise NonFinite("The network's answer is not a number.", cure="Its weights are not finite: train it again.")
-    road = {one.name: one for one in _road(units.every_layer(network, x_1CHW), asked.layer)}
+        raise NonFiniteError(
+            "The network's answer is not a number.", cure="Its weights are not finite: train it again."
+        )
+    road = {one.name: one for one in _select_layers(units.all_layers(network, x_1CHW), asked.layer)}
     layers = {name: one.layer for name, one in road.items()}
-    found = units.answers(network, x_1CHW, layers)
+    found = units.layer_outputs(network, x_1CHW, layers)
     last = list(road.values())[-1]
-    likeliest = np.argsort(-probability_K, kind="stable")[:CLASSES]
+    likeliest = np.argsort(-probability_K, kind="stable")[:TOP_CLASSES]
     numbers: dict[str, Any] = {
         "told": told,
         "answers": [{"class": classes[k], "probability": float(probability_K[k])} for k in likeliest],
-        "layers": [_layer(one, found[name], classes if one is last else ()) for name, one in road.items()],
-        "filters": _filters(network, x_1CHW),
+        "layers": [_summarize_layer(one, found[name], classes if one is last else ()) for name, one in road.items()],
+        "filters": _first_layer_filters(network, x_1CHW),
         "training": None,
         "units": [],
     }
     pictures: dict[int, np.ndarray] = {}
     if training is not None:
         batches = (prepared(training.images[at : at + at_once]) for at in range(0, len(training.labels), at_once))
-        peaks = units.peaks(network, batches, layers)
-        numbers["training"] = _purity(numbers["layers"], peaks, training.labels, asked)
-        for name in _chosen(numbers["layers"], asked.layer):
-            best = _best(asked, found[name], peaks[name], training, classes)
-            _mark(best, network, layers[name], training, prepared, at_once)
+        peaks = units.max_activations(network, batches, layers)
+        numbers["training"] = _add_purity(numbers["layers"], peaks, training.labels, asked)
+        for name in _choose_unit_layers(numbers["layers"], asked.layer):
+            best = _strongest_units(asked, found[name], peaks[name], training, classes)
+            _add_patches(best, network, layers[name], training, prepared, at_once)
             numbers["units"].append({"layer": name, "units": best})
         rows = {place["row"] for shown in numbers["units"] for unit in shown["units"] for place in unit["pictures"]}
         pictures = {row: training.images[row] for row in sorted(rows)}
-    frames = _frames(numbers, picture_HWC, pictures)
+    frames = _build_frames(numbers, picture_HWC, pictures)
     # the units of the last layer say most; without them, the maps of the first
     still = len(frames) - 2 if numbers["units"] else 1
-    return Lesson(numbers, frames, _figures(numbers), still, list(notes))
+    return ConceptResult(numbers, frames, _key_numbers(numbers), still, list(notes))
 
 
-def _road(every: list[Seen], named: str) -> list[Seen]:
+def _select_layers(every: list[CapturedLayer], named: str) -> list[CapturedLayer]:
     """The layers to be shown, in the order of their answers, the named one among them. Raises NotFound, OptionError."""
-    road = units.road(every)
+    road = units.representative_layers(every)
     last = {one.name: place for place, one in enumerate(every)}
     if named != "each":
         if named not in last:
-            raise NotFound.among("layer", named, last)
+            raise NotFoundError.among("layer", named, last)
         road = [*road, every[last[named]]]
     if not road:
         raise OptionError("No layer of this network answers with maps or neurons, so there is nothing to look at.")
     return sorted({one.name: one for one in road}.values(), key=lambda one: last[one.name])
 
 
-def _layer(one: Seen, answer_CHW: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+def _summarize_layer(one: CapturedLayer, answer_CHW: Tensor, classes: Sequence[str]) -> dict[str, Any]:
     """Which units answer most strongly, and what: maps, or a number each. `classes` are given if they are the units."""
     count, height, width = answer_CHW.shape
     is_map = height * width > 1
-    strength_C = _strength(answer_CHW)
-    order_N = strength_C.argsort(descending=True, stable=True)[:SHOWN]
+    strength_C = _activation_strength(answer_CHW)
+    order_N = strength_C.argsort(descending=True, stable=True)[:MAX_UNITS]
     return {
         "name": one.name,
         "kind": type(one.layer).__name__,
@@ -168,36 +170,36 @@ def _layer(one: Seen, answer_CHW: Tensor, classes: Sequence[str]) -> dict[str, A
         "silent": int((answer_CHW == 0).flatten(1).all(1).sum()),
         "zero": float((answer_CHW == 0).float().mean()),
         "strongest": order_N.tolist(),
-        "strength": _rounded(strength_C[order_N]),
-        "maps": _rounded(_small(answer_CHW[order_N])) if is_map else None,
+        "strength": _round_values(strength_C[order_N]),
+        "maps": _round_values(_downsample_maps(answer_CHW[order_N])) if is_map else None,
         "classes": [classes[k] for k in order_N] if len(classes) == count else None,
     }
 
 
-def _strength(answer_CHW: Tensor) -> Tensor:
+def _activation_strength(answer_CHW: Tensor) -> Tensor:
     """Of a map the root mean square; of a neuron its answer, as the likeliest class comes first."""
     is_map = answer_CHW.shape[1:].numel() > 1
     return answer_CHW.square().mean((1, 2)).sqrt() if is_map else answer_CHW[:, 0, 0]
 
 
-def _small(maps_NHW: Tensor) -> Tensor:
-    """Maps of at most `SIDE` pixels: of larger ones, means over areas."""
+def _downsample_maps(maps_NHW: Tensor) -> Tensor:
+    """Maps of at most `MAX_MAP_SIZE` pixels: of larger ones, means over areas."""
     longer = max(maps_NHW.shape[1:])
-    if longer <= SIDE:
+    if longer <= MAX_MAP_SIZE:
         return maps_NHW
-    return F.adaptive_avg_pool2d(maps_NHW, [max(1, round(side * SIDE / longer)) for side in maps_NHW.shape[1:]])
+    return F.adaptive_avg_pool2d(maps_NHW, [max(1, round(side * MAX_MAP_SIZE / longer)) for side in maps_NHW.shape[1:]])
 
 
-def _rounded(values: Tensor) -> list:
-    """As a list, to `DIGITS` digits of the largest value, which is more than can be seen."""
+def _round_values(values: Tensor) -> list:
+    """As a list, to `SIGNIFICANT_DIGITS` digits of the largest value, which is more than can be seen."""
     values = values.double().numpy()
     largest = np.abs(values).max(initial=0)
-    return np.round(values, DIGITS - 1 - math.floor(math.log10(largest)) if largest else 0).tolist()
+    return np.round(values, SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest)) if largest else 0).tolist()
 
 
-def _filters(network: nn.Module, x_1CHW: Tensor) -> dict[str, Any] | None:
+def _first_layer_filters(network: nn.Module, x_1CHW: Tensor) -> dict[str, Any] | None:
     """The filters of the first layer whose answer to this picture is strongest, and that answer, before activation."""
-    weight_OCHW = first_filters(network, x_1CHW)
+    weight_OCHW = first_layer_filters(network, x_1CHW)
     if weight_OCHW is None:
         return None
     first = next(
@@ -205,21 +207,23 @@ def _filters(network: nn.Module, x_1CHW: Tensor) -> dict[str, Any] | None:
         for name, layer in network.named_modules()
         if any(weight.ndim in (2, 4) for weight in layer.parameters(recurse=False))
     )
-    (answer_CHW,) = units.answers(network, x_1CHW, dict([first])).values()
-    order_N = _strength(answer_CHW).argsort(descending=True, stable=True)[:FILTERS]
+    (answer_CHW,) = units.layer_outputs(network, x_1CHW, dict([first])).values()
+    order_N = _activation_strength(answer_CHW).argsort(descending=True, stable=True)[:MAX_FILTERS]
     is_map = answer_CHW.shape[1:].numel() > 1
     return {
         "layer": first[0],
         "of": len(weight_OCHW),
         "size": list(weight_OCHW.shape[1:]),
         "units": order_N.tolist(),
-        "weights": _rounded(torch.from_numpy(weight_OCHW)[order_N]),
-        "maps": _rounded(_small(answer_CHW[order_N])) if is_map else None,
-        "sums": None if is_map else _rounded(answer_CHW[order_N, 0, 0]),
+        "weights": _round_values(torch.from_numpy(weight_OCHW)[order_N]),
+        "maps": _round_values(_downsample_maps(answer_CHW[order_N])) if is_map else None,
+        "sums": None if is_map else _round_values(answer_CHW[order_N, 0, 0]),
     }
 
 
-def _purity(layers: list[dict], peaks: dict[str, np.ndarray], label_N: np.ndarray, asked: Features) -> dict[str, Any]:
+def _add_purity(
+    layers: list[dict], peaks: dict[str, np.ndarray], label_N: np.ndarray, asked: FeatureSettings
+) -> dict[str, Any]:
     """Adds to each layer how many of the best pictures of each of its units are of one class; what chance would do."""
     top = min(asked.top, len(label_N))
     for layer in layers:
@@ -229,25 +233,28 @@ def _purity(layers: list[dict], peaks: dict[str, np.ndarray], label_N: np.ndarra
             "mean": float(share_C.mean()) if len(share_C) else None,
             "of": np.bincount(np.round(share_C * top).astype(int), minlength=top + 1).tolist(),
         }
-    return {"pictures": len(label_N), "top": top, "chance": units.by_chance(label_N, top, asked.seed)}
+    return {"pictures": len(label_N), "top": top, "chance": units.chance_purity(label_N, top, asked.seed)}
 
 
-def _chosen(layers: list[dict[str, Any]], named: str) -> list[str]:
+def _choose_unit_layers(layers: list[dict[str, Any]], named: str) -> list[str]:
     """The layers whose units are shown: not the last, whose units are the classes, where there are others."""
     if named != "each":
         return [named]
-    return [layer["name"] for layer in units.spread([one for one in layers if not one["classes"]] or layers, LAYERS)]
+    return [
+        layer["name"]
+        for layer in units.pick_evenly([one for one in layers if not one["classes"]] or layers, NUM_LAYERS)
+    ]
 
 
-def _best(
-    asked: Features, answer_CHW: Tensor, peak_NC: np.ndarray, training: Examples, classes: Sequence[str]
+def _strongest_units(
+    asked: FeatureSettings, answer_CHW: Tensor, peak_NC: np.ndarray, training: ExampleSet, classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The units that answer this picture most strongly, each with its best pictures and their commonest class."""
     peak_C = answer_CHW.flatten(1).amax(1).numpy()
     found = []
-    for unit in units.best(peak_C, asked.units).tolist():
-        row_T = units.best(peak_NC[:, unit], asked.top)
-        common, count = units.commonest(training.labels[row_T]) if len(row_T) else (None, 0)
+    for unit in units.top_images(peak_C, asked.units).tolist():
+        row_T = units.top_images(peak_NC[:, unit], asked.top)
+        common, count = units.majority_class(training.labels[row_T]) if len(row_T) else (None, 0)
         found.append(
             {
                 "unit": unit,
@@ -269,11 +276,11 @@ def _best(
     return found
 
 
-def _mark(
+def _add_patches(
     best: list[dict[str, Any]],
     network: nn.Module,
     layer: nn.Module,
-    training: Examples,
+    training: ExampleSet,
     prepared: Callable[[np.ndarray], Tensor],
     at_once: int,
 ) -> None:
@@ -282,77 +289,81 @@ def _mark(
     for at in range(0, len(pairs), at_once):
         unit_B, places = zip(*pairs[at : at + at_once], strict=True)
         x_BCHW = prepared(training.images[[place["row"] for place in places]])
-        for place, box in zip(places, units.patches(network, x_BCHW, layer, unit_B), strict=True):
+        for place, box in zip(places, units.receptive_patches(network, x_BCHW, layer, unit_B), strict=True):
             place["patch"] = box and list(box)
 
 
-def _figures(numbers: dict[str, Any]) -> dict[str, str]:
-    from ...plots.style import percent
+def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
+    from ...plots.style import format_percent
 
     answer, training = numbers["answers"][0], numbers["training"]
     figures = {
-        "answer": f"{answer['class']} ({percent(answer['probability'])})",
+        "answer": f"{answer['class']} ({format_percent(answer['probability'])})",
         "layers shown": ", ".join(layer["name"] for layer in numbers["layers"]),
     }
     if training:
         means = [one["purity"]["mean"] for one in numbers["layers"] if one["purity"]["mean"] is not None]
-        told = " to ".join(percent(mean, 0) for mean in dict.fromkeys((means[0], means[-1]))) if means else "none"
+        told = (
+            " to ".join(format_percent(mean, 0) for mean in dict.fromkeys((means[0], means[-1]))) if means else "none"
+        )
         figures["best pictures of one class"] = (
-            f"{told}, first to last layer; {percent(training['chance'], 0)} by chance"
+            f"{told}, first to last layer; {format_percent(training['chance'], 0)} by chance"
         )
     return figures
 
 
-def _frames(numbers: dict[str, Any], picture_HWC: np.ndarray, pictures: dict[int, np.ndarray]) -> list[Frame]:
-    from ...plots.style import percent, short
+def _build_frames(numbers: dict[str, Any], picture_HWC: np.ndarray, pictures: dict[int, np.ndarray]) -> list[Frame]:
+    from ...plots.style import ellipsize, format_percent
     from . import plot as draw
 
     answer, training = numbers["answers"][0], numbers["training"]
-    told = f"The network takes this picture for {short(answer['class'], 40)} ({percent(answer['probability'])})"
-    frames = [Frame(f"{told}; what it answers on the way comes next.", draw.answers, (numbers, picture_HWC))]
+    told = (
+        f"The network takes this picture for {ellipsize(answer['class'], 40)} ({format_percent(answer['probability'])})"
+    )
+    frames = [Frame(f"{told}; what it answers on the way comes next.", draw.plot_overview, (numbers, picture_HWC))]
     for place, layer in enumerate(numbers["layers"]):
-        frames.append(Frame(_told_of_layer(layer), draw.layer, (numbers, place, picture_HWC)))
+        frames.append(Frame(_layer_caption(layer), draw.plot_layer, (numbers, place, picture_HWC)))
     if shown := numbers["filters"]:
-        told = (
-            f"{len(shown['units'])} of the {shown['of']} filters of {short(shown['layer'], 40)} and their answers to "
-        )
+        told = f"{len(shown['units'])} of the {shown['of']} filters of {ellipsize(shown['layer'], 40)} and their answers to "
         told += (
             "this picture before the activation: blue where the pixels fit the filter, orange where the opposite does."
         )
-        frames.append(Frame(told, draw.filters, (numbers,)))
+        frames.append(Frame(told, draw.plot_filters, (numbers,)))
     for place, shown in enumerate(numbers["units"]):
-        frames.append(Frame(_told_of_units(shown), draw.units, (numbers, place, pictures)))
+        frames.append(Frame(_units_caption(shown), draw.plot_units, (numbers, place, pictures)))
     if training:
         told = (
             f"How many of the {training['top']} best pictures of a unit are of one class, for all units of each layer; "
         )
-        told += f"{percent(training['chance'], 0)} would be chance."
-        frames.append(Frame(told, draw.purity, (numbers,)))
+        told += f"{format_percent(training['chance'], 0)} would be chance."
+        frames.append(Frame(told, draw.plot_purity, (numbers,)))
     return frames
 
 
-def _told_of_layer(layer: dict[str, Any]) -> str:
-    from ...plots.style import percent, short
+def _layer_caption(layer: dict[str, Any]) -> str:
+    from ...plots.style import ellipsize, format_percent
 
-    name, strongest = f"{short(layer['name'], 40)} ({layer['kind']})", layer["strongest"][0]
+    name, strongest = f"{ellipsize(layer['name'], 40)} ({layer['kind']})", layer["strongest"][0]
     if layer["classes"]:
         what = "map" if layer["size"] else "number"
-        return f"{name} answers with a {what} for each class; the largest is that of {short(layer['classes'][0], 40)}."
+        return (
+            f"{name} answers with a {what} for each class; the largest is that of {ellipsize(layer['classes'][0], 40)}."
+        )
     silent = f"; {layer['silent']} of them are silent" if layer["silent"] else ""
     if not layer["size"]:
         return f"{name} answers with {layer['units']} numbers{silent}; the largest is that of unit {strongest}."
     size = " x ".join(map(str, reversed(layer["size"])))
     told = f"{name} answers with {layer['units']} maps of {size}{silent}; the strongest is that of unit {strongest}"
-    return f"{told}, and {percent(layer['zero'], 0)} of all values are zero."
+    return f"{told}, and {format_percent(layer['zero'], 0)} of all values are zero."
 
 
-def _told_of_units(shown: dict[str, Any]) -> str:
-    from ...plots.style import short
+def _units_caption(shown: dict[str, Any]) -> str:
+    from ...plots.style import ellipsize
 
-    told = f"Pictures that units of {short(shown['layer'], 40)} answer most strongly"
+    told = f"Pictures that units of {ellipsize(shown['layer'], 40)} answer most strongly"
     known = [unit for unit in shown["units"] if unit["pictures"]]
     if not known:
         return f"{told}: none, as no unit answers."
     purest = max(known, key=lambda unit: unit["of_class"])
     of = f"{purest['of_class']} of {len(purest['pictures'])}"
-    return f"{told}; the purest unit here is {purest['unit']}: {of} are {short(purest['class'], 40)}."
+    return f"{told}; the purest unit here is {purest['unit']}: {of} are {ellipsize(purest['class'], 40)}."

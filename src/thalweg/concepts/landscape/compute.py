@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from ...config.options import Range
-from ...errors import NonFinite
+from ...errors import NonFiniteError
 from ...objectives.base import Batch
 from ...objectives.supervised import Supervised
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
-from .loss_surface import Spectrum, Surface, flat
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from .loss_surface import LossSurface, Spectrum, flatten
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=7,
     chapter=CHAPTERS[2],
     title="The way that your network went downhill",
@@ -51,13 +51,13 @@ PAGE = Page(
 )
 
 #: a rise on the way of less than this share of the whole fall is rounding, not an obstacle
-LEVEL = 0.01
+MIN_BARRIER_FRACTION = 0.01
 #: an eigenvalue below 0 of less than this share of the largest is rounding
-FLAT = 0.001
+MIN_CURVATURE_RATIO = 0.001
 
 
 @dataclass(frozen=True)
-class Landscape:
+class LandscapeSettings:
     """What can be set: how much is computed."""
 
     examples: Annotated[int, "examples of the training and of the test set that the loss is of", Range(2, 10000)] = 500
@@ -68,40 +68,44 @@ class Landscape:
     seed: Annotated[int, "seed of which examples are taken, and of where Lanczos begins", Range(0, 2**31)] = 0
 
 
-@concept(PAGE, Landscape, subject="trail")
+@register_concept(CONCEPT_TEXT, LandscapeSettings, subject="weight_path")
 def landscape(
-    asked: Landscape,
+    asked: LandscapeSettings,
     objective: Supervised,
     trail: Sequence[tuple[int, dict[str, Tensor]]],
     train: Sequence[Batch],
     test: Sequence[Batch],
     told: str = "",
-) -> Lesson:
+) -> ConceptResult:
     """The loss from the first weights of `trail`, (step, weights by name), to the last ones, on the given batches.
 
     Raises NonFinite where the loss at the start or the end is no number.
     """
     names = list(trail[0][1])
     steps = [step for step, _ in trail]
-    path_ND = torch.stack([flat([weights[name] for name in names]) for _, weights in trail])
-    ground, unseen = Surface(objective, train, names), Surface(objective, test, names)
-    path = _path(ground, steps, path_ND)
+    path_ND = torch.stack([flatten([weights[name] for name in names]) for _, weights in trail])
+    ground, unseen = LossSurface(objective, train, names), LossSurface(objective, test, names)
+    path = measure_path(ground, steps, path_ND)
     if not all(map(torch.isfinite, torch.tensor([path["loss"][0], path["loss"][-1]]))):
-        raise NonFinite("The loss at the start or the end of this run is no number.", cure="Train with a smaller --lr.")
+        raise NonFiniteError(
+            "The loss at the start or the end of this run is no number.", cure="Train with a smaller --lr."
+        )
     numbers: dict[str, Any] = {"examples": sum(len(batch["label"]) for batch in train), "weights": path_ND.shape[1]}
-    numbers["line"] = _line(ground, unseen, path_ND[0], path_ND[-1], asked.points)
+    numbers["line"] = interpolate(ground, unseen, path_ND[0], path_ND[-1], asked.points)
     numbers["path"] = path
-    directions_2D, shares, notes = principal(path_ND, asked.seed)
-    numbers["plane"] = _plane(ground, path_ND, directions_2D, asked.grid, shares)
+    directions_2D, shares, notes = path_pca(path_ND, asked.seed)
+    numbers["plane"] = compute_plane(ground, path_ND, directions_2D, asked.grid, shares)
     filters = [objective.network.get_parameter(name).shape for name in names]
-    scaled_2D = torch.stack([filter_normalised(one, path_ND[-1], filters) for one in directions_2D])
-    numbers["filter_plane"] = _plane(ground, path_ND, scaled_2D, asked.grid, None)
-    numbers["curvature"] = _curvature(ground, steps, path_ND, asked)
+    scaled_2D = torch.stack([filter_normalize(one, path_ND[-1], filters) for one in directions_2D])
+    numbers["filter_plane"] = compute_plane(ground, path_ND, scaled_2D, asked.grid, None)
+    numbers["curvature"] = compute_curvature(ground, steps, path_ND, asked)
     ground.put(path_ND[-1])
-    return Lesson(numbers, _frames(numbers, told), _figures(numbers), still=2, notes=notes)
+    return ConceptResult(numbers, _build_frames(numbers, told), _key_numbers(numbers), still=2, notes=notes)
 
 
-def _line(ground: Surface, unseen: Surface, start_D: Tensor, end_D: Tensor, points: int) -> dict[str, Any]:
+def interpolate(
+    ground: LossSurface, unseen: LossSurface, start_D: Tensor, end_D: Tensor, points: int
+) -> dict[str, Any]:
     """Loss and accuracy, on seen and unseen examples, from a quarter before the start to a quarter behind the end."""
     shares = sorted({0.0, 1.0, *torch.linspace(-0.25, 1.25, points).tolist()})
     found: dict[str, Any] = {"share": shares}
@@ -110,11 +114,11 @@ def _line(ground: Surface, unseen: Surface, start_D: Tensor, end_D: Tensor, poin
         found[f"{name}_loss"], found[f"{name}_accuracy"] = (list(values) for values in zip(*pairs, strict=True))
     between = [loss for share, loss in zip(shares, found["train_loss"], strict=True) if 0 <= share <= 1]
     fall = between[0] - between[-1]
-    found["rise"], found["fall"] = largest_rise(between), fall
+    found["rise"], found["fall"] = largest_barrier(between), fall
     return found
 
 
-def largest_rise(losses: Sequence[float]) -> float:
+def largest_barrier(losses: Sequence[float]) -> float:
     """How far a walk along these losses climbs at most above a place where it was before."""
     lowest, rise = losses[0], 0.0
     for loss in losses:
@@ -123,7 +127,7 @@ def largest_rise(losses: Sequence[float]) -> float:
     return rise
 
 
-def _path(ground: Surface, steps: list[int], path_ND: Tensor) -> dict[str, Any]:
+def measure_path(ground: LossSurface, steps: list[int], path_ND: Tensor) -> dict[str, Any]:
     """Along the path: loss, norm of the gradient, how far from start and end, and how far beside the straight line."""
     whole_D = path_ND[-1] - path_ND[0]
     length = float(whole_D.norm())
@@ -145,7 +149,7 @@ def _path(ground: Surface, steps: list[int], path_ND: Tensor) -> dict[str, Any]:
     }
 
 
-def principal(path_ND: Tensor, seed: int = 0) -> tuple[Tensor, list[float], list[str]]:
+def path_pca(path_ND: Tensor, seed: int = 0) -> tuple[Tensor, list[float], list[str]]:
     """The two orthonormal directions (2, D) that hold most of the path around its end, their shares of it, and notes.
 
     Where the path has no second direction, one is drawn by chance.
@@ -171,7 +175,7 @@ def principal(path_ND: Tensor, seed: int = 0) -> tuple[Tensor, list[float], list
     return torch.stack(found).to(path_ND.dtype), shares, notes
 
 
-def filter_normalised(direction_D: Tensor, weights_D: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
+def filter_normalize(direction_D: Tensor, weights_D: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
     """The direction with every filter, or row, as long as that of the weights; biases and scales do not move.
 
     Li et al. 2018, section 4.
@@ -190,8 +194,8 @@ def filter_normalised(direction_D: Tensor, weights_D: Tensor, shapes: Sequence[t
     return torch.cat(scaled)
 
 
-def _plane(
-    ground: Surface, path_ND: Tensor, directions_2D: Tensor, grid: int, shares: list[float] | None
+def compute_plane(
+    ground: LossSurface, path_ND: Tensor, directions_2D: Tensor, grid: int, shares: list[float] | None
 ) -> dict[str, Any]:
     """The loss on a plane through the end of the path, and where on it the path comes to lie.
 
@@ -220,7 +224,9 @@ def _plane(
     }
 
 
-def _curvature(ground: Surface, steps: list[int], path_ND: Tensor, asked: Landscape) -> dict[str, Any]:
+def compute_curvature(
+    ground: LossSurface, steps: list[int], path_ND: Tensor, asked: LandscapeSettings
+) -> dict[str, Any]:
     """The extreme eigenvalues of the Hessian at the start, the end, and points of the path between."""
     count = min(asked.curvatures, len(steps))
     places = sorted({round(place) for place in torch.linspace(len(steps) - 1, 0, count).tolist()})
@@ -229,56 +235,62 @@ def _curvature(ground: Surface, steps: list[int], path_ND: Tensor, asked: Landsc
     return {"step": [steps[place] for place in places], **columns}
 
 
-def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     line, path, curve = numbers["line"], numbers["path"], numbers["curvature"]
     smallest, largest = curve["smallest"][-1], curve["largest"][-1]
     return {
         "loss at the start and the end": f"{path['loss'][0]:.4g}, {path['loss'][-1]:.4g}",
-        "obstacles on the straight line": _obstacle(line),
+        "obstacles on the straight line": _describe_barrier(line),
         "way walked, against the straight line": f"{path['length'] / max(path['straight_length'], 1e-30):.2f} times",
-        "curvature at the end": f"{_end(curve)}; {bent(smallest, largest)}",
+        "curvature at the end": f"{_final_curvature(curve)}; {classify_minimum(smallest, largest)}",
     }
 
 
-def _end(curve: dict[str, Any]) -> str:
+def _final_curvature(curve: dict[str, Any]) -> str:
     """The extreme eigenvalues at the end."""
-    return " to ".join(bounded(curve[name][-1], curve[f"{name}_error"][-1]) for name in ("smallest", "largest"))
+    return " to ".join(
+        format_eigenvalue(curve[name][-1], curve[f"{name}_error"][-1]) for name in ("smallest", "largest")
+    )
 
 
-def bounded(value: float, error: float) -> str:
+def format_eigenvalue(value: float, error: float) -> str:
     """Three digits of an eigenvalue, and the bound of its error where not all of them are sure."""
     return f"{value:.3g}" + (f" ± {error:.1g}" if error > 0.005 * abs(value) else "")
 
 
-def bent(smallest: float, largest: float) -> str:
+def classify_minimum(smallest: float, largest: float) -> str:
     """What the extreme eigenvalues say of the end."""
-    if smallest < -LEVEL * abs(largest):
+    if smallest < -MIN_BARRIER_FRACTION * abs(largest):
         return "a direction leads further down: no minimum"
-    if smallest < -FLAT * abs(largest):
+    if smallest < -MIN_CURVATURE_RATIO * abs(largest):
         return "a direction bends down a little: nearly a minimum, or flat"
     return "nothing bends down: a minimum, or flat"
 
 
-def _obstacle(line: dict[str, Any]) -> str:
+def _describe_barrier(line: dict[str, Any]) -> str:
     if line["fall"] <= 0:
         return "the loss did not fall"
     share = line["rise"] / line["fall"]
-    return "none, the loss falls all the way" if share < LEVEL else f"it rises again by {100 * share:.1f} % of its fall"
+    return (
+        "none, the loss falls all the way"
+        if share < MIN_BARRIER_FRACTION
+        else f"it rises again by {100 * share:.1f} % of its fall"
+    )
 
 
-def _frames(numbers: dict[str, Any], told: str) -> list[Frame]:
-    from .plot import landscape as drawing
+def _build_frames(numbers: dict[str, Any], told: str) -> list[Frame]:
+    from .plot import plot_landscape as drawing
 
     line, path, plane, curve = (numbers[name] for name in ("line", "path", "plane", "curvature"))
     held = 100 * sum(plane["shares"])
     captions = {
         "line": "Obstacles on the straight line from the initial weights (0) to the trained ones (1): "
-        f"{_obstacle(line)}.",
+        f"{_describe_barrier(line)}.",
         "path": f"Along the path: {path['length']:.3g} long, where the straight line would be "
         f"{path['straight_length']:.3g}.",
         "plane": f"The plane of the path's two principal directions, which holds {held:.1f} % of it; the loss rises "
         "from dark to light.",
         "filter_plane": "The same two directions around the end, each filter scaled to the length of the trained one.",
-        "curvature": f"How the ground curves at points of the path: at the end from {_end(curve)}.",
+        "curvature": f"How the ground curves at points of the path: at the end from {_final_curvature(curve)}.",
     }
     return [Frame(caption, drawing, (numbers, part, told)) for part, caption in captions.items()]

@@ -15,7 +15,7 @@ from ...objectives.base import Batch
 from ...objectives.supervised import Supervised
 
 
-class Surface:
+class LossSurface:
     """The loss of `objective` on `batches`, always the same examples, over the weights `names` of its network.
 
     Dropout is off; batch normalisation uses the statistics of the batch, so that the loss depends on the weights alone.
@@ -56,7 +56,7 @@ class Surface:
     def gradient(self, vector_D: Tensor) -> Tensor:
         """The gradient (D,) of the mean loss."""
         self.put(vector_D)
-        return sum(flat(found).detach() for found in map(self._gradients, self.batches))
+        return sum(flatten(found).detach() for found in map(self._gradients, self.batches))
 
     def _gradients(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, ...]:
         """Of each weight, this batch's share of the gradient of the mean over all batches."""
@@ -74,18 +74,18 @@ class Surface:
             total = torch.zeros_like(direction_D)
             for batch in self.batches:
                 gradients = kept or self._gradients(batch, create_graph=True)
-                along = flat(gradients) @ direction_D
+                along = flatten(gradients) @ direction_D
                 if along.requires_grad:  # a loss without curvature, as of a linear network, has no graph left
                     found = torch.autograd.grad(
                         along, self.weights, retain_graph=kept is not None, materialize_grads=True
                     )
-                    total += flat(found)
+                    total += flatten(found)
             return total
 
         return lanczos(product, len(vector_D), iterations, seed)
 
 
-def flat(tensors: Sequence[Tensor]) -> Tensor:
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
     """All their values in one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 

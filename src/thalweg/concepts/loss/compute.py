@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from ...config.options import Range
-from ...errors import NonFinite
+from ...errors import NonFiniteError
 from ...losses.classification import LOSSES, one_hot
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
 
 #: most columns that are drawn; of more classes the others together get one
-COLUMNS = 12
+MAX_COLUMNS = 12
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=3.1,
     chapter=CHAPTERS[1],
     title="The loss says how wrong the answers are",
@@ -59,7 +59,7 @@ PAGE = Page(
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossSettings:
     """What can be set: which examples, which loss."""
 
     examples: Annotated[int, "examples of the batch", Range(1, 12)] = 8
@@ -69,9 +69,9 @@ class Loss:
     seed: Annotated[int, "seed of which examples are taken", Range(0, 2**31)] = 1
 
 
-@concept(PAGE, Loss, subject="batch")
+@register_concept(CONCEPT_TEXT, LossSettings, subject="batch")
 def loss(
-    asked: Loss,
+    asked: LossSettings,
     images: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
@@ -79,7 +79,7 @@ def loss(
     sources: Sequence[str],
     told: str = "",
     notes: Sequence[str] = (),
-) -> Lesson:
+) -> ConceptResult:
     """From `logits` (B, K) and `labels` (B,) to the loss of each example, their mean, and the accuracy.
 
     `images` (B, H, W, C) uint8 are only shown. Raises NonFinite for logits that are no numbers.
@@ -87,7 +87,7 @@ def loss(
     z_BK = torch.from_numpy(np.asarray(logits, np.float64)) / asked.temperature
     if not bool(torch.isfinite(z_BK).all()):
         row = int((~torch.isfinite(z_BK).all(1)).nonzero()[0, 0])
-        raise NonFinite(
+        raise NonFiniteError(
             f"{sources[row]}: the network's answer is not a number.",
             cure="Its weights are not finite, or too large: train again with a smaller --lr.",
         )
@@ -98,13 +98,13 @@ def loss(
         "loss": asked.loss,
         "smoothing": asked.smoothing,
         "temperature": asked.temperature,
-        **measured(z_BK, torch.from_numpy(np.asarray(labels, np.int64)), asked.loss, asked.smoothing),
+        **loss_steps(z_BK, torch.from_numpy(np.asarray(labels, np.int64)), asked.loss, asked.smoothing),
     }
-    numbers["columns"] = _columns(numbers)
+    numbers["columns"] = _select_columns(numbers)
     right, count = sum(numbers["right"]), len(labels)
-    return Lesson(
+    return ConceptResult(
         numbers,
-        _frames(numbers, images),
+        _build_frames(numbers, images),
         figures={
             "loss of the batch": f"{numbers['mean']:.4g}",
             "smallest and largest of an example": f"{min(numbers['losses']):.3g}, {max(numbers['losses']):.3g}",
@@ -116,7 +116,7 @@ def loss(
     )
 
 
-def measured(z_BK: Tensor, label_B: Tensor, name: str, smoothing: float) -> dict[str, Any]:
+def loss_steps(z_BK: Tensor, label_B: Tensor, name: str, smoothing: float) -> dict[str, Any]:
     """Every step from the logits to the loss, and the slope of the loss of each example at its logits.
 
     `exponentials` are of the logits less the largest of their row; `terms` add up to the loss of their example.
@@ -152,18 +152,18 @@ def measured(z_BK: Tensor, label_B: Tensor, name: str, smoothing: float) -> dict
     }
 
 
-def _columns(numbers: dict[str, Any]) -> list[int]:
+def _select_columns(numbers: dict[str, Any]) -> list[int]:
     """The classes that get a column: all, or of many the true ones, the answers, and those most probable on average."""
     count = len(numbers["classes"])
-    if count <= COLUMNS:
+    if count <= MAX_COLUMNS:
         return list(range(count))
     likely = np.argsort(-np.mean(numbers["probabilities"], 0), kind="stable").tolist()
     wanted = dict.fromkeys([*numbers["labels"], *numbers["answers"], *likely])
-    return sorted(list(wanted)[:COLUMNS])
+    return sorted(list(wanted)[:MAX_COLUMNS])
 
 
-def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
-    from .plot import bars, steps
+def _build_frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
+    from .plot import plot_bars, plot_steps
 
     count, classes, mean = len(images), len(numbers["classes"]), numbers["mean"]
     cross = numbers["loss"] == "cross-entropy"
@@ -180,7 +180,7 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
                 "is at the right.",
             ),
             ("probabilities", "Divided by their sum they are probabilities: each row adds up to 1."),
-            ("terms", f"The loss of each example, at the right: {_told(numbers)}; {wrong}."),
+            ("terms", f"The loss of each example, at the right: {_key_numbers(numbers)}; {wrong}."),
         ]
     else:
         middle = [
@@ -197,14 +197,14 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         f"{100 * share:.0f} % of it. {sum(numbers['right'])} of {count} are right."
     )
     return [
-        Frame(first, steps, (numbers, images, "logits")),
-        *(Frame(caption, steps, (numbers, images, key)) for key, caption in middle),
-        Frame(last, bars, (numbers,)),
-        Frame(slope, steps, (numbers, images, "slopes")),
+        Frame(first, plot_steps, (numbers, images, "logits")),
+        *(Frame(caption, plot_steps, (numbers, images, key)) for key, caption in middle),
+        Frame(last, plot_bars, (numbers,)),
+        Frame(slope, plot_steps, (numbers, images, "slopes")),
     ]
 
 
-def _told(numbers: dict[str, Any]) -> str:
+def _key_numbers(numbers: dict[str, Any]) -> str:
     if numbers["smoothing"]:
         return "minus the logarithms of the probabilities, weighed by the smoothed targets and added up"
     return "minus the logarithm of the probability of its true class"

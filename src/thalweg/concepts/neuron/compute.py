@@ -10,10 +10,10 @@ import torch
 
 from ...config.options import Range
 from ...errors import OptionError
-from ...layers.activations import activation
-from ...plots.number_format import number
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
+from ...layers.activations import build_activation
+from ...plots.number_format import format_number
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
 
 Activation = Literal[
     "identity",
@@ -30,7 +30,7 @@ Activation = Literal[
     "softplus",
 ]
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=1,
     chapter=CHAPTERS[0],
     title="A neuron multiplies, adds, and bends",
@@ -57,7 +57,7 @@ PAGE = Page(
 
 
 @dataclass(frozen=True)
-class Neuron:
+class NeuronSettings:
     """What can be set: as many inputs as weights."""
 
     inputs: Annotated[list[float], "the numbers that come in", Range(-100, 100)] = (0.8, -0.5)
@@ -66,8 +66,8 @@ class Neuron:
     activation: Annotated[Activation, "what bends the sum"] = "logistic"
 
 
-@concept(PAGE, Neuron)
-def neuron(asked: Neuron) -> Lesson:
+@register_concept(CONCEPT_TEXT, NeuronSettings)
+def neuron(asked: NeuronSettings) -> ConceptResult:
     """Every product, the running sum, the answer; for two inputs the answers over the plane and the line in it.
 
     Raises OptionError where there are not as many weights as inputs, or more than 12.
@@ -79,7 +79,7 @@ def neuron(asked: Neuron) -> Lesson:
         )
     if len(inputs) > 12:
         raise OptionError(f"{len(inputs)} inputs are more than can be shown.", cure="Give at most 12.")
-    bend = activation(asked.activation).double()
+    bend = build_activation(asked.activation).double()
     # the products and sums in double precision, so that what is shown adds up as it does by hand
     x, w = torch.tensor(inputs, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)
     products = (x * w).tolist()
@@ -97,21 +97,21 @@ def neuron(asked: Neuron) -> Lesson:
         "output": output,
     }
     if len(inputs) == 2:
-        numbers |= _plane(bend, weights, asked.bias, inputs)
+        numbers |= _output_surface(bend, weights, asked.bias, inputs)
     else:
         reach = max(4.0, 1.25 * abs(total))
         sums_N = torch.linspace(-reach, reach, 201, dtype=torch.float64)
         numbers["curve"] = {"sum": sums_N.tolist(), "output": bend(sums_N).tolist()}
-    from .plot import neuron as drawing
+    from .plot import plot_neuron as drawing
 
-    return Lesson(
+    return ConceptResult(
         numbers,
-        [Frame(caption, drawing, (numbers, step)) for step, caption in enumerate(_captions(numbers))],
-        figures={"sum": number(total, 4), "output": number(output, 4)},
+        [Frame(caption, drawing, (numbers, step)) for step, caption in enumerate(_build_captions(numbers))],
+        figures={"sum": format_number(total, 4), "output": format_number(output, 4)},
     )
 
 
-def _plane(bend: torch.nn.Module, weights: list[float], bias: float, inputs: list[float]) -> dict:
+def _output_surface(bend: torch.nn.Module, weights: list[float], bias: float, inputs: list[float]) -> dict:
     """The output over a square of inputs, row by row from below, and the line where the sum is zero (None: nowhere)."""
     reach = max(2.0, 1.25 * max(map(abs, inputs)))
     axis = torch.linspace(-reach, reach, 81, dtype=torch.float64)
@@ -125,14 +125,14 @@ def _plane(bend: torch.nn.Module, weights: list[float], bias: float, inputs: lis
     return {"axis": axis.tolist(), "surface": surface.tolist(), "line": line}
 
 
-def _captions(numbers: dict) -> list[str]:
+def _build_captions(numbers: dict) -> list[str]:
     told, sums = [], numbers["running_sums"]
     for place, (x, w, product) in enumerate(
         zip(numbers["inputs"], numbers["weights"], numbers["products"], strict=True), 1
     ):
-        written = f"{number(x)} · {number(w)} = {number(product, 4)}"
-        told.append(f"Input {place} times its weight: {written}; the sum is now {number(sums[place - 1], 4)}.")
-    total = number(numbers["sum"], 4)
-    told.append(f"The bias {number(numbers['bias'])} is added: the sum is {total}.")
-    told.append(f"The activation {numbers['activation']} makes {number(numbers['output'], 4)} of {total}.")
+        written = f"{format_number(x)} · {format_number(w)} = {format_number(product, 4)}"
+        told.append(f"Input {place} times its weight: {written}; the sum is now {format_number(sums[place - 1], 4)}.")
+    total = format_number(numbers["sum"], 4)
+    told.append(f"The bias {format_number(numbers['bias'])} is added: the sum is {total}.")
+    told.append(f"The activation {numbers['activation']} makes {format_number(numbers['output'], 4)} of {total}.")
     return told

@@ -13,15 +13,22 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from ...attribution.layer_summary import Layer, Table, by_part, layer_table, total, working
+from ...attribution.layer_summary import (
+    LayerInfo,
+    LayerSummary,
+    group_by_module,
+    main_layers,
+    sum_rows,
+    summarize_layers,
+)
 from ...config.options import Range
-from ...errors import OptionError, counted
+from ...errors import OptionError, pluralize
 from ...models.classify.convnet import convnet
 from ...models.classify.mlp import mlp
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=10,
     chapter=CHAPTERS[3],
     title="How many weights does it take?",
@@ -67,15 +74,15 @@ PAGE = Page(
     source="LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541; Araujo, Norris and Sim 2019, doi:10.23915/distill.00021",
 )
 
-Build = Callable[[int, int, int], nn.Module]
+ModelBuilder = Callable[[int, int, int], nn.Module]
 #: bytes of a number; copies of each weight that training with Adam holds: itself, its gradient, two moments
-BYTES, COPIES = 4, 4
+BYTES_PER_VALUE, TRAINING_COPIES = 4, 4
 #: rows of the table at a glance, of a page of all layers, most pages; layers whose fields are drawn
-GLANCE, ROWS, PAGES, FIELDS = 26, 34, 12, 8
+SUMMARY_ROWS, ROWS_PER_PAGE, MAX_PAGES, MAX_FIELDS = 26, 34, 12, 8
 
 
 @dataclass(frozen=True)
-class Parameters:
+class ParameterSettings:
     """What can be set; 'auto' is what the network was made for."""
 
     side: Annotated[int | Literal["auto"], "height and width of the picture, in pixels", Range(1, 4096)] = "auto"
@@ -87,8 +94,8 @@ class Parameters:
     batch: Annotated[int, "pictures at a time in training", Range(1, 65536)] = 32
 
 
-@concept(PAGE, Parameters, subject="network")
-def parameters(asked: Parameters, build: Build, form: Sequence[int], told: str) -> Lesson:
+@register_concept(CONCEPT_TEXT, ParameterSettings, subject="network")
+def parameters(asked: ParameterSettings, build: ModelBuilder, form: Sequence[int], told: str) -> ConceptResult:
     """Weights, multiply-adds and memory of three networks over the side of the picture, and one of them by layers.
 
     `build(side, channels, classes)` makes the network that is asked about, `form` is what it was made for. Raises
@@ -97,13 +104,13 @@ def parameters(asked: Parameters, build: Build, form: Sequence[int], told: str) 
     given = (asked.side, asked.channels, asked.classes)
     side, channels, classes = (own if one == "auto" else one for one, own in zip(given, form, strict=True))
     network = build(side, channels, classes)
-    table = layer_table(network, (channels, side, side))
-    whole = total(table.rows, "all")
-    sides, rest = _sides(asked.sides), (channels, classes, asked.batch)
+    table = summarize_layers(network, (channels, side, side))
+    whole = sum_rows(table.rows, "all")
+    sides, rest = _parse_sides(asked.sides), (channels, classes, asked.batch)
     growth = {
-        "dense": _growth(_dense(asked), sides, *rest),
-        "convolutional": _growth(_convolutional(asked), sides, *rest),
-        told: _growth(build, sides, *rest, network),
+        "dense": _measure_scaling(_build_dense(asked), sides, *rest),
+        "convolutional": _measure_scaling(_build_convolutional(asked), sides, *rest),
+        told: _measure_scaling(build, sides, *rest, network),
     }
     numbers = {
         "network": told,
@@ -117,19 +124,21 @@ def parameters(asked: Parameters, build: Build, form: Sequence[int], told: str) 
         "growth": growth,
         "layers": [row._asdict() for row in table.rows],
         "total": whole._asdict(),
-        "memory": training_bytes(whole, asked.batch),
-        "pages": _pages(table),
+        "memory": estimate_training_bytes(whole, asked.batch),
+        "pages": _split_pages(table),
     }
-    numbers["fields"] = _fields(numbers["pages"][0])
-    return Lesson(numbers, _frames(numbers), _figures(numbers), still=3, notes=_notes(numbers, table))
+    numbers["fields"] = _field_growth(numbers["pages"][0])
+    return ConceptResult(
+        numbers, _build_frames(numbers), _key_numbers(numbers), still=3, notes=_collect_notes(numbers, table)
+    )
 
 
-def training_bytes(whole: Layer, batch: int) -> int:
+def estimate_training_bytes(whole: LayerInfo, batch: int) -> int:
     """Memory for training with Adam in single precision: weights, gradients and two moments; answers of a batch."""
-    return BYTES * (COPIES * whole.parameters + batch * whole.answers)
+    return BYTES_PER_VALUE * (TRAINING_COPIES * whole.parameters + batch * whole.answers)
 
 
-def _sides(asked: Sequence[int]) -> list[int]:
+def _parse_sides(asked: Sequence[int]) -> list[int]:
     """The sides in their order, each once. Raises OptionError for fewer than two, or more than eight."""
     sides = sorted(set(asked))
     if not 2 <= len(sides) <= 8:
@@ -137,7 +146,7 @@ def _sides(asked: Sequence[int]) -> list[int]:
     return sides
 
 
-def _dense(asked: Parameters) -> Build:
+def _build_dense(asked: ParameterSettings) -> ModelBuilder:
     def build(side: int, channels: int, classes: int) -> nn.Module:
         with torch.device("meta"):
             return mlp(channels, classes, side, widths=tuple(asked.dense))
@@ -145,7 +154,7 @@ def _dense(asked: Parameters) -> Build:
     return build
 
 
-def _convolutional(asked: Parameters) -> Build:
+def _build_convolutional(asked: ParameterSettings) -> ModelBuilder:
     def build(side: int, channels: int, classes: int) -> nn.Module:
         with torch.device("meta"):
             return convnet(channels, classes, side, widths=tuple(asked.maps))
@@ -153,8 +162,8 @@ def _convolutional(asked: Parameters) -> Build:
     return build
 
 
-def _growth(
-    build: Build, sides: Sequence[int], channels: int, classes: int, batch: int, network: nn.Module | None = None
+def _measure_scaling(
+    build: ModelBuilder, sides: Sequence[int], channels: int, classes: int, batch: int, network: nn.Module | None = None
 ) -> dict[str, list[int | None]]:
     """Weights, multiply-adds and bytes in training for pictures of each side; None where it reads no such pictures.
 
@@ -162,38 +171,38 @@ def _growth(
     """
     found: dict[str, list[int | None]] = {"parameters": [], "multiply_adds": [], "memory": []}
     for side in sides:
-        whole = _asked(lambda *_: network, side, channels, classes) if network is not None else None
-        whole = whole or _asked(build, side, channels, classes)
+        whole = _count_totals(lambda *_: network, side, channels, classes) if network is not None else None
+        whole = whole or _count_totals(build, side, channels, classes)
         found["parameters"].append(whole and whole.parameters)
         found["multiply_adds"].append(whole and whole.multiply_adds)
-        found["memory"].append(whole and training_bytes(whole, batch))
+        found["memory"].append(whole and estimate_training_bytes(whole, batch))
     return found
 
 
-def _asked(build: Callable[..., nn.Module], side: int, channels: int, classes: int) -> Layer | None:
+def _count_totals(build: Callable[..., nn.Module], side: int, channels: int, classes: int) -> LayerInfo | None:
     """All layers in total, for pictures of that side; None where they cannot be read."""
     try:
-        return total(layer_table(build(side, channels, classes), (channels, side, side)).rows, "all")
+        return sum_rows(summarize_layers(build(side, channels, classes), (channels, side, side)).rows, "all")
     except OptionError:
         return None
 
 
-def _pages(table: Table) -> list[list[dict[str, Any]]]:
+def _split_pages(table: LayerSummary) -> list[list[dict[str, Any]]]:
     """Rows of each page: first the network at a glance, then layer by layer, where that is more."""
-    glance, rows = by_part(table, GLANCE)[:ROWS], working(table.rows)
-    every = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
-    pages = [glance] if glance == rows else [glance, *every[:PAGES]]
+    glance, rows = group_by_module(table, SUMMARY_ROWS)[:ROWS_PER_PAGE], main_layers(table.rows)
+    every = [rows[start : start + ROWS_PER_PAGE] for start in range(0, len(rows), ROWS_PER_PAGE)]
+    pages = [glance] if glance == rows else [glance, *every[:MAX_PAGES]]
     return [[row._asdict() for row in page] for page in pages]
 
 
-def _fields(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _field_growth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Name and field of the rows from which on more is seen than before, of many some, with the first and the last."""
     found: list[dict[str, Any]] = []
     for row in rows:
         if row["field"] is not None and not (found and row["field"] <= found[-1]["field"]):
             found.append({"name": row["name"], "field": row["field"]})
-    if len(found) > FIELDS:
-        places = sorted({round(place * (len(found) - 1) / (FIELDS - 1)) for place in range(FIELDS)})
+    if len(found) > MAX_FIELDS:
+        places = sorted({round(place * (len(found) - 1) / (MAX_FIELDS - 1)) for place in range(MAX_FIELDS)})
         found = [found[place] for place in places]
     return found
 
@@ -201,14 +210,19 @@ def _fields(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 # --- what is told ----------------------------------------------------------------------------------------------------
 
 
-def _frames(numbers: dict[str, Any]) -> list[Frame]:
-    from .plot import growth, table
+def _build_frames(numbers: dict[str, Any]) -> list[Frame]:
+    from .plot import plot_layer_table, plot_scaling_curves
 
-    frames = [Frame(caption, growth, (numbers, count)) for count, caption in enumerate(_grown(numbers), 1)]
-    return frames + [Frame(_paged(numbers, page), table, (numbers, page)) for page in range(len(numbers["pages"]))]
+    frames = [
+        Frame(caption, plot_scaling_curves, (numbers, count))
+        for count, caption in enumerate(_growth_caption(numbers), 1)
+    ]
+    return frames + [
+        Frame(_page_caption(numbers, page), plot_layer_table, (numbers, page)) for page in range(len(numbers["pages"]))
+    ]
 
 
-def _grown(numbers: dict[str, Any]) -> list[str]:
+def _growth_caption(numbers: dict[str, Any]) -> list[str]:
     """What is said of the growth of each of the networks."""
     sides = numbers["sides"]
     captions = []
@@ -219,20 +233,20 @@ def _grown(numbers: dict[str, Any]) -> list[str]:
             continue
         first, last = known[0], known[-1]
         subject = f"{name}:" if name == numbers["network"] else f"The {name} network:"
-        weights, work = (_grows(lines[key], first, last) for key in ("parameters", "multiply_adds"))
+        weights, work = (_growth_ratio(lines[key], first, last) for key in ("parameters", "multiply_adds"))
         captions.append(
             f"{subject} from {sides[first]} to {sides[last]} pixels the weights {weights}, the multiply-adds {work}."
         )
     return captions
 
 
-def _grows(values: Sequence[int], first: int, last: int) -> str:
+def _growth_ratio(values: Sequence[int], first: int, last: int) -> str:
     if values[first] == values[last]:
         return "stay the same"
     return f"become {values[last] / max(values[first], 1):.3g} times as many"
 
 
-def _paged(numbers: dict[str, Any], page: int) -> str:
+def _page_caption(numbers: dict[str, Any], page: int) -> str:
     """What is said of a page of the table."""
     rows, whole = numbers["pages"][page], numbers["total"]
     if page:
@@ -247,19 +261,19 @@ def _paged(numbers: dict[str, Any], page: int) -> str:
     )
 
 
-def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     whole, side, channels = numbers["total"], numbers["side"], numbers["channels"]
-    field, told = whole["field"], counted(numbers["classes"], "class", "classes")
+    field, told = whole["field"], pluralize(numbers["classes"], "class", "classes")
     return {
         "network": f"{numbers['network']}, pictures of {side} x {side} x {channels}, {told}",
-        "weights": f"{whole['parameters']:,}, {BYTES * whole['parameters'] / 1e6:,.4g} MB in single precision",
+        "weights": f"{whole['parameters']:,}, {BYTES_PER_VALUE * whole['parameters'] / 1e6:,.4g} MB in single precision",
         "multiply-adds": f"{whole['multiply_adds']:,} for one picture",
         "memory": f"{numbers['memory'] / 1e6:,.4g} MB to train with Adam by {numbers['batch']} pictures",
-        **({"field": f"{counted(field, 'pixel')} at the end"} if field is not None else {}),
+        **({"field": f"{pluralize(field, 'pixel')} at the end"} if field is not None else {}),
     }
 
 
-def _notes(numbers: dict[str, Any], table: Table) -> list[str]:
+def _collect_notes(numbers: dict[str, Any], table: LayerSummary) -> list[str]:
     notes = [
         "Memory in training is counted in single precision: four numbers for each weight, and every answer of a layer "
         "once for each picture; what libraries need besides is left out."
@@ -272,7 +286,7 @@ def _notes(numbers: dict[str, Any], table: Table) -> list[str]:
         notes.append(f"{numbers['network']} reads no pictures of {', '.join(map(str, missing))} pixels.")
     if any(row.shape is None for row in table.rows):
         notes.append("Layers without an answer are asked in training only, or never; their weights count all the same.")
-    rows = len(working(table.rows))
-    if rows > ROWS * PAGES:
-        notes.append(f"The pages show {ROWS * PAGES} of {rows} layers; the JSON has all.")
+    rows = len(main_layers(table.rows))
+    if rows > ROWS_PER_PAGE * MAX_PAGES:
+        notes.append(f"The pages show {ROWS_PER_PAGE * MAX_PAGES} of {rows} layers; the JSON has all.")
     return notes

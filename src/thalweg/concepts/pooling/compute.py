@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from ...config.options import Range
-from ...errors import OptionError, counted
-from ...plots.number_format import number
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
-from ..conv_numpy import GREY, average_pool, max_pool, size_after, subsample
-from ..convolution_steps import CELLS, LEAST, STEPS, corner, some_places
+from ...errors import OptionError, pluralize
+from ...plots.number_format import format_number
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..conv_numpy import GRAY_WEIGHTS, avg_pool, max_pool, output_size, subsample
+from ..convolution_steps import MAX_CELLS, MAX_STEPS, MIN_CELLS, crop_corner, pick_positions
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=9,
     chapter=CHAPTERS[3],
     title="Of each window one value is kept",
@@ -68,12 +68,12 @@ PAGE = Page(
 )
 
 #: places of the window in a row of the crop that are aimed at
-PLACES = 6
-Pool = Callable[[np.ndarray], np.ndarray]
+TARGET_POSITIONS = 6
+PoolFn = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Pooling:
+class PoolingSettings:
     """What can be set. Grey values are 0 to 255."""
 
     kind: Annotated[Literal["both", "max", "average"], "which value of the window is passed on"] = "both"
@@ -89,19 +89,19 @@ class Pooling:
     side: Annotated[int, "longer side that the picture is brought to at most, in pixels", Range(4, 256)] = 128
 
 
-@concept(PAGE, Pooling, subject="picture")
-def pooling(asked: Pooling, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> Lesson:
+@register_concept(CONCEPT_TEXT, PoolingSettings, subject="picture")
+def pooling(asked: PoolingSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> ConceptResult:
     """Every window of a crop, the picture before and after, what was kept, and how much small shifts change.
 
     Raises OptionError for padding of more than half the window, and a window that is larger than the picture.
     """
     stride = asked.window if asked.stride == "auto" else asked.stride
-    grey_HW = np.round(np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)) @ np.array(GREY))
-    sizes = _checked(asked, stride, grey_HW.shape)
+    grey_HW = np.round(np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)) @ np.array(GRAY_WEIGHTS))
+    sizes = _check_sizes(asked, stride, grey_HW.shape)
     kinds = ["max", "average"] if asked.kind == "both" else [asked.kind]
     how = (asked.window, stride, asked.padding)
-    outputs = {kind: _pool(kind, *how)(grey_HW) for kind in kinds}
-    moved = _moved(grey_HW, {kind: _pool(kind, *how) for kind in ("subsampling", *kinds)}, asked)
+    outputs = {kind: _build_pool(kind, *how)(grey_HW) for kind in kinds}
+    moved = _measure_shifts(grey_HW, {kind: _build_pool(kind, *how) for kind in ("subsampling", *kinds)}, asked)
     numbers = {
         "told": told,
         "picture": grey_HW.tolist(),
@@ -111,51 +111,55 @@ def pooling(asked: Pooling, picture_HWC: np.ndarray, told: str, notes: Sequence[
         "padding": asked.padding,
         "sizes": sizes,
         "outputs": {kind: values.tolist() for kind, values in outputs.items()},
-        "kept": _kept(grey_HW, *how),
-        "crop": _crop(grey_HW, kinds, how, asked.at),
+        "kept": _selected_pixels(grey_HW, *how),
+        "crop": _pool_crop(grey_HW, kinds, how, asked.at),
         "moved": moved,
-        "largest_difference": max(_difference(kind, outputs[kind], grey_HW, how) for kind in kinds),
+        "largest_difference": max(_torch_difference(kind, outputs[kind], grey_HW, how) for kind in kinds),
     }
     numbers["formula"] = (
         f"width: floor(({grey_HW.shape[1]} + 2·{asked.padding} - {asked.window}) / {stride}) + 1 = {sizes['output'][1]}"
     )
-    return Lesson(
-        numbers, _frames(numbers), _figures(numbers), still=-2 if moved else -1, notes=[*notes, *_notes(numbers, asked)]
+    return ConceptResult(
+        numbers,
+        _build_frames(numbers),
+        _key_numbers(numbers),
+        still=-2 if moved else -1,
+        notes=[*notes, *_collect_notes(numbers, asked)],
     )
 
 
-def _pool(kind: str, window: int, stride: int, padding: int) -> Pool:
+def _build_pool(kind: str, window: int, stride: int, padding: int) -> PoolFn:
     """From a picture (H, W) to its output (O, P)."""
     if kind == "max":
         return lambda x_HW: max_pool(x_HW, window, stride, padding)[0]
-    made = average_pool if kind == "average" else subsample
+    made = avg_pool if kind == "average" else subsample
     return partial(made, window=window, stride=stride, padding=padding)
 
 
-def _checked(asked: Pooling, stride: int, extent: Sequence[int]) -> dict[str, list[int]]:
+def _check_sizes(asked: PoolingSettings, stride: int, extent: Sequence[int]) -> dict[str, list[int]]:
     """Heights and widths of picture and output. Raises OptionError where the window does not fit."""
     if 2 * asked.padding > asked.window:
         told = f"padding: {asked.padding} is more than half of a window of {asked.window}."
         raise OptionError(told, cure=f"Give at most {asked.window // 2}, else a window may see no pixel at all.")
-    output = [size_after(size, asked.window, stride, asked.padding) for size in extent]
+    output = [output_size(size, asked.window, stride, asked.padding) for size in extent]
     if min(output) < 1:
-        told = f"window: {asked.window} x {asked.window} is larger than the picture of {_sized(extent)}."
+        told = f"window: {asked.window} x {asked.window} is larger than the picture of {_format_size(extent)}."
         raise OptionError(told, cure=f"Give a window of at most {min(extent)}, or a larger picture.")
     return {"picture": list(extent), "output": output}
 
 
-def _difference(kind: str, ours_OP: np.ndarray, x_HW: np.ndarray, how: tuple[int, int, int]) -> float:
+def _torch_difference(kind: str, ours_OP: np.ndarray, x_HW: np.ndarray, how: tuple[int, int, int]) -> float:
     """By how much PyTorch's own pooling differs at most."""
     pool = F.max_pool2d if kind == "max" else F.avg_pool2d
     theirs_OP = pool(torch.from_numpy(x_HW)[None, None], *how)[0, 0].numpy()
     return float(np.abs(ours_OP - theirs_OP).max())
 
 
-def _kept(x_HW: np.ndarray, window: int, stride: int, padding: int) -> dict[str, Any]:
+def _selected_pixels(x_HW: np.ndarray, window: int, stride: int, padding: int) -> dict[str, Any]:
     """The pixels that max pooling passes on, each once, row and column; their share; the share under any window."""
     where_N2 = np.unique(max_pool(x_HW, window, stride, padding)[1].reshape(-1, 2), axis=0)
     seen = np.zeros((x_HW.shape[0] + 2 * padding, x_HW.shape[1] + 2 * padding), bool)
-    high, wide = (size_after(size, window, stride, padding) for size in x_HW.shape)
+    high, wide = (output_size(size, window, stride, padding) for size in x_HW.shape)
     for row, column in np.ndindex(window, window):
         seen[row : row + stride * (high - 1) + 1 : stride, column : column + stride * (wide - 1) + 1 : stride] = True
     inside = seen[padding : padding + x_HW.shape[0], padding : padding + x_HW.shape[1]]
@@ -166,18 +170,18 @@ def _kept(x_HW: np.ndarray, window: int, stride: int, padding: int) -> dict[str,
     }
 
 
-def _crop(x_HW: np.ndarray, kinds: Sequence[str], how: tuple[int, int, int], at: Any) -> dict[str, Any]:
+def _pool_crop(x_HW: np.ndarray, kinds: Sequence[str], how: tuple[int, int, int], at: Any) -> dict[str, Any]:
     """A small part, pooled like a picture of its own, and some of its windows; None stands for what lies outside."""
     window, stride, padding = how
-    aim = min(CELLS, window + (PLACES - 1) * stride)
-    extent = [min(size, max(aim - 2 * padding, window, LEAST)) for size in x_HW.shape]
-    top, left = corner(x_HW[None], extent, at)
+    aim = min(MAX_CELLS, window + (TARGET_POSITIONS - 1) * stride)
+    extent = [min(size, max(aim - 2 * padding, window, MIN_CELLS)) for size in x_HW.shape]
+    top, left = crop_corner(x_HW[None], extent, at)
     part_hw = x_HW[top : top + extent[0], left : left + extent[1]]
     largest_OP, where_OP2 = max_pool(part_hw, *how)
-    mean_OP = average_pool(part_hw, *how)
+    mean_OP = avg_pool(part_hw, *how)
     padded = np.pad(part_hw, padding, constant_values=np.nan)
     steps = []
-    for place in some_places(largest_OP.size, STEPS):
+    for place in pick_positions(largest_OP.size, MAX_STEPS):
         row, column = divmod(place, largest_OP.shape[1])
         under = padded[row * stride : row * stride + window, column * stride : column * stride + window]
         steps.append(
@@ -203,7 +207,7 @@ def _crop(x_HW: np.ndarray, kinds: Sequence[str], how: tuple[int, int, int], at:
 # --- small shifts -----------------------------------------------------------------------------------------------------
 
 
-def change(before: np.ndarray, after: np.ndarray) -> float | None:
+def relative_change(before: np.ndarray, after: np.ndarray) -> float | None:
     """Root mean square of the difference, as a share of the standard deviation before; None where that is 0.
 
     It does not matter how bright or how rich in contrast both are. The same twice is 0; two pictures of one mean and
@@ -214,7 +218,7 @@ def change(before: np.ndarray, after: np.ndarray) -> float | None:
     return distance / spread if spread > 1e-9 else 0.0 if distance < 1e-9 else None
 
 
-def _moved(x_HW: np.ndarray, pools: dict[str, Pool], asked: Pooling) -> dict[str, Any]:
+def _measure_shifts(x_HW: np.ndarray, pools: dict[str, PoolFn], asked: PoolingSettings) -> dict[str, Any]:
     """How much each output changes where the picture is moved to the right by 0, 1, … pixels; {} if it is too small.
 
     It is looked at through a frame that is narrower than the picture by all shifts, so that no pixel is made up.
@@ -227,9 +231,9 @@ def _moved(x_HW: np.ndarray, pools: dict[str, Pool], asked: Pooling) -> dict[str
     found: dict[str, Any] = {"shifts": list(range(most + 1)), "change": {}, "first": {}, "second": {}}
     for kind, pool in pools.items():
         outputs = [pool(view) for view in views]
-        found["change"][kind] = [change(outputs[0], output) for output in outputs]
+        found["change"][kind] = [relative_change(outputs[0], output) for output in outputs]
         found["first"][kind], found["second"][kind] = outputs[0].tolist(), outputs[1].tolist()
-    found["change"]["picture"] = [change(views[0], view) for view in views]
+    found["change"]["picture"] = [relative_change(views[0], view) for view in views]
     gap = np.array(found["second"]["subsampling"]) - np.array(found["first"]["subsampling"])
     found["strongest"] = float(np.quantile(np.abs(gap), 0.98)) or float(np.abs(gap).max()) or 1.0
     return found
@@ -238,68 +242,69 @@ def _moved(x_HW: np.ndarray, pools: dict[str, Pool], asked: Pooling) -> dict[str
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _sized(size: Sequence[int]) -> str:
+def _format_size(size: Sequence[int]) -> str:
     """Width x height, of a height and a width."""
     return f"{size[1]} x {size[0]}"
 
 
-def _frames(numbers: dict[str, Any]) -> list[Frame]:
-    from .plot import moved, pooled, window
+def _build_frames(numbers: dict[str, Any]) -> list[Frame]:
+    from .plot import plot_before_after, plot_shift_sensitivity, plot_window
 
     frames = [
-        Frame(_caption(numbers, step), window, (numbers, place)) for place, step in enumerate(numbers["crop"]["steps"])
+        Frame(_frame_caption(numbers, step), plot_window, (numbers, place))
+        for place, step in enumerate(numbers["crop"]["steps"])
     ]
-    before, after = (_sized(numbers["sizes"][key]) for key in ("picture", "output"))
+    before, after = (_format_size(numbers["sizes"][key]) for key in ("picture", "output"))
     share = f"{100 * numbers['kept']['share']:.3g} %"
     what = f" Max pooling passes on {share} of the pixels." if "max" in numbers["kinds"] else ""
-    frames.append(Frame(f"The whole picture, {before}, becomes {after} values.{what}", pooled, (numbers,)))
+    frames.append(Frame(f"The whole picture, {before}, becomes {after} values.{what}", plot_before_after, (numbers,)))
     if numbers["moved"]:
-        told = "; ".join(f"{kind} {_percent(values[1])}" for kind, values in numbers["moved"]["change"].items())
-        frames.append(Frame(f"Moved by one pixel, each output changes by: {told}.", moved, (numbers,)))
+        told = "; ".join(f"{kind} {_format_percent(values[1])}" for kind, values in numbers["moved"]["change"].items())
+        frames.append(Frame(f"Moved by one pixel, each output changes by: {told}.", plot_shift_sensitivity, (numbers,)))
     return frames
 
 
-def _percent(share: float | None) -> str:
+def _format_percent(share: float | None) -> str:
     return "– (no contrast)" if share is None else f"{100 * share:.3g} %"
 
 
-def _caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
+def _frame_caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
     row, column = step["place"]
     count = numbers["window"] ** 2
     told = {
-        "max": f"the largest is {number(step['max'])}",
-        "average": f"the sum {number(step['sum'])} divided by {count} is {number(step['average'])}",
+        "max": f"the largest is {format_number(step['max'])}",
+        "average": f"the sum {format_number(step['sum'])} divided by {count} is {format_number(step['average'])}",
     }
     return f"Window at row {row}, column {column}: {', and '.join(told[kind] for kind in numbers['kinds'])}."
 
 
-def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     sizes, kept = numbers["sizes"], numbers["kept"]
     found = {
-        "picture": f"{numbers['told']}, {_sized(sizes['picture'])}",
-        "output": f"{_sized(sizes['output'])}; {numbers['formula']}",
+        "picture": f"{numbers['told']}, {_format_size(sizes['picture'])}",
+        "output": f"{_format_size(sizes['output'])}; {numbers['formula']}",
     }
     if "max" in numbers["kinds"]:
         count = len(kept["places"])
-        found["kept by max"] = f"{counted(count, 'pixel')}, {100 * kept['share']:.3g} %"
+        found["kept by max"] = f"{pluralize(count, 'pixel')}, {100 * kept['share']:.3g} %"
     for kind, values in numbers["moved"].get("change", {}).items():
-        more = f", {_percent(values[-1])} at {len(values) - 1}" if len(values) > 2 else ""
+        more = f", {_format_percent(values[-1])} at {len(values) - 1}" if len(values) > 2 else ""
         found[f"{kind}, moved"] = (
             "has no contrast that a change could be compared with"
             if values[1] is None
-            else f"changes by {_percent(values[1])} at 1 pixel{more}"
+            else f"changes by {_format_percent(values[1])} at 1 pixel{more}"
         )
     found["difference"] = f"at most {numbers['largest_difference']:.1g} from PyTorch's own pooling"
     return found
 
 
-def _notes(numbers: dict[str, Any], asked: Pooling) -> list[str]:
+def _collect_notes(numbers: dict[str, Any], asked: PoolingSettings) -> list[str]:
     notes = []
     if not numbers["moved"]:
         notes.append("The picture is too narrow to be moved; what shifts change is left out.")
     elif numbers["moved"]["shifts"][-1] < asked.shifts:
         most = numbers["moved"]["shifts"][-1]
-        notes.append(f"The picture is narrow: it is moved by at most {counted(most, 'pixel')}.")
+        notes.append(f"The picture is narrow: it is moved by at most {pluralize(most, 'pixel')}.")
     if numbers["kept"]["under_a_window"] < 1:
         notes.append(
             f"{100 * (1 - numbers['kept']['under_a_window']):.3g} % of the pixels lie under no window and are lost."

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from ...config.options import Range
-from ...errors import counted
+from ...errors import pluralize
 from ...metrics.calibration import expected_calibration_error
-from ...metrics.classification import Scores
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
-from .projection import neighbours, principal, trustworthiness
+from ...metrics.classification import MetricAccumulator
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from .projection import pca, trustworthiness, tsne
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=12,
     chapter=CHAPTERS[4],
     title="Right, wrong, and how sure",
@@ -57,7 +57,7 @@ PAGE = Page(
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionSettings:
     """What can be set: how many examples, and how they are brought to two dimensions."""
 
     examples: Annotated[int, "examples of the test set, at most", Range(2, 10000)] = 1000
@@ -68,9 +68,9 @@ class Predictions:
     seed: Annotated[int, "seed of which examples are taken, and of t-sne", Range(0, 2**31)] = 0
 
 
-@concept(PAGE, Predictions, subject="outcomes")
+@register_concept(CONCEPT_TEXT, PredictionSettings, subject="test_predictions")
 def predictions(
-    asked: Predictions,
+    asked: PredictionSettings,
     images: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
@@ -79,13 +79,13 @@ def predictions(
     sources: Sequence[str],
     told: str = "",
     notes: Sequence[str] = (),
-) -> Lesson:
+) -> ConceptResult:
     """The answers to `labels` (N,) by `logits` (N, K), and `features` (N, D) in two dimensions.
 
     `images` (N, H, W, C) uint8 are only shown. Raises NonFinite where an answer is no number.
     """
     p_NK = torch.from_numpy(np.asarray(logits, np.float64)).softmax(1).numpy()
-    scores = Scores(len(classes))
+    scores = MetricAccumulator(len(classes))
     scores.add(p_NK, labels)
     judged, entropy_N, results = scores.judged, entropy(p_NK), scores.results()
     unsure = np.argsort(-entropy_N, kind="stable")[: asked.pictures]
@@ -98,18 +98,18 @@ def predictions(
         "confidence": judged.confidence_N.tolist(),
         "entropy": entropy_N.tolist(),
         "most_entropy": float(np.log2(len(classes))),
-        "embedding": _embedding(asked, features),
-        "worst": [_example(row, p_NK, labels, entropy_N, sources) for row in scores.worst(asked.pictures)],
-        "unsure": [_example(row, p_NK, labels, entropy_N, sources) for row in unsure],
+        "embedding": _embed(asked, features),
+        "worst": [_describe_example(row, p_NK, labels, entropy_N, sources) for row in scores.worst(asked.pictures)],
+        "unsure": [_describe_example(row, p_NK, labels, entropy_N, sources) for row in unsure],
         "calibration": {
             "count": bins.count_M.tolist(),
-            "confidence": [_or_none(value) for value in bins.confidence_M],
-            "accuracy": [_or_none(value) for value in bins.accuracy_M],
+            "confidence": [_nan_to_none(value) for value in bins.confidence_M],
+            "accuracy": [_nan_to_none(value) for value in bins.accuracy_M],
             "error": expected_calibration_error(bins),
         },
         "results": results,
     }
-    return Lesson(numbers, _frames(numbers, images), figures=_figures(numbers), still=0, notes=notes)
+    return ConceptResult(numbers, _build_frames(numbers, images), figures=_key_numbers(numbers), still=0, notes=notes)
 
 
 def entropy(p_NK: np.ndarray) -> np.ndarray:
@@ -118,10 +118,10 @@ def entropy(p_NK: np.ndarray) -> np.ndarray:
     return -np.sum(p_NK * np.log2(np.where(p_NK > 0, p_NK, 1)), 1) + 0.0
 
 
-def _embedding(asked: Predictions, features_ND: np.ndarray) -> dict[str, Any]:
-    points_N2, shares = principal(features_ND)
+def _embed(asked: PredictionSettings, features_ND: np.ndarray) -> dict[str, Any]:
+    points_N2, shares = pca(features_ND)
     if asked.embedding == "t-sne":
-        points_N2, shares = neighbours(features_ND, asked.perplexity, asked.seed), None
+        points_N2, shares = tsne(features_ND, asked.perplexity, asked.seed), None
     near = min(asked.neighbours, (len(features_ND) - 1) // 2)
     return {
         "kind": asked.embedding,
@@ -133,7 +133,7 @@ def _embedding(asked: Predictions, features_ND: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _example(
+def _describe_example(
     row: int, p_NK: np.ndarray, label_N: np.ndarray, entropy_N: np.ndarray, sources: Sequence[str]
 ) -> dict[str, Any]:
     """One example, and the two classes that the network thought of first."""
@@ -151,11 +151,11 @@ def _example(
     }
 
 
-def _or_none(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _figures(numbers: dict[str, Any]) -> dict[str, str]:
+def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     results, found = numbers["results"], numbers["embedding"]
     low, high = 100 * results["accuracy_low"], 100 * results["accuracy_high"]
     trust = found["trustworthiness"]
@@ -169,8 +169,8 @@ def _figures(numbers: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
-    from .plot import calibrated, examples, places
+def _build_frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
+    from .plot import plot_calibration, plot_embedding, plot_examples
 
     found, results, worst = numbers["embedding"], numbers["results"], numbers["worst"]
     wrong = sum(a != b for a, b in zip(numbers["answers"], numbers["labels"], strict=True))
@@ -184,7 +184,7 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         else "t-SNE"
     )
     captions = [
-        f"{counted(results['examples'], 'example')} by {found['features']} features, brought to two by {how}; "
+        f"{pluralize(results['examples'], 'example')} by {found['features']} features, brought to two by {how}; "
         f"{crosses if wrong else 'there is no mistake'}.{trust}",
         "The same with pictures where there is room, mistakes first, in orange.",
         ("The only mistake." if wrong == 1 else worst_told) if worst else "No example was mistaken.",
@@ -194,10 +194,10 @@ def _frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
         "the right how unsure right and wrong answers were.",
     ]
     drawings = [
-        (places, (numbers, None)),
-        (places, (numbers, images)),
-        (examples, (numbers, "worst", images)),
-        (examples, (numbers, "unsure", images)),
-        (calibrated, (numbers,)),
+        (plot_embedding, (numbers, None)),
+        (plot_embedding, (numbers, images)),
+        (plot_examples, (numbers, "worst", images)),
+        (plot_examples, (numbers, "unsure", images)),
+        (plot_calibration, (numbers,)),
     ]
     return [Frame(caption, drawing, given) for caption, (drawing, given) in zip(captions, drawings, strict=True)]

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 #: principal components that t-SNE begins with; it is slow in many dimensions
-BEFORE = 50
+PCA_COMPONENTS = 50
 
 
-def principal(x_ND: np.ndarray, count: int = 2) -> tuple[np.ndarray, list[float]]:
+def pca(x_ND: np.ndarray, count: int = 2) -> tuple[np.ndarray, list[float]]:
     """Coordinates (N, count) along the directions in which the examples differ most, and each one's share of variance.
 
     What there is no further direction for is 0. Signs are chosen so that the largest entry of a direction is positive.
@@ -29,14 +29,14 @@ def principal(x_ND: np.ndarray, count: int = 2) -> tuple[np.ndarray, list[float]
     return found, [float(share) for share in np.pad(shares_R[:count], (0, missing))]
 
 
-def neighbours(x_ND: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+def tsne(x_ND: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     """Coordinates (N, 2) by t-SNE: neighbours stay neighbours, but distances between groups mean nothing.
 
     `perplexity` is about how many neighbours count; of few examples at most a third of them.
     """
     from sklearn.manifold import TSNE
 
-    fewer_NR, _ = principal(x_ND, min(BEFORE, *x_ND.shape))
+    fewer_NR, _ = pca(x_ND, min(PCA_COMPONENTS, *x_ND.shape))
     perplexity = min(perplexity, max(1.0, (len(x_ND) - 1) / 3))
     made = TSNE(2, perplexity=perplexity, init="random" if fewer_NR.shape[1] < 2 else "pca", random_state=seed)
     return made.fit_transform(fewer_NR).astype(np.float64)

@@ -16,14 +16,14 @@ import torch
 
 from ...config.options import Optimizer, Range
 from ...errors import OptionError
-from ...registry import concept
-from ..base import CHAPTERS, Frame, Lesson, Page
+from ...registry import register_concept
+from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
 from ..neuron.compute import Activation
 from . import toy_training as fitted
-from .toy_datasets import PARTS, Points, divided, made
-from .toy_training import Plan, Plane
+from .toy_datasets import SPLITS, Points, make_dataset, split_points
+from .toy_training import ToyDataset, ToyRun
 
-PAGE = Page(
+CONCEPT_TEXT = ConceptText(
     number=4,
     chapter=CHAPTERS[1],
     title="Learning from examples",
@@ -59,20 +59,20 @@ PAGE = Page(
 )
 
 #: rates at which small networks on a plane learn well, found on the spirals
-RATES = {
+DEFAULT_LR = {
     "sgd": 0.3, "momentum": 0.05, "nesterov": 0.1, "adagrad": 0.1, "adadelta": 5.0, "rmsprop": 0.01, "adam": 0.02,
     "adamw": 0.02, "muon": 0.06,
 }  # fmt: skip
 #: updates, if nothing else is asked for; the most that are made
-UPDATES, MOST_UPDATES = 1800, 100_000
+DEFAULT_UPDATES, MAX_UPDATES = 1800, 100_000
 #: snapshots; places along an axis of the surface and of a neuron's map
-FRAMES, SURFACE, MAP = 9, 81, 25
+NUM_FRAMES, SURFACE_GRID, MAP_GRID = 9, 81, 25
 #: how much smaller and larger the rates are that the given one is compared with
-FACTOR = 30
+LR_FACTOR = 30
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSettings:
     """What can be set; 'auto' is what suits the number of points and the optimiser."""
 
     set: Annotated[Literal["spirals", "moons", "circles", "blobs", "xor"], "the points, where no table is given"] = (
@@ -96,36 +96,36 @@ class Training:
     seed: Annotated[int, "seed of points, division, weights and order", Range(0, 2**31)] = 0
 
 
-@concept(PAGE, Training, subject="points")
+@register_concept(CONCEPT_TEXT, TrainingSettings, subject="points")
 def training(
-    asked: Training,
+    asked: TrainingSettings,
     points: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     classes: Sequence[str] = (),
     axes: Sequence[str] = (),
     told: str = "",
     notes: Sequence[str] = (),
-) -> Lesson:
+) -> ConceptResult:
     """Trains one network, or three, on the points given (else made); curves, surfaces and the maps of neurons.
 
     Raises OptionError for settings that contradict each other or take more than MOST_UPDATES updates.
     """
     generator = np.random.default_rng(asked.seed)
-    if points is not None and asked.set != Training.set:
+    if points is not None and asked.set != TrainingSettings.set:
         raise OptionError(f"Both {told} and the set {asked.set} are given.", cure="Leave one of the two out.")
-    if points is None and asked.columns != Training.columns:
+    if points is None and asked.columns != TrainingSettings.columns:
         raise OptionError("columns: they are of a table, and none is given.", cure="Name one: training points.csv")
     if points is None:
-        data = made(asked.set, asked.points, asked.noise, generator)
+        data = make_dataset(asked.set, asked.points, asked.noise, generator)
     else:
         data = Points(points, labels, list(classes), list(axes), told)
     if asked.valid + asked.test > 0.9:
         raise OptionError("valid and test leave too few points to train on.", cure="Give at most 0.9 together.")
-    part_N = divided(data.labels, asked.valid, asked.test, generator)
-    plane, window = _plane(data, part_N, square=points is None)
-    plans = _plans(asked, int((part_N == 0).sum()))
-    epochs = _shown(plans[0].epochs)
-    runs = [fitted.fit(plane, plan, epochs, maps=len(plans) == 1) for plan in plans]
+    part_N = split_points(data.labels, asked.valid, asked.test, generator)
+    plane, window = _build_toy_dataset(data, part_N, square=points is None)
+    plans = _build_runs(asked, int((part_N == 0).sum()))
+    epochs = _snapshot_epochs(plans[0].epochs)
+    runs = [fitted.train_toy(plane, plan, epochs, maps=len(plans) == 1) for plan in plans]
     numbers = {
         "set": data.told,
         "points": data.points.tolist(),
@@ -137,21 +137,21 @@ def training(
         "epochs": plans[0].epochs,
         "runs": runs,
     }
-    from .plot import training as alone
-    from .plot import trainings as together
+    from .plot import plot_compare_runs as together
+    from .plot import plot_training as alone
 
     drawing = alone if len(runs) == 1 else together
     last = max(run["snapshots"][-1]["epoch"] for run in runs)  # of trainings that all diverged, not the whole time
     shown = epochs[: 1 + next(place for place, epoch in enumerate(epochs) if epoch >= last)]
-    return Lesson(
+    return ConceptResult(
         numbers,
-        [Frame(_caption(runs, epoch), drawing, (numbers, epoch)) for epoch in shown],
-        figures=_figures(runs),
-        notes=[*notes, *_notes(asked, runs)],
+        [Frame(_frame_caption(runs, epoch), drawing, (numbers, epoch)) for epoch in shown],
+        figures=_key_numbers(runs),
+        notes=[*notes, *_collect_notes(asked, runs)],
     )
 
 
-def _plane(data: Points, part_N: np.ndarray, square: bool) -> tuple[Plane, list[float]]:
+def _build_toy_dataset(data: Points, part_N: np.ndarray, square: bool) -> tuple[ToyDataset, list[float]]:
     """The points as networks read them, and the window: left, right, lower, upper."""
     trained_M2 = data.points[part_N == 0]
     middle, deviation = trained_M2.mean(0), trained_M2.std(0)
@@ -170,52 +170,52 @@ def _plane(data: Points, part_N: np.ndarray, square: bool) -> tuple[Plane, list[
         x, y = np.meshgrid(np.linspace(left, right, side), np.linspace(lower, upper, side))
         return read(np.stack([x, y], 2))
 
-    plane = Plane(
-        read(data.points), torch.from_numpy(data.labels), torch.from_numpy(part_N), len(data.classes), grid(SURFACE),
-        grid(MAP),
+    plane = ToyDataset(
+        read(data.points), torch.from_numpy(data.labels), torch.from_numpy(part_N), len(data.classes), grid(SURFACE_GRID),
+        grid(MAP_GRID),
     )  # fmt: skip
     return plane, [left, right, lower, upper]
 
 
-def _shown(epochs: int) -> list[int]:
+def _snapshot_epochs(epochs: int) -> list[int]:
     """The epochs after which there is a picture: close together at first, when most changes."""
-    places = range(FRAMES)
+    places = range(NUM_FRAMES)
     return sorted({min(epochs, max(place, round(epochs * (place / places[-1]) ** 2.5))) for place in places})
 
 
 # --- what is trained -------------------------------------------------------------------------------------------------
 
 
-def _plans(asked: Training, trained: int) -> list[Plan]:
+def _build_runs(asked: TrainingSettings, trained: int) -> list[ToyRun]:
     """One plan, or three to compare, for so many training points."""
     steps = max(1, trained // min(asked.batch, trained))
-    epochs = min(1000, max(20, round(UPDATES / steps))) if asked.epochs == "auto" else asked.epochs
-    if epochs * steps > MOST_UPDATES:
+    epochs = min(1000, max(20, round(DEFAULT_UPDATES / steps))) if asked.epochs == "auto" else asked.epochs
+    if epochs * steps > MAX_UPDATES:
         raise OptionError(
             f"{epochs} epochs of {steps} mini-batches are {epochs * steps:,} updates.",
-            cure=f"At most {MOST_UPDATES:,} are made: give fewer epochs, or a larger batch.",
+            cure=f"At most {MAX_UPDATES:,} are made: give fewer epochs, or a larger batch.",
         )
-    rate = RATES[asked.optimizer] if asked.lr == "auto" else asked.lr
+    rate = DEFAULT_LR[asked.optimizer] if asked.lr == "auto" else asked.lr
     hidden = () if asked.hidden == "none" else tuple(asked.hidden)
     if len(hidden) > 6:
         raise OptionError(f"hidden: {len(hidden)} layers are more than can be shown.", cure="Give at most 6.")
-    plan = Plan(
-        _sizes(hidden), hidden, asked.activation, asked.optimizer, rate, asked.batch, epochs, asked.weight_decay,
+    plan = ToyRun(
+        _format_sizes(hidden), hidden, asked.activation, asked.optimizer, rate, asked.batch, epochs, asked.weight_decay,
         asked.seed,
     )  # fmt: skip
     match asked.compare:
         case "rates":
-            return [replace(plan, lr=lr, label=f"rate {lr:.3g}") for lr in (rate / FACTOR, rate, rate * FACTOR)]
+            return [replace(plan, lr=lr, label=f"rate {lr:.3g}") for lr in (rate / LR_FACTOR, rate, rate * LR_FACTOR)]
         case "sizes":
-            return [replace(plan, hidden=sizes, label=_sizes(sizes)) for sizes in _three_sizes(hidden)]
+            return [replace(plan, hidden=sizes, label=_format_sizes(sizes)) for sizes in _vary_sizes(hidden)]
         case "optimizers":
             others = [name for name in ("sgd", "adam", "momentum") if name != asked.optimizer][:2]
-            plans = [replace(plan, optimizer=name, lr=RATES[name]) for name in others] + [plan]
+            plans = [replace(plan, optimizer=name, lr=DEFAULT_LR[name]) for name in others] + [plan]
             return [replace(each, label=f"{each.optimizer}, rate {each.lr:.3g}") for each in plans]
     return [plan]
 
 
-def _three_sizes(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _vary_sizes(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Too small, given, too large: one layer of a quarter of the neurons; all layers as wide as can be, or one more."""
     if not hidden:
         raise OptionError("No network is smaller than one without hidden layers.", cure="Give hidden, as 8,8.")
@@ -223,7 +223,7 @@ def _three_sizes(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [(hidden[0] // 4,) if hidden[0] >= 4 else (), hidden, widest if widest != hidden else (*widest, 64)]
 
 
-def _sizes(hidden: tuple[int, ...]) -> str:
+def _format_sizes(hidden: tuple[int, ...]) -> str:
     """'hidden 8, 8'."""
     return f"hidden {', '.join(map(str, hidden)) or 'none'}"
 
@@ -231,55 +231,57 @@ def _sizes(hidden: tuple[int, ...]) -> str:
 # --- what is told ----------------------------------------------------------------------------------------------------
 
 
-def _caption(runs: list[dict[str, Any]], epoch: int) -> str:
+def _frame_caption(runs: list[dict[str, Any]], epoch: int) -> str:
     if len(runs) > 1:
         when = f"After epoch {epoch}" if epoch else "Before training"
         return (
             f"{when}, training points right: "
-            + "; ".join(f"{run['label']}: {_right(run, epoch)}" for run in runs)
+            + "; ".join(f"{run['label']}: {_format_accuracy(run, epoch)}" for run in runs)
             + "."
         )
     (run,) = runs
     if epoch == 0:
         return (
-            f"Before training: random weights are right for {_right(run, 0)} of the training points. The first "
+            f"Before training: random weights are right for {_format_accuracy(run, 0)} of the training points. The first "
             f"mini-batch of {len(run['snapshots'][0]['batch'])} is ringed."
         )
     if run["ended"] is not None and epoch >= run["snapshots"][-1]["epoch"]:
         when = f"update {run['ended']}, in epoch {run['snapshots'][-1]['epoch']}"
         return f"Diverged: at {when}, the loss is no finite number any more."
     step = epoch * run["steps_per_epoch"]
-    told = f"Epoch {epoch}, update {step}: {_right(run, epoch)} of the training points are right"
+    told = f"Epoch {epoch}, update {step}: {_format_accuracy(run, epoch)} of the training points are right"
     told += f", loss {run['curves']['train']['loss'][epoch]:.3g}"
     if "valid" in run["curves"]:
         valid = run["curves"]["valid"]
-        told += f"; of the validation points {_share(valid['accuracy'][epoch])}, loss {valid['loss'][epoch]:.3g}"
+        told += (
+            f"; of the validation points {_format_fraction(valid['accuracy'][epoch])}, loss {valid['loss'][epoch]:.3g}"
+        )
     return told + "."
 
 
-def _right(run: dict[str, Any], epoch: int) -> str:
+def _format_accuracy(run: dict[str, Any], epoch: int) -> str:
     accuracy = run["curves"]["train"]["accuracy"]
     if run["ended"] is not None and epoch >= run["snapshots"][-1]["epoch"]:
         return "diverged"
-    return _share(accuracy[epoch]) if accuracy else "none"
+    return _format_fraction(accuracy[epoch]) if accuracy else "none"
 
 
-def _share(share: float) -> str:
+def _format_fraction(share: float) -> str:
     """A share of points in per cent; only all are 100 %."""
-    from ...plots.style import percent
+    from ...plots.style import format_percent
 
-    return percent(share)
-
-
-_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+    return format_percent(share)
 
 
-def _figures(runs: list[dict[str, Any]]) -> dict[str, str]:
+_SPLIT_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+
+
+def _key_numbers(runs: list[dict[str, Any]]) -> dict[str, str]:
     """Accuracy and loss at the end, in one line for each part, or for each run."""
     if len(runs) > 1:
-        return {run["label"]: _outcome(run) for run in runs}
+        return {run["label"]: _describe_outcome(run) for run in runs}
     (run,) = runs
-    found = {_NAMES[part]: _last(run, part) for part in PARTS if part in run["curves"]}
+    found = {_SPLIT_NAMES[part]: _last_metrics(run, part) for part in SPLITS if part in run["curves"]}
     if "valid" in run["curves"]:
         best = int(np.argmin(run["curves"]["valid"]["loss"]))
         found["lowest validation loss"] = f"{run['curves']['valid']['loss'][best]:.3g} after epoch {best}"
@@ -288,17 +290,17 @@ def _figures(runs: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _last(run: dict[str, Any], part: str) -> str:
+def _last_metrics(run: dict[str, Any], part: str) -> str:
     curve = run["curves"][part]
-    return f"{_share(curve['accuracy'][-1])} right, loss {curve['loss'][-1]:.3g}"
+    return f"{_format_fraction(curve['accuracy'][-1])} right, loss {curve['loss'][-1]:.3g}"
 
 
-def _outcome(run: dict[str, Any]) -> str:
-    told = "; ".join(f"{_NAMES[part]} {_last(run, part)}" for part in PARTS if part in run["curves"])
+def _describe_outcome(run: dict[str, Any]) -> str:
+    told = "; ".join(f"{_SPLIT_NAMES[part]} {_last_metrics(run, part)}" for part in SPLITS if part in run["curves"])
     return told + ("" if run["ended"] is None else f"; then it diverged, at update {run['ended']}")
 
 
-def _notes(asked: Training, runs: list[dict[str, Any]]) -> list[str]:
+def _collect_notes(asked: TrainingSettings, runs: list[dict[str, Any]]) -> list[str]:
     notes = []
     for run in runs:
         who = f"{run['label']}: " if len(runs) > 1 else ""
@@ -313,7 +315,7 @@ def _notes(asked: Training, runs: list[dict[str, Any]]) -> list[str]:
                 f"{who}nothing was learned: with the rate {run['lr']:g} the training loss was {first:.3g} before and "
                 f"is {last:.3g} at the end."
             )
-        elif _overfits(run):
+        elif _is_overfit(run):
             best = int(np.argmin(run["curves"]["valid"]["loss"]))
             notes.append(
                 f"{who}overfitting: after epoch {best} the validation loss rose from "
@@ -321,13 +323,15 @@ def _notes(asked: Training, runs: list[dict[str, Any]]) -> list[str]:
                 f"training loss fell to {run['curves']['train']['loss'][-1]:.3g}."
             )
         if run["shown"] and sum(run["hidden"]) > sum(map(len, run["shown"])):
-            notes.append(f"Of a layer at most {fitted.SHOWN} neurons are drawn, those that matter most at the end.")
+            notes.append(
+                f"Of a layer at most {fitted.MAX_NEURONS} neurons are drawn, those that matter most at the end."
+            )
     if len(runs) > 1 and asked.compare != "sizes":
         notes.append("All three begin with the same weights and see the same mini-batches.")
     return notes
 
 
-def _overfits(run: dict[str, Any]) -> bool:
+def _is_overfit(run: dict[str, Any]) -> bool:
     """Whether the validation loss ends well above its lowest, while the training loss has fallen since then."""
     if "valid" not in run["curves"]:
         return False

@@ -1,6 +1,6 @@
 """Random changes of training pictures, a whole batch at a time, on the device that the batch is on.
 
-Functions take and give floats of 0 to 1 (B, C, H, W), `shift` also bytes. Geometry (shift, rotate, scale, shear,
+Functions take and give floats of 0 to 1 (B, C, H, W), `random_shift` also bytes. Geometry (shift, rotate, scale, shear,
 elastic) is one resampling, however many of them are asked for.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from ...errors import OptionError, did_you_mean
 
 #: name -> (usual amount, what the amount is)
-AMOUNTS = {
+DEFAULT_AMOUNTS = {
     "shift": (2.0, "largest shift in pixels"),
     "rotate": (10.0, "largest angle in degrees"),
     "scale": (0.1, "largest change of size, as a share"),
@@ -26,46 +26,46 @@ AMOUNTS = {
     "flip": (0.5, "share of the pictures that are mirrored"),
     "cutout": (0.25, "side of the square that is blanked, as a share (DeVries and Taylor 2017)"),
 }
-GEOMETRY = ("rotate", "scale", "shear", "elastic")
+AFFINE_OPS = ("rotate", "scale", "shear", "elastic")
 
 
-def parse(text: str) -> dict[str, float]:
+def parse_augmentation(text: str) -> dict[str, float]:
     """'shift=3,rotate' -> {'shift': 3.0, 'rotate': 10.0}; 'none' -> {}. Raises OptionError naming the part."""
     amounts = {}
     for part in (p.strip() for p in text.split(",")):
         name, _, amount = part.partition("=")
         if name in ("", "none"):
             continue
-        if name not in AMOUNTS:
-            raise OptionError(f"--augment: there is no '{name}'.", cure=did_you_mean(name, AMOUNTS))
+        if name not in DEFAULT_AMOUNTS:
+            raise OptionError(f"--augment: there is no '{name}'.", cure=did_you_mean(name, DEFAULT_AMOUNTS))
         try:
-            amounts[name] = float(amount) if amount else AMOUNTS[name][0]
+            amounts[name] = float(amount) if amount else DEFAULT_AMOUNTS[name][0]
         except ValueError:
-            raise OptionError(f"--augment: '{part}' has no number after '='.", cure=AMOUNTS[name][1]) from None
+            raise OptionError(f"--augment: '{part}' has no number after '='.", cure=DEFAULT_AMOUNTS[name][1]) from None
         if not 0 <= amounts[name] < 1000:
-            raise OptionError(f"--augment: {part} is out of range.", cure=AMOUNTS[name][1])
+            raise OptionError(f"--augment: {part} is out of range.", cure=DEFAULT_AMOUNTS[name][1])
     return amounts
 
 
-def augmentation(text: str, ink: bool) -> Callable[[Tensor], Tensor]:
+def build_augmentation(text: str, ink: bool) -> Callable[[Tensor], Tensor]:
     """One function for all that `text` asks for: bytes (B, C, H, W) in, floats of 0 to 1 out.
 
     `ink`: the background is black, so that is what comes in at the edges.
     """
-    amounts = parse(text)
+    amounts = parse_augmentation(text)
     border = "zeros" if ink else "reflection"
-    turned = any(name in amounts for name in GEOMETRY)
+    turned = any(name in amounts for name in AFFINE_OPS)
 
     def augment(image_BCHW: Tensor) -> Tensor:
         if "shift" in amounts and not turned:
-            image_BCHW = shift(image_BCHW, int(amounts["shift"]), border)
+            image_BCHW = random_shift(image_BCHW, int(amounts["shift"]), border)
         x_BCHW = image_BCHW.to(torch.float32).mul_(1 / 255)
         if turned:
-            x_BCHW = warp(x_BCHW, amounts, border)
+            x_BCHW = random_affine(x_BCHW, amounts, border)
         if "thickness" in amounts:
-            x_BCHW = thickness(x_BCHW, amounts["thickness"])
+            x_BCHW = random_stroke_width(x_BCHW, amounts["thickness"])
         if "flip" in amounts:
-            x_BCHW = flip(x_BCHW, amounts["flip"])
+            x_BCHW = random_flip(x_BCHW, amounts["flip"])
         if "cutout" in amounts:
             x_BCHW = cutout(x_BCHW, amounts["cutout"])
         return x_BCHW
@@ -73,12 +73,12 @@ def augmentation(text: str, ink: bool) -> Callable[[Tensor], Tensor]:
     return augment
 
 
-def spread(count: int, amount: float, like: Tensor) -> Tensor:
+def uniform(count: int, amount: float, like: Tensor) -> Tensor:
     """(count,) uniform in [-amount, amount]."""
     return (torch.rand(count, device=like.device) * 2 - 1) * amount
 
 
-def shift(x_BCHW: Tensor, pixels: int, border: str = "zeros") -> Tensor:
+def random_shift(x_BCHW: Tensor, pixels: int, border: str = "zeros") -> Tensor:
     """Each picture, bytes or floats, moved by whole pixels, up to `pixels` in both directions.
 
     Every shift of every picture is a view of the padded batch, so that whole rows are copied and no pixel is looked up.
@@ -97,15 +97,15 @@ def shift(x_BCHW: Tensor, pixels: int, border: str = "zeros") -> Tensor:
     return windows[torch.arange(batch, device=x_BCHW.device), dy, dx].permute(0, 3, 1, 2)
 
 
-def warp(x_BCHW: Tensor, amounts: dict[str, float], border: str = "zeros") -> Tensor:
+def random_affine(x_BCHW: Tensor, amounts: dict[str, float], border: str = "zeros") -> Tensor:
     """Each picture turned, scaled, slanted, moved and stretched like rubber, in one bilinear resampling."""
     batch, _, height, width = x_BCHW.shape
-    angle = spread(batch, math.radians(amounts.get("rotate", 0.0)), x_BCHW)
-    zoom = 1 + spread(batch, amounts.get("scale", 0.0), x_BCHW)
-    slant = spread(batch, amounts.get("shear", 0.0), x_BCHW)
+    angle = uniform(batch, math.radians(amounts.get("rotate", 0.0)), x_BCHW)
+    zoom = 1 + uniform(batch, amounts.get("scale", 0.0), x_BCHW)
+    slant = uniform(batch, amounts.get("shear", 0.0), x_BCHW)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    dx = spread(batch, 2 * amounts.get("shift", 0.0) / width, x_BCHW)
-    dy = spread(batch, 2 * amounts.get("shift", 0.0) / height, x_BCHW)
+    dx = uniform(batch, 2 * amounts.get("shift", 0.0) / width, x_BCHW)
+    dy = uniform(batch, 2 * amounts.get("shift", 0.0) / height, x_BCHW)
     theta = torch.stack([cos, slant - sin, dx, sin, cos, dy], 1).view(batch, 2, 3)
     grid = F.affine_grid(theta, list(x_BCHW.shape), align_corners=False)
     if amounts.get("elastic"):
@@ -116,7 +116,7 @@ def warp(x_BCHW: Tensor, amounts: dict[str, float], border: str = "zeros") -> Te
     return warped
 
 
-def thickness(x_BCHW: Tensor, share: float) -> Tensor:
+def random_stroke_width(x_BCHW: Tensor, share: float) -> Tensor:
     """Strokes of about `share` of the pictures made half a pixel to a pixel thinner or thicker (grey morphology)."""
     draw = torch.rand(len(x_BCHW), 1, 1, 1, device=x_BCHW.device)
     mix = torch.rand(len(x_BCHW), 1, 1, 1, device=x_BCHW.device)
@@ -126,7 +126,7 @@ def thickness(x_BCHW: Tensor, share: float) -> Tensor:
     return torch.where(draw < share, torch.lerp(x_BCHW, changed, mix), x_BCHW)
 
 
-def flip(x_BCHW: Tensor, share: float) -> Tensor:
+def random_flip(x_BCHW: Tensor, share: float) -> Tensor:
     """About `share` of the pictures mirrored left to right."""
     chosen = torch.rand(len(x_BCHW), 1, 1, 1, device=x_BCHW.device) < share
     return torch.where(chosen, x_BCHW.flip(-1), x_BCHW)

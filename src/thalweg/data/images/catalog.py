@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class File:
+class RemoteFile:
     """An official file: its name, size in bytes and sums in hex. SHA-256 is checked where known, else MD5."""
 
     name: str
@@ -16,7 +16,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Known:
+class NamedDataset:
     """A data set that can be had by name. `folders` are the places below THALWEG_DATA or the cache that may hold it."""
 
     name: str
@@ -24,52 +24,52 @@ class Known:
     pictures: str
     classes: tuple[str, ...]
     licence: str
-    files: tuple[File, ...] = ()
+    files: tuple[RemoteFile, ...] = ()
     address: str = ""
-    archive: File | None = None
+    archive: RemoteFile | None = None
     folders: tuple[str, ...] = ()
     ink: bool = False
 
 
-DIGITS = tuple("0123456789")
+DIGIT_CLASSES = tuple("0123456789")
 
-KNOWN = {
+NAMED_DATASETS = {
     known.name: known
     for known in (
-        Known(
+        NamedDataset(
             name="digits",
             about="handwritten digits of 43 people (Alpaydin, Kaynak 1998); comes with scikit-learn",
             pictures="1,797 of 8 x 8, grey",
-            classes=DIGITS,
+            classes=DIGIT_CLASSES,
             licence="CC BY 4.0",
             ink=True,
         ),
-        Known(
+        NamedDataset(
             name="mnist",
             about="handwritten digits (LeCun, Cortes, Burges 1998)",
             pictures="60,000 + 10,000 of 28 x 28, grey",
-            classes=DIGITS,
+            classes=DIGIT_CLASSES,
             licence="CC BY-SA 3.0",
             files=(
-                File(
+                RemoteFile(
                     "train-images-idx3-ubyte.gz",
                     9_912_422,
                     "f68b3c2dcbeaaa9fbdd348bbdeb94873",
                     "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
                 ),
-                File(
+                RemoteFile(
                     "train-labels-idx1-ubyte.gz",
                     28_881,
                     "d53e105ee54ea40749a09fcbcd1e9432",
                     "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
                 ),
-                File(
+                RemoteFile(
                     "t10k-images-idx3-ubyte.gz",
                     1_648_877,
                     "9fb629c4189551a2d022fa330f9573f3",
                     "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
                 ),
-                File(
+                RemoteFile(
                     "t10k-labels-idx1-ubyte.gz",
                     4_542,
                     "ec29112dd5afa0611ce80d1b7f02629c",
@@ -80,7 +80,7 @@ KNOWN = {
             folders=("mnist", "MNIST", "MNIST/raw"),
             ink=True,
         ),
-        Known(
+        NamedDataset(
             name="fashion-mnist",
             about="pictures of clothes in MNIST's format (Xiao, Rasul, Vollgraf 2017; arXiv:1708.07747)",
             pictures="60,000 + 10,000 of 28 x 28, grey",
@@ -98,58 +98,58 @@ KNOWN = {
             ),
             licence="MIT",
             files=(
-                File("train-images-idx3-ubyte.gz", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-                File("train-labels-idx1-ubyte.gz", 29_515, "25c81989df183df01b3e8a0aad5dffbe"),
-                File("t10k-images-idx3-ubyte.gz", 4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
-                File("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
+                RemoteFile("train-images-idx3-ubyte.gz", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+                RemoteFile("train-labels-idx1-ubyte.gz", 29_515, "25c81989df183df01b3e8a0aad5dffbe"),
+                RemoteFile("t10k-images-idx3-ubyte.gz", 4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
+                RemoteFile("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
             ),
             address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
             folders=("fashion-mnist", "fashion_mnist", "FashionMNIST", "FashionMNIST/raw"),
         ),
-        Known(
+        NamedDataset(
             name="cifar10",
             about="small photographs of ten kinds of things (Krizhevsky 2009)",
             pictures="50,000 + 10,000 of 32 x 32, RGB",
             classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
             licence="none stated; free for research with citation",
             files=(
-                File(
+                RemoteFile(
                     "data_batch_1",
                     31_035_704,
                     "c99cafc152244af753f735de768cd75f",
                     "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
                 ),
-                File(
+                RemoteFile(
                     "data_batch_2",
                     31_035_320,
                     "d4bba439e000b95fd0a9bffe97cbabec",
                     "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
                 ),
-                File(
+                RemoteFile(
                     "data_batch_3",
                     31_035_999,
                     "54ebc095f3ab1f0389bbae665268c751",
                     "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
                 ),
-                File(
+                RemoteFile(
                     "data_batch_4",
                     31_035_696,
                     "634d18415352ddfa80567beed471001a",
                     "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
                 ),
-                File(
+                RemoteFile(
                     "data_batch_5",
                     31_035_623,
                     "482c414d41f54cd18b22e5b47cb7c3cb",
                     "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
                 ),
-                File(
+                RemoteFile(
                     "test_batch",
                     31_035_526,
                     "40351d587109b95175f43aff81a1287e",
                     "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
                 ),
-                File(
+                RemoteFile(
                     "batches.meta",
                     158,
                     "5ff9c542aee3614f3951f8cda6e48888",
@@ -157,7 +157,7 @@ KNOWN = {
                 ),
             ),
             address="https://www.cs.toronto.edu/~kriz/",
-            archive=File("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a"),
+            archive=RemoteFile("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a"),
             folders=("cifar10", "cifar-10-batches-py", "cifar10/cifar-10-batches-py", "cifar-10"),
         ),
     )

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError, counted, did_you_mean
-from .dataset import Bad, Split
+from ...errors import DataError, did_you_mean, pluralize
+from .dataset import Split, UnreadableFile
 from .image_decoding import EXTENSIONS
-from .image_loading import load
-from .raw_dataset import PART_NAMES, PARTS, Found, short_hash
+from .image_loading import load_images
+from .raw_dataset import SPLIT_ALIASES, SPLITS, RawDataset, short_hash
 
-TABLES = (".csv", ".tsv")
+TABLE_EXTENSIONS = (".csv", ".tsv")
 
 #: other names of the columns that are understood
-_ALSO = {"path": ("file", "filename", "image"), "label": ("class",), "split": (), "group": ()}
+_COLUMN_ALIASES = {"path": ("file", "filename", "image"), "label": ("class",), "split": (), "group": ()}
 
 
 @dataclass(frozen=True)
-class Row:
+class CsvRow:
     """One line of a table: its number in the file, path as written, label, part, group ('' where not told)."""
 
     line: int
@@ -35,17 +35,19 @@ class Row:
     group: str
 
 
-def table_of(folder: Path) -> Path | None:
+def find_table(folder: Path) -> Path | None:
     """The one table in a folder of pictures that has no folders for classes; else None."""
-    tables = [e for e in sorted(folder.iterdir()) if e.suffix.lower() in TABLES and not e.name.startswith(".")]
-    return tables[0] if len(tables) == 1 and any(_is_picture(e) for e in folder.iterdir()) else None
+    tables = [
+        e for e in sorted(folder.iterdir()) if e.suffix.lower() in TABLE_EXTENSIONS and not e.name.startswith(".")
+    ]
+    return tables[0] if len(tables) == 1 and any(_is_image(e) for e in folder.iterdir()) else None
 
 
-def _is_picture(entry: Path) -> bool:
+def _is_image(entry: Path) -> bool:
     return entry.suffix.lower() in EXTENSIONS and entry.is_file()
 
 
-def text_of(content: bytes, name: str) -> tuple[str, str]:
+def decode_text(content: bytes, name: str) -> tuple[str, str]:
     """The text of a table and the encoding it was in: by its byte order mark, else UTF-8, else Windows-1252."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encodings = ("utf-16",)
@@ -63,21 +65,21 @@ def text_of(content: bytes, name: str) -> tuple[str, str]:
     raise DataError(f"{name}: neither UTF-8, UTF-16 nor Windows-1252.", cure="Save the table as UTF-8.")
 
 
-def parse(content: bytes, name: str) -> tuple[list[Row], list[str]]:
+def parse_table(content: bytes, name: str) -> tuple[list[CsvRow], list[str]]:
     """The rows of a table and what the user should know about it. Raises DataError with file and line."""
-    text, encoding = text_of(content, name)
+    text, encoding = decode_text(content, name)
     notes = [f"{name} is not UTF-8; read as Windows-1252."] if encoding == "cp1252" else []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=detect_delimiter(text), strict=True)
     rows, columns = [], None
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if columns is None:
-                columns = _columns([c.strip() for c in cells], name, reader.line_num)
+                columns = _find_columns([c.strip() for c in cells], name, reader.line_num)
                 width = len(cells)
             else:
-                rows.append(_row(cells, columns, width, name, reader.line_num))
+                rows.append(_parse_row(cells, columns, width, name, reader.line_num))
     except csv.Error as error:
         raise DataError(
             f"{name}, line {reader.line_num}: {error}.", cure="Check the quotes around this line."
@@ -87,17 +89,17 @@ def parse(content: bytes, name: str) -> tuple[list[Row], list[str]]:
     return rows, notes
 
 
-def delimiter_of(text: str) -> str:
+def detect_delimiter(text: str) -> str:
     """The one of tab, semicolon and comma that is most frequent in the header."""
     header = next((line for line in text.splitlines() if line.strip()), "")
     return max(",;\t", key=header.count)
 
 
-def _columns(header: list[str], name: str, line: int) -> dict[str, int]:
+def _find_columns(header: list[str], name: str, line: int) -> dict[str, int]:
     """Where each known column stands."""
     lower = [h.casefold() for h in header]
     found = {}
-    for column, others in _ALSO.items():
+    for column, others in _COLUMN_ALIASES.items():
         places = [k for k, h in enumerate(lower) if h in (column, *others)]
         if len(places) > 1:
             told = " and ".join(f"'{header[k]}'" for k in places)
@@ -115,48 +117,51 @@ def _columns(header: list[str], name: str, line: int) -> dict[str, int]:
     return found
 
 
-def _row(cells: list[str], columns: dict[str, int], width: int, name: str, line: int) -> Row:
+def _parse_row(cells: list[str], columns: dict[str, int], width: int, name: str, line: int) -> CsvRow:
     if len(cells) != width:
         raise DataError(
-            f"{name}, line {line}: {counted(len(cells), 'column')}, the header has {width}.",
+            f"{name}, line {line}: {pluralize(len(cells), 'column')}, the header has {width}.",
             cure="Put quotes around a cell that holds the delimiter.",
         )
     told = {column: cells[place].strip() for column, place in columns.items()}
     for column in ("path", "label"):
         if not told[column]:
             raise DataError(f"{name}, line {line}: the {column} is empty.", cure="Fill it in, or remove the line.")
-    part = PART_NAMES.get(told.get("split", "").lower(), "")
+    part = SPLIT_ALIASES.get(told.get("split", "").lower(), "")
     if told.get("split") and not part:
         raise DataError(
             f"{name}, line {line}: the split '{told['split']}' is not train, valid or test.",
-            cure=did_you_mean(told["split"], PART_NAMES),
+            cure=did_you_mean(told["split"], SPLIT_ALIASES),
         )
-    return Row(line, told["path"], told["label"], part, told.get("group", ""))
+    return CsvRow(line, told["path"], told["label"], part, told.get("group", ""))
 
 
-def read_table(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> Found:
+def read_table(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> RawDataset:
     """The set that a table names. Paths are relative to the table's folder and may not lead out of it.
 
     Raises DataError with file and line; a picture that is missing or cannot be read is named in `bad`.
     """
-    rows, notes = parse(path.read_bytes(), path.name)
-    files = [_inside(path, row) for row in rows]
+    rows, notes = parse_table(path.read_bytes(), path.name)
+    files = [_resolve_path(path, row) for row in rows]
     missing = {k for k, file in enumerate(files) if not file.is_file()}
     if len(missing) == len(files):
         raise DataError(
             f"{path}, line {rows[0].line}: there is no file {files[0]}, nor any other of this table.",
             cure="Paths are relative to the folder of the table; move the table there.",
         )
-    bad = [Bad(f"{path.name}, line {rows[k].line}: {rows[k].path}", _missing(files[k])) for k in sorted(missing)]
+    bad = [
+        UnreadableFile(f"{path.name}, line {rows[k].line}: {rows[k].path}", _missing_file_error(files[k]))
+        for k in sorted(missing)
+    ]
     there = [k for k in range(len(rows)) if k not in missing]
-    pixels = load([files[k] for k in there], size, channels, resize)
+    pixels = load_images([files[k] for k in there], size, channels, resize)
     kept = [rows[there[k]] for k in pixels.kept]
     classes = tuple(sorted({row.label for row in kept}))
     place = {label: number for number, label in enumerate(classes)}
     labels = np.array([place[row.label] for row in kept], np.int64)
-    part_of = np.array([PARTS.index(row.part or "train") for row in kept], np.int64)
+    part_of = np.array([SPLITS.index(row.part or "train") for row in kept], np.int64)
     parts = {}
-    for number, part in enumerate(PARTS):
+    for number, part in enumerate(SPLITS):
         chosen = np.flatnonzero(part_of == number)
         if len(chosen) or part == "train":
             sources = [str(path.parent / kept[k].path) for k in chosen]
@@ -169,8 +174,8 @@ def read_table(path: Path, size: int | None, channels: int | None, resize: int |
             train
         ]
     notes += pixels.notes
-    notes += _across(kept)
-    return Found(
+    notes += _cross_split_warnings(kept)
+    return RawDataset(
         "table of pictures",
         str(path),
         classes,
@@ -183,7 +188,7 @@ def read_table(path: Path, size: int | None, channels: int | None, resize: int |
     )
 
 
-def _inside(table: Path, row: Row) -> Path:
+def _resolve_path(table: Path, row: CsvRow) -> Path:
     """The file of a row. Raises DataError for a path that leads out of the table's folder, with either slash."""
     slashed = row.path.replace("\\", "/")
     clean = posixpath.normpath(slashed)
@@ -196,7 +201,7 @@ def _inside(table: Path, row: Row) -> Path:
     return exact if exact.is_file() else table.parent / clean
 
 
-def _missing(file: Path) -> str:
+def _missing_file_error(file: Path) -> str:
     """Why there is no such file, with the name that is nearest to it."""
     try:
         names = os.listdir(file.parent)
@@ -206,11 +211,11 @@ def _missing(file: Path) -> str:
     return f"there is no such file; did you mean '{near[0]}'?" if near else "there is no such file"
 
 
-def _across(rows: list[Row]) -> list[str]:
+def _cross_split_warnings(rows: list[CsvRow]) -> list[str]:
     """A warning where a group stands on two sides of a division made in the table itself."""
     parts: dict[str, set[str]] = {}
     for row in rows:
         if row.group and row.part:
             parts.setdefault(row.group, set()).add(row.part)
     torn = sum(len(p) > 1 for p in parts.values())
-    return [f"{counted(torn, 'group')} in more than one split: scores will flatter."] if torn else []
+    return [f"{pluralize(torn, 'group')} in more than one split: scores will flatter."] if torn else []

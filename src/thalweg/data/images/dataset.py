@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Bad:
+class UnreadableFile:
     """A source that could not be used, and why, in words for the user."""
 
     source: str
@@ -36,7 +36,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Data:
+class ImageDataset:
     """A classified data set, read and divided.
 
     `fingerprint` is the SHA-256 of everything that training will see; a resumed run compares it. `ink` says that the
@@ -50,7 +50,7 @@ class Data:
     train: Split
     valid: Split
     test: Split
-    bad: tuple[Bad, ...] = ()
+    bad: tuple[UnreadableFile, ...] = ()
     notes: tuple[str, ...] = ()
     ink: bool = False
     fingerprint: str = ""

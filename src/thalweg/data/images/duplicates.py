@@ -16,26 +16,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from .dataset import Split
-from .splits import digests, keys
+from .splits import hash_keys, sha256_rows
 
 #: side of the coarse pictures, and of those that are fitted
-COARSE, FINE = 12, 32
+COARSE_SIZE, FINE_SIZE = 12, 32
 #: how many of the nearest are fitted
-NEAREST = 8
+NUM_CANDIDATES = 8
 #: a near copy correlates at least so much with its original when both are coarse ...
-ALIKE = 0.85
+MIN_CORRELATION = 0.85
 #: ... leaves at most this share of its variance unexplained ...
-UNEXPLAINED = 0.08
+MAX_RESIDUAL = 0.08
 #: ... and deviates from its original by at most this ratio of its deviation from the middle one of the nearest
-RATIO = 0.45
+MAX_RESIDUAL_RATIO = 0.45
 #: what leaves less than this is a copy whatever else is like it: one of many frames of a film, for instance
-SAME = 0.005
+IDENTICAL_RESIDUAL = 0.005
 
 # Shapes: N pictures of a set, Q of another that are compared with them, S the side of a picture, K candidates
 
 
 @dataclass(frozen=True)
-class Pair:
+class DuplicatePair:
     """Two examples, (split, row), that show the same; `one` comes first."""
 
     one: tuple[str, int]
@@ -43,18 +43,18 @@ class Pair:
     mirrored: bool = False
 
 
-def exact_pairs(splits: dict[str, Split]) -> list[Pair]:
+def find_exact_duplicates(splits: dict[str, Split]) -> list[DuplicatePair]:
     """Each picture that occurs, pixel for pixel, before, in its own split or an earlier one; one pair per picture."""
     found, earlier = [], {}
     for part, split in splits.items():
-        for row, key in enumerate(keys(digests(split.images)).tolist()):
+        for row, key in enumerate(hash_keys(sha256_rows(split.images)).tolist()):
             first = earlier.setdefault(key, (part, row))
             if first != (part, row):
-                found.append(Pair(first, (part, row)))
+                found.append(DuplicatePair(first, (part, row)))
     return found
 
 
-def near_pairs(splits: dict[str, Split], exact: list[Pair]) -> list[Pair]:
+def find_near_duplicates(splits: dict[str, Split], exact: list[DuplicatePair]) -> list[DuplicatePair]:
     """Each picture that is a near copy of one in an earlier split, unless `exact` pairs it across splits already."""
     told = {pair.two for pair in exact if pair.one[0] != pair.two[0]}
     found, before = [], []
@@ -65,25 +65,25 @@ def near_pairs(splits: dict[str, Split], exact: list[Pair]) -> list[Pair]:
             continue
         images = [s.images for _, s in base]
         place = [(p, row) for p, s in base for row in range(len(s))]
-        for row, other, mirrored in copies(split.images, images):
+        for row, other, mirrored in near_duplicate_pairs(split.images, images):
             if (part, row) not in told:
-                found.append(Pair(place[other], (part, row), mirrored))
+                found.append(DuplicatePair(place[other], (part, row), mirrored))
     return found
 
 
-def leaked(train: Split, test: Split) -> np.ndarray:
+def leaked_rows(train: Split, test: Split) -> np.ndarray:
     """The rows of the test set, int64 in order, that are exact or near copies of pictures of the training set."""
     splits = {"train": train, "test": test}
-    exact = exact_pairs(splits)
-    pairs = [pair for pair in exact if pair.one[0] != pair.two[0]] + near_pairs(splits, exact)
+    exact = find_exact_duplicates(splits)
+    pairs = [pair for pair in exact if pair.one[0] != pair.two[0]] + find_near_duplicates(splits, exact)
     return np.unique(np.array([pair.two[1] for pair in pairs], np.int64))
 
 
-def copies(queries: np.ndarray, base: list[np.ndarray]) -> Iterator[tuple[int, int, bool]]:
+def near_duplicate_pairs(queries: np.ndarray, base: list[np.ndarray]) -> Iterator[tuple[int, int, bool]]:
     """(row of `queries`, row of `base` joined, mirrored) for every near copy. Pictures (N, S, S, C) uint8."""
-    coarse_ND = np.concatenate([_coarse(images) for images in base])
+    coarse_ND = np.concatenate([_thumbnail_vectors(images) for images in base])
     count = len(coarse_ND)
-    strides = max(1, min(32, count // (4 * NEAREST)))
+    strides = max(1, min(32, count // (4 * NUM_CANDIDATES)))
     coarse_ND = coarse_ND[np.arange(-(-count // strides) * strides) % count]
     starts = np.cumsum([0] + [len(images) for images in base])
     for first in range(0, len(queries), 256):
@@ -92,30 +92,30 @@ def copies(queries: np.ndarray, base: list[np.ndarray]) -> Iterator[tuple[int, i
         other, mirrored = np.zeros(len(block), np.int64), np.zeros(len(block), bool)
         for flip in (False, True):
             seen = block[:, :, ::-1] if flip else block
-            rows_QK, alike_QK = _nearest(_coarse(seen), coarse_ND, strides)
+            rows_QK, alike_QK = _nearest_neighbors(_thumbnail_vectors(seen), coarse_ND, strides)
             rows_QK %= count
-            chosen = np.flatnonzero(alike_QK.max(axis=1) > ALIKE)
+            chosen = np.flatnonzero(alike_QK.max(axis=1) > MIN_CORRELATION)
             if not len(chosen):
                 continue
-            left_QK = _unexplained(seen[chosen], _taken(base, starts, rows_QK[chosen]))
-            score, winner = _score(left_QK)
+            left_QK = _residual_variance(seen[chosen], _take_rows(base, starts, rows_QK[chosen]))
+            score, winner = _distinctiveness(left_QK)
             better = score < best[chosen]
             best[chosen[better]] = score[better]
             other[chosen[better]] = rows_QK[chosen, winner][better]
             mirrored[chosen[better]] = flip
-        for row in np.flatnonzero(best < RATIO):
+        for row in np.flatnonzero(best < MAX_RESIDUAL_RATIO):
             yield first + int(row), int(other[row]), bool(mirrored[row])
 
 
-def _coarse(images: np.ndarray) -> np.ndarray:
+def _thumbnail_vectors(images: np.ndarray) -> np.ndarray:
     """Pictures as unit vectors without their mean, (N, COARSE²) float32; those without any contrast as zeros."""
-    flat_ND = _grey(images, COARSE).reshape(len(images), -1)
+    flat_ND = _gray_thumbnails(images, COARSE_SIZE).reshape(len(images), -1)
     flat_ND = flat_ND - flat_ND.mean(axis=1, keepdims=True)
     norm_N1 = np.linalg.norm(flat_ND, axis=1, keepdims=True)
     return np.where(norm_N1 > flat_ND.shape[1] ** 0.5, flat_ND / np.maximum(norm_N1, 1e-6), 0)
 
 
-def _grey(images: np.ndarray, side: int) -> np.ndarray:
+def _gray_thumbnails(images: np.ndarray, side: int) -> np.ndarray:
     """Grey pictures at most `side` pixels across, by averaging areas: (N, S, S, C) uint8 to (N, side, side) float32."""
     size = images.shape[1]
     side = min(side, size)
@@ -130,7 +130,7 @@ def _grey(images: np.ndarray, side: int) -> np.ndarray:
     return made
 
 
-def _nearest(queries_QD: np.ndarray, base_ND: np.ndarray, strides: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_neighbors(queries_QD: np.ndarray, base_ND: np.ndarray, strides: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows (Q, K) of the base that correlate best with each query, and the correlations, in no order.
 
     Rows that lie N / strides apart form a column, and of each column only its best is a candidate: that costs a maximum
@@ -139,13 +139,13 @@ def _nearest(queries_QD: np.ndarray, base_ND: np.ndarray, strides: int) -> tuple
     length = len(base_ND) // strides
     alike_QSL = (queries_QD @ base_ND.T).reshape(len(queries_QD), strides, length)
     best_QL = alike_QSL.max(axis=1)
-    most = min(NEAREST, length)
+    most = min(NUM_CANDIDATES, length)
     column_QK = np.argpartition(-best_QL, most - 1, axis=1)[:, :most]
     stride_QK = np.take_along_axis(alike_QSL, column_QK[:, None, :], axis=2).argmax(axis=1)
     return stride_QK * length + column_QK, np.take_along_axis(best_QL, column_QK, axis=1)
 
 
-def _taken(base: list[np.ndarray], starts: np.ndarray, rows_QK: np.ndarray) -> np.ndarray:
+def _take_rows(base: list[np.ndarray], starts: np.ndarray, rows_QK: np.ndarray) -> np.ndarray:
     """The pictures (Q, K, S, S, C) at rows of the joined base."""
     made = np.empty((*rows_QK.shape, *base[0].shape[1:]), np.uint8)
     for images, start in zip(base, starts, strict=False):
@@ -154,15 +154,15 @@ def _taken(base: list[np.ndarray], starts: np.ndarray, rows_QK: np.ndarray) -> n
     return made
 
 
-def _unexplained(seen: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def _residual_variance(seen: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Share of each picture's variance that the best 3 x 3 filter of each candidate leaves: (Q, K) float64, 0 to 1."""
-    wanted = _grey(seen, FINE)
+    wanted = _gray_thumbnails(seen, FINE_SIZE)
     count, side = wanted.shape[:2]
     target_QP = wanted.reshape(count, -1) - wanted.mean(axis=(1, 2))[:, None]
     whole_Q = np.maximum((target_QP**2).sum(axis=1), side * side)
     left_QK = np.empty(candidates.shape[:2])
     for k in range(candidates.shape[1]):
-        padded = np.pad(_grey(candidates[:, k], FINE), ((0, 0), (1, 1), (1, 1)), mode="edge")
+        padded = np.pad(_gray_thumbnails(candidates[:, k], FINE_SIZE), ((0, 0), (1, 1), (1, 1)), mode="edge")
         shifted = [padded[:, i : i + side, j : j + side].reshape(count, -1) for i in range(3) for j in range(3)]
         shifts_Q9P = np.stack(shifted, axis=1)
         shifts_Q9P -= shifts_Q9P.mean(axis=2, keepdims=True)
@@ -176,7 +176,7 @@ def _unexplained(seen: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     return left_QK
 
 
-def _score(left_QK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distinctiveness(left_QK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How much less the best candidate deviates than the middle one, (Q,) 0 to 1, and which it is, (Q,) int64.
 
     Infinite where too much is left unexplained. With fewer than three candidates there is nothing to compare with, and
@@ -185,7 +185,7 @@ def _score(left_QK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     winner_Q = left_QK.argmin(axis=1)
     best_Q = left_QK.min(axis=1)
     middle = left_QK.shape[1] // 2
-    others_Q = np.sort(left_QK, axis=1)[:, middle] if middle else np.full(len(left_QK), UNEXPLAINED)
+    others_Q = np.sort(left_QK, axis=1)[:, middle] if middle else np.full(len(left_QK), MAX_RESIDUAL)
     score_Q = np.sqrt(best_Q / np.maximum(others_Q, 1e-12))
-    score_Q = np.where(best_Q < SAME, np.minimum(score_Q, best_Q), score_Q)
-    return np.where(best_Q < UNEXPLAINED, score_Q, np.inf), winner_Q
+    score_Q = np.where(best_Q < IDENTICAL_RESIDUAL, np.minimum(score_Q, best_Q), score_Q)
+    return np.where(best_Q < MAX_RESIDUAL, score_Q, np.inf), winner_Q

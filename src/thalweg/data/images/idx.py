@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ...io.free_memory import require
+from ...io.free_memory import require_memory
 from .dataset import Split
-from .raw_dataset import Found
+from .raw_dataset import RawDataset
 
-_NAME = re.compile(r"^(?P<stem>.*?)(?P<what>images|labels)(?P<end>[-._]idx[13][-._]ubyte(\.gz)?)$", re.IGNORECASE)
+_FILE_NAME = re.compile(r"^(?P<stem>.*?)(?P<what>images|labels)(?P<end>[-._]idx[13][-._]ubyte(\.gz)?)$", re.IGNORECASE)
 
 
-class Numbered:
+class LazyNames:
     """Names of the examples of one file: 'train-images-idx3-ubyte.gz[17]'. A sequence that is not stored."""
 
     def __init__(self, file: str, count: int):
@@ -36,7 +36,7 @@ class Numbered:
         return f"{self.file}[{row % self.count}]"
 
 
-def parse(content: bytes, dimensions: int, name: str) -> np.ndarray:
+def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:
     """The array in an IDX file, compressed or not: (N, H, W) for 3 dimensions, (N,) for 1, uint8, a view of the bytes.
 
     Raises DataError naming the file for a wrong magic number, a wrong length or damaged compression.
@@ -47,22 +47,24 @@ def parse(content: bytes, dimensions: int, name: str) -> np.ndarray:
     try:
         start = opener.decompress(content, head) if zipped else content[:head]
     except zlib.error as error:
-        raise _broken(name, f"the gzip compression is damaged ({error})") from None
+        raise _broken_file_error(name, f"the gzip compression is damaged ({error})") from None
     if len(start) < head:
-        raise _broken(name, f"it ends within its first {head} bytes")
+        raise _broken_file_error(name, f"it ends within its first {head} bytes")
     magic, *extent = struct.unpack(f">{1 + dimensions}I", start)
     if magic != 0x800 + dimensions:
         what = "pictures" if dimensions == 3 else "labels"
-        raise _broken(name, f"its magic number is {magic}, that of IDX {what} is {0x800 + dimensions}")
+        raise _broken_file_error(name, f"its magic number is {magic}, that of IDX {what} is {0x800 + dimensions}")
     size = int(np.prod(extent, dtype=object))
     if zipped:
-        require(size, name, cure="Use a machine with more memory, or a part of the set.")
+        require_memory(size, name, cure="Use a machine with more memory, or a part of the set.")
         body = _inflate(opener, size, name)
     else:
         body = memoryview(content)[head:]
     if len(body) != size:
         longer = "more" if len(body) > size else f"{len(body):,}"
-        raise _broken(name, f"its header announces {size:,} bytes ({' x '.join(map(str, extent))}), it holds {longer}")
+        raise _broken_file_error(
+            name, f"its header announces {size:,} bytes ({' x '.join(map(str, extent))}), it holds {longer}"
+        )
     return np.frombuffer(body, np.uint8).reshape(extent)
 
 
@@ -71,22 +73,22 @@ def _inflate(opener, size: int, name: str) -> bytes:
     try:
         body = opener.decompress(opener.unconsumed_tail, size + 1)
     except zlib.error as error:
-        raise _broken(name, f"the gzip compression is damaged ({error})") from None
+        raise _broken_file_error(name, f"the gzip compression is damaged ({error})") from None
     if len(body) == size and not opener.eof:
-        raise _broken(name, "it ends before its checksum")
+        raise _broken_file_error(name, "it ends before its checksum")
     return body
 
 
-def _broken(name: str, why: str) -> DataError:
+def _broken_file_error(name: str, why: str) -> DataError:
     return DataError(f"{name}: {why}.", cure="Copy or download the file again.")
 
 
 def is_idx(path: Path) -> bool:
     """Whether the name is that of an IDX file of pictures or labels."""
-    return _NAME.match(path.name) is not None
+    return _FILE_NAME.match(path.name) is not None
 
 
-def pairs(path: Path) -> dict[str, tuple[Path, Path]]:
+def file_pairs(path: Path) -> dict[str, tuple[Path, Path]]:
     """Pictures and labels by part: those of a folder, or the one pair that the file `path` belongs to.
 
     Raises DataError for pictures without labels and for two sets in one folder.
@@ -94,13 +96,13 @@ def pairs(path: Path) -> dict[str, tuple[Path, Path]]:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     found: dict[str, tuple[Path, Path]] = {}
     for file in files:
-        match = _NAME.match(file.name)
+        match = _FILE_NAME.match(file.name)
         if not match or (path.is_dir() and match["what"].lower() != "images"):
             continue
         if file.suffix == ".gz" and file.with_suffix("") in files:
             continue  # the same pictures lie beside it, unpacked
-        images, labels = (_partner(file, match, what) for what in ("images", "labels"))
-        part = "train" if not path.is_dir() else _part(match["stem"])
+        images, labels = (_matching_file(file, match, what) for what in ("images", "labels"))
+        part = "train" if not path.is_dir() else _split_of(match["stem"])
         if part in found:
             raise DataError(
                 f"{path}: both {found[part][0].name} and {images.name} are pictures of the {part} set.",
@@ -112,12 +114,12 @@ def pairs(path: Path) -> dict[str, tuple[Path, Path]]:
     return found
 
 
-def _part(stem: str) -> str:
+def _split_of(stem: str) -> str:
     stem = stem.lower()
     return "test" if "t10k" in stem or "test" in stem else "valid" if "val" in stem else "train"
 
 
-def _partner(file: Path, match: re.Match, what: str) -> Path:
+def _matching_file(file: Path, match: re.Match, what: str) -> Path:
     """The file of `what` that goes with `file`, compressed or not."""
     digit = "3" if what == "images" else "1"
     end = re.sub(r"idx[13]", f"idx{digit}", match["end"], flags=re.IGNORECASE)
@@ -129,23 +131,23 @@ def _partner(file: Path, match: re.Match, what: str) -> Path:
     raise DataError(f"{file}: the file of {what} that goes with it is missing.", cure=f"Put {wanted.name} beside it.")
 
 
-def read_idx(path: Path, classes: tuple[str, ...] | None = None) -> Found:
+def read_idx(path: Path, classes: tuple[str, ...] | None = None) -> RawDataset:
     """The set in a folder of IDX files or around one of them. `classes` names the labels 0, 1, … if they have names."""
-    files = pairs(path)
-    return assemble(files, Path.read_bytes, path, classes)
+    files = file_pairs(path)
+    return build_idx_dataset(files, Path.read_bytes, path, classes)
 
 
-def assemble(
+def build_idx_dataset(
     files: dict[str, tuple[Path, Path]],
     content: Callable[[Path], bytes],
     path: Path,
     classes: tuple[str, ...] | None = None,
-) -> Found:
+) -> RawDataset:
     """The set from {part: (file of pictures, file of labels)}; `content` gives the bytes of each."""
     images, labels = {}, {}
     for part, (picture_file, label_file) in files.items():
-        pictures = parse(content(picture_file), 3, picture_file.name)
-        labels[part] = parse(content(label_file), 1, label_file.name)
+        pictures = parse_idx(content(picture_file), 3, picture_file.name)
+        labels[part] = parse_idx(content(label_file), 1, label_file.name)
         if len(pictures) != len(labels[part]):
             raise DataError(
                 f"{path}: {picture_file.name} holds {len(pictures):,} pictures, "
@@ -153,16 +155,16 @@ def assemble(
                 cure="Use the two files of the same set.",
             )
         images[part] = (picture_file.name, pictures)
-    return from_labels("IDX files", path, images, labels, classes)
+    return dataset_from_arrays("IDX files", path, images, labels, classes)
 
 
-def from_labels(
+def dataset_from_arrays(
     form: str,
     path: Path,
     images: dict[str, tuple[str, np.ndarray]],
     labels: dict[str, np.ndarray],
     classes: tuple[str, ...] | None,
-) -> Found:
+) -> RawDataset:
     """A set from arrays: pictures (N, H, W) or (N, H, W, C) uint8 with their file's name, labels (N,) whole numbers.
 
     With `classes`, a label is a place in it, and one outside raises DataError; without, the numbers that occur are the
@@ -181,5 +183,5 @@ def from_labels(
             )
         if pictures.ndim == 3:
             pictures = pictures[..., None]
-        parts[part] = Split(pictures, place, Numbered(name, len(given)))
-    return Found(form, str(path), tuple(classes or map(str, numbers)), parts)
+        parts[part] = Split(pictures, place, LazyNames(name, len(given)))
+    return RawDataset(form, str(path), tuple(classes or map(str, numbers)), parts)

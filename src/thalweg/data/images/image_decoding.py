@@ -16,43 +16,49 @@ import numpy as np
 from PIL import Image, ImageOps
 
 #: most pixels of one picture
-PIXELS = 100_000_000
+MAX_PIXELS = 100_000_000
 
 #: a picture this many times longer than wide is not resized whole: it might not fit into memory
-STRIP = 8
+MAX_ASPECT = 8
 
 #: so many times the wanted pixels along each side are left where a JPEG is decoded at a fraction. A margin that is cut
 #: off shows that the network reads large pictures, which lose little. A small network of CIFAR-10 answered 48
 #: photographs with probabilities that were off by up to 0.19 where 2 times were left, 0.03 by 4, 0.01 by 8, 0 by 16
-LEFT, LEFT_WITH_MARGIN = 16, 3
+DRAFT_MARGIN, DRAFT_MARGIN_CROPPED = 16, 3
 
 #: formats that cameras, browsers and drawing programs write; read whichever of these names the file has
-COMMON = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
-_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
-_COMMON_NAMES = {".png": "PNG", **dict.fromkeys(_JPEG, "JPEG"), ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP"}
-_BY_NAME = {
-    **dict.fromkeys(_COMMON_NAMES, COMMON),
+COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+_JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
+_COMMON_EXTENSIONS = {
+    ".png": "PNG",
+    **dict.fromkeys(_JPEG_EXTENSIONS, "JPEG"),
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+}
+_FORMATS_BY_EXTENSION = {
+    **dict.fromkeys(_COMMON_EXTENSIONS, COMMON_FORMATS),
     **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
     **dict.fromkeys((".pgm", ".ppm", ".pbm", ".pnm"), ("PPM",)),
     ".avif": ("AVIF",),
 }
-_ALL = (*COMMON, "TIFF", "PPM", "AVIF")
+_ALL_FORMATS = (*COMMON_FORMATS, "TIFF", "PPM", "AVIF")
 
-EXTENSIONS = frozenset(_BY_NAME)
+EXTENSIONS = frozenset(_FORMATS_BY_EXTENSION)
 
-# `_open` has a lower limit of its own, so the warning would only come second.
+# `_open_image` has a lower limit of its own, so the warning would only come second.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-BROUGHT = "Pictures brought to {0} x {0}: the shorter side scaled, the middle kept. --size changes it."
+RESIZE_NOTE = "Pictures brought to {0} x {0}: the shorter side scaled, the middle kept. --size changes it."
 
 
-class Unreadable(Exception):
+class ImageReadError(Exception):
     """A picture that cannot be used; the text says why. Readers turn it into `Bad`."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageHeader:
     """What the head of a picture file says: upright width and height in pixels, format, whether it has frames.
 
     `misnamed` is True for one common format under the name of another, which is harmless and frequent on the web.
@@ -65,14 +71,16 @@ class Facts:
     misnamed: bool
 
 
-def _open(source: Path | str | bytes) -> Image.Image:
+def _open_image(source: Path | str | bytes) -> Image.Image:
     if isinstance(source, bytes):
-        file, formats = io.BytesIO(source), _ALL
+        file, formats = io.BytesIO(source), _ALL_FORMATS
     else:
-        file, formats = source, _BY_NAME.get(Path(source).suffix.lower(), _ALL)
+        file, formats = source, _FORMATS_BY_EXTENSION.get(Path(source).suffix.lower(), _ALL_FORMATS)
     picture = Image.open(file, formats=formats)
-    if picture.width * picture.height > PIXELS:
-        raise Unreadable(f"{picture.width} x {picture.height} pixels are more than the {PIXELS:,} that are read")
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ImageReadError(
+            f"{picture.width} x {picture.height} pixels are more than the {MAX_PIXELS:,} that are read"
+        )
     return picture
 
 
@@ -80,7 +88,7 @@ def _has_exif(picture: Image.Image) -> bool:
     return picture.format != "PNG" or "exif" in picture.info
 
 
-def reason(error: Exception, source: Path | str | bytes) -> str:
+def describe_error(error: Exception, source: Path | str | bytes) -> str:
     """Why a picture could not be read, in words for the user."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
@@ -95,28 +103,28 @@ def reason(error: Exception, source: Path | str | bytes) -> str:
             "it is no picture of a kind that its name allows" if not isinstance(source, bytes) else "it is no picture"
         )
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than the {PIXELS:,} pixels that are read"
+        return f"it has more than the {MAX_PIXELS:,} pixels that are read"
     return f"damaged or cut off ({error})" if str(error) else f"damaged ({type(error).__name__})"
 
 
-def probe(source: Path | str | bytes) -> Facts:
+def read_header(source: Path | str | bytes) -> ImageHeader:
     """The facts in the head of a picture; the pixels are not decoded. Raises Unreadable."""
     try:
-        with _open(source) as picture:
+        with _open_image(source) as picture:
             # Pillow decodes a whole PNG to look for what may stand behind the pixels; cameras write it before them
             turned = _has_exif(picture) and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             width, height = picture.size[::-1] if turned else picture.size
             form = "JPEG" if picture.format == "MPO" else picture.format
-            named = form if isinstance(source, bytes) else _COMMON_NAMES.get(Path(source).suffix.lower(), form)
+            named = form if isinstance(source, bytes) else _COMMON_EXTENSIONS.get(Path(source).suffix.lower(), form)
             animated = form != "JPEG" and getattr(picture, "is_animated", False)
-            return Facts(width, height, form, animated, named != form)
-    except Unreadable:
+            return ImageHeader(width, height, form, animated, named != form)
+    except ImageReadError:
         raise
     except Exception as error:  # a decoder given a damaged file may raise anything
-        raise Unreadable(reason(error, source)) from None
+        raise ImageReadError(describe_error(error, source)) from None
 
 
-def decode(
+def decode_image(
     source: Path | str | bytes, channels: int | None = None, size: int | None = None, resize: int | None = None
 ) -> np.ndarray:
     """The pixels (H, W, C) uint8 of a file or of a file's content, upright, on white where transparent.
@@ -125,62 +133,62 @@ def decode(
     the picture keeps its extent. Of an animation, the first frame. Raises Unreadable with the reason.
     """
     try:
-        with _open(source) as picture:
+        with _open_image(source) as picture:
             if size and picture.format in ("JPEG", "MPO"):
-                _draft(picture, size, resize)
-            whole = upright(picture, channels)
-            return pixels(fit(whole, size, resize) if size else whole, channels)
-    except Unreadable:
+                _use_jpeg_draft(picture, size, resize)
+            whole = apply_exif_orientation(picture, channels)
+            return to_array(resize_and_crop(whole, size, resize) if size else whole, channels)
+    except ImageReadError:
         raise
     except Exception as error:  # as in probe
-        raise Unreadable(reason(error, source)) from None
+        raise ImageReadError(describe_error(error, source)) from None
 
 
-def upright(picture: Image.Image, channels: int | None = None) -> Image.Image:
-    """A Pillow image in mode L or RGB as by `flat`, turned as its EXIF says. Raises Unreadable."""
+def apply_exif_orientation(picture: Image.Image, channels: int | None = None) -> Image.Image:
+    """A Pillow image in mode L or RGB as by `to_gray_or_rgb`, turned as its EXIF says. Raises Unreadable."""
     if 0 in picture.size:
-        raise Unreadable("it has no pixels")
+        raise ImageReadError("it has no pixels")
     try:
         picture.load()
-        return ImageOps.exif_transpose(flat(picture, channels))
-    except Unreadable:
+        return ImageOps.exif_transpose(to_gray_or_rgb(picture, channels))
+    except ImageReadError:
         raise
     except Exception as error:  # as in probe
-        raise Unreadable(reason(error, b"")) from None
+        raise ImageReadError(describe_error(error, b"")) from None
 
 
-def _draft(picture: Image.Image, size: int, resize: int | None) -> None:
+def _use_jpeg_draft(picture: Image.Image, size: int, resize: int | None) -> None:
     """Has a large photograph decoded at 1/2, 1/4 or 1/8 of its extent, which leaves more pixels than are needed.
 
     Only where the fraction keeps the proportions: else the pixels would move. With `resize` that moves a byte by 0.25
     levels on average, hardly more than the order of the resizing's two passes does (0.17).
     """
     width, height = picture.size
-    least = LEFT_WITH_MARGIN * resize if resize else LEFT * size
+    least = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * size
     for part in (8, 4, 2):
         if width % part == height % part == 0 and min(width, height) >= least * part:
             picture.draft(None, (width // part, height // part))
             return
 
 
-def flat(picture: Image.Image, channels: int | None = None) -> Image.Image:
+def to_gray_or_rgb(picture: Image.Image, channels: int | None = None) -> Image.Image:
     """The picture in mode L or RGB: deep values scaled to 0..255, transparency on white; `channels` 1 is grey.
 
     Colours become grey before anything is resized, as for those who give an exported network grey pictures.
     """
     if channels == 1:
-        return flat(picture).convert("L")
+        return to_gray_or_rgb(picture).convert("L")
     mode = picture.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
-        return Image.fromarray(scaled(np.asarray(picture)))
+        return Image.fromarray(to_8bit(np.asarray(picture)))
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        return _on_paper(picture.convert("RGBA"))
+        return _composite_on_white(picture.convert("RGBA"))
     if mode in ("L", "RGB"):
         return picture
     return picture.convert("L" if mode == "1" else "RGB")
 
 
-def scaled(values: np.ndarray) -> np.ndarray:
+def to_8bit(values: np.ndarray) -> np.ndarray:
     """Deep grey values to 0..255 uint8, by the smallest usual white that holds them all: 1 (real numbers), 255, 65535.
 
     16-bit values always go by 65535; what fits none of these, by its own extent. Raises Unreadable for values that are
@@ -189,7 +197,7 @@ def scaled(values: np.ndarray) -> np.ndarray:
     if values.dtype in (np.uint16, np.dtype(">u2")):
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not np.isfinite(values).all():
-        raise Unreadable("it holds values that are not finite numbers")
+        raise ImageReadError("it holds values that are not finite numbers")
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     white = next(
         (w for w in ((1.0,) if values.dtype.kind == "f" else ()) + (255.0, 65535.0) if low >= 0 and high <= w), None
@@ -202,7 +210,7 @@ def scaled(values: np.ndarray) -> np.ndarray:
     return made
 
 
-def _on_paper(picture: Image.Image) -> Image.Image:
+def _composite_on_white(picture: Image.Image) -> Image.Image:
     """A transparent picture laid on white; on black if white would swallow it, as it does strokes of white ink."""
     for paper in ("white", "black"):
         laid = Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
@@ -211,7 +219,7 @@ def _on_paper(picture: Image.Image) -> Image.Image:
     return laid
 
 
-def fit(picture: Image.Image, size: int, resize: int | None = None) -> Image.Image:
+def resize_and_crop(picture: Image.Image, size: int, resize: int | None = None) -> Image.Image:
     """The middle `size` x `size` of the picture, its shorter side brought to `size`; smoothed when shrinking.
 
     With `resize`, at least `size`, the shorter side is brought to that instead, so that a margin is cut off all around:
@@ -221,50 +229,52 @@ def fit(picture: Image.Image, size: int, resize: int | None = None) -> Image.Ima
     width, height = picture.size
     side = min(width, height)
     if resize:
-        return _middle(picture, size, round(resize * width / side), round(resize * height / side))
+        return _center_crop(picture, size, round(resize * width / side), round(resize * height / side))
     if (width, height) == (size, size):
         return picture
     left, top = (width - side) / 2, (height - side) / 2
-    return _resized(picture, (size, size), (left, top, left + side, top + side))
+    return _resize_box(picture, (size, size), (left, top, left + side, top + side))
 
 
-def _middle(picture: Image.Image, size: int, width: int, height: int) -> Image.Image:
+def _center_crop(picture: Image.Image, size: int, width: int, height: int) -> Image.Image:
     """The middle `size` x `size` of the picture brought to `width` x `height`."""
     left, top = round((width - size) / 2), round((height - size) / 2)
-    if max(width, height) <= STRIP * min(width, height):
+    if max(width, height) <= MAX_ASPECT * min(width, height):
         across = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
         across = across.crop((left, 0, left + size, picture.height))
         return across.resize((size, height), Image.Resampling.BILINEAR).crop((0, top, size, top + size))
-    return _of_strip(picture, size, (left, top), (picture.width / width, picture.height / height))
+    return _center_crop_strip(picture, size, (left, top), (picture.width / width, picture.height / height))
 
 
-def _of_strip(picture: Image.Image, size: int, start: tuple[int, int], scale: tuple[float, float]) -> Image.Image:
-    """As `_middle`, but only what is kept is computed: Pillow holds a box in single precision, too coarse for that."""
+def _center_crop_strip(
+    picture: Image.Image, size: int, start: tuple[int, int], scale: tuple[float, float]
+) -> Image.Image:
+    """As `_center_crop`, but only what is kept is computed: Pillow holds a box in single precision, too coarse for that."""
     kept, weights = [], []
     for extent, first, step in zip(picture.size, start, scale, strict=True):
         reach = ceil(max(step, 1)) + 1
         low, high = max(0, floor(first * step) - reach), min(extent, ceil((first + size) * step) + reach)
         kept.append((low, high))
-        weights.append(_weights(np.arange(low, high), first + np.arange(size), step))
+        weights.append(_resampling_weights(np.arange(low, high), first + np.arange(size), step))
     ((left, right), (top, bottom)), (across_Sw, down_Sh) = kept, weights
-    values_Chw = pixels(picture.crop((left, top, right, bottom)), 3).transpose(2, 0, 1).astype(np.float64)
-    made_CSS = _levels(down_Sh @ _levels(values_Chw @ across_Sw.T)).astype(np.uint8)
+    values_Chw = to_array(picture.crop((left, top, right, bottom)), 3).transpose(2, 0, 1).astype(np.float64)
+    made_CSS = _round_levels(down_Sh @ _round_levels(values_Chw @ across_Sw.T)).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(made_CSS.transpose(1, 2, 0))).convert(picture.mode)
 
 
-def _weights(pixel_L: np.ndarray, place_S: np.ndarray, scale: float) -> np.ndarray:
+def _resampling_weights(pixel_L: np.ndarray, place_S: np.ndarray, scale: float) -> np.ndarray:
     """Pillow's weights (S, L) of pixels for places that are `scale` pixels apart: triangles, wider when shrinking."""
     triangle_SL = 1 - np.abs(pixel_L + 0.5 - (place_S[:, None] + 0.5) * scale) / max(scale, 1)
     triangle_SL = triangle_SL.clip(0)
     return np.floor(triangle_SL / triangle_SL.sum(1, keepdims=True) * 2**22 + 0.5)
 
 
-def _levels(sums: np.ndarray) -> np.ndarray:
+def _round_levels(sums: np.ndarray) -> np.ndarray:
     """Sums of levels times such weights, rounded to levels."""
     return np.floor(sums / 2**22 + 0.5)
 
 
-def _resized(picture: Image.Image, extent: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+def _resize_box(picture: Image.Image, extent: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
     """The box (left, top, right, bottom) of a picture brought to `extent`, first across, then downwards.
 
     In one call Pillow takes the two passes in an order that its version chooses, and the two orders round differently.
@@ -278,7 +288,7 @@ def _resized(picture: Image.Image, extent: tuple[int, int], box: tuple[float, fl
     return across.resize(extent, Image.Resampling.BILINEAR, (0, top - first, extent[0], bottom - first))
 
 
-def pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
+def to_array(picture: Image.Image, channels: int | None) -> np.ndarray:
     """A picture of mode L or RGB as (H, W, C) uint8."""
     if channels == 1 and picture.mode == "RGB":
         picture = picture.convert("L")

@@ -9,35 +9,35 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError, counted
+from ...errors import DataError, pluralize
 from .dataset import Split
 from .image_decoding import EXTENSIONS
-from .image_loading import load
-from .raw_dataset import PART_NAMES, PARTS, Found, quoted
+from .image_loading import load_images
+from .raw_dataset import SPLIT_ALIASES, SPLITS, RawDataset, quote_names
 
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
+_IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
-def _entries(folder: Path) -> list[Path]:
+def _list_entries(folder: Path) -> list[Path]:
     """What lies in the folder, sorted by name, without hidden files and what operating systems leave behind."""
-    names = sorted(n for n in os.listdir(folder) if not n.startswith(".") and n.lower() not in _JUNK)
+    names = sorted(n for n in os.listdir(folder) if not n.startswith(".") and n.lower() not in _IGNORED_NAMES)
     return [folder / name for name in names]
 
 
-def folders_in(folder: Path) -> list[Path]:
+def list_subdirs(folder: Path) -> list[Path]:
     """The folders directly in `folder`, sorted by name."""
-    return [e for e in _entries(folder) if e.is_dir()]
+    return [e for e in _list_entries(folder) if e.is_dir()]
 
 
-def pictures_below(folder: Path, others: Counter | None = None, seen: frozenset[str] = frozenset()) -> list[Path]:
+def list_images(folder: Path, others: Counter | None = None, seen: frozenset[str] = frozenset()) -> list[Path]:
     """All picture files in `folder` and below, sorted; files of other kinds are counted in `others` by their ending."""
     real = os.path.realpath(folder)
     if real in seen:
         return []
     found = []
-    for entry in _entries(folder):
+    for entry in _list_entries(folder):
         if entry.is_dir():
-            found += pictures_below(entry, others, seen | {real})
+            found += list_images(entry, others, seen | {real})
         elif entry.suffix.lower() in EXTENSIONS:
             found.append(entry)
         elif others is not None:
@@ -45,15 +45,15 @@ def pictures_below(folder: Path, others: Counter | None = None, seen: frozenset[
     return found
 
 
-def part_folders(root: Path) -> dict[str, Path] | None:
+def find_split_dirs(root: Path) -> dict[str, Path] | None:
     """The folders of train, valid and test where the root is divided into them, else None.
 
     'train' may as well be the class beside 'bus' and 'car': it is a part if it is divided into folders itself.
     """
     found: dict[str, Path] = {}
-    for folder in folders_in(root):
-        part = PART_NAMES.get(folder.name.lower())
-        if part and not folders_in(folder) and pictures_below(folder):
+    for folder in list_subdirs(root):
+        part = SPLIT_ALIASES.get(folder.name.lower())
+        if part and not list_subdirs(folder) and list_images(folder):
             part = None
         if part in found:
             raise DataError(
@@ -63,64 +63,66 @@ def part_folders(root: Path) -> dict[str, Path] | None:
         if part:
             found[part] = folder
     if found and "train" not in found:
-        if set(found.values()) != set(folders_in(root)):
+        if set(found.values()) != set(list_subdirs(root)):
             return None
         raise DataError(
-            f"{root}: there is {quoted([f.name for f in found.values()])}, but no folder 'train'.",
+            f"{root}: there is {quote_names([f.name for f in found.values()])}, but no folder 'train'.",
             cure="Add train/ with one folder per class.",
         )
     return found or None
 
 
-def _unwrapped(root: Path) -> Path:
+def _skip_wrapper_dirs(root: Path) -> Path:
     """The folder below `root` where classes begin: an archive often unpacks into folder/folder/."""
-    inner = _entries(root)
-    while len(inner) == 1 and inner[0].is_dir() and len(folders_in(inner[0])) > 1:
-        root, inner = inner[0], _entries(inner[0])
+    inner = _list_entries(root)
+    while len(inner) == 1 and inner[0].is_dir() and len(list_subdirs(inner[0])) > 1:
+        root, inner = inner[0], _list_entries(inner[0])
     return root
 
 
-def _listed(folder: Path, others: Counter) -> dict[str, list[Path]]:
+def _files_by_class(folder: Path, others: Counter) -> dict[str, list[Path]]:
     """Picture files by class. Names are compared in their composed form: macOS spells é in two characters."""
     found: dict[str, list[Path]] = {}
-    for child in folders_in(folder):
+    for child in list_subdirs(folder):
         name = unicodedata.normalize("NFC", child.name)
-        found.setdefault(name, []).extend(pictures_below(child, others))
+        found.setdefault(name, []).extend(list_images(child, others))
     return found
 
 
-def read_folder(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> Found:
+def read_image_folder(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> RawDataset:
     """The set in a folder with one folder per class, or with train, val(id) and test folders of such.
 
     Classes are in the order of their names. Raises DataError for a folder without classes or an empty class.
     """
-    root, others = _unwrapped(path), Counter()
-    divided = part_folders(root) or {"train": root}
-    classed = {part: _listed(divided[part], others) for part in PARTS if part in divided}
+    root, others = _skip_wrapper_dirs(path), Counter()
+    divided = find_split_dirs(root) or {"train": root}
+    classed = {part: _files_by_class(divided[part], others) for part in SPLITS if part in divided}
     classes = tuple(sorted(classed["train"]))
-    _check(path, divided, classed, classes)
+    _check_structure(path, divided, classed, classes)
     rows = [
         (part, label, file) for part in classed for label, c in enumerate(classes) for file in classed[part].get(c, [])
     ]
-    pixels = load([file for _, _, file in rows], size, channels, resize)
-    part_of = np.array([PARTS.index(rows[k][0]) for k in pixels.kept], np.int64)
+    pixels = load_images([file for _, _, file in rows], size, channels, resize)
+    part_of = np.array([SPLITS.index(rows[k][0]) for k in pixels.kept], np.int64)
     labels = np.array([rows[k][1] for k in pixels.kept], np.int64)
     parts, files = {}, None
     for part in classed:
-        chosen = np.flatnonzero(part_of == PARTS.index(part))
+        chosen = np.flatnonzero(part_of == SPLITS.index(part))
         images = pixels.images if len(classed) == 1 else pixels.images[chosen]
         sources = [str(rows[pixels.kept[k]][2]) for k in chosen]
         parts[part] = Split(images, labels[chosen], sources)
         files = pixels.files[chosen] if part == "train" else files
-    notes = [*pixels.notes, *_left_out(root, divided, others)]
-    return Found(
+    notes = [*pixels.notes, *_ignored_warnings(root, divided, others)]
+    return RawDataset(
         "folders of pictures", str(path), classes, parts, files=files, bad=pixels.bad, notes=notes, sizes=pixels.sizes
     )
 
 
-def _check(path: Path, divided: dict[str, Path], classed: dict[str, dict[str, list]], classes: tuple[str, ...]) -> None:
+def _check_structure(
+    path: Path, divided: dict[str, Path], classed: dict[str, dict[str, list]], classes: tuple[str, ...]
+) -> None:
     if not classes:
-        loose = counted(len(pictures_below(path)), "picture")
+        loose = pluralize(len(list_images(path)), "picture")
         raise DataError(
             f"{path}: {loose} and no folder that would be a class.",
             cure="Put them into one folder per class: cat/1.jpg, dog/1.jpg, … (or name them in a table path,label).",
@@ -128,29 +130,29 @@ def _check(path: Path, divided: dict[str, Path], classed: dict[str, dict[str, li
     empty = [c for c in classes if not classed["train"][c]]
     if empty:
         raise DataError(
-            f"{divided['train']}: no picture in {quoted(empty)}; a class needs at least one.",
+            f"{divided['train']}: no picture in {quote_names(empty)}; a class needs at least one.",
             cure="Add pictures to the folder, or remove it.",
         )
     for part, found in classed.items():
         strange = [c for c in found if c not in classes and found[c]]
         if strange:
             raise DataError(
-                f"{divided[part]}: {quoted(strange)} is no class of {divided['train']}.",
-                cure=f"Classes are {quoted(classes, 20)}; rename the folder or add it to the training set.",
+                f"{divided[part]}: {quote_names(strange)} is no class of {divided['train']}.",
+                cure=f"Classes are {quote_names(classes, 20)}; rename the folder or add it to the training set.",
             )
 
 
-def _left_out(root: Path, divided: dict[str, Path], others: Counter) -> list[str]:
+def _ignored_warnings(root: Path, divided: dict[str, Path], others: Counter) -> list[str]:
     """What lies in the folder and is not used, told and not passed over."""
     notes = []
     if root not in divided.values():
-        beside = [f.name for f in folders_in(root) if f not in divided.values()]
+        beside = [f.name for f in list_subdirs(root) if f not in divided.values()]
         if beside:
-            notes.append(f"Left out: {quoted(beside)} beside the parts of the set.")
+            notes.append(f"Left out: {quote_names(beside)} beside the parts of the set.")
     for part in dict.fromkeys([root, *divided.values()]):
-        loose = [e for e in _entries(part) if e.suffix.lower() in EXTENSIONS and e.is_file()]
+        loose = [e for e in _list_entries(part) if e.suffix.lower() in EXTENSIONS and e.is_file()]
         if loose:
-            notes.append(f"Left out: {counted(len(loose), 'picture')} in {part} itself, which has no class.")
+            notes.append(f"Left out: {pluralize(len(loose), 'picture')} in {part} itself, which has no class.")
     if others:
         endings = ", ".join(f"{count} {end}" for end, count in others.most_common(5))
         notes.append(f"Left out, no pictures by their names: {endings}.")

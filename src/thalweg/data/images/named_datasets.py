@@ -12,47 +12,47 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError, NotFound, ResourceError
-from ...io.download import cache_folder, fetch, is_offline
-from ...io.free_memory import in_words
-from .catalog import KNOWN, File, Known
-from .cifar import assemble_cifar
+from ...errors import DataError, NotFoundError, ResourceError
+from ...io.download import cache_dir, fetch, is_offline
+from ...io.free_memory import format_bytes
+from .catalog import NAMED_DATASETS, NamedDataset, RemoteFile
+from .cifar import build_cifar_dataset
 from .dataset import Split
-from .idx import Numbered, assemble
-from .raw_dataset import Found
+from .idx import LazyNames, build_idx_dataset
+from .raw_dataset import RawDataset
 
-Notice = Callable[[str], None]
+LogFn = Callable[[str], None]
 
 
-def locate(known: Known) -> Path | None:
+def find_local(known: NamedDataset) -> Path | None:
     """The folder on this machine that has all files of the set: below THALWEG_DATA first, then in the cache."""
     roots = [Path(os.environ["THALWEG_DATA"])] if os.environ.get("THALWEG_DATA") else []
-    for root in [*roots, cache_folder() / "data"]:
+    for root in [*roots, cache_dir() / "data"]:
         for folder in known.folders:
             if all((root / folder / file.name).is_file() for file in known.files):
                 return root / folder
     return None
 
 
-def get(name: str, offline: bool = False, notice: Notice = print) -> Path | None:
+def ensure_downloaded(name: str, offline: bool = False, notice: LogFn = print) -> Path | None:
     """Brings the set to this machine and returns its folder; None for a set that came with the installation.
 
     Raises NotFound for another name and ResourceError, naming the files and the folder they belong in, where the
     network may not be used or fails.
     """
-    if name not in KNOWN:
-        raise NotFound.among("data set", name, KNOWN)
-    known = KNOWN[name]
+    if name not in NAMED_DATASETS:
+        raise NotFoundError.among("data set", name, NAMED_DATASETS)
+    known = NAMED_DATASETS[name]
     if not known.files:
         return None
-    folder = locate(known)
+    folder = find_local(known)
     if folder is None:
-        folder = cache_folder() / "data" / known.folders[0]
-        _download(known, folder, offline, notice)
+        folder = cache_dir() / "data" / known.folders[0]
+        _download_files(known, folder, offline, notice)
     return folder
 
 
-def _download(known: Known, folder: Path, offline: bool, notice: Notice) -> None:
+def _download_files(known: NamedDataset, folder: Path, offline: bool, notice: LogFn) -> None:
     missing = [file for file in known.files if not (folder / file.name).is_file()]
     if offline or is_offline():
         raise ResourceError(
@@ -61,7 +61,7 @@ def _download(known: Known, folder: Path, offline: bool, notice: Notice) -> None
         )
     wanted = [known.archive] if known.archive else missing
     for file in wanted:
-        told = _Told(file, notice)
+        told = DownloadProgress(file, notice)
         fetch(
             known.address + file.name,
             folder / file.name,
@@ -74,20 +74,20 @@ def _download(known: Known, folder: Path, offline: bool, notice: Notice) -> None
         _extract(folder / known.archive.name, known, folder)
 
 
-class _Told:
+class DownloadProgress:
     """Turns the progress of a download into a line for every tenth of it."""
 
-    def __init__(self, file: File, notice: Notice):
+    def __init__(self, file: RemoteFile, notice: LogFn):
         self.file, self.notice, self.tenth = file, notice, -1
 
     def __call__(self, done: int, total: int | None) -> None:
         total = total or self.file.size
         if (tenth := 10 * done // total) > self.tenth:
             self.tenth = tenth
-            self.notice(f"{self.file.name}: {in_words(done)} of {in_words(total)}")
+            self.notice(f"{self.file.name}: {format_bytes(done)} of {format_bytes(total)}")
 
 
-def _extract(archive: Path, known: Known, folder: Path) -> None:
+def _extract(archive: Path, known: NamedDataset, folder: Path) -> None:
     """Takes the known files, and nothing else, out of the archive and removes it. Its paths are never used."""
     with tarfile.open(archive, "r:gz") as packed:
         for member in packed:
@@ -95,14 +95,14 @@ def _extract(archive: Path, known: Known, folder: Path) -> None:
             if wanted is None or member.size != wanted.size:
                 continue
             content = packed.extractfile(member).read(wanted.size)
-            verify(content, wanted, archive)
+            verify_content(content, wanted, archive)
             part = folder / (wanted.name + ".part")
             part.write_bytes(content)
             os.replace(part, folder / wanted.name)
     archive.unlink()
 
 
-def verify(content: bytes, file: File, where: Path) -> bytes:
+def verify_content(content: bytes, file: RemoteFile, where: Path) -> bytes:
     """`content`, if it is that of the official file. Raises DataError otherwise."""
     expected = file.sha256 or file.md5
     found = hashlib.new("sha256" if file.sha256 else "md5", content, usedforsecurity=False).hexdigest()
@@ -114,29 +114,29 @@ def verify(content: bytes, file: File, where: Path) -> bytes:
     return content
 
 
-def read_named(name: str, offline: bool, notice: Notice) -> Found:
+def read_named(name: str, offline: bool, notice: LogFn) -> RawDataset:
     """The data set of that name. Raises what `get` raises, and DataError for a file with a wrong sum."""
-    known, folder = KNOWN[name], get(name, offline, notice)
+    known, folder = NAMED_DATASETS[name], ensure_downloaded(name, offline, notice)
     if folder is None:
         found = read_digits()
     else:
         official = {file.name: file for file in known.files}
 
         def content(name: str) -> bytes:
-            return verify((folder / name).read_bytes(), official[name], folder)
+            return verify_content((folder / name).read_bytes(), official[name], folder)
 
         paths = tuple(folder / name for name in official)
         if known.archive:
-            found = assemble_cifar(list(official), content, folder)
+            found = build_cifar_dataset(list(official), content, folder)
         else:
-            found = assemble(
+            found = build_idx_dataset(
                 {"train": paths[:2], "test": paths[2:]}, lambda path: content(path.name), folder, known.classes
             )
     found.ink = known.ink
     return found
 
 
-def read_digits() -> Found:
+def read_digits() -> RawDataset:
     """scikit-learn's digits: 1,797 pictures (8, 8), 0 to 16 brought to 0 to 255.
 
     The table is read from the installed package without importing it, which would take a second.
@@ -148,16 +148,16 @@ def read_digits() -> Found:
     with gzip.open(path, "rt", encoding="ascii") as file:
         table = np.loadtxt(file, delimiter=",")
     images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    split = Split(images, table[:, 64].astype(np.int64), Numbered("digits", len(images)))
-    return Found("scikit-learn's digits", str(path), KNOWN["digits"].classes, {"train": split})
+    split = Split(images, table[:, 64].astype(np.int64), LazyNames("digits", len(images)))
+    return RawDataset("scikit-learn's digits", str(path), NAMED_DATASETS["digits"].classes, {"train": split})
 
 
-def catalogue() -> list[dict[str, object]]:
+def list_datasets() -> list[dict[str, object]]:
     """The data sets known by name: name, about, pictures, classes, bytes to download, licence, where it is or None."""
     listed = []
-    for known in KNOWN.values():
+    for known in NAMED_DATASETS.values():
         size = known.archive.size if known.archive else sum(f.size for f in known.files)
-        where = locate(known) if known.files else "installed"
+        where = find_local(known) if known.files else "installed"
         listed.append(
             {
                 "name": known.name,

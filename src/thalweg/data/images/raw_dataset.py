@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import DataError
-from .dataset import Bad, Split
+from .dataset import Split, UnreadableFile
 
-PARTS = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 
 #: how folders and split columns name the three parts
-PART_NAMES = {
+SPLIT_ALIASES = {
     "train": "train",
     "training": "train",
     "val": "valid",
@@ -27,7 +27,7 @@ PART_NAMES = {
 
 
 @dataclass
-class Found:
+class RawDataset:
     """Examples as they were given: 'train' always, 'valid' and 'test' only where the source itself names them.
 
     `groups` and `files` (N,) uint64 belong to the rows of 'train': equal numbers stay on one side of a division.
@@ -40,7 +40,7 @@ class Found:
     parts: dict[str, Split]
     groups: np.ndarray | None = None
     files: np.ndarray | None = None
-    bad: list[Bad] = field(default_factory=list)
+    bad: list[UnreadableFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     ink: bool = False
@@ -51,7 +51,7 @@ def short_hash(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
-def check_classes(found: Found) -> None:
+def check_classes(found: RawDataset) -> None:
     """Raises DataError unless there are two classes or more and each has a picture to train on."""
     if len(found.classes) < 2:
         told = f"only one class, '{found.classes[0]}'" if found.classes else "no class"
@@ -63,17 +63,17 @@ def check_classes(found: Found) -> None:
     if not counts.all():
         empty = [found.classes[c] for c in np.flatnonzero(counts == 0)]
         raise DataError(
-            f"{found.where}: no readable picture to train on for {quoted(empty)}.{_first(found.bad)}",
+            f"{found.where}: no readable picture to train on for {quote_names(empty)}.{_first_unreadable(found.bad)}",
             cure="Add pictures of it to the training part, or remove the class everywhere.",
         )
 
 
-def _first(bad: Sequence[Bad]) -> str:
+def _first_unreadable(bad: Sequence[UnreadableFile]) -> str:
     """The first file that could not be read, if any, and why."""
     return f" {bad[0].source}: {bad[0].reason}." if bad else ""
 
 
-def quoted(names: Sequence[str], most: int = 5) -> str:
+def quote_names(names: Sequence[str], most: int = 5) -> str:
     """'a', 'b' and 3 more."""
     told = ", ".join(f"'{n}'" for n in names[:most])
     return told if len(names) <= most else f"{told} and {len(names) - most} more"

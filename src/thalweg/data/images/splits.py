@@ -13,18 +13,18 @@ import re
 
 import numpy as np
 
-from ...errors import DataError, OptionError, counted
-from .dataset import Data, Split
-from .raw_dataset import PARTS, Found, check_classes
+from ...errors import DataError, OptionError, pluralize
+from .dataset import ImageDataset, Split
+from .raw_dataset import SPLITS, RawDataset, check_classes
 
 #: share of the pictures that become the test set where the source has none of its own
-TEST_SHARE = 0.1
+TEST_FRACTION = 0.1
 
 #: from this many independent pictures on, a class is represented in validation and test as well
-REPRESENTED = 10
+MIN_EXPECTED_PER_CLASS = 10
 
 
-def digests(images: np.ndarray) -> np.ndarray:
+def sha256_rows(images: np.ndarray) -> np.ndarray:
     """SHA-256 of every picture: images (N, H, W, C) uint8 to (N, 32) uint8."""
     flat = np.ascontiguousarray(images).reshape(-1)
     view, size, sha = memoryview(flat), int(np.prod(images.shape[1:])), hashlib.sha256
@@ -32,12 +32,12 @@ def digests(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(joined, np.uint8).reshape(-1, 32)
 
 
-def keys(digest: np.ndarray) -> np.ndarray:
+def hash_keys(digest: np.ndarray) -> np.ndarray:
     """The first 64 bits of each digest: (N, 32) uint8 to (N,) uint64."""
     return np.ascontiguousarray(digest[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
-def units(*identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def duplicate_groups(*identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What must stay together. identities: arrays (N,) uint64; two rows that agree in any of them belong to one unit.
 
     Returns the unit of each row (N,) int64 and the key of each unit (U,) uint64: the smallest first identity in it.
@@ -45,13 +45,13 @@ def units(*identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, unit = np.unique(identities[0], return_inverse=True)
     for other in identities[1:]:
         _, also = np.unique(other, return_inverse=True)
-        unit = _joined(unit, also)
+        unit = _merge_groups(unit, also)
     key = np.full(unit.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(key, unit, identities[0])
     return unit, key
 
 
-def _joined(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+def _merge_groups(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Connected components of rows that share a value of `one` or of `two`, numbered from 0."""
     label = one.copy()
     while True:
@@ -64,7 +64,7 @@ def _joined(one: np.ndarray, two: np.ndarray) -> np.ndarray:
             return np.unique(label, return_inverse=True)[1]
 
 
-def assign(unit: np.ndarray, key: np.ndarray, labels: np.ndarray, test: float, valid: float) -> np.ndarray:
+def assign_splits(unit: np.ndarray, key: np.ndarray, labels: np.ndarray, test: float, valid: float) -> np.ndarray:
     """The part of each unit (U,) int8: 0 train, 1 valid, 2 test. unit, labels (N,); key (U,) uint64.
 
     `test` is a share of the whole, `valid` a share of the rest, so that changing `valid` leaves the test set alone.
@@ -76,7 +76,7 @@ def assign(unit: np.ndarray, key: np.ndarray, labels: np.ndarray, test: float, v
     ordered = pairs[:, np.lexsort((key[pairs[1]], pairs[0]))]
     of_class = np.split(ordered[1], np.flatnonzero(np.diff(ordered[0])) + 1)
     for mine in of_class:
-        for p in wanted if len(mine) >= REPRESENTED else ():
+        for p in wanted if len(mine) >= MIN_EXPECTED_PER_CLASS else ():
             if not (part[mine] == p).any():
                 part[mine[part[mine] == 0][:1]] = p
     for mine in of_class:
@@ -84,11 +84,11 @@ def assign(unit: np.ndarray, key: np.ndarray, labels: np.ndarray, test: float, v
             part[mine[-1]] = 0
     for p in wanted:
         if not (part == p).any():
-            part[_spare(part, key, ordered)] = p
+            part[_movable_group(part, key, ordered)] = p
     return part
 
 
-def _spare(part: np.ndarray, key: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _movable_group(part: np.ndarray, key: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """The training unit, as (0,) or (1,) int64, that no class needs. pairs (2, P): a class and a unit of it."""
     training = pairs[:, part[pairs[1]] == 0]
     alone = np.bincount(training[0])[training[0]] < 2
@@ -96,7 +96,7 @@ def _spare(part: np.ndarray, key: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return free[np.argsort(key[free])[:1]]
 
 
-def folded(found: Found, fold: str, part: np.ndarray, unit: np.ndarray, key: np.ndarray) -> None:
+def assign_fold(found: RawDataset, fold: str, part: np.ndarray, unit: np.ndarray, key: np.ndarray) -> None:
     """Makes one of several equal parts of the training units the validation set, in `part` (U,): stratified.
 
     `fold` is "2/5" for the second of five. Units of each class are dealt out in turn, in the order of their keys, so
@@ -120,7 +120,9 @@ def folded(found: Found, fold: str, part: np.ndarray, unit: np.ndarray, key: np.
     part[dealt] = np.where(np.arange(len(dealt)) % count == number - 1, 1, 0)
 
 
-def divide(found: Found, valid: float, name: str, fold: str | None = None, divided: bool = True) -> Data:
+def split_dataset(
+    found: RawDataset, valid: float, name: str, fold: str | None = None, divided: bool = True
+) -> ImageDataset:
     """The data set with all three parts: those that the source names stay, the others are taken from its training part.
 
     `valid` is the share of the training part, 0 to 1; `fold` names one of several equal parts instead; with `divided`
@@ -132,19 +134,19 @@ def divide(found: Found, valid: float, name: str, fold: str | None = None, divid
         del found.parts[part]
         found.notes.append(f"The {part} set given is empty; one is taken from the training set.")
     check_classes(found)
-    hashes = {part: digests(split.images) for part, split in found.parts.items()}
+    hashes = {part: sha256_rows(split.images) for part, split in found.parts.items()}
     given = tuple(found.parts)
-    whole, content = found.parts["train"], keys(hashes["train"])
+    whole, content = found.parts["train"], hash_keys(hashes["train"])
     identities = [i for i in (found.groups, found.files, content) if i is not None]
-    unit, key = units(*identities)
-    test = TEST_SHARE if divided and "test" not in found.parts else 0.0
+    unit, key = duplicate_groups(*identities)
+    test = TEST_FRACTION if divided and "test" not in found.parts else 0.0
     shares = (test, valid if "valid" not in found.parts else 0.0)
-    part_of_unit = assign(unit, key, whole.labels, *shares)
+    part_of_unit = assign_splits(unit, key, whole.labels, *shares)
     if fold:
-        folded(found, fold, part_of_unit, unit, key)
+        assign_fold(found, fold, part_of_unit, unit, key)
     row_part = part_of_unit[unit]
     splits = dict(found.parts)
-    for number, part in enumerate(PARTS):
+    for number, part in enumerate(SPLITS):
         if part in found.parts and part != "train":
             continue
         rows = np.flatnonzero(row_part == number)
@@ -153,18 +155,18 @@ def divide(found: Found, valid: float, name: str, fold: str | None = None, divid
     hashes["train"] = hashes["train"][row_part == 0]
     if divided and not len(splits["test"]):
         raise DataError(
-            f"{found.where}: {counted(len(whole), 'picture')} cannot be divided into training and test.",
+            f"{found.where}: {pluralize(len(whole), 'picture')} cannot be divided into training and test.",
             cure="Add pictures: at least one class needs two that differ.",
         )
-    notes = [*found.notes, *_absent(found.classes, splits), *_shared(hashes)]
-    print_ = fingerprint(found.classes, splits, hashes)
-    return Data(
+    notes = [*found.notes, *_missing_class_warnings(found.classes, splits), *_leakage_warnings(hashes)]
+    print_ = compute_fingerprint(found.classes, splits, hashes)
+    return ImageDataset(
         name=name, format=found.format, where=found.where, classes=found.classes, **splits, bad=tuple(found.bad),
         notes=tuple(notes), ink=found.ink, fingerprint=print_, given=given, sizes=found.sizes,
     )  # fmt: skip
 
 
-def _absent(classes: tuple[str, ...], splits: dict[str, Split]) -> list[str]:
+def _missing_class_warnings(classes: tuple[str, ...], splits: dict[str, Split]) -> list[str]:
     """A warning for every part without a picture of some class, as small classes may leave one."""
     found = []
     for part, split in splits.items():
@@ -179,20 +181,20 @@ def _absent(classes: tuple[str, ...], splits: dict[str, Split]) -> list[str]:
     return found
 
 
-def _shared(hashes: dict[str, np.ndarray]) -> list[str]:
+def _leakage_warnings(hashes: dict[str, np.ndarray]) -> list[str]:
     """A warning for every two parts that hold the same picture, which only a division made by others can do."""
     found = []
     for one, two in (("train", "test"), ("train", "valid"), ("valid", "test")):
-        count = int(np.isin(keys(hashes[two]), keys(hashes[one])).sum())
+        count = int(np.isin(hash_keys(hashes[two]), hash_keys(hashes[one])).sum())
         if count:
-            found.append(f"{counted(count, 'picture')} of the {two} set also in the {one} set: scores will flatter.")
+            found.append(f"{pluralize(count, 'picture')} of the {two} set also in the {one} set: scores will flatter.")
     return found
 
 
-def fingerprint(classes: tuple[str, ...], splits: dict[str, Split], hashes: dict[str, np.ndarray]) -> str:
+def compute_fingerprint(classes: tuple[str, ...], splits: dict[str, Split], hashes: dict[str, np.ndarray]) -> str:
     """SHA-256, in hex, over the names of the classes and, in order, the labels and the digest of every picture."""
     whole = hashlib.sha256(json.dumps([list(classes), list(splits["train"].images.shape[1:])]).encode())
-    for part in PARTS:
+    for part in SPLITS:
         whole.update(f"{part} {len(splits[part])} ".encode())
         whole.update(splits[part].labels.astype("<i8").tobytes())
         whole.update(hashes[part].tobytes())

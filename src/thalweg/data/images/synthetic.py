@@ -6,12 +6,12 @@ import hashlib
 
 import numpy as np
 
-from .dataset import Data, Split
+from .dataset import ImageDataset, Split
 
 CLASSES = ("lying", "standing", "falling", "rising")
 
 
-def bars(count: int = 240, size: int = 16, seed: int = 0) -> Data:
+def make_bars(count: int = 240, size: int = 16, seed: int = 0) -> ImageDataset:
     """`count` grey pictures of a bar in one of four directions, with noise; 2/3 for training, the rest shared.
 
     Raises ValueError for fewer than 24 pictures or 8 pixels.
@@ -28,7 +28,7 @@ def bars(count: int = 240, size: int = 16, seed: int = 0) -> Data:
     whole = Split(images, labels.astype(np.int64), [f"bar {n}" for n in range(count)])
     order = random.permutation(count)
     first, second = count * 2 // 3, count * 5 // 6
-    return Data(
+    return ImageDataset(
         name="bars",
         format="made",
         where="",

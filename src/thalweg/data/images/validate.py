@@ -10,48 +10,48 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...errors import counted
-from ...plots.contact_sheet import sheet
-from .dataset import Data
-from .duplicates import Pair, exact_pairs, near_pairs
-from .load import read, tell
-from .raw_dataset import PARTS, quoted
+from ...errors import pluralize
+from ...plots.contact_sheet import contact_sheet
+from .dataset import ImageDataset
+from .duplicates import DuplicatePair, find_exact_duplicates, find_near_duplicates
+from .load import load_dataset, log_warning
+from .raw_dataset import SPLITS, quote_names
 
 #: a class with fewer training examples than FEW, or so many times smaller than the largest, is told
-FEW, UNEVEN = 10, 10
+MIN_CLASS_SIZE, MAX_IMBALANCE = 10, 10
 #: how many of a kind are listed on the terminal; `json` has them all
-SHOWN = 10
+MAX_LISTED = 10
 #: examples on the picture of one batch
-BATCH = 64
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
-class Check:
+class DatasetReport:
     """What was found in `data`.
 
     `counts` (classes, 3) are the examples of each class in train, valid and test. `copies` are pairs of exactly the
     same picture, `near` pairs of nearly the same in different sets.
     """
 
-    data: Data
+    data: ImageDataset
     counts: np.ndarray
-    copies: tuple[Pair, ...]
-    near: tuple[Pair, ...]
+    copies: tuple[DuplicatePair, ...]
+    near: tuple[DuplicatePair, ...]
 
     @property
-    def across(self) -> tuple[Pair, ...]:
+    def across(self) -> tuple[DuplicatePair, ...]:
         """Exactly the same picture in different sets."""
         return tuple(p for p in self.copies if p.one[0] != p.two[0])
 
     @property
-    def torn(self) -> tuple[Pair, ...]:
+    def torn(self) -> tuple[DuplicatePair, ...]:
         """Exactly the same picture with different labels."""
         return tuple(p for p in self.copies if self._label(p.one) != self._label(p.two))
 
     @property
     def few(self) -> tuple[str, ...]:
         """Classes with fewer than FEW training examples."""
-        return tuple(c for c, count in zip(self.data.classes, self.counts[:, 0], strict=True) if count < FEW)
+        return tuple(c for c, count in zip(self.data.classes, self.counts[:, 0], strict=True) if count < MIN_CLASS_SIZE)
 
     @property
     def imbalance(self) -> float:
@@ -62,7 +62,9 @@ class Check:
     @property
     def fine(self) -> bool:
         """Whether nothing was found that will spoil the result."""
-        return not (self.data.bad or self.across or self.near or self.torn or self.few or self.imbalance > UNEVEN)
+        return not (
+            self.data.bad or self.across or self.near or self.torn or self.few or self.imbalance > MAX_IMBALANCE
+        )
 
     def _label(self, place: tuple[str, int]) -> str:
         return self.data.classes[self.data.splits[place[0]].labels[place[1]]]
@@ -87,7 +89,7 @@ class Check:
             "",
         ]
         if self.data.sizes:
-            listed = [f"{w} x {h} ({count:,})" for (w, h), count in list(self.data.sizes.items())[:SHOWN]]
+            listed = [f"{w} x {h} ({count:,})" for (w, h), count in list(self.data.sizes.items())[:MAX_LISTED]]
             rest = len(self.data.sizes) - len(listed)
             told.append(f"Sizes of the files: {', '.join(listed)}{f' and {rest:,} more' if rest else ''}")
         told += self.data.notes
@@ -99,12 +101,12 @@ class Check:
         labelled = [f"{self._pair(p)}: {self._label(p.one)}, {self._label(p.two)}" for p in self.torn]
         told += self._listed("picture twice, with different labels", labelled)
         if self.few:
-            told.append(f"Fewer than {FEW} training examples: {quoted(self.few)}.")
-        if self.imbalance > UNEVEN:
+            told.append(f"Fewer than {MIN_CLASS_SIZE} training examples: {quote_names(self.few)}.")
+        if self.imbalance > MAX_IMBALANCE:
             told.append(f"The largest class is {self.imbalance:.0f} times as large as the smallest.")
         return told + ["Nothing found that would spoil the result."] * self.fine
 
-    def _pair(self, pair: Pair) -> str:
+    def _pair(self, pair: DuplicatePair) -> str:
         one, two = (f"{self._source(place)} ({place[0]})" for place in (pair.one, pair.two))
         return f"{two} = {one}{' mirrored' if pair.mirrored else ''}"
 
@@ -113,7 +115,7 @@ class Check:
         rows = [(c, *counts) for c, counts in zip(self.data.classes, self.counts.tolist(), strict=True)]
         cut = rows if len(rows) <= 40 else rows[:30]
         wide = max(len(str(row[0])) for row in [*cut, ("class",)])
-        made = [f"{'class':<{wide}}" + "".join(f"{part:>9}" for part in PARTS)]
+        made = [f"{'class':<{wide}}" + "".join(f"{part:>9}" for part in SPLITS)]
         made += [f"{row[0]:<{wide}}" + "".join(f"{count:>9,}" for count in row[1:]) for row in cut]
         if len(cut) < len(rows):
             made.append(f"… and {len(rows) - len(cut)} more classes")
@@ -125,15 +127,15 @@ class Check:
         if not entries:
             return []
         first, _, rest = what.partition(" ")
-        headline = f"{counted(len(entries), first)} {rest}:"
-        more = [f"  … and {len(entries) - SHOWN:,} more"] if len(entries) > SHOWN else []
-        return [headline, *(f"  {entry}" for entry in entries[:SHOWN]), *more]
+        headline = f"{pluralize(len(entries), first)} {rest}:"
+        more = [f"  … and {len(entries) - MAX_LISTED:,} more"] if len(entries) > MAX_LISTED else []
+        return [headline, *(f"  {entry}" for entry in entries[:MAX_LISTED]), *more]
 
     def json(self) -> dict[str, Any]:
         """Everything as plain values."""
         data = self.data
 
-        def pairs(found: tuple[Pair, ...]) -> list[dict[str, Any]]:
+        def pairs(found: tuple[DuplicatePair, ...]) -> list[dict[str, Any]]:
             return [
                 {
                     "one": {"split": p.one[0], "source": self._source(p.one), "label": self._label(p.one)},
@@ -149,7 +151,7 @@ class Check:
             "where": data.where,
             "classes": list(data.classes),
             "shape": list(data.shape),
-            "counts": {part: self.counts[:, k].tolist() for k, part in enumerate(PARTS)},
+            "counts": {part: self.counts[:, k].tolist() for k, part in enumerate(SPLITS)},
             "sizes": [{"width": w, "height": h, "files": count} for (w, h), count in data.sizes.items()],
             "bad": [{"source": b.source, "reason": b.reason} for b in data.bad],
             "notes": list(data.notes),
@@ -165,11 +167,11 @@ class Check:
     def picture(self) -> Image.Image:
         """Examples from all over the training set, with their labels."""
         train = self.data.train
-        rows = np.unique(np.linspace(0, len(train) - 1, BATCH).astype(np.int64))
-        return sheet(train.images[rows], [self.data.classes[label] for label in train.labels[rows]])
+        rows = np.unique(np.linspace(0, len(train) - 1, BATCH_SIZE).astype(np.int64))
+        return contact_sheet(train.images[rows], [self.data.classes[label] for label in train.labels[rows]])
 
 
-def check(
+def check_dataset(
     source: str | Path,
     *,
     size: int | None = None,
@@ -178,16 +180,18 @@ def check(
     strict: bool = False,
     offline: bool = False,
     near: bool = True,
-    notice: Callable[[str], None] = tell,
-) -> Check:
-    """Reads the set as `read` does, with the same arguments and errors, and looks for what will spoil the result.
+    notice: Callable[[str], None] = log_warning,
+) -> DatasetReport:
+    """Reads the set as `load_dataset` does, with the same arguments and errors, and looks for what will spoil the result.
 
     `near` also looks for near copies across the sets, which takes about half a minute for 70,000 pictures.
     """
-    data = read(source, size=size, channels=channels, valid=valid, strict=strict, offline=offline, notice=notice)
+    data = load_dataset(
+        source, size=size, channels=channels, valid=valid, strict=strict, offline=offline, notice=notice
+    )
     number = len(data.classes)
-    counts = np.stack([np.bincount(data.splits[part].labels, minlength=number) for part in PARTS], axis=1)
-    exact = exact_pairs(data.splits)
+    counts = np.stack([np.bincount(data.splits[part].labels, minlength=number) for part in SPLITS], axis=1)
+    exact = find_exact_duplicates(data.splits)
     if near and sum(map(len, data.splits.values())) > 20_000:
         notice("Looking for near copies across the sets …")
-    return Check(data, counts, tuple(exact), tuple(near_pairs(data.splits, exact)) if near else ())
+    return DatasetReport(data, counts, tuple(exact), tuple(find_near_duplicates(data.splits, exact)) if near else ())

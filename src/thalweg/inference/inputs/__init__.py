@@ -16,10 +16,10 @@ from typing import Any
 from ...errors import OptionError
 
 #: kinds for which nothing comes along: a run has to be named
-NEED_A_RUN = ("trail", "outcomes")
+RUN_REQUIRED = ("trail", "outcomes")
 
 
-def gather(
+def load_input(
     kind: str | None, words: Sequence[Any], asked: Any, weights: str | None = None, offline: bool = False
 ) -> dict[str, Any]:
     """What the subject of that kind gives to the concept. Raises what its `read` raises."""
@@ -29,10 +29,10 @@ def gather(
                 f"This concept is about its settings alone, and {words[0]!s} is none.", cure="Give --set KEY=VALUE."
             )
         return {}
-    return importlib.import_module(f".{kind}", __name__).read(list(words), asked, weights, offline)
+    return importlib.import_module(f".{kind}", __name__).load_input(list(words), asked, weights, offline)
 
 
-def at_most(words: Sequence[Any], count: int, told: str) -> None:
+def check_max_words(words: Sequence[Any], count: int, told: str) -> None:
     """Raises OptionError where more words were given than `told` ('a picture') needs."""
     if len(words) > count:
         raise OptionError(f"{words[count]!s} is one word too many: this concept takes {told}.", cure="Leave it out.")

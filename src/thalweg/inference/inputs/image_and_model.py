@@ -9,29 +9,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...data.images.dataset import Data, Split
-from ...data.images.preprocess import at_once
-from ...errors import DataError, NotFound, OptionError, ResourceError
-from ..model import Pretrained, Trained
-from . import at_most
-from .batch import DATA, NETWORK, network_of
+from ...data.images.dataset import ImageDataset, Split
+from ...data.images.preprocess import eval_batch_size
+from ...errors import DataError, NotFoundError, OptionError, ResourceError
+from ..model import PretrainedModel, TrainedModel
+from . import check_max_words
+from .batch import DEFAULT_DATA, DEFAULT_MODEL, load_model
 
 
-def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
     """RUN|MODEL [PICTURE [DATA]]: the network, the picture as it reads it, its answer, a sample of `asked.pictures`.
 
     Without a picture one of the test set is taken. The sample is of the training set, or of DATA; where neither is at
     hand, `training` is None and `notes` say why. Raises OptionError for a model without a picture, DataError for a
     picture or data that cannot be read, NotFound and ModelFileError for what is no run and no model.
     """
-    at_most(words, 3, "a run or model, a picture, and data")
-    trained = network_of(words[0] if words else NETWORK, weights, offline)
-    data, notes = _data(trained, words)
+    check_max_words(words, 3, "a run or model, a picture, and data")
+    trained = load_model(words[0] if words else DEFAULT_MODEL, weights, offline)
+    data, notes = _load_training_data(trained, words)
     order = np.random.default_rng(asked.seed).permutation(len(data.train)) if data else np.empty(0, np.int64)
     if len(words) > 1:
         named, picture_HWC = trained.look(words[1])
     else:
-        named, picture_HWC, order = _example(data, order, asked.seed)
+        named, picture_HWC, order = _sample_test_image(data, order, asked.seed)
     if trained.facts.get("views", "one") != "one":
         notes.append("The answer is averaged over views of the picture; what layers answer is of the picture as it is.")
     found = trained.task.infer(trained.network, {"image": torch.from_numpy(picture_HWC[None].copy())}, trained.facts)
@@ -44,22 +44,22 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
         "probability_K": found[0].numpy(),
         "training": data.train.take(np.sort(order[: asked.pictures])) if data else None,
         "prepared": lambda images_NHWC: trained.task.prepared(images_NHWC, trained.facts, cpu),
-        "at_once": at_once(trained.facts),
+        "at_once": eval_batch_size(trained.facts),
         "told": f"{trained.name}, {named}",
         "notes": notes,
     }
 
 
-def _data(trained: Trained, words: list[Any]) -> tuple[Data | None, list[str]]:
+def _load_training_data(trained: TrainedModel, words: list[Any]) -> tuple[ImageDataset | None, list[str]]:
     """The data whose training pictures are shown, and what is to be said of it."""
     if not words:
-        return trained.read(DATA), [
-            f"The pictures are those of {DATA}, which come along, and not those that it was trained on."
+        return trained.read(DEFAULT_DATA), [
+            f"The pictures are those of {DEFAULT_DATA}, which come along, and not those that it was trained on."
         ]
     if len(words) == 3:
         read = trained.read(words[2])
         return (read if len(read.train) else replace(read, train=read.whole)), []
-    if isinstance(trained, Pretrained):
+    if isinstance(trained, PretrainedModel):
         if len(words) == 1:
             raise OptionError(
                 f"{trained.name} is a model without a test set to take a picture from.",
@@ -72,11 +72,11 @@ def _data(trained: Trained, words: list[Any]) -> tuple[Data | None, list[str]]:
     here.options = replace(trained.options, offline=True)  # nobody asked for the data by name
     try:
         return here.read(), []
-    except (DataError, NotFound, ResourceError) as error:
+    except (DataError, NotFoundError, ResourceError) as error:
         return None, [f"Training pictures are left out: {error.message} Name DATA after the picture to see some."]
 
 
-def _example(data: Data, order: np.ndarray, seed: int) -> tuple[str, np.ndarray, np.ndarray]:
+def _sample_test_image(data: ImageDataset, order: np.ndarray, seed: int) -> tuple[str, np.ndarray, np.ndarray]:
     """The name of a picture of the test set, it, and the rows of the training set that are left for the sample."""
     split: Split = data.test
     row = int(np.random.default_rng(seed).integers(len(split))) if len(split) else int(order[0])

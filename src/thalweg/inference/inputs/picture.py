@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...data.images.image_decoding import Unreadable, decode, pixels, upright
-from ...data.images.preprocess import bytes_of
+from ...data.images.image_decoding import ImageReadError, apply_exif_orientation, decode_image, to_array
+from ...data.images.preprocess import to_uint8
 from ...errors import DataError, OptionError, ResourceError
-from ..predict import pictures
-from . import at_most
+from ..predict import iter_sources
+from . import check_max_words
 
 #: height and width of the still life, and how many points are drawn along each side of a pixel
-SIDE, FINE = 96, 4
+DEFAULT_SIDE, SUPERSAMPLING = 96, 4
 
 
-def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
     """[PICTURE]: `picture_HWC` uint8, C is 1 or 3, its longer side at most `asked.side` pixels; `told`, `notes`.
 
     Upright, on white where transparent. Raises DataError for what is no picture, and for several, ResourceError for an
     address that does not answer.
     """
-    at_most(words, 1, "a picture")
+    check_max_words(words, 1, "a picture")
     if weights is not None:
         raise OptionError("This concept is about a picture, and loads no weights.", cure="Leave --weights out.")
-    name, whole_HWC = _looked_at(words[0], offline) if words else ("a still life", still_life())
-    picture_HWC = within(whole_HWC, asked.side)
+    name, whole_HWC = _read_image(words[0], offline) if words else ("a still life", sample_drawing())
+    picture_HWC = limit_size(whole_HWC, asked.side)
     notes = []
     if words and picture_HWC.shape != whole_HWC.shape:
         told = [f"{array.shape[1]} x {array.shape[0]}" for array in (whole_HWC, picture_HWC)]
@@ -36,9 +36,9 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
     return {"picture_HWC": picture_HWC, "told": name, "notes": notes}
 
 
-def _looked_at(given: Any, offline: bool) -> tuple[str, np.ndarray]:
+def _read_image(given: Any, offline: bool) -> tuple[str, np.ndarray]:
     """The name of the one picture that is given, and its pixels (H, W, C) uint8. Raises DataError, ResourceError."""
-    found = list(islice(pictures(given), 2))
+    found = list(islice(iter_sources(given), 2))
     if len(found) != 1:
         told = f"{found[0].name} and {found[1].name} are two at least" if found else "here is none"
         raise DataError(f"One picture is needed, and {told}.", cure="Name one picture.")
@@ -46,18 +46,18 @@ def _looked_at(given: Any, offline: bool) -> tuple[str, np.ndarray]:
     try:
         content = picture.read(offline)
         if isinstance(content, np.ndarray):
-            content = Image.fromarray(bytes_of(content))
+            content = Image.fromarray(to_uint8(content))
         if isinstance(content, Image.Image):
-            return picture.name, pixels(upright(content), None)
-        return picture.name, decode(content)
-    except Unreadable as why:
+            return picture.name, to_array(apply_exif_orientation(content), None)
+        return picture.name, decode_image(content)
+    except ImageReadError as why:
         raise DataError(f"{picture.name}: {why}.", cure="Give a picture, such as photo.jpg.") from None
     except (DataError, ResourceError) as error:
         cure = error.cure or "Give a picture, such as photo.jpg."
         raise type(error)(f"{picture.name}: {error.message.rstrip('.')}.", cure=cure) from None
 
 
-def within(picture_HWC: np.ndarray, side: int) -> np.ndarray:
+def limit_size(picture_HWC: np.ndarray, side: int) -> np.ndarray:
     """The picture with its longer side brought to `side` where it is longer, smoothed; the proportions stay."""
     height, width = picture_HWC.shape[:2]
     if max(height, width) <= side:
@@ -65,15 +65,15 @@ def within(picture_HWC: np.ndarray, side: int) -> np.ndarray:
     share = side / max(height, width)
     extent = (max(1, round(width * share)), max(1, round(height * share)))
     image = Image.fromarray(picture_HWC[..., 0] if picture_HWC.shape[2] == 1 else picture_HWC)
-    return pixels(image.resize(extent, Image.Resampling.BILINEAR), picture_HWC.shape[2])
+    return to_array(image.resize(extent, Image.Resampling.BILINEAR), picture_HWC.shape[2])
 
 
-def still_life(side: int = SIDE) -> np.ndarray:
+def sample_drawing(side: int = DEFAULT_SIDE) -> np.ndarray:
     """A drawing (side, side, 3) uint8: a shaded ball on a table before a striped wall, a ramp, and a letter.
 
     It has what kernels tell apart: even areas, slopes, edges in all directions, and stripes of two widths.
     """
-    y, x = (np.mgrid[: side * FINE, : side * FINE] + 0.5) / (side * FINE)
+    y, x = (np.mgrid[: side * SUPERSAMPLING, : side * SUPERSAMPLING] + 0.5) / (side * SUPERSAMPLING)
     image = np.empty((*x.shape, 3))
     image[:] = np.array([0.86, 0.84, 0.78]) - 0.25 * x[..., None]  # a wall, darker to the right
     wide = (x > 0.06) & (x < 0.36) & (y > 0.08) & (y < 0.36) & ((x - 0.06) % 0.1 < 0.05)
@@ -90,5 +90,5 @@ def still_life(side: int = SIDE) -> np.ndarray:
     away = np.hypot(x - 0.66, y - 0.68)
     light = np.clip(1 - np.hypot(x - 0.60, y - 0.61) / 0.34, 0, 1)
     image[away < 0.18] = (np.array([0.45, 0.10, 0.05]) + light[..., None] * np.array([0.52, 0.62, 0.40]))[away < 0.18]
-    shares = image.reshape(side, FINE, side, FINE, 3).mean((1, 3))
+    shares = image.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING, 3).mean((1, 3))
     return np.round(255 * shares.clip(0, 1)).astype(np.uint8)

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 
 from ...data.images.dataset import Split
-from ...data.images.preprocess import at_once
+from ...data.images.preprocess import eval_batch_size
 from ...errors import OptionError
-from ...training.snapshots import read as read_trail
+from ...training.snapshots import load_snapshots as read_trail
 from ..model import Run, load
-from . import at_most
+from . import check_max_words
 
 
-def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
     """The objective of a run, its trail with the trained weights last, and batches of its training and test sets.
 
     Raises OptionError without a run, ModelFileError for one without its initial weights, DataError without its data.
     """
-    at_most(words, 1, "a run")
+    check_max_words(words, 1, "a run")
     if not words or weights is not None:
         raise OptionError("This concept is about a run, and its own weights.", cure="Give the folder of one: runs/a")
     run = words[0] if isinstance(words[0], Run) else load(os.fspath(words[0]), None, offline)
@@ -36,16 +36,16 @@ def read(words: list[Any], asked: Any, weights: str | None, offline: bool) -> di
     return {
         "objective": objective,
         "trail": [*((step, kept) for step, kept in trail if step < last), (last, end)],
-        "train": _batches(run, data.train, asked),
-        "test": _batches(run, data.test, asked),
+        "train": _sample_batches(run, data.train, asked),
+        "test": _sample_batches(run, data.test, asked),
         "told": f"{run.content.get('model', 'network')} on {data.name}",
     }
 
 
-def _batches(run: Run, split: Split, asked: Any) -> list[dict[str, torch.Tensor]]:
+def _sample_batches(run: Run, split: Split, asked: Any) -> list[dict[str, torch.Tensor]]:
     """Examples drawn by the seed, as the network reads them, in batches that a processor is quick with."""
     rows = np.sort(np.random.default_rng(asked.seed).permutation(len(split))[: asked.examples])
-    size, device = at_once(run.facts), torch.device("cpu")
+    size, device = eval_batch_size(run.facts), torch.device("cpu")
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
     return [
         {

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...layers.activations import activation as activation_layer
-from ...registry import model
+from ...layers.activations import build_activation as activation_layer
+from ...registry import register_model
 
 #: the smallest variance that is scaled to one (section 3.2): smaller ones are noise
-LEAST_VARIANCE = 5e-4
+MIN_VARIANCE = 5e-4
 
 
-class Whitening(nn.Conv2d):
+class WhiteningConv(nn.Conv2d):
     """(B, C, H, W) -> (B, 8C, H-1, W-1): projections of 2x2 patches with variance one; only the bias is trained."""
 
     def __init__(self, channels: int):
@@ -40,23 +40,23 @@ class Whitening(nn.Conv2d):
         patches_BHWCyx = x_BCHW.cpu().unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5)
         patches_PD = patches_BHWCyx.flatten(3).flatten(0, 2).double()  # which not every device has
         variance_D, vectors_DD = torch.linalg.eigh(patches_PD.T @ patches_PD / len(patches_PD))
-        filters_DD = (vectors_DD / (variance_D + LEAST_VARIANCE).sqrt()).T.flip(0)
+        filters_DD = (vectors_DD / (variance_D + MIN_VARIANCE).sqrt()).T.flip(0)
         both = torch.cat([filters_DD, -filters_DD])
         self.weight.copy_(both.view_as(self.weight))
 
 
-class Stage(nn.Module):
+class ConvGroup(nn.Module):
     """(B, I, H, W) -> (B, O, H/2, W/2): convolution, maximum over 2x2, and a second convolution."""
 
     def __init__(self, inputs: int, outputs: int, activation: str):
         super().__init__()
         self.layers = nn.Sequential(
-            identity(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)),
+            dirac_init(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)),
             nn.MaxPool2d(2),
-            shifted_norm(outputs),
+            frozen_scale_bn(outputs),
             activation_layer(activation),
-            identity(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)),
-            shifted_norm(outputs),
+            dirac_init(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)),
+            frozen_scale_bn(outputs),
             activation_layer(activation),
         )
 
@@ -65,21 +65,21 @@ class Stage(nn.Module):
         return self.layers(x_BCHW)
 
 
-def identity(convolution: nn.Conv2d) -> nn.Conv2d:
+def dirac_init(convolution: nn.Conv2d) -> nn.Conv2d:
     """Filters that begin by handing on their inputs, as far as there are as many outputs (section 3.3)."""
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[: convolution.in_channels])
     return convolution
 
 
-def shifted_norm(channels: int) -> nn.BatchNorm2d:
+def frozen_scale_bn(channels: int) -> nn.BatchNorm2d:
     """Batch normalisation whose scale stays one; its running statistics follow quickly."""
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm
 
 
-class Scale(nn.Module):
+class Mul(nn.Module):
     """Everything times one number, so that logits begin small (section 3.1)."""
 
     def __init__(self, factor: float):
@@ -96,12 +96,12 @@ class AirBench(nn.Module):
 
     def __init__(self, channels: int, classes: int, widths: Sequence[int], activation: str, scale: float):
         super().__init__()
-        whitening, inputs = Whitening(channels), 8 * channels
+        whitening, inputs = WhiteningConv(channels), 8 * channels
         layers: list[nn.Module] = [whitening, activation_layer(activation)]
         for width in widths:
-            layers.append(Stage(inputs, width, activation))
+            layers.append(ConvGroup(inputs, width, activation))
             inputs = width
-        self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), Scale(scale))
+        self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), Mul(scale))
         self.head = nn.Linear(inputs, classes, bias=False)
 
     def initialise_from(self, x_BCHW: Tensor) -> None:
@@ -113,7 +113,7 @@ class AirBench(nn.Module):
         return self.head(self.features(x_BCHW))
 
 
-@model(task="classify", paper="Jordan 2024, arXiv:2404.00498")
+@register_model(task="classify", paper="Jordan 2024, arXiv:2404.00498")
 def airbench(
     channels: int,
     classes: int,

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...registry import model
+from ...registry import register_model
 
 
-def block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+def conv_bn_relu(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
     """Convolution without bias, batch normalisation, ReLU: the size stays unless `stride` is above one."""
     return [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
@@ -30,11 +30,11 @@ class ConvNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, size: int, widths: Sequence[int], depth: int, stem: int):
         super().__init__()
-        layers = block(channels, widths[0], kernel=5 if stem == 2 else 3, stride=stem)
+        layers = conv_bn_relu(channels, widths[0], kernel=5 if stem == 2 else 3, stride=stem)
         side, inputs = -(-size // stem), widths[0]
         for index, width in enumerate(widths):
             for _ in range(depth):
-                layers += block(inputs, width)
+                layers += conv_bn_relu(inputs, width)
                 inputs = width
             if index < len(widths) - 1 and side >= 4:
                 layers.append(nn.MaxPool2d(2))
@@ -48,7 +48,7 @@ class ConvNet(nn.Module):
         return self.head(self.features(x_BCHW))
 
 
-@model(task="classify", paper="Ioffe and Szegedy 2015, arXiv:1502.03167 (the blocks; the network is ours)")
+@register_model(task="classify", paper="Ioffe and Szegedy 2015, arXiv:1502.03167 (the blocks; the network is ours)")
 def convnet(
     channels: int, classes: int, size: int = 28, widths: Sequence[int] = (32, 64, 128), depth: int = 1, stem: int = 1
 ) -> nn.Module:

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...layers.activations import activation as activation_layer
-from ...registry import model
+from ...layers.activations import build_activation as activation_layer
+from ...registry import register_model
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 is connected to.
-TABLE = [
+C3_CONNECTIONS = [
     *[[i % 6, (i + 1) % 6, (i + 2) % 6] for i in range(6)],
     *[[i % 6, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6] for i in range(6)],
     *[[0, 1, 3, 4], [1, 2, 4, 5], [0, 2, 3, 5]],
@@ -37,7 +37,7 @@ class ScaledTanh(nn.Module):
         return 1.7159 * torch.tanh(2 / 3 * x)
 
 
-class Subsample(nn.Module):
+class Subsampling(nn.Module):
     """Mean over 2x2 windows, times four, times one weight and plus one bias per map (layers S2 and S4)."""
 
     def __init__(self, maps: int):
@@ -51,13 +51,13 @@ class Subsample(nn.Module):
         return total * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-class TableConv(nn.Conv2d):
+class SparseConv2d(nn.Conv2d):
     """A 5x5 convolution in which each output map sees only the input maps of Table I (layer C3)."""
 
     def __init__(self):
         super().__init__(6, 16, 5)
         mask = torch.zeros(16, 6, 1, 1)
-        for out, inputs in enumerate(TABLE):
+        for out, inputs in enumerate(C3_CONNECTIONS):
             mask[out, inputs] = 1
         self.register_buffer("mask", mask, persistent=False)
 
@@ -78,7 +78,9 @@ class LeNet(nn.Module):
         return self.head(self.features(x_BCHW))
 
 
-def talk(channels: int, classes: int, size: int, activation: str, filters: tuple[int, int], hidden: int) -> LeNet:
+def lenet_modern(
+    channels: int, classes: int, size: int, activation: str, filters: tuple[int, int], hidden: int
+) -> LeNet:
     """The talk's variant. Pictures below 16 pixels are padded to 16 or 17, so that both filters and poolings fit."""
     pad = 0 if size >= 16 else (16 - size + 1) // 2
     side = ((size + 2 * pad - 4) // 2 - 4) // 2
@@ -96,7 +98,7 @@ def talk(channels: int, classes: int, size: int, activation: str, filters: tuple
     return LeNet(features, nn.Linear(hidden, classes))
 
 
-def original(channels: int, classes: int, size: int) -> LeNet:
+def lenet5(channels: int, classes: int, size: int) -> LeNet:
     """The paper's network. Raises OptionError for pictures that are not 28 or 32 pixels."""
     if size not in (28, 32):
         raise OptionError(
@@ -106,11 +108,11 @@ def original(channels: int, classes: int, size: int) -> LeNet:
     features = nn.Sequential(
         nn.Conv2d(channels, 6, 5, padding=(32 - size) // 2),
         ScaledTanh(),
-        Subsample(6),
+        Subsampling(6),
         ScaledTanh(),
-        TableConv(),
+        SparseConv2d(),
         ScaledTanh(),
-        Subsample(16),
+        Subsampling(16),
         ScaledTanh(),
         nn.Conv2d(16, 120, 5),
         ScaledTanh(),
@@ -121,7 +123,7 @@ def original(channels: int, classes: int, size: int) -> LeNet:
     return LeNet(features, nn.Linear(84, classes))
 
 
-@model(task="classify", paper="LeCun et al. 1998, doi:10.1109/5.726791")
+@register_model(task="classify", paper="LeCun et al. 1998, doi:10.1109/5.726791")
 def lenet(
     channels: int,
     classes: int,
@@ -136,7 +138,7 @@ def lenet(
     Raises OptionError for an unknown variant, sizes that the network cannot read, and layers of no neurons.
     """
     if str(variant) == "1998":
-        return original(channels, classes, size)
+        return lenet5(channels, classes, size)
     if variant != "talk":
         raise OptionError(f"variant={variant} is not a LeNet.", cure="Give talk or 1998.")
     if len(filters) != 2 or min(*filters, hidden) < 1:
@@ -144,4 +146,4 @@ def lenet(
             f"lenet(filters={list(filters)}, hidden={hidden}) is no network.",
             cure="Give two numbers of filters and one of neurons, all at least 1.",
         )
-    return talk(channels, classes, size, activation, tuple(filters), hidden)
+    return lenet_modern(channels, classes, size, activation, tuple(filters), hidden)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...layers.activations import activation as activation_layer
-from ...registry import model
+from ...layers.activations import build_activation as activation_layer
+from ...registry import register_model
 
 
 class MLP(nn.Module):
@@ -35,7 +35,7 @@ class MLP(nn.Module):
         return self.head(self.features(x_BCHW))
 
 
-@model(task="classify", paper="Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0")
+@register_model(task="classify", paper="Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0")
 def mlp(
     channels: int,
     classes: int,

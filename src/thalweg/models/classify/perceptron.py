@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ...registry import model
+from ...registry import register_model
 
 
 class Perceptron(nn.Module):
@@ -24,7 +24,7 @@ class Perceptron(nn.Module):
         return self.head(self.features(x_BCHW))
 
 
-@model(task="classify", paper="Rosenblatt 1958, doi:10.1037/h0042519")
+@register_model(task="classify", paper="Rosenblatt 1958, doi:10.1037/h0042519")
 def perceptron(channels: int, classes: int, size: int = 28) -> nn.Module:
     """One layer of neurons: a weighted sum of all pixels per class."""
     return Perceptron(channels * size * size, classes)

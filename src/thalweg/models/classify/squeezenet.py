@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...layers.init import he_normal
-from ...layers.input_size import at_least
-from ...registry import model
+from ...layers.init import he_normal_
+from ...layers.input_size import check_min_size
+from ...registry import register_model
 
 PAPER = "Iandola et al. 2016, arXiv:1602.07360"
 
@@ -55,7 +55,7 @@ class SqueezeNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Dropout(dropout), last, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
-        he_normal(self, mode="fan_in")
+        he_normal_(self, mode="fan_in")
         nn.init.normal_(last.weight, std=0.01)
 
     @property
@@ -68,15 +68,15 @@ class SqueezeNet(nn.Module):
         return self.head(self.features(x_BCHW))
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def squeezenet1_0(channels: int, classes: int, size: int = 224, dropout: float = 0.5) -> nn.Module:
     """SqueezeNet 1.0: 5 MB of weights, for pictures of 21 pixels and up. Raises OptionError for smaller ones."""
-    at_least(21, size, "SqueezeNet 1.0")
+    check_min_size(21, size, "SqueezeNet 1.0")
     return SqueezeNet(nn.Conv2d(channels, 96, 7, stride=2), (2, 6, 11), classes, dropout)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def squeezenet1_1(channels: int, classes: int, size: int = 224, dropout: float = 0.5) -> nn.Module:
     """SqueezeNet 1.1: 5 MB of weights, for pictures of 17 pixels and up. Raises OptionError for smaller ones."""
-    at_least(17, size, "SqueezeNet 1.1")
+    check_min_size(17, size, "SqueezeNet 1.1")
     return SqueezeNet(nn.Conv2d(channels, 64, 3, stride=2), (2, 5, 8), classes, dropout)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...layers.init import he_normal
-from ...layers.input_size import at_least
-from ...registry import model
+from ...layers.init import he_normal_
+from ...layers.input_size import check_min_size
+from ...registry import register_model
 
 PAPER = "Simonyan and Zisserman 2015, arXiv:1409.1556"
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages; a pooling ends each
@@ -22,7 +22,7 @@ WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages; a pooling ends
 DEPTHS = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 
 
-def convolutions(channels: int, depths: Sequence[int], normalised: bool) -> list[nn.Module]:
+def make_features(channels: int, depths: Sequence[int], normalised: bool) -> list[nn.Module]:
     """The five stages: (B, C, H, W) -> (B, 512, H/32, W/32)."""
     layers, inputs = [], channels
     for width, depth in zip(WIDTHS, depths, strict=True):
@@ -61,62 +61,62 @@ class VGG(nn.Module):
         return self.head(self.features(x_BCHW))
 
 
-def build(
+def build_vgg(
     column: str, channels: int, classes: int, size: int, hidden: int, dropout: float, normalised: bool = False
 ) -> VGG:
     """A VGG with its first weights. Raises OptionError for pictures below 32 pixels and for no hidden neuron."""
-    at_least(32, size, "A VGG")
+    check_min_size(32, size, "A VGG")
     if hidden < 1:
         raise OptionError(f"hidden={hidden} leaves a VGG no neuron to decide with.", cure="Give at least 1.")
-    return he_normal(VGG(convolutions(channels, DEPTHS[column], normalised), classes, hidden, dropout))
+    return he_normal_(VGG(make_features(channels, DEPTHS[column], normalised), classes, hidden, dropout))
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg11(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-11 (column A): 133 million weights, 124 of them in the linear layers of `hidden` neurons.
 
     Raises OptionError for pictures below 32 pixels and for no hidden neuron.
     """
-    return build("A", channels, classes, size, hidden, dropout)
+    return build_vgg("A", channels, classes, size, hidden, dropout)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg13(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-13 (column B): 133 million weights; choices as for vgg11."""
-    return build("B", channels, classes, size, hidden, dropout)
+    return build_vgg("B", channels, classes, size, hidden, dropout)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg16(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-16 (column D): 138 million weights, the one that most writings mean; choices as for vgg11."""
-    return build("D", channels, classes, size, hidden, dropout)
+    return build_vgg("D", channels, classes, size, hidden, dropout)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg19(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-19 (column E): 144 million weights; choices as for vgg11."""
-    return build("E", channels, classes, size, hidden, dropout)
+    return build_vgg("E", channels, classes, size, hidden, dropout)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg11_bn(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-11 with batch normalisation; choices as for vgg11."""
-    return build("A", channels, classes, size, hidden, dropout, normalised=True)
+    return build_vgg("A", channels, classes, size, hidden, dropout, normalised=True)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg13_bn(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-13 with batch normalisation; choices as for vgg11."""
-    return build("B", channels, classes, size, hidden, dropout, normalised=True)
+    return build_vgg("B", channels, classes, size, hidden, dropout, normalised=True)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg16_bn(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-16 with batch normalisation; choices as for vgg11."""
-    return build("D", channels, classes, size, hidden, dropout, normalised=True)
+    return build_vgg("D", channels, classes, size, hidden, dropout, normalised=True)
 
 
-@model(task="classify", paper=PAPER)
+@register_model(task="classify", paper=PAPER)
 def vgg19_bn(channels: int, classes: int, size: int = 224, hidden: int = 4096, dropout: float = 0.5) -> nn.Module:
     """VGG-19 with batch normalisation; choices as for vgg11."""
-    return build("E", channels, classes, size, hidden, dropout, normalised=True)
+    return build_vgg("E", channels, classes, size, hidden, dropout, normalised=True)

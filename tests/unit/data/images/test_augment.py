@@ -10,14 +10,14 @@ import torch
 
 from thalweg.data.images import augment
 from thalweg.data.images.augment import (
-    AMOUNTS,
-    augmentation,
+    DEFAULT_AMOUNTS,
+    build_augmentation,
     cutout,
-    flip,
-    parse,
-    shift,
-    thickness,
-    warp,
+    parse_augmentation,
+    random_affine,
+    random_flip,
+    random_shift,
+    random_stroke_width,
 )
 from thalweg.errors import OptionError
 
@@ -35,9 +35,11 @@ def pictures(batch: int = 6, channels: int = 3, height: int = 9, width: int = 7)
 
 
 def test_names_and_amounts_are_read():
-    assert parse("shift=3, rotate") == {"shift": 3.0, "rotate": AMOUNTS["rotate"][0]}
-    assert parse("none") == parse("") == parse(" , ") == {}
-    assert parse(",".join(AMOUNTS)) == {name: amount for name, (amount, _) in AMOUNTS.items()}
+    assert parse_augmentation("shift=3, rotate") == {"shift": 3.0, "rotate": DEFAULT_AMOUNTS["rotate"][0]}
+    assert parse_augmentation("none") == parse_augmentation("") == parse_augmentation(" , ") == {}
+    assert parse_augmentation(",".join(DEFAULT_AMOUNTS)) == {
+        name: amount for name, (amount, _) in DEFAULT_AMOUNTS.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -53,10 +55,10 @@ def test_names_and_amounts_are_read():
 )
 def test_a_mistake_is_named(text, told):
     with pytest.raises(OptionError, match=told) as raised:
-        parse(text)
+        parse_augmentation(text)
     assert raised.value.cure
     with pytest.raises(OptionError):
-        augmentation(text, ink=True)
+        build_augmentation(text, ink=True)
 
 
 # --- shift -----------------------------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ def test_shift_moves_whole_pixels_as_a_loop_does(border, kind, layout, monkeypat
     x = x.contiguous(memory_format=torch.channels_last) if layout == "channels last" else x
     offsets = torch.randint(0, 7, (2, len(x)))
     monkeypatch.setattr(augment.torch, "randint", lambda low, high, size, device: offsets)
-    found = shift(x, 3, border).numpy()
+    found = random_shift(x, 3, border).numpy()
     for n, (dy, dx) in enumerate(offsets.T.tolist()):
         np.testing.assert_array_equal(found[n], moved(x[n].numpy(), dy - 3, dx - 3, border))
     assert found.dtype == x.numpy().dtype
@@ -97,15 +99,15 @@ def test_shift_moves_whole_pixels_as_a_loop_does(border, kind, layout, monkeypat
 def test_shift_goes_in_all_directions_and_no_further():
     x = torch.zeros(400, 1, 9, 9)
     x[:, :, 4, 4] = 1
-    places = {tuple((one[0] == 1).nonzero()[0].tolist()) for one in shift(x, 2)}
+    places = {tuple((one[0] == 1).nonzero()[0].tolist()) for one in random_shift(x, 2)}
     assert places == {(y, z) for y in range(2, 7) for z in range(2, 7)}
 
 
 @pytest.mark.parametrize("border", ["zeros", "reflection"])
 def test_shift_by_nothing_is_the_identity_and_by_too_much_is_possible(border):
     x = pictures()
-    assert torch.equal(shift(x, 0, border), x)
-    assert shift(x, 500, border).shape == x.shape
+    assert torch.equal(random_shift(x, 0, border), x)
+    assert random_shift(x, 500, border).shape == x.shape
 
 
 # --- warp ------------------------------------------------------------------------------------------------------------
@@ -115,13 +117,13 @@ def test_shift_by_nothing_is_the_identity_and_by_too_much_is_possible(border):
 @pytest.mark.parametrize("amounts", [{}, dict.fromkeys(("rotate", "scale", "shear", "shift", "elastic"), 0.0)])
 def test_warping_by_nothing_is_the_identity(amounts, border):
     x = torch.rand(3, 2, 8, 10)
-    torch.testing.assert_close(warp(x, amounts, border), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(random_affine(x, amounts, border), x, atol=1e-5, rtol=0)
 
 
 def test_every_warp_changes_and_stays_in_range():
     x = torch.rand(4, 1, 12, 12)
-    for name in (*augment.GEOMETRY, "shift"):
-        y = warp(x, {name: AMOUNTS[name][0]})
+    for name in (*augment.AFFINE_OPS, "shift"):
+        y = random_affine(x, {name: DEFAULT_AMOUNTS[name][0]})
         assert y.shape == x.shape and not torch.allclose(x, y, atol=1e-3), name
         assert 0 <= float(y.min()) and float(y.max()) <= 1 + 1e-6
 
@@ -130,14 +132,14 @@ def fixed(monkeypatch, **values: float) -> None:
     """Makes every random number the largest of its range (1) or what is given, by the order in which warp draws."""
     names = iter(("rotate", "scale", "shear", "dx", "dy"))
     monkeypatch.setattr(
-        augment, "spread", lambda count, amount, like: torch.full((count,), amount * values.get(next(names), 0.0))
+        augment, "uniform", lambda count, amount, like: torch.full((count,), amount * values.get(next(names), 0.0))
     )
 
 
 def test_a_quarter_turn_turns_the_picture(monkeypatch):
     fixed(monkeypatch, rotate=1.0)
     x = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(warp(x, {"rotate": 90.0}), torch.rot90(x, 1, (2, 3)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(random_affine(x, {"rotate": 90.0}), torch.rot90(x, 1, (2, 3)), atol=1e-5, rtol=0)
 
 
 def test_a_shift_inside_a_warp_is_in_pixels(monkeypatch):
@@ -145,14 +147,14 @@ def test_a_shift_inside_a_warp_is_in_pixels(monkeypatch):
     x = torch.rand(1, 1, 8, 10)
     expected = torch.zeros_like(x)
     expected[:, :, 3:, :-3] = x[:, :, :-3, 3:]
-    torch.testing.assert_close(warp(x, {"shift": 3.0}), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(random_affine(x, {"shift": 3.0}), expected, atol=1e-5, rtol=0)
 
 
 def test_a_scale_is_about_the_centre(monkeypatch):
     fixed(monkeypatch, scale=1.0)
     x = torch.zeros(1, 1, 9, 9)
     x[..., 3:6, 3:6] = 1
-    y = warp(x, {"scale": 0.5})  # half as large again is looked at: the square becomes 2/3 as large
+    y = random_affine(x, {"scale": 0.5})  # half as large again is looked at: the square becomes 2/3 as large
     assert 0.9 < float(y.sum()) / (9 / 1.5**2) < 1.1
     torch.testing.assert_close(y, y.flip(2).flip(3), atol=1e-5, rtol=0)
 
@@ -161,7 +163,7 @@ def test_a_shear_moves_rows_against_each_other(monkeypatch):
     fixed(monkeypatch, shear=1.0)
     x = torch.zeros(1, 1, 11, 11)
     x[..., 5] = 1
-    found = (warp(x, {"shear": 0.4})[0, 0] * torch.arange(11.0)).sum(1)
+    found = (random_affine(x, {"shear": 0.4})[0, 0] * torch.arange(11.0)).sum(1)
     expected = 5 - 0.4 * (torch.arange(11.0) - 5)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
@@ -169,7 +171,7 @@ def test_a_shear_moves_rows_against_each_other(monkeypatch):
 def test_the_elastic_field_shifts_by_what_was_asked():
     """A ramp that rises by one per pixel shows how far each pixel was shifted sideways."""
     ramp = torch.arange(64.0).expand(64, 1, 64, 64)
-    shifts = (warp(ramp, {"elastic": 1.5}, "reflection") - ramp)[..., 8:-8]
+    shifts = (random_affine(ramp, {"elastic": 1.5}, "reflection") - ramp)[..., 8:-8]
     assert 0.7 < float(shifts.square().mean().sqrt()) < 2.0
     assert float(shifts.diff(dim=-1).abs().mean()) < 0.2  # neighbours go the same way
 
@@ -179,11 +181,11 @@ def test_the_elastic_field_shifts_by_what_was_asked():
 
 def test_a_share_of_the_pictures_is_mirrored():
     x = torch.rand(2000, 1, 2, 3)
-    y = flip(x, 0.25)
+    y = random_flip(x, 0.25)
     mirrored = (y == x.flip(-1)).flatten(1).all(1)
     assert bool((mirrored | (y == x).flatten(1).all(1)).all())
     assert 0.2 < float(mirrored.float().mean()) < 0.3
-    assert torch.equal(flip(x, 0.0), x) and torch.equal(flip(x, 1.0), x.flip(-1))
+    assert torch.equal(random_flip(x, 0.0), x) and torch.equal(random_flip(x, 1.0), x.flip(-1))
 
 
 def test_cutout_blanks_one_square():
@@ -202,21 +204,23 @@ def test_cutout_blanks_one_square():
 def test_strokes_become_thinner_or_thicker():
     x = torch.zeros(3000, 1, 9, 9)
     x[..., 3:6, 3:6] = 1
-    ink = thickness(x, 0.5).sum((1, 2, 3))
+    ink = random_stroke_width(x, 0.5).sum((1, 2, 3))
     assert 0.45 < float((ink != 9).float().mean()) < 0.55
     assert 0.2 < float((ink > 9).float().mean()) < 0.3 and float(ink.max()) <= 25 and float(ink.min()) >= 1
-    assert torch.equal(thickness(x, 0.0), x)
+    assert torch.equal(random_stroke_width(x, 0.0), x)
 
 
 # --- all together ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ink", [True, False])
-@pytest.mark.parametrize("text", ["none", "shift", *AMOUNTS, ",".join(AMOUNTS), "shift=1,flip,thickness=1"])
+@pytest.mark.parametrize(
+    "text", ["none", "shift", *DEFAULT_AMOUNTS, ",".join(DEFAULT_AMOUNTS), "shift=1,flip,thickness=1"]
+)
 def test_bytes_become_floats_of_zero_to_one(text, ink):
     x = pictures(batch=5, height=8, width=8)
     before = x.clone()
-    y = augmentation(text, ink)(x)
+    y = build_augmentation(text, ink)(x)
     assert y.dtype == torch.float32 and y.shape == x.shape
     assert 0 <= float(y.min()) and float(y.max()) <= 1 + 1e-6
     assert torch.equal(x, before)
@@ -224,18 +228,18 @@ def test_bytes_become_floats_of_zero_to_one(text, ink):
 
 def test_asking_for_nothing_changes_nothing():
     x = pictures()
-    torch.testing.assert_close(augmentation("none", ink=True)(x), x / 255)
+    torch.testing.assert_close(build_augmentation("none", ink=True)(x), x / 255)
 
 
 def test_ink_comes_in_black_and_photographs_are_mirrored_at_the_edge():
     white = torch.full((64, 1, 8, 8), 255, dtype=torch.uint8)
     for text in ("shift=2", "shift=2,rotate=20"):
-        assert float(augmentation(text, ink=True)(white).min()) == 0
-        assert math.isclose(float(augmentation(text, ink=False)(white).min()), 1, abs_tol=1e-5)
+        assert float(build_augmentation(text, ink=True)(white).min()) == 0
+        assert math.isclose(float(build_augmentation(text, ink=False)(white).min()), 1, abs_tol=1e-5)
 
 
 def test_equal_seeds_give_equal_changes():
-    x, change = pictures(), augmentation(",".join(AMOUNTS), ink=True)
+    x, change = pictures(), build_augmentation(",".join(DEFAULT_AMOUNTS), ink=True)
     torch.manual_seed(3)
     one = change(x)
     torch.manual_seed(3)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.catalog import KNOWN
-from thalweg.data.images.cifar import read_cifar, unpack
-from thalweg.data.images.load import read
+from thalweg.data.images.catalog import NAMED_DATASETS
+from thalweg.data.images.cifar import read_cifar, safe_unpickle
+from thalweg.data.images.load import load_dataset
 from thalweg.errors import DataError
 
 QUIET = {"notice": lambda message: None}
@@ -45,7 +45,7 @@ def test_the_pixels_are_those_that_were_written(tmp_path, protocol):
         assert np.array_equal(found.parts["train"].images, expected)
         assert found.parts["train"].labels.tolist() == [0, 1, 0, 1, 0, 1] * 2
         assert len(found.parts["test"]) == 6
-    assert read(tmp_path, **QUIET).format == "CIFAR python batches"
+    assert load_dataset(tmp_path, **QUIET).format == "CIFAR python batches"
 
 
 CANARY: list[str] = []
@@ -95,7 +95,7 @@ def test_an_evil_pickle_runs_nothing(tmp_path, monkeypatch, number):
     monkeypatch.setattr(os, "system", called.append)
     content = attacks()[number]
     with pytest.raises(DataError, match="Nothing of it was run"):
-        unpack(content, "data_batch_1")
+        safe_unpickle(content, "data_batch_1")
     folder = written(tmp_path)
     (folder / "data_batch_2").write_bytes(content)
     with pytest.raises(DataError, match="data_batch_2"):
@@ -111,7 +111,7 @@ def test_the_evil_pickles_would_run_elsewhere():
 @pytest.mark.parametrize("cut", [0, 1, 10, 100, -1])
 def test_a_cut_batch_is_refused(cut):
     with pytest.raises(DataError, match="damaged"):
-        unpack(pickle.dumps({b"data": rows(1), b"labels": [0]}, protocol=2)[:cut], "data_batch_1")
+        safe_unpickle(pickle.dumps({b"data": rows(1), b"labels": [0]}, protocol=2)[:cut], "data_batch_1")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -120,7 +120,7 @@ def test_flipped_bytes_give_data_or_an_error_with_the_name(seed):
     for place in np.random.default_rng(seed).integers(0, 300, 3):
         content[place] ^= 255
     try:
-        assert isinstance(unpack(bytes(content), "data_batch_1"), dict)
+        assert isinstance(safe_unpickle(bytes(content), "data_batch_1"), dict)
     except DataError as error:
         assert "data_batch_1" in str(error)
 
@@ -166,7 +166,7 @@ def test_a_missing_list_of_names_is_named(tmp_path):
 
 def test_what_is_no_dictionary_is_refused():
     with pytest.raises(DataError, match="no dictionary"):
-        unpack(pickle.dumps([1, 2], protocol=2), "data_batch_1")
+        safe_unpickle(pickle.dumps([1, 2], protocol=2), "data_batch_1")
 
 
 def test_the_real_file_of_names_is_read():
@@ -174,6 +174,9 @@ def test_the_real_file_of_names_is_read():
     if root is None:
         pytest.skip("CIFAR-10 is not on this machine (THALWEG_DATA)")
     content = (root / "cifar-10-batches-py" / "batches.meta").read_bytes()
-    official = next(f for f in KNOWN["cifar10"].files if f.name == "batches.meta")
+    official = next(f for f in NAMED_DATASETS["cifar10"].files if f.name == "batches.meta")
     assert hashlib.sha256(content).hexdigest() == official.sha256
-    assert tuple(n.decode() for n in unpack(content, "batches.meta")["label_names"]) == KNOWN["cifar10"].classes
+    assert (
+        tuple(n.decode() for n in safe_unpickle(content, "batches.meta")["label_names"])
+        == NAMED_DATASETS["cifar10"].classes
+    )

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.csv_dataset import parse, read_table
-from thalweg.data.images.load import read
+from thalweg.data.images.csv_dataset import parse_table, read_table
+from thalweg.data.images.load import load_dataset
 from thalweg.errors import DataError
 
 QUIET = {"notice": lambda message: None}
@@ -49,7 +49,7 @@ def test_what_is_written_is_read(rows, delimiter, encoding, end):
     writer.writerows([("path", "label"), *rows])
     if not rows:
         return
-    got, notes = parse(file.getvalue().encode(encoding), "x.csv")
+    got, notes = parse_table(file.getvalue().encode(encoding), "x.csv")
     assert [(r.path, r.label) for r in got] == [(a.strip(), b.strip()) for a, b in rows] and not notes
 
 
@@ -57,7 +57,7 @@ def test_what_is_written_is_read(rows, delimiter, encoding, end):
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_give_rows_or_a_named_error(content):
     try:
-        assert parse(b"path,label\n" + content, "x.csv")[0]
+        assert parse_table(b"path,label\n" + content, "x.csv")[0]
     except DataError as error:
         assert "x.csv" in str(error) and error.cure
 
@@ -65,16 +65,16 @@ def test_any_bytes_give_rows_or_a_named_error(content):
 def test_labels_that_look_like_something_else_survive():
     labels = [label for label in LABELS if label]
     content = "path,label\n" + "".join(f"{k}.png,{label}\n" for k, label in enumerate(labels))
-    assert [r.label for r in parse(content.encode(), "x.csv")[0]] == labels
+    assert [r.label for r in parse_table(content.encode(), "x.csv")[0]] == labels
 
 
 def test_windows_letters_are_read_and_told():
-    rows, notes = parse("path;label\nx.png;Käse\n".encode("cp1252"), "x.csv")
+    rows, notes = parse_table("path;label\nx.png;Käse\n".encode("cp1252"), "x.csv")
     assert rows[0].label == "Käse" and "Windows-1252" in notes[0]
 
 
 def test_headers_may_have_blanks_capitals_and_usual_names():
-    rows, _ = parse(b" Filename , CLASS ,split\nx.png, a ,VAL\n", "x.csv")
+    rows, _ = parse_table(b" Filename , CLASS ,split\nx.png, a ,VAL\n", "x.csv")
     assert (rows[0].path, rows[0].label, rows[0].part) == ("x.png", "a", "valid")
 
 
@@ -101,14 +101,14 @@ def test_headers_may_have_blanks_capitals_and_usual_names():
 )
 def test_every_mistake_is_named_with_its_line(content, told):
     with pytest.raises(DataError, match=told) as error:
-        parse(content, "x.csv")
+        parse_table(content, "x.csv")
     assert "x.csv" in str(error.value) and error.value.cure
 
 
 def test_a_table_names_a_set(tmp_path):
     path = table(tmp_path, "path,label\n" + lines())
     for source in (path, tmp_path):
-        data = read(source, **QUIET)
+        data = load_dataset(source, **QUIET)
         assert data.classes == ("cat", "dog") and data.format == "table of pictures"
         assert sum(len(s) for s in data.splits.values()) == 12 and data.shape == (20, 20, 3)
         for split in data.splits.values():
@@ -118,13 +118,13 @@ def test_a_table_names_a_set(tmp_path):
 
 def test_quoted_line_breaks_do_not_move_the_count(tmp_path):
     path = table(tmp_path, 'path,label\n0.png,"two\nlines"\n1.png,a\nmissing.png,a\n2.png,"two\nlines"\n')
-    data = read(path, **QUIET)
+    data = load_dataset(path, **QUIET)
     assert data.classes == ("a", "two\nlines") and "line 5" in data.bad[0].source
 
 
 def test_splits_and_groups_of_the_table_are_kept(tmp_path):
     rows = "".join(f"{n}.png,{'ab'[n % 2]},{'test' if n < 4 else 'train'},{n // 4}\n" for n in range(40))
-    data = read(table(tmp_path, "path,label,split,group\n" + rows, count=40), valid=0.4, **QUIET)
+    data = load_dataset(table(tmp_path, "path,label,split,group\n" + rows, count=40), valid=0.4, **QUIET)
     assert {int(s.split("/")[-1][:-4]) for s in data.test.sources} == {0, 1, 2, 3}
     groups = [{int(s.split("/")[-1][:-4]) // 4 for s in split.sources} for split in data.splits.values()]
     assert not groups[0] & groups[1] and len(groups[1]) >= 1
@@ -132,7 +132,7 @@ def test_splits_and_groups_of_the_table_are_kept(tmp_path):
 
 def test_a_group_on_two_sides_is_told(tmp_path):
     rows = "".join(f"{n}.png,{'ab'[n % 2]},{'test' if n < 4 else 'train'},same\n" for n in range(12))
-    data = read(table(tmp_path, "path,label,split,group\n" + rows), **QUIET)
+    data = load_dataset(table(tmp_path, "path,label,split,group\n" + rows), **QUIET)
     assert any("1 group in more than one split" in note for note in data.notes)
 
 
@@ -147,17 +147,17 @@ def test_missing_and_broken_pictures_are_named_and_skipped(tmp_path):
     path = table(tmp_path, "path,label\n" + lines() + "dgo.png,dog\n13.png,cat\n")
     (tmp_path / "dog.png").write_bytes(b"no picture")
     (tmp_path / "13.png").write_bytes(b"no picture")
-    data = read(path, **QUIET)
+    data = load_dataset(path, **QUIET)
     assert [b.source.split("/")[-1] for b in data.bad] == ["labels.csv, line 14: dgo.png", "13.png"]
     assert "did you mean 'dog.png'" in data.bad[0].reason
     with pytest.raises(DataError, match="2 files cannot be used"):
-        read(path, strict=True, **QUIET)
+        load_dataset(path, strict=True, **QUIET)
 
 
 def test_a_table_whose_files_are_all_missing_is_refused(tmp_path):
     path = table(tmp_path, "path,label\n" + lines(), count=0)
     with pytest.raises(DataError, match="line 2: there is no file"):
-        read(path, **QUIET)
+        load_dataset(path, **QUIET)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_paths_that_lead_out_of_the_folder_are_refused(tmp_path, outside):
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\n0.png,dog\n{outside},cat\n")
     with pytest.raises(DataError, match=r"labels.csv, line 3: .* leads out"):
-        read(path, **QUIET)
+        load_dataset(path, **QUIET)
 
 
 def test_backslashes_and_detours_inside_the_folder_are_fine(tmp_path):
@@ -186,11 +186,11 @@ def test_backslashes_and_detours_inside_the_folder_are_fine(tmp_path):
     for number in range(6):
         corpus.picture(number).save(tmp_path / "a" / f"{number}.png")
     rows = "".join(f"a\\{n}.png,x\n" if n % 2 else f"./a/../a/{n}.png,y\n" for n in range(6))
-    assert read(table(tmp_path, "path,label\n" + rows, count=0), **QUIET).classes == ("x", "y")
+    assert load_dataset(table(tmp_path, "path,label\n" + rows, count=0), **QUIET).classes == ("x", "y")
 
 
 def test_a_table_is_left_as_it_was(tmp_path):
     path = table(tmp_path, "path,label\n" + lines())
     before = corpus.tree(tmp_path)
-    read(path, **QUIET)
+    load_dataset(path, **QUIET)
     assert corpus.tree(tmp_path) == before

@@ -7,9 +7,15 @@ import pytest
 from PIL import Image
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.dataset import Data, Split
-from thalweg.data.images.duplicates import Pair, copies, exact_pairs, leaked, near_pairs
-from thalweg.data.images.idx import parse
+from thalweg.data.images.dataset import ImageDataset, Split
+from thalweg.data.images.duplicates import (
+    DuplicatePair,
+    find_exact_duplicates,
+    find_near_duplicates,
+    leaked_rows,
+    near_duplicate_pairs,
+)
+from thalweg.data.images.idx import parse_idx
 from thalweg.runs import artifacts as leave
 
 
@@ -48,7 +54,7 @@ def planted(base: np.ndarray, queries: np.ndarray, each: int) -> tuple[np.ndarra
 
 def judge(base: np.ndarray, queries: np.ndarray, each: int) -> None:
     queries, truth = planted(base, queries, each)
-    found = {row: (original, mirrored) for row, original, mirrored in copies(queries, [base])}
+    found = {row: (original, mirrored) for row, original, mirrored in near_duplicate_pairs(queries, [base])}
     for way in WAYS:
         wanted = {row: (original, way.startswith("mirrored")) for row, (original, w) in truth.items() if w == way}
         hits = sum(found.get(row) == answer for row, answer in wanted.items())
@@ -67,7 +73,7 @@ def test_copies_among_handwritten_digits_are_found_though_many_digits_are_alike(
     root = corpus.real_data("mnist")
     if root is None:
         pytest.skip("MNIST is not on this machine (THALWEG_DATA)")
-    images = parse((root / "t10k-images-idx3-ubyte.gz").read_bytes(), 3, "t10k")[..., None]
+    images = parse_idx((root / "t10k-images-idx3-ubyte.gz").read_bytes(), 3, "t10k")[..., None]
     judge(images[:8000], images[8000:], each=40)
 
 
@@ -81,47 +87,53 @@ IMAGES = np.stack([np.asarray(corpus.picture(n)) for n in range(60)])
 
 def test_exact_copies_are_paired_with_the_first():
     train, test = IMAGES[:10], IMAGES[[20, 3, 21, 20]]
-    pairs = exact_pairs({"train": split(train), "valid": split(IMAGES[:0]), "test": split(test)})
-    assert pairs == [Pair(("train", 3), ("test", 1)), Pair(("test", 0), ("test", 3))]
+    pairs = find_exact_duplicates({"train": split(train), "valid": split(IMAGES[:0]), "test": split(test)})
+    assert pairs == [DuplicatePair(("train", 3), ("test", 1)), DuplicatePair(("test", 0), ("test", 3))]
 
 
 def test_an_exact_copy_is_not_told_again_as_a_near_one():
     splits = {"train": split(IMAGES[:40]), "valid": split(IMAGES[[40, 5]]), "test": split(IMAGES[[5, 7, 41]])}
-    assert near_pairs(splits, exact_pairs(splits)) == []
-    told = near_pairs(splits, [])
+    assert find_near_duplicates(splits, find_exact_duplicates(splits)) == []
+    told = find_near_duplicates(splits, [])
     assert [p.two for p in told] == [("valid", 1), ("test", 0), ("test", 1)]
 
 
 def test_near_copies_are_looked_for_in_every_earlier_set():
     other = IMAGES[:, :, ::-1] // 2
     splits = {"train": split(IMAGES[:20]), "valid": split(IMAGES[20:40]), "test": split(other[[3, 33, 50]])}
-    assert near_pairs(splits, []) == [Pair(("train", 3), ("test", 0), True), Pair(("valid", 13), ("test", 1), True)]
+    assert find_near_duplicates(splits, []) == [
+        DuplicatePair(("train", 3), ("test", 0), True),
+        DuplicatePair(("valid", 13), ("test", 1), True),
+    ]
 
 
 def test_one_of_many_frames_is_a_copy_although_its_neighbours_are_too():
     noise = np.random.default_rng(0).integers(-2, 3, (12, *IMAGES.shape[1:]))
     film = np.clip(IMAGES[0].astype(int) + noise, 0, 255).astype(np.uint8)
-    found = list(copies(film[:1], [np.concatenate([IMAGES[1:40], film[1:]])]))
+    found = list(near_duplicate_pairs(film[:1], [np.concatenate([IMAGES[1:40], film[1:]])]))
     assert [row for row, _, _ in found] == [0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_very_small_sets_are_compared_too(count):
-    found = list(copies(np.stack([IMAGES[0] // 2 + 40, IMAGES[50]]), [IMAGES[:count]]))
+    found = list(near_duplicate_pairs(np.stack([IMAGES[0] // 2 + 40, IMAGES[50]]), [IMAGES[:count]]))
     assert found == [(0, 0, False)]
 
 
 def test_pictures_without_contrast_are_nobodys_copy():
     flat = np.full((20, 16, 16, 1), 7, np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None, None]
-    assert list(copies(flat[:5] + 100, [flat])) == []
+    assert list(near_duplicate_pairs(flat[:5] + 100, [flat])) == []
 
 
 def test_leaked_are_the_exact_and_the_near_copies_of_training_pictures_and_no_others():
     test = np.stack([IMAGES[50], IMAGES[3], IMAGES[51], IMAGES[7, :, ::-1], IMAGES[50], IMAGES[3], IMAGES[9] // 2 + 40])
-    found = leaked(split(IMAGES[:40]), split(test))
+    found = leaked_rows(split(IMAGES[:40]), split(test))
     assert found.dtype == np.int64 and found.tolist() == [1, 3, 5, 6]
-    assert leaked(split(IMAGES[:40]), split(IMAGES[40:])).tolist() == []
-    for empty in (leaked(split(IMAGES[:40]), split(IMAGES[:0])), leaked(split(IMAGES[:0]), split(IMAGES[:3]))):
+    assert leaked_rows(split(IMAGES[:40]), split(IMAGES[40:])).tolist() == []
+    for empty in (
+        leaked_rows(split(IMAGES[:40]), split(IMAGES[:0])),
+        leaked_rows(split(IMAGES[:0]), split(IMAGES[:3])),
+    ):
         assert empty.dtype == np.int64 and empty.tolist() == []
 
 
@@ -136,11 +148,15 @@ class Answers:
 def test_near_copies_are_kept_under_the_content_of_the_pictures(tmp_path, monkeypatch, fingerprint):
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
     asked = []
-    monkeypatch.setattr("thalweg.data.images.duplicates.leaked", lambda *parts: asked.append(1) or leaked(*parts))
+    monkeypatch.setattr(
+        "thalweg.data.images.duplicates.leaked_rows", lambda *parts: asked.append(1) or leaked_rows(*parts)
+    )
 
     def rows(train: np.ndarray, test: np.ndarray) -> list[int]:
         parts = [split(part) for part in (train, train[:0], test)]
-        return leave.near_copies(Data("d", "made", "", ("a", "b"), *parts, fingerprint=fingerprint), Answers())["rows"]
+        return leave.near_duplicates(
+            ImageDataset("d", "made", "", ("a", "b"), *parts, fingerprint=fingerprint), Answers()
+        )["rows"]
 
     test = IMAGES[[50, 3, 51]]
     assert rows(IMAGES[:40], test) == rows(IMAGES[:40], test) == [1] and len(asked) == 1

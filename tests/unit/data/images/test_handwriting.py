@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
 from tests.helpers.drawn_digits import KINDS, render
-from thalweg.data.images.handwriting import ink
+from thalweg.data.images.handwriting import normalize_handwriting
 from thalweg.errors import DataError
 
 
@@ -39,7 +39,10 @@ def digits():
 @pytest.fixture(scope="module")
 def strokes(digits):
     """Fifteen digits, white on black, in the form of 28 pixels."""
-    return [ink(np.asarray(Image.fromarray(d).resize((80, 80), Image.Resampling.BICUBIC))) for d in digits[:15]]
+    return [
+        normalize_handwriting(np.asarray(Image.fromarray(d).resize((80, 80), Image.Resampling.BICUBIC)))
+        for d in digits[:15]
+    ]
 
 
 def nearest(train, labels, pictures):
@@ -61,7 +64,12 @@ def assert_form(picture, size=28, longer=20):
 
 def test_pictures_of_mnist_stay_as_they_are_in_either_polarity(mnist):
     for pictures in (mnist[2], 255 - mnist[2]):
-        away = np.array([np.abs(ink(p).astype(int) - true).mean() for p, true in zip(pictures, mnist[2], strict=True)])
+        away = np.array(
+            [
+                np.abs(normalize_handwriting(p).astype(int) - true).mean()
+                for p, true in zip(pictures, mnist[2], strict=True)
+            ]
+        )
         assert (away == 0).mean() >= 0.995
         assert away.mean() < 0.02
 
@@ -70,7 +78,9 @@ def test_what_is_read_from_renderings_is_what_is_read_from_their_originals(mnist
     train, labels, pictures, truth = mnist
     random = np.random.default_rng(0)
     rows = random.choice(len(pictures), 8 * len(KINDS), replace=False)
-    brought = [ink(render(pictures[row], KINDS[n % len(KINDS)], random)) for n, row in enumerate(rows)]
+    brought = [
+        normalize_handwriting(render(pictures[row], KINDS[n % len(KINDS)], random)) for n, row in enumerate(rows)
+    ]
     originals = (nearest(train, labels, pictures[rows]) == truth[rows]).mean()
     assert (nearest(train, labels, brought) == truth[rows]).mean() >= originals - 0.04
 
@@ -79,15 +89,15 @@ def test_what_is_read_from_renderings_is_what_is_read_from_their_originals(mnist
 def test_every_kind_of_drawing_gets_the_form_and_keeps_it(strokes, kind):
     random = np.random.default_rng(KINDS.index(kind))
     for stroke in strokes[:6]:
-        picture = ink(render(stroke, kind, random))
+        picture = normalize_handwriting(render(stroke, kind, random))
         assert_form(picture)
-        np.testing.assert_array_equal(ink(picture), picture)
+        np.testing.assert_array_equal(normalize_handwriting(picture), picture)
 
 
 def test_a_clean_enlargement_comes_back_as_the_original(strokes):
     for stroke in strokes:
         large = Image.fromarray(255 - stroke).resize((300, 300), Image.Resampling.BICUBIC)
-        again = ink(large).astype(int)
+        again = normalize_handwriting(large).astype(int)
         assert np.corrcoef(again.ravel(), stroke.ravel())[0, 1] > 0.93
 
 
@@ -95,7 +105,7 @@ def test_the_mode_of_the_file_does_not_matter(strokes):
     grey = (
         Image.fromarray(255 - strokes[3]).resize((200, 200), Image.Resampling.BICUBIC).point(lambda v: 255 * (v > 127))
     )
-    expected = ink(grey)
+    expected = normalize_handwriting(grey)
     values = np.asarray(grey)
     clear = Image.merge("RGBA", [Image.new("L", grey.size, 30)] * 3 + [Image.fromarray(255 - values)])
     same = [grey.convert(mode) for mode in ("1", "LA", "P", "RGB", "RGBA", "CMYK", "F", "I")]
@@ -109,7 +119,7 @@ def test_the_mode_of_the_file_does_not_matter(strokes):
         np.asarray(clear),
     ]
     for picture in same:
-        assert np.abs(ink(picture).astype(int) - expected).mean() < 1
+        assert np.abs(normalize_handwriting(picture).astype(int) - expected).mean() < 1
     assert (values == np.asarray(grey)).all()
 
 
@@ -117,25 +127,25 @@ def test_a_turned_photograph_is_read_upright(strokes):
     upright = Image.fromarray(255 - strokes[2]).resize((140, 140))
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[0x0112] = 6
-    np.testing.assert_array_equal(ink(turned), ink(upright))
+    np.testing.assert_array_equal(normalize_handwriting(turned), normalize_handwriting(upright))
 
 
 def test_a_small_drawing_on_a_large_sheet_is_looked_at_closely(strokes):
     small = np.asarray(Image.fromarray(strokes[5]).resize((112, 112), Image.Resampling.BICUBIC))
     sheet = np.full((1600, 2400), 255, np.uint8)
     sheet[1300:1412, 200:312] -= small
-    assert np.abs(ink(sheet).astype(int) - ink(255 - small)).mean() < 4
+    assert np.abs(normalize_handwriting(sheet).astype(int) - normalize_handwriting(255 - small)).mean() < 4
 
 
 def test_specks_are_left_out_and_separate_strokes_are_not():
     picture = Image.new("L", (200, 200), 240)
     draw = ImageDraw.Draw(picture)
     draw.line((60, 60, 60, 100, 120, 110, 120, 150, 60, 155), fill=20, width=10)
-    without = ink(picture)
+    without = normalize_handwriting(picture)
     draw.ellipse((180, 20, 184, 24), fill=20)
-    np.testing.assert_array_equal(ink(picture), without)
+    np.testing.assert_array_equal(normalize_handwriting(picture), without)
     draw.line((75, 42, 125, 42), fill=20, width=10)
-    with_bar = ink(picture)
+    with_bar = normalize_handwriting(picture)
     bar = with_bar[np.flatnonzero(with_bar.any(1))[0]]
     assert (bar > 0).sum() >= 7 and np.abs(with_bar.astype(int) - without).mean() > 5
 
@@ -144,17 +154,17 @@ def test_specks_are_left_out_and_separate_strokes_are_not():
 def test_thin_and_thick_pens_are_brought_to_the_usual_thickness(width):
     picture = Image.new("L", (400, 400), 255)
     ImageDraw.Draw(picture).arc((60, 60, 340, 340), 20, 330, fill=0, width=width)
-    shown = ink(picture)
+    shown = normalize_handwriting(picture)
     crossings = (shown[14] > 127).sum()
     assert 1 <= crossings <= 9 and shown.max() == 255
     assert 0.06 < shown.mean() / 255 < 0.3
 
 
 def test_the_small_format_is_filled_and_its_own_pictures_are_left_alone(digits):
-    changed = sum(bool((ink(d, 8) != d).any()) for d in digits)
+    changed = sum(bool((normalize_handwriting(d, 8) != d).any()) for d in digits)
     assert changed / len(digits) < 0.02
     large = np.kron(digits[0], np.ones((20, 20), np.uint8))
-    shown = ink(large, 8)
+    shown = normalize_handwriting(large, 8)
     assert shown.shape == (8, 8) and shown[0].any() and shown[-1].any()
     assert np.corrcoef(shown.ravel(), digits[0].ravel())[0, 1] > 0.8
 
@@ -170,10 +180,10 @@ def _blank_photo():
 )
 def test_a_picture_without_a_stroke_is_refused(blank):
     with pytest.raises(DataError, match="no stroke") as refused:
-        ink(blank)
+        normalize_handwriting(blank)
     assert "darker or lighter" in refused.value.cure
 
 
 def test_values_that_are_no_numbers_are_refused():
     with pytest.raises(DataError, match="not finite"):
-        ink(np.full((9, 9), np.nan))
+        normalize_handwriting(np.full((9, 9), np.nan))

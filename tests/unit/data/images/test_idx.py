@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.idx import Numbered, is_idx, pairs, parse, read_idx
+from thalweg.data.images.idx import LazyNames, file_pairs, is_idx, parse_idx, read_idx
 from thalweg.errors import DataError
 
 PICTURES = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
@@ -20,7 +20,7 @@ LABELS = np.array([0, 1, 2, 0, 1, 2], np.uint8)
 @settings(max_examples=80, deadline=None)
 def test_what_is_written_is_read(values, zipped):
     content = gzip.compress(corpus.idx(values)) if zipped else corpus.idx(values)
-    assert np.array_equal(parse(content, 3, "x"), values)
+    assert np.array_equal(parse_idx(content, 3, "x"), values)
 
 
 @given(st.binary(max_size=200), st.sampled_from([1, 3]), st.booleans())
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(values, zipped):
 def test_any_bytes_give_an_array_or_a_named_error(content, dimensions, zipped):
     content = gzip.compress(content) if zipped else content
     try:
-        assert parse(content, dimensions, "some-file").ndim == dimensions
+        assert parse_idx(content, dimensions, "some-file").ndim == dimensions
     except DataError as error:
         assert "some-file" in str(error) and error.cure
 
@@ -38,33 +38,33 @@ def test_any_bytes_give_an_array_or_a_named_error(content, dimensions, zipped):
 def test_a_file_that_is_cut_off_is_refused(zipped, cut):
     content = gzip.compress(corpus.idx(PICTURES)) if zipped else corpus.idx(PICTURES)
     with pytest.raises(DataError, match="train"):
-        parse(content[:cut], 3, "train")
+        parse_idx(content[:cut], 3, "train")
 
 
 def test_more_than_announced_is_refused():
     for content in (corpus.idx(PICTURES) + b"x", gzip.compress(corpus.idx(PICTURES) + b"x")):
         with pytest.raises(DataError, match="announces 120 bytes"):
-            parse(content, 3, "x")
+            parse_idx(content, 3, "x")
 
 
 def test_a_damaged_checksum_is_refused():
     content = bytearray(gzip.compress(corpus.idx(PICTURES)))
     content[-6] ^= 1
     with pytest.raises(DataError, match="damaged"):
-        parse(bytes(content), 3, "x")
+        parse_idx(bytes(content), 3, "x")
 
 
 def test_a_small_file_that_unpacks_without_end_is_refused_early():
     content = gzip.compress(corpus.idx(PICTURES) + bytes(50_000_000))
     with pytest.raises(DataError, match="it holds more"):
-        parse(content, 3, "x")
+        parse_idx(content, 3, "x")
 
 
 @pytest.mark.parametrize("dimensions, expected", [(3, "2051"), (1, "2049")])
 def test_a_wrong_magic_number_says_which_was_expected(dimensions, expected):
     content = corpus.idx(LABELS if dimensions == 3 else PICTURES) + bytes(20)
     with pytest.raises(DataError, match=expected):
-        parse(content, dimensions, "x")
+        parse_idx(content, dimensions, "x")
 
 
 def written(root, images=PICTURES, labels=LABELS, part="train", end="-ubyte"):
@@ -93,7 +93,7 @@ def test_unpacked_files_beside_the_packed_ones_are_the_same_set(tmp_path):
     written(tmp_path)
     for file in list(tmp_path.iterdir()):
         (tmp_path / (file.name + ".gz")).write_bytes(gzip.compress(file.read_bytes()))
-    assert list(pairs(tmp_path)) == ["train"]
+    assert list(file_pairs(tmp_path)) == ["train"]
 
 
 def test_labels_that_do_not_begin_at_zero_keep_their_numbers_as_names(tmp_path):
@@ -135,7 +135,7 @@ def test_names_of_idx_files_are_known(tmp_path):
 
 
 def test_numbered_names_are_a_sequence():
-    names = Numbered("file", 3)
+    names = LazyNames("file", 3)
     assert list(names) == ["file[0]", "file[1]", "file[2]"] and names[-1] == "file[2]" and len(names) == 3
     with pytest.raises(IndexError):
         names[3]

@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 
 from tests.unit.data.images import corpus
 from thalweg.data.images import named_datasets as named
-from thalweg.data.images.catalog import KNOWN, File, Known
-from thalweg.data.images.load import read
-from thalweg.data.images.named_datasets import catalogue, get, locate
-from thalweg.errors import DataError, NotFound, ResourceError
+from thalweg.data.images.catalog import NAMED_DATASETS, NamedDataset, RemoteFile
+from thalweg.data.images.load import load_dataset
+from thalweg.data.images.named_datasets import ensure_downloaded, find_local, list_datasets
+from thalweg.errors import DataError, NotFoundError, ResourceError
 
 QUIET = {"notice": lambda message: None}
 
@@ -30,11 +30,11 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
-def as_file(name: str, content: bytes) -> File:
-    return File(name, len(content), hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest())
+def as_file(name: str, content: bytes) -> RemoteFile:
+    return RemoteFile(name, len(content), hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest())
 
 
-def small_mnist() -> tuple[Known, dict[str, bytes]]:
+def small_mnist() -> tuple[NamedDataset, dict[str, bytes]]:
     """A data set of MNIST's form with 40 + 10 pictures."""
     numbers = np.random.default_rng(0)
     contents = {}
@@ -43,7 +43,7 @@ def small_mnist() -> tuple[Known, dict[str, bytes]]:
         contents[f"{stem}-images-idx3-ubyte.gz"] = gzip.compress(corpus.idx(images))
         contents[f"{stem}-labels-idx1-ubyte.gz"] = gzip.compress(corpus.idx(np.arange(count) % 10))
     files = tuple(as_file(n, c) for n, c in contents.items())
-    known = Known(
+    known = NamedDataset(
         "small",
         "x",
         "x",
@@ -64,7 +64,7 @@ def put(folder, contents):
 
 
 def test_digits_are_those_of_scikit_learn(places):
-    data = read("digits", **QUIET)
+    data = load_dataset("digits", **QUIET)
     images, labels = load_digits(return_X_y=True)
     expected = np.round(images.reshape(-1, 8, 8, 1) / 16 * 255).astype(np.uint8)
     for split in data.splits.values():
@@ -72,16 +72,16 @@ def test_digits_are_those_of_scikit_learn(places):
         assert np.array_equal(split.images, expected[rows]) and np.array_equal(split.labels, labels[rows])
     assert sum(len(s) for s in data.splits.values()) == 1797
     assert data.ink and data.name == "digits" and data.classes == tuple("0123456789") and data.shape == (8, 8, 1)
-    assert get("digits") is None
+    assert ensure_downloaded("digits") is None
 
 
 def test_a_folder_of_the_same_name_is_told_and_can_be_had(places, monkeypatch):
     monkeypatch.chdir(places)
     corpus.folder(places / "digits", {"a": 3, "b": 3})
     told = []
-    assert len(read("digits", notice=told.append).classes) == 10
+    assert len(load_dataset("digits", notice=told.append).classes) == 10
     assert len(told) == 1 and f".{os.sep}digits" in told[0]
-    assert read(f".{os.sep}digits", **QUIET).classes == ("a", "b")
+    assert load_dataset(f".{os.sep}digits", **QUIET).classes == ("a", "b")
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
@@ -94,21 +94,21 @@ def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
 @pytest.mark.parametrize("folder", ["data/small", "data/SMALL/raw", "cache/data/small"])
 def test_a_set_is_found_in_every_usual_place(places, monkeypatch, folder):
     known, contents = small_mnist()
-    monkeypatch.setitem(KNOWN, "small", known)
-    assert locate(known) is None
+    monkeypatch.setitem(NAMED_DATASETS, "small", known)
+    assert find_local(known) is None
     put(places / folder, contents)
-    data = read("small", offline=True, **QUIET)
+    data = load_dataset("small", offline=True, **QUIET)
     assert (len(data.test), len(data.train) + len(data.valid), data.ink) == (10, 40, True)
-    assert get("small", offline=True) == places / folder
-    assert next(entry for entry in catalogue() if entry["name"] == "small")["where"] == str(places / folder)
+    assert ensure_downloaded("small", offline=True) == places / folder
+    assert next(entry for entry in list_datasets() if entry["name"] == "small")["where"] == str(places / folder)
 
 
 def test_a_file_that_is_not_the_official_one_is_refused(places, monkeypatch):
     known, contents = small_mnist()
-    monkeypatch.setitem(KNOWN, "small", known)
+    monkeypatch.setitem(NAMED_DATASETS, "small", known)
     put(places / "data" / "small", contents | {"t10k-labels-idx1-ubyte.gz": gzip.compress(corpus.idx(np.zeros(10)))})
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte.gz: not the official file"):
-        read("small", **QUIET)
+        load_dataset("small", **QUIET)
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
@@ -118,14 +118,14 @@ def test_offline_refuses_with_the_files_and_the_place(places, monkeypatch, name,
     if how == "environment":
         monkeypatch.setenv("THALWEG_OFFLINE", "1")
     with pytest.raises(ResourceError, match=name) as error:
-        read(name, offline=how == "argument", **QUIET)
-    assert all(file.name in error.value.cure for file in KNOWN[name].files)
-    assert str(places / "cache" / "data" / KNOWN[name].folders[0]) in error.value.cure
+        load_dataset(name, offline=how == "argument", **QUIET)
+    assert all(file.name in error.value.cure for file in NAMED_DATASETS[name].files)
+    assert str(places / "cache" / "data" / NAMED_DATASETS[name].folders[0]) in error.value.cure
 
 
 def test_what_is_missing_is_fetched_by_its_address_and_sum(places, monkeypatch):
     known, contents = small_mnist()
-    monkeypatch.setitem(KNOWN, "small", known)
+    monkeypatch.setitem(NAMED_DATASETS, "small", known)
     put(places / "cache" / "data" / "small", dict([next(iter(contents.items()))]))
     fetched = []
 
@@ -138,7 +138,7 @@ def test_what_is_missing_is_fetched_by_its_address_and_sum(places, monkeypatch):
 
     monkeypatch.setattr(named, "fetch", fetch)
     told = []
-    assert len(read("small", notice=told.append).test) == 10
+    assert len(load_dataset("small", notice=told.append).test) == 10
     assert fetched == [f"http://localhost/{name}" for name in list(contents)[1:]]
     assert sum("train-labels" in line for line in told) == 11
 
@@ -176,10 +176,12 @@ def test_an_archive_gives_the_known_files_and_nothing_else(places, monkeypatch):
     }
     packed = archive({f"cifar-10-batches-py/{n}": c for n, c in contents.items()} | evil, [link])
     files = tuple(as_file(n, c) for n, c in contents.items())
-    known = Known("small", "x", "x", ("a", "b"), "x", files, "http://x/", as_file("all.tar.gz", packed), ("small",))
-    monkeypatch.setitem(KNOWN, "small", known)
+    known = NamedDataset(
+        "small", "x", "x", ("a", "b"), "x", files, "http://x/", as_file("all.tar.gz", packed), ("small",)
+    )
+    monkeypatch.setitem(NAMED_DATASETS, "small", known)
     monkeypatch.setattr(named, "fetch", lambda url, to, **k: put(to.parent, {to.name: packed}))
-    data = read("small", **QUIET)
+    data = load_dataset("small", **QUIET)
     assert data.classes == ("a", "b") and len(data.test) == 6 and not data.ink
     assert sorted(p.name for p in places.rglob("*") if p.is_file()) == sorted(contents)
 
@@ -188,20 +190,22 @@ def test_an_archive_with_another_file_under_a_known_name_is_refused(places, monk
     contents = small_cifar()
     files = tuple(as_file(n, c) for n, c in contents.items())
     packed = archive(contents | {"test_batch": contents["test_batch"][::-1]})
-    known = Known("small", "x", "x", ("a", "b"), "x", files, "http://x/", as_file("all.tar.gz", packed), ("small",))
-    monkeypatch.setitem(KNOWN, "small", known)
+    known = NamedDataset(
+        "small", "x", "x", ("a", "b"), "x", files, "http://x/", as_file("all.tar.gz", packed), ("small",)
+    )
+    monkeypatch.setitem(NAMED_DATASETS, "small", known)
     monkeypatch.setattr(named, "fetch", lambda url, to, **k: put(to.parent, {to.name: packed}))
     with pytest.raises(DataError, match="test_batch: not the official file"):
-        read("small", **QUIET)
+        load_dataset("small", **QUIET)
 
 
 def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(NotFound, match="'fashion-mnist'"):
-        get("fasion-mnist")
+    with pytest.raises(NotFoundError, match="'fashion-mnist'"):
+        ensure_downloaded("fasion-mnist")
 
 
 def test_the_catalogue_tells_every_name_and_what_it_costs(places):
-    listed = {entry["name"]: entry for entry in catalogue()}
+    listed = {entry["name"]: entry for entry in list_datasets()}
     assert set(listed) == {"digits", "mnist", "fashion-mnist", "cifar10"}
     assert listed["digits"]["where"] == "installed" and listed["mnist"]["where"] is None
     assert listed["mnist"]["bytes"] == 11_594_722 and all(e["licence"] and e["classes"] == 10 for e in listed.values())
@@ -212,7 +216,7 @@ def test_mnist_is_the_official_one(monkeypatch):
     if root is None:
         pytest.skip("MNIST is not on this machine (THALWEG_DATA)")
     monkeypatch.setenv("THALWEG_DATA", str(root.parent))
-    data = read("mnist", offline=True, **QUIET)
+    data = load_dataset("mnist", offline=True, **QUIET)
     assert (len(data.test), len(data.train) + len(data.valid), data.shape, data.ink) == (
         10_000,
         60_000,
@@ -228,5 +232,5 @@ def test_mnist_is_the_official_one(monkeypatch):
     mean = levels @ np.arange(256) / 255
     deviation = (levels @ (np.arange(256) / 255 - mean) ** 2) ** 0.5
     assert abs(mean - 0.1307) < 5e-5 and abs(deviation - 0.3081) < 5e-5  # as published
-    again = read(root, offline=True, **QUIET)
+    again = load_dataset(root, offline=True, **QUIET)
     assert again.fingerprint == data.fingerprint and again.classes == data.classes

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.load import read
-from thalweg.data.images.npz import grey, read_npz
+from thalweg.data.images.load import load_dataset
+from thalweg.data.images.npz import read_npz, to_grayscale
 from thalweg.errors import DataError, ResourceError
 
 QUIET = {"notice": lambda message: None}
@@ -34,7 +34,7 @@ def test_official_parts_are_kept(tmp_path):
     path = saved(
         tmp_path, x_train=GREY, y_train=LABELS, x_test=GREY[:4], y_test=LABELS[:4], x_val=GREY[4:9], y_val=LABELS[4:9]
     )
-    assert {k: len(v) for k, v in read(path, **QUIET).splits.items()} == {"train": 30, "valid": 5, "test": 4}
+    assert {k: len(v) for k, v in load_dataset(path, **QUIET).splits.items()} == {"train": 30, "valid": 5, "test": 4}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_names_of_classes_in_the_file_are_used(tmp_path):
 )
 def test_every_mistake_names_the_array(tmp_path, arrays, told):
     with pytest.raises(DataError, match=told) as error:
-        read(saved(tmp_path, **arrays), **QUIET)
+        load_dataset(saved(tmp_path, **arrays), **QUIET)
     assert "set.npz" in str(error.value) and error.value.cure
 
 
@@ -114,34 +114,34 @@ def test_every_mistake_names_the_array(tmp_path, arrays, told):
 def test_what_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "set.npz").write_bytes(content)
     with pytest.raises(DataError, match="cannot be read as an .npz"):
-        read(tmp_path / "set.npz", **QUIET)
+        load_dataset(tmp_path / "set.npz", **QUIET)
 
 
 def test_a_cut_archive_is_refused(tmp_path):
     path = saved(tmp_path, x=GREY, y=LABELS)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="cannot be read"):
-        read(path, **QUIET)
+        load_dataset(path, **QUIET)
 
 
 def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused_unread(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "set.npz", x=np.zeros((30, 400, 400), np.uint8), y=LABELS)
-    monkeypatch.setattr("thalweg.io.free_memory.free_memory", lambda: 1_000_000)
+    monkeypatch.setattr("thalweg.io.free_memory.get_free_memory", lambda: 1_000_000)
     with pytest.raises(ResourceError, match="needs 4.8 MB"):
-        read(tmp_path / "set.npz", **QUIET)
+        load_dataset(tmp_path / "set.npz", **QUIET)
 
 
 def test_size_and_channels_are_as_asked(tmp_path):
     path = saved(tmp_path, x=COLOUR, y=LABELS)
-    data = read(path, size=6, channels=1, **QUIET)
+    data = load_dataset(path, size=6, channels=1, **QUIET)
     assert data.shape == (6, 6, 1)
-    assert read(saved(tmp_path, x=GREY, y=LABELS), channels=3, size=20, **QUIET).shape == (20, 20, 3)
+    assert load_dataset(saved(tmp_path, x=GREY, y=LABELS), channels=3, size=20, **QUIET).shape == (20, 20, 3)
 
 
 def test_pictures_that_are_not_square_keep_their_middle(tmp_path):
     wide = np.zeros((30, 8, 16), np.uint8)
     wide[:, :, 4:12] = np.arange(30, dtype=np.uint8)[:, None, None] + 1
-    data = read(saved(tmp_path, x=wide, y=LABELS), **QUIET)
+    data = load_dataset(saved(tmp_path, x=wide, y=LABELS), **QUIET)
     assert data.shape == (8, 8, 1) and (data.train.images == data.train.images[:, :1, :1]).all()
     assert any("middle" in note for note in data.notes)
 
@@ -149,10 +149,10 @@ def test_pictures_that_are_not_square_keep_their_middle(tmp_path):
 def test_parts_of_different_size_need_a_common_one(tmp_path):
     path = saved(tmp_path, x_train=GREY, y_train=LABELS, x_test=GREY[:5, :8, :8], y_test=LABELS[:5])
     with pytest.raises(DataError, match="8 x 8 and 12 x 12"):
-        read(path, **QUIET)
-    assert read(path, size=8, **QUIET).shape == (8, 8, 1)
+        load_dataset(path, **QUIET)
+    assert load_dataset(path, size=8, **QUIET).shape == (8, 8, 1)
 
 
 def test_grey_weighs_colours_as_pillow_does():
     expected = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in COLOUR])
-    assert np.array_equal(grey(COLOUR)[..., 0], expected)
+    assert np.array_equal(to_grayscale(COLOUR)[..., 0], expected)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from thalweg import api
-from thalweg.data.images.image_decoding import decode
-from thalweg.data.images.preprocess import bytes_of, seen
+from thalweg.data.images.image_decoding import decode_image
+from thalweg.data.images.preprocess import preprocess_image, to_uint8
 from thalweg.errors import DataError
-from thalweg.inference.predict import Unreadable
+from thalweg.inference.predict import UnreadableImage
 
 GREY = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
 COLOURED = np.stack([GREY, GREY[::-1], GREY.T], axis=2)
@@ -24,15 +24,15 @@ FACTS = {"size": [16, 16], "channels": 3, "ink": False}
 def test_numbers_of_every_kind_are_the_same_picture(picture, kind):
     factor = 257 if kind.endswith(("16", "u2")) else 1 / 255 if "float" in kind else 1
     made = (picture * float(factor)).round().astype(kind) if factor >= 1 else (picture * factor).astype(kind)
-    assert np.array_equal(bytes_of(made), bytes_of(picture)) and bytes_of(made).dtype == np.uint8
+    assert np.array_equal(to_uint8(made), to_uint8(picture)) and to_uint8(made).dtype == np.uint8
 
 
 def test_true_is_white():
-    assert bytes_of(GREY > 100).max() == 255 and np.array_equal(bytes_of(GREY > 100) > 0, GREY > 100)
+    assert to_uint8(GREY > 100).max() == 255 and np.array_equal(to_uint8(GREY > 100) > 0, GREY > 100)
 
 
 def test_what_resizing_leaves_beyond_black_and_white_is_cut_off():
-    assert bytes_of(np.array([[-1e-6, 1 + 1e-6]])).tolist() == [[0, 255]]
+    assert to_uint8(np.array([[-1e-6, 1 + 1e-6]])).tolist() == [[0, 255]]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_resizing_leaves_beyond_black_and_white_is_cut_off():
 @pytest.mark.parametrize("ink", [False, True])
 def test_an_array_that_is_no_picture_is_refused_with_a_cure(array, ink):
     with pytest.raises(DataError, match="is no picture") as error:
-        seen(array, {**FACTS, "ink": ink})
+        preprocess_image(array, {**FACTS, "ink": ink})
     assert error.value.cure.startswith("Give ")
 
 
@@ -64,8 +64,8 @@ def test_a_pillow_image_is_upright_as_its_file_is(turn):
     exif, file = Image.Exif(), io.BytesIO()
     exif[0x0112] = turn
     Image.fromarray(COLOURED).save(file, "PNG", exif=exif)
-    assert np.array_equal(seen(Image.open(file), FACTS), seen(file.getvalue(), FACTS))
-    assert np.array_equal(seen(Image.open(file), FACTS), decode(file.getvalue()))
+    assert np.array_equal(preprocess_image(Image.open(file), FACTS), preprocess_image(file.getvalue(), FACTS))
+    assert np.array_equal(preprocess_image(Image.open(file), FACTS), decode_image(file.getvalue()))
 
 
 def cut_off() -> Image.Image:
@@ -78,7 +78,7 @@ def test_a_pillow_image_that_is_cut_off_is_named_and_the_others_are_answered():
     stroke = np.zeros((28, 28), np.uint8)
     stroke[4:24, 13:16] = 255
     found = list(api.load("digits-lenet").predict([cut_off(), stroke, Image.new("L", (0, 0)), stroke]))
-    assert [isinstance(one, Unreadable) for one in found] == [True, False, True, False]
+    assert [isinstance(one, UnreadableImage) for one in found] == [True, False, True, False]
     assert "cut off" in found[0].reason and found[0].source == "picture 0" and "no pixels" in found[2].reason
     with pytest.raises(DataError, match="cut off"):
-        seen(cut_off(), FACTS)
+        preprocess_image(cut_off(), FACTS)

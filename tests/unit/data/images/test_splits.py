@@ -8,8 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.data.images.dataset import Split
-from thalweg.data.images.raw_dataset import Found
-from thalweg.data.images.splits import TEST_SHARE, assign, digests, divide, keys, units
+from thalweg.data.images.raw_dataset import RawDataset
+from thalweg.data.images.splits import (
+    TEST_FRACTION,
+    assign_splits,
+    duplicate_groups,
+    hash_keys,
+    sha256_rows,
+    split_dataset,
+)
 from thalweg.errors import DataError, OptionError
 
 
@@ -18,12 +25,12 @@ def images(content: list[int]) -> np.ndarray:
     return np.array([[c % 256, c // 256 % 256, c // 65536, 7] for c in content], np.uint8).reshape(-1, 2, 2, 1)
 
 
-def found(content, labels, groups=None, **parts) -> Found:
+def found(content, labels, groups=None, **parts) -> RawDataset:
     pictures = images(content)
     classes = tuple(str(c) for c in range(max(labels) + 1))
     train = Split(pictures, np.array(labels, np.int64), [str(c) for c in content])
     groups = None if groups is None else np.array(groups, np.uint64)
-    return Found("test", "here", classes, {"train": train, **parts}, groups=groups)
+    return RawDataset("test", "here", classes, {"train": train, **parts}, groups=groups)
 
 
 def placed(data) -> dict[str, str]:
@@ -44,8 +51,8 @@ def test_the_order_of_the_files_does_not_matter(given_set, random, valid):
     content, labels = given_set
     rows = list(range(len(content)))
     random.shuffle(rows)
-    one = divide(found(content, labels), valid, "x")
-    two = divide(found([content[r] for r in rows], [labels[r] for r in rows]), valid, "x")
+    one = split_dataset(found(content, labels), valid, "x")
+    two = split_dataset(found([content[r] for r in rows], [labels[r] for r in rows]), valid, "x")
     assert placed(one) == placed(two)
 
 
@@ -54,7 +61,7 @@ def test_the_order_of_the_files_does_not_matter(given_set, random, valid):
 def test_nothing_leaks_and_nothing_is_lost(given_set, number_of_groups, valid):
     content, labels = given_set
     groups = [c % number_of_groups for c in content[:-6]] + [1000, 1001, 1002, 1003, 1004, 1005]
-    data = divide(found(content, labels, groups), valid, "x")
+    data = split_dataset(found(content, labels, groups), valid, "x")
     names = [name for split in data.splits.values() for name in split.sources]
     assert sorted(names) == sorted(map(str, content))
     part = placed(data)
@@ -70,36 +77,36 @@ def test_nothing_leaks_and_nothing_is_lost(given_set, number_of_groups, valid):
 @given(sets(), st.sampled_from([0.1, 0.5]))
 @settings(max_examples=60, deadline=None)
 def test_every_class_is_trained_on_and_no_part_is_empty(given_set, valid):
-    data = divide(found(*given_set), valid, "x")
+    data = split_dataset(found(*given_set), valid, "x")
     assert set(data.train.labels) == {0, 1, 2}
     assert len(data.valid) and len(data.test)
 
 
 def test_the_rule_is_the_one_written_down():
     content = list(range(3000))
-    data = divide(found(content, [c % 2 for c in content]), 0.25, "x")
+    data = split_dataset(found(content, [c % 2 for c in content]), 0.25, "x")
     part = placed(data)
     for c in content:
         place = int.from_bytes(hashlib.sha256(images([c]).tobytes()).digest()[:8], "big") / 2**64
-        rest = (place - TEST_SHARE) / (1 - TEST_SHARE)
-        assert part[str(c)] == ("test" if place < TEST_SHARE else "valid" if rest < 0.25 else "train")
+        rest = (place - TEST_FRACTION) / (1 - TEST_FRACTION)
+        assert part[str(c)] == ("test" if place < TEST_FRACTION else "valid" if rest < 0.25 else "train")
 
 
 def test_more_pictures_move_none_that_were_there():
     few, many = list(range(500)), list(range(900))
-    one, two = (placed(divide(found(c, [k % 2 for k in c]), 0.1, "x")) for c in (few, many))
+    one, two = (placed(split_dataset(found(c, [k % 2 for k in c]), 0.1, "x")) for c in (few, many))
     assert all(two[name] == part for name, part in one.items())
 
 
 def test_another_share_for_validation_leaves_the_test_set_alone():
     content = list(range(500))
-    tests = [divide(found(content, [c % 2 for c in content]), v, "x").test.sources for v in (0.0, 0.1, 0.4)]
+    tests = [split_dataset(found(content, [c % 2 for c in content]), v, "x").test.sources for v in (0.0, 0.1, 0.4)]
     assert tests[0] == tests[1] == tests[2]
 
 
 def test_a_class_of_ten_is_in_every_part():
     content = list(range(2000))
-    data = divide(found(content, [c % 200 for c in content]), 0.1, "x")
+    data = split_dataset(found(content, [c % 200 for c in content]), 0.1, "x")
     for split in data.splits.values():
         assert len(set(split.labels.tolist())) == 200
 
@@ -108,31 +115,31 @@ def test_the_official_parts_stay_as_they_are():
     content = list(range(300))
     test = Split(images([5000, 5001]), np.array([0, 1]), ["a", "b"])
     valid = Split(images([6000]), np.array([0]), ["c"])
-    data = divide(found(content, [c % 2 for c in content], test=test), 0.1, "x")
+    data = split_dataset(found(content, [c % 2 for c in content], test=test), 0.1, "x")
     assert data.test is test and 15 <= len(data.valid) <= 45
-    data = divide(found(content, [c % 2 for c in content], test=test, valid=valid), 0.1, "x")
+    data = split_dataset(found(content, [c % 2 for c in content], test=test, valid=valid), 0.1, "x")
     assert (data.test, data.valid, len(data.train)) == (test, valid, 300)
-    data = divide(found(content, [c % 2 for c in content], valid=valid), 0.1, "x")
+    data = split_dataset(found(content, [c % 2 for c in content], valid=valid), 0.1, "x")
     assert data.valid is valid and 15 <= len(data.test) <= 45
 
 
 def test_a_picture_in_two_official_parts_is_told():
     test = Split(images([7, 8, 5000]), np.array([0, 1, 1]), ["a", "b", "c"])
-    data = divide(found(list(range(20)), [c % 2 for c in range(20)], test=test), 0.0, "x")
+    data = split_dataset(found(list(range(20)), [c % 2 for c in range(20)], test=test), 0.0, "x")
     assert any("2 pictures of the test set also in the train set" in note for note in data.notes)
 
 
 def test_what_is_linked_by_any_identity_is_one_unit():
     groups = np.array([1, 1, 2, 3, 4, 4], np.uint64)
     content = np.array([9, 8, 8, 7, 6, 9], np.uint64)
-    unit, key = units(groups, content)
+    unit, key = duplicate_groups(groups, content)
     assert unit.tolist() == [0, 0, 0, 1, 0, 0] and key.tolist() == [1, 3]
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_units_are_the_connected_components(links):
-    unit, _ = units(*(np.array(column, np.uint64) for column in zip(*links, strict=True)))
+    unit, _ = duplicate_groups(*(np.array(column, np.uint64) for column in zip(*links, strict=True)))
     groups = [{k} for k in range(len(links))]
     for k, (a, b) in enumerate(links):
         for j in range(k):
@@ -147,14 +154,14 @@ def test_units_are_the_connected_components(links):
 def test_digests_are_those_of_the_pictures():
     pictures = images([1, 2, 70000])
     expected = [hashlib.sha256(p.tobytes()).digest() for p in pictures]
-    assert [bytes(d) for d in digests(pictures)] == expected
-    assert keys(digests(pictures)).tolist() == [int.from_bytes(e[:8], "big") for e in expected]
+    assert [bytes(d) for d in sha256_rows(pictures)] == expected
+    assert hash_keys(sha256_rows(pictures)).tolist() == [int.from_bytes(e[:8], "big") for e in expected]
 
 
 def test_the_fingerprint_sees_every_pixel_label_class_and_place():
     content, labels = list(range(40)), [c % 2 for c in range(40)]
-    base = divide(found(content, labels), 0.1, "x").fingerprint
-    assert base == divide(found(content, labels), 0.1, "another name").fingerprint
+    base = split_dataset(found(content, labels), 0.1, "x").fingerprint
+    assert base == split_dataset(found(content, labels), 0.1, "another name").fingerprint
     changed = [
         found([*content[:-1], 999], labels),
         found(content, [*labels[:-1], 1 - labels[-1]]),
@@ -163,38 +170,38 @@ def test_the_fingerprint_sees_every_pixel_label_class_and_place():
     ]
     renamed = found(content, labels)
     renamed.classes = ("0", "one")
-    prints = [divide(f, 0.1, "x").fingerprint for f in (*changed, renamed)] + [
-        divide(found(content, labels), 0.5, "x").fingerprint
+    prints = [split_dataset(f, 0.1, "x").fingerprint for f in (*changed, renamed)] + [
+        split_dataset(found(content, labels), 0.5, "x").fingerprint
     ]
     assert len({base, *prints}) == 7
 
 
 @pytest.mark.parametrize("content, labels", [([1, 2, 3], [0, 0, 0]), ([], []), ([5], [0])])
 def test_fewer_than_two_classes_are_refused(content, labels):
-    made = Found("test", "here", ("a",), {"train": Split(images(content), np.array(labels, np.int64), [])})
+    made = RawDataset("test", "here", ("a",), {"train": Split(images(content), np.array(labels, np.int64), [])})
     with pytest.raises(DataError, match="two or more"):
-        divide(made, 0.1, "x")
+        split_dataset(made, 0.1, "x")
 
 
 def test_a_class_without_a_picture_is_refused():
     made = found([1, 2, 3, 4], [0, 0, 2, 2])
     with pytest.raises(DataError, match="'1'"):
-        divide(made, 0.1, "x")
+        split_dataset(made, 0.1, "x")
 
 
 def test_a_set_that_cannot_spare_a_test_picture_is_refused():
     with pytest.raises(DataError, match="cannot be divided"):
-        divide(found([1, 2], [0, 1]), 0.1, "x")
+        split_dataset(found([1, 2], [0, 1]), 0.1, "x")
 
 
 @pytest.mark.parametrize("valid", [-0.1, 1.0, 2.0])
 def test_a_share_outside_zero_to_one_is_refused(valid):
     with pytest.raises(OptionError, match="--valid"):
-        divide(found([1, 2, 3, 4], [0, 1, 0, 1]), valid, "x")
+        split_dataset(found([1, 2, 3, 4], [0, 1, 0, 1]), valid, "x")
 
 
 def test_three_pictures_of_a_class_fill_all_three_parts():
-    part = assign(np.arange(4), np.array([2**63] * 4, np.uint64), np.array([0, 0, 0, 1]), 0.1, 0.1)
+    part = assign_splits(np.arange(4), np.array([2**63] * 4, np.uint64), np.array([0, 0, 0, 1]), 0.1, 0.1)
     assert sorted(part[:3]) == [0, 1, 2] and part[3] == 0
 
 
@@ -208,14 +215,14 @@ def test_every_training_picture_is_in_exactly_one_fold_and_groups_are_in_one(giv
     groups = None
     if number_of_groups:
         groups = [c % number_of_groups for c in content[:-6]] + [1000, 1001, 1002, 1003, 1004, 1005]
-    plain = divide(found(content, labels, groups), 0.1, "x")
-    unit, _ = units(np.array(content, np.uint64), np.array(groups or content, np.uint64))
+    plain = split_dataset(found(content, labels, groups), 0.1, "x")
+    unit, _ = duplicate_groups(np.array(content, np.uint64), np.array(groups or content, np.uint64))
     left = {u for u, c in zip(unit.tolist(), content, strict=True) if str(c) not in plain.test.sources}
     if len(left) < count:
         with pytest.raises(OptionError, match=f"into {len(left)} parts at most"):
-            divide(found(content, labels, groups), 0.1, "x", f"1/{count}")
+            split_dataset(found(content, labels, groups), 0.1, "x", f"1/{count}")
         return
-    folds = [divide(found(content, labels, groups), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
+    folds = [split_dataset(found(content, labels, groups), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
     for data in folds:
         assert data.test.sources == plain.test.sources
         assert len(data.valid) and len(data.train) + len(data.valid) == len(content) - len(data.test)
@@ -235,7 +242,7 @@ def test_every_training_picture_is_in_exactly_one_fold_and_groups_are_in_one(giv
 def test_folds_are_stratified_and_equally_large(count):
     content = list(range(523))
     labels = [0 if c < 300 else 1 if c < 500 else 2 for c in content]
-    folds = [divide(found(content, labels), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
+    folds = [split_dataset(found(content, labels), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
     per_class = np.array([np.bincount(data.valid.labels, minlength=3) for data in folds])
     assert (np.ptp(per_class, axis=0) <= 1).all() and np.ptp(per_class.sum(1)) <= 1
     assert len({data.fingerprint for data in folds}) == count
@@ -243,18 +250,18 @@ def test_folds_are_stratified_and_equally_large(count):
 
 def test_folds_depend_on_content_alone():
     content, labels = list(range(200)), [c % 2 for c in range(200)]
-    one = placed(divide(found(content, labels), 0.1, "x", "2/5"))
-    assert one == placed(divide(found(content[::-1], labels[::-1]), 0.1, "x", "2/5"))
-    assert one == placed(divide(found(content, labels), 0.4, "x", "2/5")), "the share of --valid is not used"
+    one = placed(split_dataset(found(content, labels), 0.1, "x", "2/5"))
+    assert one == placed(split_dataset(found(content[::-1], labels[::-1]), 0.1, "x", "2/5"))
+    assert one == placed(split_dataset(found(content, labels), 0.4, "x", "2/5")), "the share of --valid is not used"
 
 
 def test_folds_leave_a_given_test_set_alone_and_refuse_a_given_validation_set():
     content, labels = list(range(100)), [c % 2 for c in range(100)]
     test = Split(images([5000, 5001]), np.array([0, 1]), ["a", "b"])
-    folds = [divide(found(content, labels, test=test), 0.1, "x", f"{n}/4") for n in range(1, 5)]
+    folds = [split_dataset(found(content, labels, test=test), 0.1, "x", f"{n}/4") for n in range(1, 5)]
     assert all(data.test is test and len(data.valid) == 25 for data in folds)
     with pytest.raises(DataError, match="validation set of its own") as error:
-        divide(found(content, labels, valid=test), 0.1, "x", "1/4")
+        split_dataset(found(content, labels, valid=test), 0.1, "x", "1/4")
     assert "--fold" in error.value.cure
 
 
@@ -263,14 +270,14 @@ def test_folds_leave_a_given_test_set_alone_and_refuse_a_given_validation_set():
 )
 def test_a_text_that_is_no_fold_is_refused(text):
     with pytest.raises(OptionError, match=f"--fold {text} is no fold"):
-        divide(found(list(range(20)), [c % 2 for c in range(20)]), 0.1, "x", text)
+        split_dataset(found(list(range(20)), [c % 2 for c in range(20)]), 0.1, "x", text)
 
 
 def test_a_part_without_a_picture_of_some_class_is_told():
-    lone = divide(found(range(11), [0] * 10 + [1]), 0.1, "x")
+    lone = split_dataset(found(range(11), [0] * 10 + [1]), 0.1, "x")
     absent = [part for part, split in lone.splits.items() if not (split.labels == 1).any()]
     assert absent == ["valid", "test"]
     assert [note for note in lone.notes if "no picture of" in note] == [
         f"The {part} set has no picture of {lone.classes[1]}." for part in absent
     ]
-    assert not any("no picture of" in note for note in divide(found(range(40), [0, 1] * 20), 0.1, "x").notes)
+    assert not any("no picture of" in note for note in split_dataset(found(range(40), [0, 1] * 20), 0.1, "x").notes)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.padding import pad
-from thalweg.data.images.synthetic import CLASSES, bars
+from thalweg.data.images.synthetic import CLASSES, make_bars
 
 
 def test_targets_are_stacked_and_marked():
@@ -32,7 +32,7 @@ def test_more_targets_than_there_is_room_for_are_refused():
 
 
 def test_bars_are_a_whole_data_set():
-    data = bars(count=240, size=12)
+    data = make_bars(count=240, size=12)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 160, "valid": 40, "test": 40}
     assert data.shape == (12, 12, 1) and data.train.images.dtype == np.uint8 and data.classes == CLASSES
     names = [name for split in data.splits.values() for name in split.sources]
@@ -41,7 +41,7 @@ def test_bars_are_a_whole_data_set():
 
 
 def test_bars_lie_as_their_class_says():
-    data = bars(count=48, size=16)
+    data = make_bars(count=48, size=16)
     for image, label in zip(data.train.images[..., 0].astype(float), data.train.labels, strict=True):
         along = [image.mean(1).std(), image.mean(0).std()]
         diagonals = [np.std([np.trace(turned, k) for k in range(-8, 9)]) for turned in (image, image[:, ::-1])]
@@ -50,11 +50,11 @@ def test_bars_lie_as_their_class_says():
 
 
 def test_equal_seeds_give_equal_bars():
-    assert bars(seed=3).fingerprint == bars(seed=3).fingerprint != bars(seed=4).fingerprint
-    assert np.array_equal(bars(seed=3).test.images, bars(seed=3).test.images)
+    assert make_bars(seed=3).fingerprint == make_bars(seed=3).fingerprint != make_bars(seed=4).fingerprint
+    assert np.array_equal(make_bars(seed=3).test.images, make_bars(seed=3).test.images)
 
 
 @pytest.mark.parametrize("wrong", [{"count": 23}, {"size": 7}])
 def test_too_few_bars_are_refused(wrong):
     with pytest.raises(ValueError, match="at least 24"):
-        bars(**wrong)
+        make_bars(**wrong)

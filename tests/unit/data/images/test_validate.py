@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.validate import check
+from thalweg.data.images.validate import check_dataset
 from thalweg.errors import DataError
-from thalweg.plots.contact_sheet import sheet
+from thalweg.plots.contact_sheet import contact_sheet
 
 QUIET = {"notice": lambda message: None}
 
@@ -37,7 +37,7 @@ def names(pairs) -> set[tuple[str, str]]:
 
 def test_everything_planted_is_found_and_nothing_else(planted):
     before = corpus.tree(planted)
-    found = check(planted, valid=0.0, **QUIET).json()
+    found = check_dataset(planted, valid=0.0, **QUIET).json()
     original = "train/cat/2.png"
     assert names(found["exact"]) == {("train/cat/1.png", "test/cat/same.png")}
     assert names(found["near"]) == {(original, f"test/cat/{n}") for n in ("jpeg.jpg", "large.png", "mirror.png")}
@@ -56,7 +56,7 @@ def test_everything_planted_is_found_and_nothing_else(planted):
 
 
 def test_the_terminal_is_told_the_same(planted):
-    text = "\n".join(check(planted, valid=0.0, **QUIET).lines())
+    text = "\n".join(check_dataset(planted, valid=0.0, **QUIET).lines())
     for told in (
         "folders of pictures, 3 classes, 64 x 64 RGB",
         "2 files that cannot be used:",
@@ -74,42 +74,42 @@ def test_the_terminal_is_told_the_same(planted):
 
 
 def test_a_sound_set_is_called_sound(tmp_path):
-    found = check(corpus.folder(tmp_path / "set", {"a": 60, "b": 60}), **QUIET)
+    found = check_dataset(corpus.folder(tmp_path / "set", {"a": 60, "b": 60}), **QUIET)
     assert found.fine and found.lines()[-1].startswith("Nothing found")
     totals = [line.split() for line in found.lines() if line.startswith("all")][0][1:]
     assert sum(map(int, totals)) == 120
 
 
 def test_a_lopsided_set_is_told(tmp_path):
-    found = check(corpus.folder(tmp_path / "set", {"a": 260, "b": 20}), near=False, **QUIET)
+    found = check_dataset(corpus.folder(tmp_path / "set", {"a": 260, "b": 20}), near=False, **QUIET)
     assert found.imbalance == 13 and any("13 times as large" in line for line in found.lines()) and not found.fine
 
 
 def test_many_classes_do_not_fill_the_screen(tmp_path):
     corpus.folder(tmp_path, {f"{n:03}": 3 for n in range(60)}, (8, 8))
-    lines = check(tmp_path, near=False, **QUIET).lines()
+    lines = check_dataset(tmp_path, near=False, **QUIET).lines()
     assert any("and 30 more classes" in line for line in lines) and len(lines) < 60
 
 
 def test_strict_refuses_what_check_would_list(planted):
     with pytest.raises(DataError, match="2 files cannot be used"):
-        check(planted, strict=True, **QUIET)
+        check_dataset(planted, strict=True, **QUIET)
 
 
 def test_the_near_copies_can_be_left_out(planted):
-    assert check(planted, near=False, **QUIET).near == ()
+    assert check_dataset(planted, near=False, **QUIET).near == ()
 
 
 def test_one_batch_is_drawn_with_its_labels(planted):
-    page = check(planted, near=False, **QUIET).picture()
+    page = check_dataset(planted, near=False, **QUIET).picture()
     assert page.mode == "RGB" and page.width == 648 and page.height > 600
     assert np.asarray(page).std() > 20
 
 
 def test_a_sheet_shows_the_pictures_themselves():
     images = np.stack([np.asarray(corpus.picture(n, (36, 36))) for n in range(3)])
-    page = np.asarray(sheet(images, ["a", "a name that is far too long for one cell", "数据\n"]))
+    page = np.asarray(contact_sheet(images, ["a", "a name that is far too long for one cell", "数据\n"]))
     assert np.array_equal(page[8:80, 8:80], images[0].repeat(2, 0).repeat(2, 1))
     assert (page[8:80, 80:88] == 255).all()
     assert (page[81:96, 8:40] < 128).any()
-    assert np.asarray(sheet(images[..., :1], ["", "", ""])).shape == page.shape
+    assert np.asarray(contact_sheet(images[..., :1], ["", "", ""])).shape == page.shape
