@@ -43,7 +43,7 @@ def data_check(
     api = facade()
 
     wanted = {} if size is None else {"size": size}
-    found = api.data_check(source, strict=strict, **wanted)
+    found = api.check_dataset(source, strict=strict, **wanted)
     if save:
         _save_image(found.picture(), save)
     if json:
@@ -69,7 +69,7 @@ def data_list(json: JsonOption = False) -> None:
 
     from . import predictions as answers
 
-    for line in answers.format_rows(api.data_list(), json):
+    for line in answers.format_rows(api.list_datasets(), json):
         print_result(line)
 
 
@@ -84,7 +84,7 @@ def data_download(
     """
     api = facade()
 
-    folder = api.data_get(name, offline=offline)
+    folder = api.download_dataset(name, offline=offline)
     if folder is None:
         return print_notice(f"'{name}' came with the installation; there is nothing to fetch.")
     print_result(str(folder))
@@ -103,5 +103,5 @@ def data_export_samples(
     """
     api = facade()
 
-    for path in api.data_sample(name, count, folder):
+    for path in api.export_samples(name, count, folder):
         print_result(str(path))

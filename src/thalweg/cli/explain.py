@@ -78,12 +78,12 @@ def explain(
                 cure=f"A run or model of that name is ./{name}.",
             )
         if about:
-            return print_result("\n".join(escape_controls(line) for line in api.concept_page(name)))
+            return print_result("\n".join(escape_controls(line) for line in api.concept_text(name)))
         given = flags.parse_key_values([*(settings or ()), *([f"weights={weights}"] if weights is not None else [])])
         shown = api.explain(name, *(subjects or ()), offline=offline, **given)
         return _print_concept(shown, save or f"explained/{name}.png", frame, json)
     if len(subjects or ()) != 1 or settings or about or frame:
-        api.refuse_concept(name)
+        api.raise_unknown_name(name)
         raise _explain_usage_error(name, len(subjects or ()))
     (asked,) = expand_stdin(subjects, sys.stdin)
     found = api.explain(name, asked, target=target, methods=_split_names(methods), weights=weights, offline=offline)
@@ -102,10 +102,10 @@ def _split_names(given: str | None) -> list[str] | None:
 
 
 def _print_concepts(api: Any, json: bool) -> None:
-    rows = api.concepts()
+    rows = api.list_concepts()
     if json:
         return print_result(to_json(rows, indent=2))
-    for line in api.listing(rows):
+    for line in api.format_concepts(rows):
         print_result(line)
     print_notice(
         "thalweg explain NAME draws one; --about says what can be set; --save NAME.html makes a page of all its steps."
@@ -124,7 +124,7 @@ def _print_concept(shown: Any, save: str, frame: int | None, json: bool) -> None
 
 
 def _print_attribution(api: Any, found: Any, save: str, json: bool) -> None:
-    written = api.save_pictures(found.pictures(), save)
+    written = api.write_images(found.pictures(), save)
     for method, note in found.notes.items():
         print_notice(f"{method}: {escape_controls(note)}")
     if json:

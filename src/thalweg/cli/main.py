@@ -104,7 +104,7 @@ def train(
     api = facade()
 
     try:
-        training = api.training(
+        training = api.plan_training(
             data=data,
             recipe=recipe,
             out=out,
@@ -265,7 +265,7 @@ def models(
     api = facade()
     if not name:
         return _print_rows(api.list_models(), json)
-    found = {**api.model_layers(name), "parts": api.model_parts(name)}
+    found = {**api.layer_summary(name), "parts": api.list_layer_groups(name)}
     if json:
         return print_result(to_json(found, indent=2))
     _print_rows([*found["layers"], found["total"]], json)
@@ -309,7 +309,7 @@ def doctor(json: JsonOption = False) -> int:
     def named_data() -> Any:
         api = facade()
 
-        return api.data_list()
+        return api.list_datasets()
 
     found = checks.run_checks(named_data)
     if json:

@@ -66,13 +66,21 @@ def api(monkeypatch):
 
         return call
 
-    names = ("training", "models", "recipes", "data_check", "data_list", "data_get", "data_sample")
-    for name in (*names, "predict", "explain", "save_pictures"):
+    names = (
+        "plan_training",
+        "models",
+        "recipes",
+        "check_dataset",
+        "list_datasets",
+        "download_dataset",
+        "export_samples",
+    )
+    for name in (*names, "predict", "explain", "write_images"):
         setattr(module, name, recorder(name))
     run = SimpleNamespace(evaluate=recorder("evaluate"), export=recorder("export"))
     module.answers["load"] = run
     module.load = recorder("load")
-    module.answers["training"] = Training()
+    module.answers["plan_training"] = Training()
     module.is_concept = lambda name: name == "neuron"
     monkeypatch.setitem(sys.modules, "thalweg.api", module)
     monkeypatch.setattr(thalweg, "api", module, raising=False)
@@ -163,7 +171,7 @@ def test_wrong_usage_is_2_before_anything_is_done(words, api, capsys):
 
 def test_train_hands_on_only_what_was_given(api):
     assert cli.invoke(["train"]) == 0
-    assert last(api) == ("training", (), {"data": None, "recipe": None, "out": None, "resume": False})
+    assert last(api) == ("plan_training", (), {"data": None, "recipe": None, "out": None, "resume": False})
 
 
 def test_train_hands_on_task_data_options_and_arguments(api):
@@ -210,7 +218,7 @@ def test_the_other_processes_of_torchrun_are_silent(api, capsys, monkeypatch):
 
 
 def test_a_path_in_the_place_of_the_task_is_recognised(api, capsys, tmp_path):
-    api.answers["training"] = errors.NotFoundError.among("task", str(tmp_path), ["classify"])
+    api.answers["plan_training"] = errors.NotFoundError.among("task", str(tmp_path), ["classify"])
     assert cli.invoke(["train", str(tmp_path)]) == 2
     assert f"Did you mean: thalweg train classify {tmp_path}" in capsys.readouterr().err
 
@@ -227,7 +235,7 @@ def test_a_path_in_the_place_of_the_task_is_recognised(api, capsys, tmp_path):
     ],
 )
 def test_a_training_that_fails_names_no_folder(error, code, api, capsys):
-    api.answers["training"] = Training(error)
+    api.answers["plan_training"] = Training(error)
     assert cli.invoke(["train"]) == code
     shown = capsys.readouterr()
     assert shown.out == "" and "Traceback" not in shown.err
@@ -275,7 +283,7 @@ def test_every_verb_that_takes_weights_takes_others_and_can_be_kept_from_the_net
         "export": ExportReport(Path("m.onnx"), 0.0, 1.0, 1),
         "explain": SimpleNamespace(pictures=dict, notes={}, answers=[]),
         "predict": {"m": []},
-        "save_pictures": [],
+        "write_images": [],
     }
     assert cli.invoke([*words, "--weights", "mine.pth", "--offline"]) == 0
     _, arguments, named = api.calls[0]
@@ -296,7 +304,9 @@ def test_an_export_that_disagrees_is_7(api):
     assert cli.invoke(["export", "runs/a"]) == 7
 
 
-@pytest.mark.parametrize(("verb", "name"), [("models", "models"), ("recipes", "recipes"), ("data list", "data_list")])
+@pytest.mark.parametrize(
+    ("verb", "name"), [("models", "models"), ("recipes", "recipes"), ("data list", "list_datasets")]
+)
 def test_listings_are_tables_or_json(verb, name, api, capsys):
     api.answers[name] = [{"name": "lenet", "about": "LeNet-5\x1b", "minutes": 1.5}]
     assert cli.invoke(verb.split()) == 0
@@ -307,10 +317,10 @@ def test_listings_are_tables_or_json(verb, name, api, capsys):
 
 
 def test_data_get_prints_the_place(api, capsys):
-    api.answers["data_get"] = Path("cache/mnist")
+    api.answers["download_dataset"] = Path("cache/mnist")
     assert cli.invoke(["data", "get", "mnist", "--offline"]) == 0
     assert capsys.readouterr().out == f"{Path('cache/mnist')}\n"
-    assert last(api) == ("data_get", ("mnist",), {"offline": True})
+    assert last(api) == ("download_dataset", ("mnist",), {"offline": True})
 
 
 def test_data_that_came_with_the_installation_has_no_place(api, capsys):
@@ -320,7 +330,7 @@ def test_data_that_came_with_the_installation_has_no_place(api, capsys):
 
 
 def test_data_get_without_a_network_is_5(api, capsys):
-    api.answers["data_get"] = errors.ResourceError("mnist is not here.", cure="Put the files into x.")
+    api.answers["download_dataset"] = errors.ResourceError("mnist is not here.", cure="Put the files into x.")
     assert cli.invoke(["data", "get", "mnist", "--offline"]) == 5
 
 
@@ -329,19 +339,19 @@ def test_data_check_says_what_it_found_and_draws_on_request(api, capsys, tmp_pat
     found = SimpleNamespace(
         lines=lambda: ["2 classes"], json=lambda: {"classes": 2}, picture=lambda: SimpleNamespace(save=saved.append)
     )
-    api.answers["data_check"] = found
+    api.answers["check_dataset"] = found
     assert cli.invoke(["data", "check", "photos", "--strict", "--size", "28"]) == 0
     assert capsys.readouterr().out == "2 classes\n" and saved == []
-    assert last(api) == ("data_check", ("photos",), {"strict": True, "size": 28})
+    assert last(api) == ("check_dataset", ("photos",), {"strict": True, "size": 28})
     assert cli.invoke(["data", "check", "photos", "--json", "--save", "batch.png"]) == 0
     assert json.loads(capsys.readouterr().out) == {"classes": 2} and saved == ["batch.png"]
 
 
 def test_data_sample_prints_the_paths(api, capsys):
-    api.answers["data_sample"] = [Path("d/0.png"), Path("d/1.png")]
+    api.answers["export_samples"] = [Path("d/0.png"), Path("d/1.png")]
     assert cli.invoke(["data", "sample", "digits", "--count", "2", "--out", "d"]) == 0
     assert capsys.readouterr().out.splitlines() == [str(Path("d/0.png")), str(Path("d/1.png"))]
-    assert last(api) == ("data_sample", ("digits", 2, "d"), {})
+    assert last(api) == ("export_samples", ("digits", 2, "d"), {})
 
 
 def test_options_are_a_table_and_a_schema(capsys):
@@ -355,7 +365,7 @@ def test_options_are_a_table_and_a_schema(capsys):
 def test_doctor_exits_5_only_for_a_problem(api, capsys, monkeypatch):
     from thalweg.cli import doctor
 
-    api.answers["data_list"] = []
+    api.answers["list_datasets"] = []
     monkeypatch.setattr(
         doctor, "run_checks", lambda named: [doctor.HealthCheck("disk", "warning", "little room", "make some")]
     )

@@ -168,7 +168,9 @@ def test_a_simple_terminal_gets_plain_lines(monkeypatch):
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_what_goes_into_a_file_is_utf8_in_every_locale(locale):
-    program = r"from thalweg.cli.console import *; configure_streams(); print_result('\u6570\u636e'); print_notice('\xe9')"
+    program = (
+        r"from thalweg.cli.console import *; configure_streams(); print_result('\u6570\u636e'); print_notice('\xe9')"
+    )
     environment = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True)
     assert done.stdout == "数据\n".encode()
