@@ -29,7 +29,7 @@ shown.save(Path(folder) / "a.png")
 seconds = time.perf_counter() - begun
 begun = time.perf_counter()
 page = shown.save(Path(folder) / "a.html")
-print(json.dumps({"seconds": seconds, "page_seconds": time.perf_counter() - begun, "frames": len(shown.lesson.frames),
+print(json.dumps({"seconds": seconds, "page_seconds": time.perf_counter() - begun, "frames": len(shown.result.frames),
     "png": (Path(folder) / "a.png").stat().st_size, "html": page.stat().st_size}))
 """
 

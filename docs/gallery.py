@@ -62,7 +62,7 @@ def main(wanted: list[str]) -> None:
             if not wanted or file in wanted:
                 small(shown.draw()).save(OUT / f"{file}.png", optimize=True)
                 if file in FILMS:
-                    (OUT / f"{file}.gif").write_bytes(films.encode_gif([frame.draw() for frame in shown.lesson.frames]))
+                    (OUT / f"{file}.gif").write_bytes(films.encode_gif([frame.draw() for frame in shown.result.frames]))
                 print(f"{OUT / file}.png")
             lines += [f"### {page.title}", "", f"`{shown.command}`", "", f"![{page.title}]({file}.png)", ""]
             if file in FILMS:

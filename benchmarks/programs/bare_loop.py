@@ -19,7 +19,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     images, labels, _, _ = load(options.samples)
     pictures, answers = torch.tensor(images)[:, None], torch.tensor(labels)
-    network = BY_NAME[options.network]().to(memory_format=torch.channels_last).train()
+    network = BY_NAME[options.model]().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     steps, seconds = len(answers) // options.batch, []
     for _ in range(options.epochs):

@@ -20,18 +20,18 @@ class Classifier(lightning.LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.network = Net()
+        self.model = Net()
         self.accuracy = Accuracy(task="multiclass", num_classes=10)
 
     def training_step(self, batch: list[Tensor], number: int) -> Tensor:
         """The loss of a batch."""
         images, labels = batch
-        return F.nll_loss(self.network(images), labels)
+        return F.nll_loss(self.model(images), labels)
 
     def validation_step(self, batch: list[Tensor], number: int) -> None:
         """Counts right answers."""
         images, labels = batch
-        self.accuracy(self.network(images), labels)
+        self.accuracy(self.model(images), labels)
         self.log("accuracy", self.accuracy)
 
     def configure_optimizers(self) -> tuple[list, list]:

@@ -32,7 +32,7 @@ def main() -> None:
     data = ImageDataset("mnist", "IDX", "", tuple("0123456789"), split, split, split, ink=True)
     task, settings = Classify(), Options(precision=options.precision)
     facts = task.facts(data)
-    network = registry.get_models()[options.network](**task.arguments(facts)).to(memory_format=torch.channels_last)
+    network = registry.get_models()[options.model](**task.arguments(facts)).to(memory_format=torch.channels_last)
     precision = plan.resolve_precision(settings, torch.device("cpu"), network)
     stream = task.stream(split, options.batch, options.seed, 0, 1, "cpu")
     recipe = TrainConfig(

@@ -96,7 +96,7 @@ def explain(
 ) -> Any:
     """A concept with these settings, or what a network looked at in a picture. Both have draw() and json().
 
-    explain("neuron", weights=[2, -1])        a lesson: also save("neuron.html"); what it is about follows its name
+    explain("neuron", weights=[2, -1])        a result: also save("neuron.html"); what it is about follows its name
     explain("squeezenet1_1", "dog.jpg")       a run, or a network with published weights; `target` is the class asked
                                               about (None: the likeliest); also pictures()
 
@@ -140,7 +140,7 @@ def concept_text(name: str) -> list[str]:
     from .inference import explain_concept as lessons
 
     page = lessons.find_concept(name).page
-    return [page.title, "", " ".join(page.text.split()), "", *lessons.settings_help(name), "", f"Source: {page.source}"]
+    return [page.title, "", " ".join(page.body.split()), "", *lessons.settings_help(name), "", f"Source: {page.source}"]
 
 
 def raise_unknown_name(name: Any) -> None:

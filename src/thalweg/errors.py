@@ -1,23 +1,36 @@
 """Everything that Thalweg raises on purpose.
 
-    ThalwegError         the command line prints it without a traceback      exit code
-    ├── OptionError      a setting: its name, its value, what is allowed          2
-    ├── NotFound         no such task, model, recipe, run; did you mean …?        2
-    ├── Busy             the run's folder is another run's                        2
-    ├── DataError        your data: path, line, what was expected                 3
-    ├── ModelFileError   a run or weights file: broken, foreign, newer            4
-    ├── ResourceError    disk, memory, network, a missing package                 5
-    ├── NonFinite        the loss is no number any more: step, samples            6
-    ├── ExportError      the exported model answers differently                   7
-    └── Stopped          asked to stop (Ctrl-C, SIGTERM); the state is saved    143
+    ThalwegError                     the command line prints it without a traceback    exit code
+    ├── OptionError                  a setting: its name, its value, what is allowed        2
+    ├── NotFoundError                no such task, model, recipe, run; did you mean …?      2
+    ├── RunLockedError               the run's folder is in use by another process          2
+    ├── DataError                    your data: path, line, what was expected               3
+    ├── ModelFileError               a run or weights file: broken, foreign, newer          4
+    ├── ResourceError                disk, memory, network, a missing package               5
+    ├── NonFiniteError               the loss is NaN or inf: step, examples                 6
+    ├── ExportError                  the exported model disagrees                           7
+    └── InterruptedTrainingError     stopped by Ctrl-C or SIGTERM; the state is saved     143
 
-Every message says what is wrong and where; `cure` says what to do about it.
+Messages read "problem: value; expected"; `cure` says what to try. The values themselves are attributes (`option`,
+`value`, `path`, `line`, `allowed`), so that programs and tests need not parse prose.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, TypedDict, Unpack
+
+
+class ErrorData(TypedDict, total=False):
+    """What an error is about."""
+
+    option: str
+    value: Any
+    path: str | os.PathLike[str]
+    line: int
+    allowed: Sequence[Any]
 
 
 class ThalwegError(Exception):
@@ -25,9 +38,15 @@ class ThalwegError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, cure: str = ""):
+    def __init__(self, message: str, cure: str = "", **data: Unpack[ErrorData]):
         super().__init__(message)
-        self.message, self.cure = message, cure
+        self.message = message
+        self.cure = cure
+        self.option = data.get("option")
+        self.value = data.get("value")
+        self.path = data.get("path")
+        self.line = data.get("line")
+        self.allowed = data.get("allowed")
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.cure}" if self.cure else self.message
@@ -40,14 +59,15 @@ class OptionError(ThalwegError):
 
 
 class NotFoundError(ThalwegError):
-    """A name that nothing has. Built with `NotFound.among`, it suggests the nearest names."""
+    """An unknown name. Built with `NotFoundError.for_unknown`, it suggests the nearest names."""
 
     exit_code = 2
 
     @classmethod
-    def among(cls, kind: str, name: str, names: Iterable[str]) -> NotFoundError:
-        """`kind` is what was looked for ("model"), `names` what there is."""
-        return cls(f"There is no {kind} named '{name}'.", cure=did_you_mean(name, names))
+    def for_unknown(cls, kind: str, name: str, names: Iterable[str]) -> NotFoundError:
+        """Build the error for a `kind` ("model") whose `name` is not among `names`."""
+        names = sorted(names)
+        return cls(f"There is no {kind} named '{name}'.", did_you_mean(name, names), value=name, allowed=names)
 
 
 class RunLockedError(ThalwegError):
@@ -69,43 +89,44 @@ class ModelFileError(ThalwegError):
 
 
 class ResourceError(ThalwegError):
-    """The surroundings: disk, memory, network, a package that is not installed."""
+    """Disk, memory, network, or a package that is not installed."""
 
     exit_code = 5
 
 
 class NonFiniteError(ThalwegError):
-    """The loss became infinite or not a number. `step` counts from 0; `rows` are those of the training set."""
+    """The loss became NaN or inf. `step` counts from 0; `indices` are rows of the training set."""
 
     exit_code = 6
 
-    def __init__(self, message: str, cure: str = "", step: int = 0, rows: tuple[int, ...] = ()):
+    def __init__(self, message: str, cure: str = "", step: int = 0, indices: tuple[int, ...] = ()):
         super().__init__(message, cure)
-        self.step, self.rows = step, rows
+        self.step = step
+        self.indices = indices
 
 
 class ExportError(ThalwegError):
-    """The exported model does not give the answers of the model."""
+    """The exported model does not agree with the model."""
 
     exit_code = 7
 
 
 class InterruptedTrainingError(ThalwegError):
-    """Asked to stop; everything that `--resume` needs is on disk."""
+    """Stopped on request; everything that `--resume` needs is on disk."""
 
     exit_code = 143
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A sentence that suggests the names nearest to `name`, or lists all of them when none is near."""
+    """Suggest the names nearest to `name`, or list all of them when none is near."""
     names = sorted(names)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if near:
-        return "Did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
+    matches = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    if matches:
+        return "Did you mean " + " or ".join(f"'{match}'" for match in matches) + "?"
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"There is: {', '.join(names[:12]) or 'none'}{more}."
+    return f"Known: {', '.join(names[:12]) or 'none'}{more}."
 
 
-def pluralize(number: int, thing: str, things: str = "") -> str:
-    """'1 picture', '2 pictures'; `things` are several where they are not named by an s: '2 classes'."""
-    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+def pluralize(number: int, singular: str, plural: str = "") -> str:
+    """Format '1 image' or '2 images'; give `plural` where it is not the singular with an s."""
+    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

@@ -1,7 +1,7 @@
 """What there is: models, tasks and concepts, found by scanning three folders of this package.
 
 A model is a function that builds a plain `nn.Module`; a task is a class; a concept is a function from a dataclass of
-settings to a lesson. The decorators only attach facts and enter the
+settings to a result. The decorators only attach facts and enter the
 name; importing the file is what registers it, so a new file is all that a new model needs.
 """
 
@@ -121,7 +121,7 @@ def get_tasks() -> dict[str, type]:
 def get_concepts() -> dict[str, ConceptEntry]:
     """Every concept by name, in the order of the talk."""
     _import_all("concepts")
-    return dict(sorted(_concepts.items(), key=lambda pair: pair[1].page.number))
+    return dict(sorted(_concepts.items(), key=lambda pair: pair[1].page.order))
 
 
 def find_model(name: str, task: str | None = None) -> ModelEntry:
@@ -138,7 +138,7 @@ def find_model(name: str, task: str | None = None) -> ModelEntry:
         )
     found = get_models(task)
     if name not in found:
-        raise NotFoundError.among("model", name, found)
+        raise NotFoundError.for_unknown("model", name, found)
     return found[name]
 
 
@@ -146,5 +146,5 @@ def find_task(name: str) -> type:
     """The task of that name. Raises NotFound, with the nearest names."""
     found = get_tasks()
     if name not in found:
-        raise NotFoundError.among("task", name, found)
+        raise NotFoundError.for_unknown("task", name, found)
     return found[name]

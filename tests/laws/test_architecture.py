@@ -332,7 +332,7 @@ def test_an_error_says_what_is_wrong_and_on_a_line_of_its_own_what_to_do():
     assert str(errors.DataError("pictures/a.png is empty.")) == "pictures/a.png is empty."
     assert str(errors.DataError("a.png is empty.", cure="Delete it.")) == "a.png is empty.\n  Delete it."
     error = errors.NonFiniteError("No number.", step=7, rows=(1, 2))
-    assert (error.step, error.rows, error.exit_code) == (7, (1, 2), 6)
-    assert str(errors.NotFoundError.among("model", "lenett", ["mlp", "lenet"])).endswith("Did you mean 'lenet'?")
-    assert str(errors.NotFoundError.among("model", "zzz", ["mlp", "lenet"])).endswith("There is: lenet, mlp.")
-    assert str(errors.NotFoundError.among("model", "zzz", [])).endswith("There is: none.")
+    assert (error.step, error.indices, error.exit_code) == (7, (1, 2), 6)
+    assert str(errors.NotFoundError.for_unknown("model", "lenett", ["mlp", "lenet"])).endswith("Did you mean 'lenet'?")
+    assert str(errors.NotFoundError.for_unknown("model", "zzz", ["mlp", "lenet"])).endswith("Known: lenet, mlp.")
+    assert str(errors.NotFoundError.for_unknown("model", "zzz", [])).endswith("Known: none.")

@@ -57,9 +57,9 @@ def test_the_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_page_says_what_it_is_what_to_look_for_and_where_it_comes_from(name):
     page = registry.get_concepts()[name].page
-    assert page.chapter in CHAPTERS and page.title and page.source and len(page.look) >= 2
-    assert len(page.text.split()) >= 40 and page.formulas
-    assert not re.search(r"\b(TODO|simply|obviously)\b", page.text)
+    assert page.chapter in CHAPTERS and page.title and page.source and len(page.look_for) >= 2
+    assert len(page.body.split()) >= 40 and page.formulas
+    assert not re.search(r"\b(TODO|simply|obviously)\b", page.body)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,17 +82,17 @@ def test_every_number_is_json_and_the_same_again(name, shown):
     found = shown(name)
     text = json.dumps(found.json(), allow_nan=False)
     assert len(text) < 20_000_000
-    assert {"concept", "settings", "numbers", "frames"} <= set(json.loads(text)) and found.lesson.numbers
+    assert {"concept", "settings", "numbers", "frames"} <= set(json.loads(text)) and found.result.numbers
     again = registry.get_concepts()[name].explain
-    assert again.__doc__ and found.lesson.figures
+    assert again.__doc__ and found.result.key_numbers
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_frame_has_its_caption_and_the_size_of_the_others(name, shown):
-    frames = shown(name).lesson.frames
+    frames = shown(name).result.frames
     assert 1 <= len(frames) <= 60
     assert all(frame.caption.endswith((".", "?", "!")) and len(frame.caption) <= 300 for frame in frames)
-    some = [frames[0], frames[shown(name).lesson.still], frames[-1]]
+    some = [frames[0], frames[shown(name).result.key_frame], frames[-1]]
     drawn = [frame.draw() for frame in some]
     assert len({image.size for image in drawn}) == 1
     for image in drawn:
@@ -111,8 +111,8 @@ def test_it_can_be_kept_as_a_vector_picture_and_as_a_page(name, shown, tmp_path)
     page = found.save(tmp_path / "a.html").read_text(encoding="utf-8")
     assert len(page.encode()) < 1_500_000
     assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "url(" not in page
-    assert page.count("<img ") == len(found.lesson.frames)
-    assert ("<script>" in page) == (len(found.lesson.frames) > 1)
+    assert page.count("<img ") == len(found.result.frames)
+    assert ("<script>" in page) == (len(found.result.frames) > 1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -111,7 +111,7 @@ def test_a_phase_changes_its_own_module_only(toy):
 def test_frozen_weights_stay_frozen(toy):
     torch.manual_seed(1)
     objective, stream = TOY_OBJECTIVES[toy](8, 0, 1)
-    part = next(m for m in objective.network.modules() if isinstance(m, (nn.Linear, nn.Embedding)))
+    part = next(m for m in objective.model.modules() if isinstance(m, (nn.Linear, nn.Embedding)))
     freeze(part)
     before = copy.deepcopy(part.state_dict())
     settings = make_trainer(toy, weight_decay=0.1, optimizer="adamw").recipe
@@ -122,7 +122,7 @@ def test_frozen_weights_stay_frozen(toy):
 
 def test_frozen_batch_statistics_stay_frozen():
     one = make_trainer("classify")
-    norm = one.objective.network[1]
+    norm = one.objective.model[1]
     freeze(norm)
     before = norm.running_mean.clone()
     run(one)
@@ -139,7 +139,7 @@ def test_micro_batches_equal_the_big_batch(toy):
             if isinstance(part, (nn.Dropout, nn.BatchNorm1d)):
                 part.eval()
                 part.train = lambda mode=True, part=part: part
-        nets.append(run(one) and one.objective.network)
+        nets.append(run(one) and one.objective.model)
     for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
@@ -160,11 +160,11 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
             one = quiet(make_trainer(toy, rank=rank, ranks=2, steps=10))
             one.pause = rank == 1  # a signal reaches one rank only
             left["steps"].append([report.step for report in run(one)])
-            left[toy] = one.objective.network.state_dict()
+            left[toy] = one.objective.model.state_dict()
             left[f"{toy}/ranks"] = one.state_dict()["ranks"]
         thawed = gradual(rank, ranks=2)
         run(thawed)
-        left["gradual"] = thawed.objective.network.state_dict()
+        left["gradual"] = thawed.objective.model.state_dict()
         torch.save(left, f"{folder}/{rank}.pt")
 
 
@@ -206,7 +206,7 @@ def test_two_ranks_equal_one(toy, two_ranks):
         stream.rank, stream.ranks = 0, 1
         alone = Trainer(objective, stream, alone.recipe)
     run(quiet(alone))
-    for name, value in alone.objective.network.state_dict().items():
+    for name, value in alone.objective.model.state_dict().items():
         torch.testing.assert_close(two_ranks[0][toy][name], value, atol=1e-5, rtol=1e-4)
         assert torch.equal(two_ranks[0][toy][name], two_ranks[1][toy][name])
     if toy == "write":  # the state of each rank's own rows is kept
@@ -218,7 +218,7 @@ def test_two_ranks_thaw_as_one_does(two_ranks):
     """A part that waits is not counted as updated, on one rank as on two."""
     alone = gradual(0, ranks=1)
     run(alone)
-    for name, value in alone.objective.network.state_dict().items():
+    for name, value in alone.objective.model.state_dict().items():
         torch.testing.assert_close(two_ranks[0]["gradual"][name], value, atol=1e-5, rtol=1e-4)
         assert torch.equal(two_ranks[0]["gradual"][name], two_ranks[1]["gradual"][name])
 

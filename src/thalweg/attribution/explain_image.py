@@ -151,7 +151,7 @@ def explain_image(
         raise OptionError("There is no method among those to be used.", cure=f"Give some of {', '.join(METHODS)}.")
     for method in methods:
         if method not in METHODS:
-            raise NotFoundError.among("method", method, METHODS)
+            raise NotFoundError.for_unknown("method", method, METHODS)
     answering = answering or network
     probability_K = _predict_proba(answering, x_1CHW)
     number = _class_index(target, classes, probability_K)
@@ -234,7 +234,7 @@ def _class_index(target: int | str | None, classes: Sequence[str], probability_K
         return int(probability_K.argmax())
     if isinstance(target, str):
         if target not in classes:
-            raise NotFoundError.among("class", target, classes)
+            raise NotFoundError.for_unknown("class", target, classes)
         return list(classes).index(target)
     if not 0 <= target < len(classes):
         raise OptionError(f"There is no class number {target}.", cure=f"Give 0 to {len(classes) - 1}, or a name.")

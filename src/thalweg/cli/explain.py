@@ -114,7 +114,7 @@ def _print_concepts(api: Any, json: bool) -> None:
 
 def _print_concept(shown: Any, save: str, frame: int | None, json: bool) -> None:
     written = shown.save(save, frame)
-    for note in shown.lesson.notes:
+    for note in shown.result.notes:
         print_notice(f"note: {escape_controls(note)}")
     if json:
         return print_result(to_json({**shown.json(), "picture": str(written)}))

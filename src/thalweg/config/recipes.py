@@ -48,7 +48,7 @@ def find_recipe(name: str) -> Recipe:
             ) from error
     known = load_recipes()
     if name not in known:
-        raise NotFoundError.among("recipe", name, known)
+        raise NotFoundError.for_unknown("recipe", name, known)
     return known[name]
 
 

@@ -99,11 +99,11 @@ class FeatureExtractor(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network = network
+        self.model = network
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The features of pictures (B, C, H, W)."""
-        return self.network.features(x_BCHW)
+        return self.model.features(x_BCHW)
 
 
 def extract(network: nn.Module, x_BCHW: Tensor) -> Tensor:

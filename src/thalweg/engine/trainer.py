@@ -57,7 +57,7 @@ class Trainer:
         self.step = 0
         self.phases = objective.phases()
         self.device = next(objective.parameters()).device
-        self.finetuning = finetune.FreezeSchedule(objective.network, recipe) if finetune.is_finetuning(recipe) else None
+        self.finetuning = finetune.FreezeSchedule(objective.model, recipe) if finetune.is_finetuning(recipe) else None
         self.trainable = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
         self.optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
         for phase in self.phases:  # phases that share a module share its optimiser
@@ -70,7 +70,7 @@ class Trainer:
             for group in self.groups:
                 group["lr"] = torch.full((), recipe.lr, device=self.device)
         self.losses = {p.name: torch.compile(p.loss) if recipe.compile and p.compile else p.loss for p in self.phases}
-        self.average = copy.deepcopy(objective.network).requires_grad_(False) if recipe.ema else None
+        self.average = copy.deepcopy(objective.model).requires_grad_(False) if recipe.ema else None
         self.alone = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
         if not self.alone:
             objective.requires_grad_(False)
@@ -81,9 +81,9 @@ class Trainer:
         self.recorded = GraphedStep(self.advance, CudaGraphRecorder(self.device)) if recipe.graph else None
 
     @property
-    def network(self) -> nn.Module:
+    def model(self) -> nn.Module:
         """The network to score and to save: the average where there is one."""
-        return self.objective.network if self.average is None else self.average
+        return self.objective.model if self.average is None else self.average
 
     @property
     def groups(self) -> list[dict]:
@@ -215,9 +215,9 @@ class Trainer:
     def _average(self) -> None:
         decay = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.objective.network.parameters()), 1 - decay)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.objective.model.parameters()), 1 - decay)
             # Batch statistics belong to the weights that were run; they are averages themselves.
-            for mean, latest in zip(self.average.buffers(), self.objective.network.buffers(), strict=True):
+            for mean, latest in zip(self.average.buffers(), self.objective.model.buffers(), strict=True):
                 mean.copy_(latest)
 
     def _non_finite(self, phase: Phase) -> NonFiniteError:
@@ -227,7 +227,7 @@ class Trainer:
             "the weights before it are kept.",
             cure="Give a smaller --lr, or --clip 1; if it stays, look at the pictures of that batch.",
             step=self.step,
-            rows=rows,
+            indices=rows,
         )
 
     def state_dict(self) -> dict:

@@ -1,4 +1,4 @@
-"""A concept asked about: its settings read, the lesson computed, and written as picture, film, page or numbers."""
+"""A concept asked about: its settings read, the result computed, and written as picture, film, page or numbers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from . import inputs as subjects
 class RenderedConcept:
     """A concept with what came out for these settings: look at it with draw(), keep it with save(), read json()."""
 
-    def __init__(self, entry: ConceptEntry, asked: Any, lesson: ConceptResult, words: Sequence[str] = ()):
-        self.name, self.page, self.asked, self.lesson = entry.name, entry.page, asked, lesson
+    def __init__(self, entry: ConceptEntry, asked: Any, result: ConceptResult, words: Sequence[str] = ()):
+        self.name, self.page, self.asked, self.result = entry.name, entry.page, asked, result
         self.words = tuple(words)
 
     def __repr__(self) -> str:
-        return f"<{self.name}: {len(self.lesson.frames)} frames>"
+        return f"<{self.name}: {len(self.result.frames)} frames>"
 
     @property
     def command(self) -> str:
@@ -47,9 +47,9 @@ class RenderedConcept:
         return self._frame(frame).draw()
 
     def _frame(self, number: int | None):
-        frames = self.lesson.frames
+        frames = self.result.frames
         if number is None:
-            return frames[self.lesson.still]
+            return frames[self.result.key_frame]
         if not 1 <= number <= len(frames):
             raise OptionError(f"There is no frame {number}.", cure=f"Give 1 to {len(frames)}.")
         return frames[number - 1]
@@ -62,21 +62,21 @@ class RenderedConcept:
                 "title": self.page.title,
                 "command": self.command,
                 "settings": vars(self.asked),
-                "figures": self.lesson.figures,
-                "numbers": self.lesson.numbers,
-                "frames": [frame.caption for frame in self.lesson.frames],
-                "notes": list(self.lesson.notes),
+                "figures": self.result.key_numbers,
+                "numbers": self.result.numbers,
+                "frames": [frame.caption for frame in self.result.frames],
+                "notes": list(self.result.notes),
             }
         )
 
     def lines(self) -> list[str]:
         """The page for a terminal: text, formulas, figures, what to look for."""
-        wrapped = [textwrap.fill(" ".join(p.split()), 100) for p in self.page.text.split("\n\n") if p.strip()]
+        wrapped = [textwrap.fill(" ".join(p.split()), 100) for p in self.page.body.split("\n\n") if p.strip()]
         lines = [self.page.title, "", *"\n\n".join(wrapped).split("\n"), ""]
         lines += [f"    {plain}" for plain, _ in self.page.formulas] + ([""] if self.page.formulas else [])
-        width = max((len(name) for name in self.lesson.figures), default=0)
-        lines += [f"  {name:<{width}}  {figure}" for name, figure in self.lesson.figures.items()]
-        lines += ["", "Look for:", *(f"- {' '.join(sentence.split())}" for sentence in self.page.look)]
+        width = max((len(name) for name in self.result.key_numbers), default=0)
+        lines += [f"  {name:<{width}}  {figure}" for name, figure in self.result.key_numbers.items()]
+        lines += ["", "Look for:", *(f"- {' '.join(sentence.split())}" for sentence in self.page.look_for)]
         return [*lines, "", f"Source: {self.page.source}"]
 
     def save(self, path: Any, frame: int | None = None) -> Path:
@@ -87,9 +87,9 @@ class RenderedConcept:
         path = Path(path)
         writers = {
             ".png": lambda: _encode_png(self.draw(frame)),
-            ".svg": lambda: self._frame(frame).svg().encode(),
-            ".gif": lambda: films.encode_gif([one.draw() for one in self.lesson.frames]),
-            ".mp4": lambda: films.encode_mp4([one.draw() for one in self.lesson.frames]),
+            ".svg": lambda: self._frame(frame).to_svg().encode(),
+            ".gif": lambda: films.encode_gif([one.draw() for one in self.result.frames]),
+            ".mp4": lambda: films.encode_mp4([one.draw() for one in self.result.frames]),
             ".html": lambda: lessonpage.render_html(self).encode(),
             ".json": lambda: json.dumps(self.json(), indent=1, allow_nan=False).encode(),
         }
@@ -125,7 +125,7 @@ def list_concepts() -> list[dict[str, Any]]:
             "name": name,
             "chapter": entry.page.chapter,
             "title": entry.page.title,
-            "about": entry.page.about,
+            "about": entry.page.summary,
             "subject": entry.subject,
             "settings": settings.json_schema(entry.settings)["properties"],
         }
@@ -157,7 +157,7 @@ def find_concept(name: str) -> ConceptEntry:
     """The concept of that name. Raises NotFound, with the nearest names."""
     found = registry.get_concepts()
     if name not in found:
-        raise NotFoundError.among("concept", name, found)
+        raise NotFoundError.for_unknown("concept", name, found)
     return found[name]
 
 
@@ -176,5 +176,5 @@ def explain_concept(
     except OptionError as error:
         raise OptionError(f"{name}: {error.message}", error.cure) from None
     found = subjects.load_input(entry.subject, words, asked, weights, offline)
-    lesson = entry.explain(asked, **found)
-    return RenderedConcept(entry, asked, lesson, [str(word) for word in words if isinstance(word, str | Path)])
+    result = entry.explain(asked, **found)
+    return RenderedConcept(entry, asked, result, [str(word) for word in words if isinstance(word, str | Path)])

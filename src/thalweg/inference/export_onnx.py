@@ -224,11 +224,11 @@ def with_preprocessing(network: nn.Module, facts: dict[str, Any]) -> nn.Module:
     class Whole(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.network = network
+            self.model = network
 
         def forward(self, image_NhwC: Tensor) -> Tensor:
             seen_NSSC = resize_and_crop(image_NhwC, size, resize)
-            return predict_proba(self.network, to_normalized_float(seen_NSSC, facts), facts.get("views", "one"))
+            return predict_proba(self.model, to_normalized_float(seen_NSSC, facts), facts.get("views", "one"))
 
     return Whole().eval()
 

@@ -61,7 +61,7 @@ class TrainedModel:
         raise AssertionError("each kind of trained network builds its own")
 
     @property
-    def network(self) -> torch.nn.Module:
+    def model(self) -> torch.nn.Module:
         """The network with its weights, evaluating. Raises ModelFileError naming the first tensor that differs."""
         if self._network is None:
             self._network = self._built().to(memory_format=torch.channels_last).eval()
@@ -123,9 +123,9 @@ class TrainedModel:
         chosen = read.whole if split == "all" else read.splits[split]
         if not len(chosen):
             raise DataError(f"{read.name} has no examples" + ("." if split == "all" else f" in its {split} set."))
-        results, outcome = self.task.score(self.network, chosen, self.facts, torch.device("cpu"))
+        results, outcome = self.task.score(self.model, chosen, self.facts, torch.device("cpu"))
         if save is not None:
-            drawn = self.task.pictures(self.network, read, self.facts, self.options, outcome, self._history())
+            drawn = self.task.pictures(self.model, read, self.facts, self.options, outcome, self._history())
             save_images(drawn, Path(save) / "pictures")
         return {"split": split, "metrics": results, "data": read.name}
 
@@ -143,7 +143,7 @@ class TrainedModel:
         task, facts, batch = self.task, self.facts, batch or eval_batch_size(self.facts)
         again = not isinstance(sources, Iterator)  # what can be gone through only once is not counted
         many = again and sum(1 for _ in islice(iter_sources(sources), FUSE_FROM)) == FUSE_FROM
-        network = self.network
+        network = self.model
         if many:
             from ..layers.fuse import optimize_for_inference
 
@@ -184,16 +184,16 @@ class TrainedModel:
 
         classes = list(self.facts["classes"])
         if target is not None and target not in classes:
-            raise NotFoundError.among("class", target, classes)
+            raise NotFoundError.for_unknown("class", target, classes)
         name, picture_HWC = self.look(source)
         asked = torch.from_numpy(picture_HWC[None].copy())
-        check_finite(self.task.infer(self.network, {"image": asked}, self.facts).numpy(), name)
+        check_finite(self.task.infer(self.model, {"image": asked}, self.facts).numpy(), name)
         x_1CHW = self.task.prepared(picture_HWC[None], self.facts, torch.device("cpu"))
         black_1CHW = self.task.prepared(np.zeros_like(picture_HWC)[None], self.facts, torch.device("cpu"))
         views = self.facts.get("views", "one")
-        answering = TTAModel(self.network, views) if views != "one" else None
+        answering = TTAModel(self.model, views) if views != "one" else None
         methods = METHODS if methods is None else (methods,) if isinstance(methods, str) else tuple(methods)
-        return explain_image(self.network, x_1CHW, picture_HWC, classes, methods, target, black_1CHW, answering)
+        return explain_image(self.model, x_1CHW, picture_HWC, classes, methods, target, black_1CHW, answering)
 
     def export(self, format: str = "onnx", out: Any = None) -> ExportReport:
         """Writes the network with its preprocessing, and proves that it answers alike. Raises ExportError.
@@ -213,7 +213,7 @@ class TrainedModel:
             log_warning(f"The proof is on noise, because the data is not at hand: {error.message}")
             shape = (16 if self.facts["size"][0] > 96 else 64, *self.facts["size"], self.facts["channels"])
             samples = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        return export_onnx(self.network, self.facts, Path(out) if out is not None else self._place(), samples)
+        return export_onnx(self.model, self.facts, Path(out) if out is not None else self._place(), samples)
 
     def _place(self) -> Path:
         """Where an export goes that was given no place."""
@@ -363,7 +363,7 @@ def resolve_name(name: str | os.PathLike, weights: str | None = None) -> Path | 
     if weights is None and name not in {*pretrained, *registry.get_models()} and not elsewhere.split_name(name):
         if os.path.exists(name):
             raise _not_a_run_error(name)
-        raise NotFoundError.among("run or network", name, {*known, *pretrained})
+        raise NotFoundError.for_unknown("run or network", name, {*known, *pretrained})
     registry.find_model(name)
     if not elsewhere.split_name(name) or weights not in (None, "imagenet"):
         files.validate_name(name, _default_weights(weights))

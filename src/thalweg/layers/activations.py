@@ -63,5 +63,5 @@ def build_activation(name: str) -> nn.Module:
     """A layer that applies the named activation. Raises NotFound, with the nearest names."""
     known = {**ACTIVATIONS, **MODERN_ACTIVATIONS}
     if name not in known:
-        raise NotFoundError.among("activation", name, known)
+        raise NotFoundError.for_unknown("activation", name, known)
     return known[name]()

@@ -22,12 +22,12 @@ class Adversarial(Objective):
 
     def __init__(self, generator: nn.Module, critic: nn.Module, r1: float = 1.0, every: int = 16):
         super().__init__()
-        self.network, self.critic, self.r1, self.every = generator, critic, r1, every
+        self.model, self.critic, self.r1, self.every = generator, critic, r1, every
 
     def fake(self, count: int) -> Tensor:
         """`count` pictures from normally distributed latents."""
-        device = next(self.network.parameters()).device
-        return self.network(torch.randn(count, self.network.latent, device=device))
+        device = next(self.model.parameters()).device
+        return self.model(torch.randn(count, self.model.latent, device=device))
 
     def critic_loss(self, batch: Batch) -> Loss:
         """softplus(D(fake)) + softplus(-D(real)); parts: mean logits of both."""
@@ -55,5 +55,5 @@ class Adversarial(Objective):
         return [
             Phase("critic", self.critic, self.critic_loss),
             *penalty,
-            Phase("generator", self.network, self.generator_loss),
+            Phase("generator", self.model, self.generator_loss),
         ]

@@ -41,10 +41,10 @@ class Phase:
 class Objective(nn.Module):
     """What is minimised. Its parameters and buffers are all that a checkpoint must know of it.
 
-    `network` is what is averaged, scored and exported.
+    `model` is what is averaged, scored and exported.
     """
 
-    network: nn.Module
+    model: nn.Module
 
     def phases(self) -> list[Phase]:
         """The updates of one step, in order."""

@@ -25,17 +25,17 @@ class Recurrent(Objective):
 
     def __init__(self, network: nn.Module, rows: int):
         super().__init__()
-        self.network = network
+        self.model = network
         self.register_buffer("state_SBD", network.initial_state(rows))
 
     def loss(self, batch: Batch) -> Loss:
         """Mean cross-entropy per letter in nats; the part `bits` is the same in bits."""
         begin: Tensor = self.state_SBD * (1 - batch["starts"])[None, :, None]
-        logits_BTV, end = self.network(batch["tokens"], begin)
+        logits_BTV, end = self.model(batch["tokens"], begin)
         self.state_SBD.copy_(end.detach())
         mean = F.cross_entropy(logits_BTV.flatten(0, 1).float(), batch["next"].flatten())
         return Loss(mean, batch["next"].numel(), {"bits": mean.detach() / math.log(2)})
 
     def phases(self) -> list[Phase]:
         """One phase, named fit."""
-        return [Phase("fit", self.network, self.loss)]
+        return [Phase("fit", self.model, self.loss)]

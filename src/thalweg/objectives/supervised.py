@@ -14,12 +14,12 @@ class Supervised(Objective):
 
     def __init__(self, network: nn.Module, criterion: Callable[[nn.Module, Batch], Loss]):
         super().__init__()
-        self.network, self.criterion = network, criterion
+        self.model, self.criterion = network, criterion
 
     def loss(self, batch: Batch) -> Loss:
         """The criterion of the network on one batch."""
-        return self.criterion(self.network, batch)
+        return self.criterion(self.model, batch)
 
     def phases(self) -> list[Phase]:
         """One phase, named fit."""
-        return [Phase("fit", self.network, self.loss)]
+        return [Phase("fit", self.model, self.loss)]

@@ -34,12 +34,12 @@ _ENCODINGS: tuple[Encoding, ...] = (
 
 def render_html(shown: RenderedConcept) -> str:
     """The page, as text to be written in UTF-8."""
-    lesson, told = shown.lesson, shown.page
-    heads = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in lesson.figures.items())
+    result, told = shown.result, shown.page
+    heads = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in result.key_numbers.items())
     paragraphs = "".join(f"<p>{escape(' '.join(p.split()))}</p>\n" for p in told.text.split("\n\n") if p.strip())
     formulas = "".join(f'<p class="formula">{render_formula_svg(tex, plain)}</p>\n' for plain, tex in told.formulas)
     look = "".join(f"<li>{escape(' '.join(sentence.split()))}</li>" for sentence in told.look)
-    notes = "".join(f"<p><strong>Note:</strong> {escape(note)}</p>\n" for note in lesson.notes)
+    notes = "".join(f"<p><strong>Note:</strong> {escape(note)}</p>\n" for note in result.notes)
     above = f'<p class="chapter">{escape(told.chapter)}</p>\n<h1>{escape(told.title)}</h1>\n{paragraphs}{formulas}'
     below = (
         f"{notes}" + (f"<dl>{heads}</dl>\n" if heads else "") + f"<h2>What to look for</h2>\n<ul>{look}</ul>\n"
@@ -49,7 +49,7 @@ def render_html(shown: RenderedConcept) -> str:
     )
     # four letters hold three bytes
     budget = max(MIN_FRAME_BYTES, (MAX_BYTES - len(above) - len(below)) * 3 // 4)
-    script = _SCRIPT if len(lesson.frames) > 1 else ""
+    script = _SCRIPT if len(result.frames) > 1 else ""
     return html_document(told.title, above + _render_frames(shown, budget) + below, script, _STYLE)
 
 
@@ -69,8 +69,8 @@ def _render_settings(shown: RenderedConcept) -> str:
 
 def _render_frames(shown: RenderedConcept, budget: int) -> str:
     """The figure: the first frame, over it what has changed in each of the others, the slider below them."""
-    frames = shown.lesson.frames
-    still = range(len(frames))[shown.lesson.still]
+    frames = shown.result.frames
+    still = range(len(frames))[shown.result.key_frame]
     images = [frame.draw() for frame in frames]
     kind, contents = encode_frames(images, budget)
     size = f'width="{images[0].width // 2}" height="{images[0].height // 2}"'

@@ -128,7 +128,7 @@ class TrainingLoop:
             objective.load_state_dict(saved[1]["trainer"]["objective"])
         options, device = self.options, self.device
         found = features.load_or_compute(
-            self.task, objective.network, self.data, self.facts, options, device, self.notice
+            self.task, objective.model, self.data, self.facts, options, device, self.notice
         )
         if self.content.setdefault("features", found is not None) != (found is not None):
             raise ResourceError(
@@ -145,7 +145,7 @@ class TrainingLoop:
 
     def _plan(self, objective, augment) -> TrainPlan:
         options = self.options
-        precision = planning.resolve_precision(options, self.device, objective.network)
+        precision = planning.resolve_precision(options, self.device, objective.model)
         if options.precision == "auto" and features.can_cache_features(replace(options, cache=True)):
             precision = "float32"  # so that features that are kept and those that are not give the same weights
         if options.batch == "auto":
@@ -161,7 +161,7 @@ class TrainingLoop:
         if options.time is not None:
             per_step = planning.time_steps(objective, stream, recipe, augment)
             start = time.monotonic()
-            self.task.score(objective.network, self.data.valid, self.facts, self.device)
+            self.task.score(objective.model, self.data.valid, self.facts, self.device)
             per_validation = ranks.broadcast_from_0(time.monotonic() - start)
             budget = planning.parse_duration(options.time)
             # The budget includes what the plan took; where that was nearly all, a quarter is trained all the same.
@@ -260,7 +260,7 @@ class TrainingLoop:
     def _validate(self, report: StepReport, metrics, board) -> dict[str, Any]:
         """Scores the validation set; decides which weights are best and whether to stop early."""
         self.trainer.objective.eval()
-        results, _ = self._score(self.trainer.network, "valid")
+        results, _ = self._score(self.trainer.model, "valid")
         self.trainer.objective.train()
         epoch = report.step / self.plan.steps_per_epoch
         self._write(metrics, board, {"step": report.step, "epoch": round(epoch, 4), "split": "valid", **results})
@@ -269,7 +269,7 @@ class TrainingLoop:
         if figure is not None and (standing.best is None or figure > standing.best):
             standing.best, standing.best_epoch, standing.worse = figure, epoch, 0
             if self.options.patience:
-                standing.best_weights = {k: v.clone() for k, v in self.trainer.network.state_dict().items()}
+                standing.best_weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
         else:
             standing.worse += 1
         return results
@@ -288,7 +288,7 @@ class TrainingLoop:
         self.finishing = True
         if ranks.any_rank(self.trainer.pause):
             raise self._stopped()
-        network = self.trainer.network
+        network = self.trainer.model
         if self.standing.best_weights:
             network.load_state_dict(self.standing.best_weights)
         if ranks.get_rank() > 0:
@@ -356,23 +356,21 @@ class TrainingLoop:
     def _kept(self, error: NonFiniteError) -> NonFiniteError:
         """The error with the names of the samples; the last finite weights are written, and it is told which."""
         message = error.message
-        if error.rows:
-            names = [self.data.train.sources[row] for row in error.rows[:8]]
-            more = f" and {len(error.rows) - 8} more" if len(error.rows) > 8 else ""
+        if error.indices:
+            names = [self.data.train.sources[row] for row in error.indices[:8]]
+            more = f" and {len(error.indices) - 8} more" if len(error.indices) > 8 else ""
             message = f"{message} Samples of that step: {', '.join(names)}{more}."
         if ranks.get_rank() == 0:
             saved = (
-                None
-                if leave.all_finite(self.trainer.network)
-                else checkpoint.load_latest(self.folder.state, self.notice)
+                None if leave.all_finite(self.trainer.model) else checkpoint.load_latest(self.folder.state, self.notice)
             )
             if saved:
                 self._restore(saved[1])
-            if leave.all_finite(self.trainer.network):
-                self.content["weights_sha256"] = self.folder.write_weights(self.trainer.network.state_dict())
+            if leave.all_finite(self.trainer.model):
+                self.content["weights_sha256"] = self.folder.write_weights(self.trainer.model.state_dict())
                 message = f"{message} weights.safetensors holds those after {self.trainer.step} updates."
             self._describe("non-finite")
-        return NonFiniteError(message, error.cure, error.step, error.rows)
+        return NonFiniteError(message, error.cure, error.step, error.indices)
 
     def _describe(self, status: str) -> None:
         if ranks.get_rank() == 0:

@@ -30,8 +30,8 @@ class WeightSnapshots:
     def __init__(self, folder: Path, trainer: Trainer, count: int | None):
         self.folder = folder
         trained = {id(weight) for weights in trainer.trainable.values() for weight in weights}
-        self.names = [name for name, weight in trainer.objective.network.named_parameters() if id(weight) in trained]
-        self.each = sum(4 * dict(trainer.objective.network.named_parameters())[name].numel() for name in self.names)
+        self.names = [name for name, weight in trainer.objective.model.named_parameters() if id(weight) in trained]
+        self.each = sum(4 * dict(trainer.objective.model.named_parameters())[name].numel() for name in self.names)
         if count is None:
             count = min(DEFAULT_COUNT, 1 + MAX_BYTES // max(1, self.each))
         self.steps = frozenset(snapshot_steps(trainer.recipe.steps, count))
@@ -44,7 +44,7 @@ class WeightSnapshots:
     def keep(self, trainer: Trainer) -> None:
         """Writes the weights, if this is one of the steps. Raises ResourceError where the disk is full."""
         if trainer.step in self.steps and ranks.get_rank() == 0:
-            weights = dict(trainer.objective.network.named_parameters())
+            weights = dict(trainer.objective.model.named_parameters())
             tensors = {name: weights[name].detach().float().cpu().contiguous() for name in self.names}
             atomic_write(self.folder / f"{trainer.step:08d}.safetensors", safetensors.torch.save(tensors))
 

@@ -74,7 +74,7 @@ def check_exists(model: str) -> ModuleType:
     else:
         known = found.list_models(module=found)  # no detectors
     if name not in known:
-        raise NotFoundError.among(f"model of {wanted}", name, known)
+        raise NotFoundError.for_unknown(f"model of {wanted}", name, known)
     return found
 
 

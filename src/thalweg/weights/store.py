@@ -38,7 +38,7 @@ def lookup(model: str, name: str = "imagenet") -> PretrainedWeights:
         return CATALOG[model, name]
     names = [weights for other, weights in CATALOG if other == model]
     if not names:
-        raise NotFoundError.among("model with published weights", model, {model for model, _ in CATALOG})
+        raise NotFoundError.for_unknown("model with published weights", model, {model for model, _ in CATALOG})
     raise NotFoundError(f"There are no weights named '{name}' for {model}.", cure=did_you_mean(name, names))
 
 
@@ -48,7 +48,7 @@ def class_names(name: str = "imagenet") -> tuple[str, ...]:
     folder = Path(__file__).parent
     known = {file.stem: file for file in folder.glob("*.txt")}
     if name not in known:
-        raise NotFoundError.among("list of classes", name, known)
+        raise NotFoundError.for_unknown("list of classes", name, known)
     lines = known[name].read_text(encoding="utf-8").splitlines()
     return tuple(line for line in lines if line and not line.startswith("#"))
 

@@ -30,7 +30,7 @@ def one() -> tuple[torch.Tensor, np.ndarray]:
 
 
 def explained(name: str = "digits-lenet", *asked, **more) -> Explanation:
-    return explain_image(load(name).network, *one(), DIGITS, *asked, **more)
+    return explain_image(load(name).model, *one(), DIGITS, *asked, **more)
 
 
 def test_every_method_says_something_of_every_pixel():
@@ -46,7 +46,7 @@ def test_every_method_says_something_of_every_pixel():
 
 def test_the_answers_are_the_networks():
     with torch.no_grad():
-        share_K = load("digits-lenet").network(one()[0]).softmax(1)[0]
+        share_K = load("digits-lenet").model(one()[0]).softmax(1)[0]
     found = explained()
     assert found.answers[0] == ("1", pytest.approx(float(share_K[1]), abs=1e-6)) and len(found.answers) == 5
     assert found.probability == found.answers[0][1]
@@ -118,7 +118,7 @@ def test_what_covering_changes_is_said_with_its_sign():
 
 def test_a_class_that_is_not_among_the_likeliest_is_shown_after_them():
     with torch.no_grad():
-        least = explained(target=int(load("digits-lenet").network(one()[0]).argmin()))
+        least = explained(target=int(load("digits-lenet").model(one()[0]).argmin()))
     assert len(least.answers) == 6 and least.answers[5] == (least.label, least.probability)
     assert least.answers[:5] == explained().answers and len(explained(target="1").answers) == 5
 
@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused(wrong, error, words):
     x, picture_HWC = one()
     asked = {"x_1CHW": x, "picture_HWC": picture_HWC, "classes": DIGITS, **wrong}
     with pytest.raises(error, match=words):
-        explain_image(load("digits-lenet").network, **asked)
+        explain_image(load("digits-lenet").model, **asked)
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_of_deep_networks_twelve_layers_are_shown_from_the_first_to_the_last(nam
 
 
 def test_maps_are_what_the_layer_answered_strongest_first():
-    network, x = load("digits-lenet").network, torch.randn(1, 1, 28, 28)
+    network, x = load("digits-lenet").model, torch.randn(1, 1, 28, 28)
     first, second = feature_maps(network, x, most=7)
     with torch.no_grad():
         first_CHW = F.relu(F.max_pool2d(network.features[0](x), 2))[0]
@@ -75,4 +75,4 @@ def test_what_later_layers_write_into_a_map_cannot_be_seen():
 
 def test_a_network_without_maps_is_refused():
     with pytest.raises(OptionError, match="no convolution that answers with maps"):
-        feature_maps(load("digits-mlp").network, torch.randn(1, 1, 28, 28))
+        feature_maps(load("digits-mlp").model, torch.randn(1, 1, 28, 28))

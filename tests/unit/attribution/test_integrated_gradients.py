@@ -72,7 +72,7 @@ def test_the_shares_add_up_to_the_change_of_the_logit(name, size, more):
 @pytest.mark.parametrize("name", ["digits-lenet", "digits-mlp"])
 def test_trained_networks_add_up_within_two_percent(name):
     """A stroke, as a one is written, from black."""
-    network, x = load(name).network, torch.full((1, 1, 28, 28), -0.42)
+    network, x = load(name).model, torch.full((1, 1, 28, 28), -0.42)
     black = x.clone()
     x[:, :, 4:24, 13:16] = 2.8
     found = integrated_gradients(network, x, 1, black)
@@ -81,19 +81,19 @@ def test_trained_networks_add_up_within_two_percent(name):
 
 
 def test_how_many_are_asked_at_once_cannot_be_seen():
-    network, x = load("digits-lenet").network, torch.randn(1, 1, 28, 28)
+    network, x = load("digits-lenet").model, torch.randn(1, 1, 28, 28)
     one, other = (integrated_gradients(network, x, 4, steps=10, batch=batch) for batch in (3, 10))
     np.testing.assert_allclose(one.attributions_CHW, other.attributions_CHW, rtol=1e-3, atol=1e-6)
 
 
 def test_more_steps_come_closer():
-    network, x = load("digits-lenet").network, 2 * torch.randn(4, 1, 1, 28, 28)
+    network, x = load("digits-lenet").model, 2 * torch.randn(4, 1, 1, 28, 28)
     gaps = [[abs(integrated_gradients(network, one, 7, steps=steps).gap) for one in x] for steps in (2, 64)]
     assert sum(gaps[1]) < 0.2 * sum(gaps[0])
 
 
 def test_the_picture_itself_as_baseline_leaves_nothing_to_share():
-    network, x = load("digits-lenet").network, torch.randn(1, 1, 28, 28)
+    network, x = load("digits-lenet").model, torch.randn(1, 1, 28, 28)
     found = integrated_gradients(network, x, 7, x, steps=2)
     assert not found.attributions_CHW.any() and found.change == 0 and found.gap == 0
 
@@ -101,7 +101,7 @@ def test_the_picture_itself_as_baseline_leaves_nothing_to_share():
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"baseline_1CHW": torch.zeros(1, 1, 8, 8)}])
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(OptionError, match="at least 1|baseline of the picture's shape"):
-        integrated_gradients(load("digits-mlp").network, torch.zeros(1, 1, 28, 28), 0, **wrong)
+        integrated_gradients(load("digits-mlp").model, torch.zeros(1, 1, 28, 28), 0, **wrong)
 
 
 def test_an_activation_without_slope_is_named():

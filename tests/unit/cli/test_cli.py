@@ -218,7 +218,7 @@ def test_the_other_processes_of_torchrun_are_silent(api, capsys, monkeypatch):
 
 
 def test_a_path_in_the_place_of_the_task_is_recognised(api, capsys, tmp_path):
-    api.answers["plan_training"] = errors.NotFoundError.among("task", str(tmp_path), ["classify"])
+    api.answers["plan_training"] = errors.NotFoundError.for_unknown("task", str(tmp_path), ["classify"])
     assert cli.invoke(["train", str(tmp_path)]) == 2
     assert f"Did you mean: thalweg train classify {tmp_path}" in capsys.readouterr().err
 

@@ -186,8 +186,8 @@ def test_what_rounding_hides_is_zero_and_what_is_tiny_is_not():
 
 def test_frames_add_layers_and_end_with_all_of_them():
     found = activations(ActivationSettings(["tanh", "relu"], depth=8))
-    assert found.frames[0].given[1:] == (False, 0, 0) and found.frames[1].given[1:] == (True, 0, 0)
-    assert found.frames[-1].given[1:] == (True, 8, 8)
+    assert found.frames[0].args[1:] == (False, 0, 0) and found.frames[1].args[1:] == (True, 0, 0)
+    assert found.frames[-1].args[1:] == (True, 8, 8)
     assert len(activations(ActivationSettings(["tanh"], depth=1)).frames) == 4
 
 

@@ -62,7 +62,7 @@ def test_ten_thousand_updates_bring_the_printed_error(example):
     assert example["last"]["error"] == example["curve"]["error"][-1] == pytest.approx(0.0000351085, rel=1e-3)
     assert example["last"]["outputs"] == pytest.approx([0.015912196, 0.984065734], abs=1e-4)
     errors = example["curve"]["error"]
-    assert backprop(BackpropSettings()).figures["error after 10000 updates"] == "0.0000351"
+    assert backprop(BackpropSettings()).key_numbers["error after 10000 updates"] == "0.0000351"
     assert all(after < before for before, after in zip(errors, errors[1:], strict=False))
 
 
@@ -219,7 +219,7 @@ def test_biases_may_be_given_for_every_unit_and_come_out_alike_where_they_are():
 
 
 def test_the_largest_differences_are_among_the_figures(example):
-    figures = {name: told.replace("−", "-") for name, told in backprop(BackpropSettings(updates=0)).figures.items()}
+    figures = {name: told.replace("−", "-") for name, told in backprop(BackpropSettings(updates=0)).key_numbers.items()}
     assert 0 <= float(figures["largest difference from autograd"]) < 1e-15
     assert 0 < float(figures["largest difference from central differences"]) < 1e-9
     assert example["check"]["largest_gradient"] == pytest.approx(0.138498562 - 0.038098236, abs=1e-8)
@@ -306,7 +306,7 @@ def test_it_is_refused_in_python_too():
 )
 def test_networks_of_all_sizes_are_drawn(given, tmp_path):
     shown = thalweg.explain("backprop", weights="random", biases="random", updates=20, **given)
-    frames = shown.lesson.frames
+    frames = shown.result.frames
     assert len(frames) in range(8, 15) and all(len(frame.caption) <= 300 for frame in frames)
     assert {frame.draw().size for frame in frames[-4:]} == {(1800, 1280)}
     assert (

@@ -49,7 +49,7 @@ CASES = {
 
 def laid(frame):
     """The figure of a frame, laid out, and what knows where things are in it."""
-    canvas = FigureCanvasAgg(laid_out(frame.drawing, *frame.given))
+    canvas = FigureCanvasAgg(laid_out(frame.plot, *frame.args))
     with our_style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         canvas.draw()
@@ -58,8 +58,8 @@ def laid(frame):
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_is_over_another_or_cut_off(name):
-    lesson = CASES[name]()
-    for frame in (lesson.frames[0], lesson.frames[len(lesson.frames) // 2], lesson.frames[-2], lesson.frames[-1]):
+    result = CASES[name]()
+    for frame in (result.frames[0], result.frames[len(result.frames) // 2], result.frames[-2], result.frames[-1]):
         figure, renderer = laid(frame)
         boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in visible_texts(figure)]
         for n, (text, one) in enumerate(boxes):
@@ -73,7 +73,7 @@ def test_weights_of_deep_networks_do_not_reach_into_units(layers):
     shown = thalweg.explain(
         "backprop", layers=layers, inputs=[1] * layers[0], targets=[0] * 2, weights="random", biases="random", updates=2
     )
-    for frame in shown.lesson.frames[-4:-1]:
+    for frame in shown.result.frames[-4:-1]:
         figure, renderer = laid(frame)
         units = [box.get_window_extent(renderer) for box in figure.findobj(FancyBboxPatch)]
         edges = [text for text in visible_texts(figure) if text.get_text().startswith(("w", "was", "∂w", "∂E/∂w"))]
@@ -86,7 +86,7 @@ def test_weights_of_deep_networks_do_not_reach_into_units(layers):
 
 def test_a_surface_that_is_the_same_everywhere_has_one_number_and_no_line():
     frame = neuron(NeuronSettings([1, 2], [1e-3, 1e-3], 50, "tanh")).frames[-1]
-    told = texts(frame.drawing, *frame.given)
+    told = texts(frame.plot, *frame.args)
     assert any("the sum is 0 only farther out" in text for text in told)
     figure, _ = laid(frame)
     assert [label.get_text() for label in figure.axes[-1].get_yticklabels()] == ["1"]

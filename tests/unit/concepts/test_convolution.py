@@ -66,7 +66,7 @@ def test_a_kernel_can_be_written_out_as_text_as_rows_and_as_an_array():
     rows = [[1, 0, -1], [2, 0, -2]]
     expected = correlate2d(GREY.astype(float), rows, mode="valid")
     for given in ("1,0,-1;2,0,-2", " 1, 0,-1 ; 2,0,-2;", rows, np.array(rows)):
-        found = thalweg.explain("convolution", GREY, kernel=given).lesson.numbers
+        found = thalweg.explain("convolution", GREY, kernel=given).result.numbers
         np.testing.assert_allclose(found["output"][0], expected, atol=1e-9)
         assert found["kernel"] == "yours"
 
@@ -154,9 +154,9 @@ def test_the_stack_has_the_sizes_and_fields_of_its_layers():
     found = grey(stride=2, layers=4)
     assert [layer["field"] for layer in found["layers"]] == [[3, 3], [7, 7], [15, 15], [31, 31]]
     assert [layer["size"] for layer in found["layers"]] == [[11, 14], [5, 6], [2, 2], None]
-    lesson = convolution(ConvolutionSettings(stride=2, layers=4), GREY[..., None], "noise")
-    assert "after layer 4" in lesson.notes[0]
-    assert lesson.figures["field"] == "3 x 3 pixels; of 4 layers 31 x 31"
+    result = convolution(ConvolutionSettings(stride=2, layers=4), GREY[..., None], "noise")
+    assert "after layer 4" in result.notes[0]
+    assert result.key_numbers["field"] == "3 x 3 pixels; of 4 layers 31 x 31"
     assert found["formula"] == "width: floor((30 + 2·0 - 1·(3 - 1) - 1) / 2) + 1 = 14"
 
 
@@ -204,14 +204,14 @@ def test_windows_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("given", [SETTINGS[1], SETTINGS[5], SETTINGS[8], {"kernel": "9"}], ids=str)
 def test_it_is_drawn_with_unusual_settings_in_one_size(given):
-    lesson = convolution(ConvolutionSettings(**given), COLOUR[:9], "noise")
-    some = [lesson.frames[place].draw() for place in (0, 1, -2, -1)]
+    result = convolution(ConvolutionSettings(**given), COLOUR[:9], "noise")
+    some = [result.frames[place].draw() for place in (0, 1, -2, -1)]
     assert len({image.size for image in some}) == 1
-    assert all(len(frame.caption) <= 300 for frame in lesson.frames) and len(lesson.frames) <= 40
+    assert all(len(frame.caption) <= 300 for frame in result.frames) and len(result.frames) <= 40
 
 
 def _texts(frame):
-    return frame.drawing.figure(*frame.given).axes[0].texts
+    return frame.plot.figure(*frame.args).axes[0].texts
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def walked(*names, **settings) -> dict[str, dict]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shown = thalweg.explain("descent", optimizers=list(names), **settings)
-    return {one["name"]: one for one in shown.lesson.numbers["optimizers"]}
+    return {one["name"]: one for one in shown.result.numbers["optimizers"]}
 
 
 # --- the optimisers --------------------------------------------------------------------------------------------------
@@ -213,42 +213,42 @@ def test_the_rate_of_sgd_is_a_share_of_one_over_the_curvature():
 
 def test_one_that_diverges_ends_and_the_others_go_on():
     shown = thalweg.explain("descent", optimizers="sgd,adam", lr=[5, 0.1], steps=200)
-    sgd, adam = shown.lesson.numbers["optimizers"]
+    sgd, adam = shown.result.numbers["optimizers"]
     assert sgd["ended"] == "far" and len(sgd["path"]) < 20 and adam["ended"] == "" and len(adam["path"]) == 201
-    assert any("SGD" in note and "diverged" in note for note in shown.lesson.notes)
-    assert "SGD" in shown.lesson.frames[-1].caption and adam["losses"][-1] < 1e-3
+    assert any("SGD" in note and "diverged" in note for note in shown.result.notes)
+    assert "SGD" in shown.result.frames[-1].caption and adam["losses"][-1] < 1e-3
     shown.draw()
     json.dumps(shown.json(), allow_nan=False)
 
 
 def test_a_path_that_comes_where_there_is_no_value_ends_there():
     shown = thalweg.explain("descent", formula="log(x) + y^2", optimizers="adagrad", start=[1, 1], steps=50)
-    (one,) = shown.lesson.numbers["optimizers"]
+    (one,) = shown.result.numbers["optimizers"]
     assert one["ended"] == "not finite" and np.isfinite(one["losses"]).all()
-    assert any("no finite" in note for note in shown.lesson.notes)
-    assert any("of the window the surface has no finite value" in note for note in shown.lesson.notes)
-    assert None in shown.lesson.numbers["loss"][0]
+    assert any("no finite" in note for note in shown.result.notes)
+    assert any("of the window the surface has no finite value" in note for note in shown.result.notes)
+    assert None in shown.result.numbers["loss"][0]
 
 
 def test_a_path_that_leaves_the_window_is_told():
     shown = thalweg.explain("descent", formula="x + y", optimizers="sgd", lr=0.5, steps=30)
-    (one,) = shown.lesson.numbers["optimizers"]
+    (one,) = shown.result.numbers["optimizers"]
     assert one["left"] == 3 and one["outside"] and not one["ended"]
-    assert any("SGD from step 3" in note for note in shown.lesson.notes)
+    assert any("SGD from step 3" in note for note in shown.result.notes)
 
 
 def test_windows_and_starts_of_ones_own():
-    numbers = thalweg.explain("descent", surface="beale", window=[1, 4, -1, 2], steps=5).lesson.numbers
+    numbers = thalweg.explain("descent", surface="beale", window=[1, 4, -1, 2], steps=5).result.numbers
     assert numbers["window"] == [1, 4, -1, 2] and numbers["axis_x"][::100] == [1, 4]
     assert numbers["start"] == [1, 1.5]
-    wide = thalweg.explain("descent", surface="beale", start=[20, 3], steps=5).lesson.numbers
+    wide = thalweg.explain("descent", surface="beale", start=[20, 3], steps=5).result.numbers
     assert wide["window"][1] > 20 and wide["window"][0] == -4.5
-    away = thalweg.explain("descent", formula="sqrt(x)", steps=5).lesson.numbers
+    away = thalweg.explain("descent", formula="sqrt(x)", steps=5).result.numbers
     assert away["start"][0] > 0
 
 
 def test_a_formula_is_the_surface_that_it_writes_down():
-    numbers = thalweg.explain("descent", formula="x**2 + sin(3*y)", steps=5).lesson.numbers
+    numbers = thalweg.explain("descent", formula="x**2 + sin(3*y)", steps=5).result.numbers
     x, y = np.meshgrid(numbers["axis_x"], numbers["axis_y"])
     np.testing.assert_allclose(numbers["loss"], x**2 + np.sin(3 * y), atol=1e-4)
     known = walked("all", surface="rosenbrock", lr=0.001, steps=20)
@@ -269,13 +269,13 @@ def test_strange_surfaces_are_drawn(formula):
 @pytest.mark.parametrize("steps", [1, 2, 7, 2000])
 def test_there_is_a_frame_for_the_first_and_the_last_step(steps):
     shown = thalweg.explain("descent", optimizers="sgd", steps=steps)
-    given = [frame.given[1] for frame in shown.lesson.frames]
+    given = [frame.args[1] for frame in shown.result.frames]
     assert given[0] == 0 and given[-1] == steps and len(set(given)) == len(given) <= 30
 
 
 @pytest.mark.parametrize("surface", ["valley", "rosenbrock"])
 def test_lines_are_at_rising_levels(surface):
-    levels = thalweg.explain("descent", surface=surface, optimizers="sgd", steps=1).lesson.numbers["levels"]
+    levels = thalweg.explain("descent", surface=surface, optimizers="sgd", steps=1).result.numbers["levels"]
     assert levels == sorted(set(levels)) and len(levels) >= 8
     assert levels[1] / levels[0] < 10 and levels[-1] / levels[0] > 30
 

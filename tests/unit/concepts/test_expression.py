@@ -132,7 +132,7 @@ def test_any_text_is_read_or_refused(text):
         ("2 x", 3, "operator is missing"),
         ("xy", 1, "'xy' is not known.*write x\\*y"),
         ("sinn(x)", 1, "'sinn' is not known.*'sin'"),
-        ("x + z", 5, "'z' is not known.*There is: e, pi, x, y"),
+        ("x + z", 5, "'z' is not known.*Known: e, pi, x, y"),
         ("sin x", 5, "after the function 'sin' its bracket is missing"),
         ("x +", 4, "the formula ends where"),
         ("x + * y", 5, "there is '\\*' where"),

@@ -95,8 +95,8 @@ def digit():
 
 
 def test_maps_are_those_of_a_hook_strongest_first(shipped, digit):
-    network, x = load("digits-lenet").network, digit
-    found = shipped.lesson.numbers
+    network, x = load("digits-lenet").model, digit
+    found = shipped.result.numbers
     assert [one["name"] for one in found["layers"]] == ["features.2", "features.5", "features.8", "head"]
     for one in found["layers"]:
         answer_C = (
@@ -117,7 +117,7 @@ def test_maps_are_those_of_a_hook_strongest_first(shipped, digit):
 
 
 def test_filters_are_the_weights_and_below_them_is_the_convolution(shipped, digit):
-    network, found = load("digits-lenet").network, shipped.lesson.numbers["filters"]
+    network, found = load("digits-lenet").model, shipped.result.numbers["filters"]
     assert sorted(found["units"]) == list(range(20)) and found["layer"] == "features.0"
     np.testing.assert_allclose(found["weights"], network.features[0].weight[found["units"]].detach(), atol=1e-4)
     answer_CHW = network.features[0](digit)[0].detach()
@@ -205,7 +205,7 @@ def test_units_that_never_answer_have_no_best_pictures_and_all_can_be_drawn():
     found, _, _ = asked(network)
     assert found.numbers["units"][0]["units"] == [] and found.numbers["layers"][0]["silent"] == 3
     assert found.numbers["layers"][0]["purity"]["mean"] is None
-    assert "no unit answers" in found.frames[found.still].caption
+    assert "no unit answers" in found.frames[found.key_frame].caption
     for frame in found.frames:
         frame.draw()
     with pytest.raises(OptionError, match="No layer"):
@@ -241,7 +241,7 @@ def test_the_patch_is_the_receptive_field_of_two_convolutions(first, second):
 
 
 def test_behind_poolings_it_lies_within_the_receptive_field_and_of_neurons_it_is_all(shipped):
-    for shown, side in zip(shipped.lesson.numbers["units"], (6, 16, 28), strict=True):
+    for shown, side in zip(shipped.result.numbers["units"], (6, 16, 28), strict=True):
         sizes = [
             (place["patch"][2] - place["patch"][0], place["patch"][3] - place["patch"][1])
             for unit in shown["units"]
@@ -256,16 +256,16 @@ def test_outside_of_the_patch_a_picture_may_be_anything(shipped):
     trained = load("digits-lenet")
     digits = trained.read("digits")
     rows = np.sort(np.random.default_rng(0).permutation(len(digits.train))[1:121])
-    shown = shipped.lesson.numbers["units"][1]
+    shown = shipped.result.numbers["units"][1]
     for unit in shown["units"]:
         for place in unit["pictures"]:
             x = trained.task.prepared(digits.train.images[rows[place["row"]]][None], trained.facts, "cpu")
             left, top, right, bottom = place["patch"]
-            answer = hooked(trained.network, shown["layer"], x)[0, unit["unit"]]
+            answer = hooked(trained.model, shown["layer"], x)[0, unit["unit"]]
             assert float(answer.max()) == pytest.approx(place["answer"], abs=1e-4)
             changed = x + 1e-3
             changed[..., top:bottom, left:right] = x[..., top:bottom, left:right]
-            again = hooked(trained.network, shown["layer"], changed)[0, unit["unit"]]
+            again = hooked(trained.model, shown["layer"], changed)[0, unit["unit"]]
             at = int(answer.argmax())
             assert float(again.flatten()[at]) == pytest.approx(float(answer.max()), abs=1e-5)
 
@@ -280,7 +280,7 @@ def test_behind_a_step_there_is_no_patch():
         for place in unit["pictures"]
     )
     assert any(unit["pictures"] for shown in found.numbers["units"] for unit in shown["units"])
-    found.frames[found.still].draw()
+    found.frames[found.key_frame].draw()
 
 
 # --- purity ----------------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_chance_is_what_counting_all_draws_gives():
 
 
 def test_the_last_layer_of_a_trained_network_is_made_of_class_detectors_the_first_is_not(run):
-    found = thalweg.explain("features", run, pictures=400).lesson.numbers
+    found = thalweg.explain("features", run, pictures=400).result.numbers
     means = [layer["purity"]["mean"] for layer in found["layers"]]
     assert means == sorted(means) and means[-1] > 0.85 > 0.65 > means[0] > found["training"]["chance"]
     for layer in found["layers"]:
@@ -360,10 +360,10 @@ def test_at_most_five_layers_of_maps_and_three_of_neurons_are_on_the_way():
 
 def test_a_run_and_a_picture(run, png):
     found = thalweg.explain("features", str(run.path), str(png), pictures=60, layer="features.0", units=2, top=3)
-    assert found.lesson.numbers["told"].endswith("horse.png") and not found.lesson.notes
-    assert [shown["layer"] for shown in found.lesson.numbers["units"]] == ["features.0"]
-    assert found.lesson.numbers["training"]["pictures"] == 60
-    row = found.lesson.numbers["units"][0]["units"][0]["pictures"][0]
+    assert found.result.numbers["told"].endswith("horse.png") and not found.result.notes
+    assert [shown["layer"] for shown in found.result.numbers["units"]] == ["features.0"]
+    assert found.result.numbers["training"]["pictures"] == 60
+    row = found.result.numbers["units"][0]["units"][0]["pictures"][0]
     assert row["source"].startswith("digits[")
     assert "layer=features.0" in found.command
 
@@ -371,7 +371,7 @@ def test_a_run_and_a_picture(run, png):
 def test_a_run_alone_takes_a_picture_of_its_test_set_by_the_seed(run):
     first, again, other = (thalweg.explain("features", run, pictures=20, seed=seed) for seed in (1, 1, 2))
     assert first.json() == again.json() != other.json()
-    named = first.lesson.numbers["told"].split(", ")[1]
+    named = first.result.numbers["told"].split(", ")[1]
     assert named in [run.read().test.sources[row] for row in range(len(run.read().test))]
 
 
@@ -382,8 +382,8 @@ def test_data_may_be_named_and_what_has_no_training_pictures_says_so(run, png, t
             rows = np.random.default_rng(number + 10 * int(label)).integers(0, 256, (8, 8), np.uint8)
             Image.fromarray(rows).save(tmp_path / "own" / label / f"{number}.png")
     found = thalweg.explain("features", run, str(png), str(tmp_path / "own"), top=3)
-    assert found.lesson.numbers["training"]["pictures"] == 8
-    sources = {place["source"] for shown in found.lesson.numbers["units"] for unit in shown["units"]
+    assert found.result.numbers["training"]["pictures"] == 8
+    sources = {place["source"] for shown in found.result.numbers["units"] for unit in shown["units"]
                for place in unit["pictures"]}  # fmt: skip
     assert sources and all(source.endswith(".png") for source in sources)
     broken = shutil.copytree(run.path, tmp_path / "run")
@@ -391,15 +391,15 @@ def test_data_may_be_named_and_what_has_no_training_pictures_says_so(run, png, t
     content["options"]["data"] = str(tmp_path / "gone")
     (broken / "run.json").write_text(json.dumps(content), encoding="utf-8")
     left = thalweg.explain("features", str(broken), np.eye(8, dtype=np.float32))
-    assert left.lesson.numbers["training"] is None and "gone" in left.lesson.notes[0]
+    assert left.result.numbers["training"] is None and "gone" in left.result.notes[0]
     left.draw()
 
 
 def test_a_model_needs_a_picture_and_comes_without_training_pictures(run, png, capsys):
     weights = str(run.path)
     found = thalweg.explain("features", "lenet", str(png), weights=weights)
-    assert found.lesson.numbers["training"] is None and "Name DATA" in found.lesson.notes[0]
-    assert found.lesson.still == 1
+    assert found.result.numbers["training"] is None and "Name DATA" in found.result.notes[0]
+    assert found.result.key_frame == 1
     assert cli.invoke(["explain", "features", "lenet", "--weights", weights]) == 2
     assert "without a test set" in capsys.readouterr().err
 

@@ -196,8 +196,8 @@ def test_on_a_convex_loss_the_straight_line_only_falls_and_the_plane_has_its_min
     assert numbers["line"]["train_loss"] == numbers["line"]["test_loss"]
     assert min(map(min, numbers["plane"]["loss"])) >= numbers["path"]["loss"][-1] - 1e-6
     assert numbers["path"]["gradient_norm"][-1] < 1e-3 and numbers["curvature"]["smallest"][-1] > -1e-5
-    assert "a minimum" in found.figures["curvature at the end"]
-    assert found.figures["obstacles on the straight line"] == "none, the loss falls all the way"
+    assert "a minimum" in found.key_numbers["curvature at the end"]
+    assert found.key_numbers["obstacles on the straight line"] == "none, the loss falls all the way"
 
 
 # --- a run of the user's ---------------------------------------------------------------------------------------------
@@ -213,13 +213,13 @@ def run(tmp_path_factory):
 
 def test_the_loss_at_the_end_is_that_of_the_trained_network(run):
     shown = thalweg.explain("landscape", run, grid=5, points=5, iterations=4, curvatures=1, examples=10_000)
-    path, line = shown.lesson.numbers["path"], shown.lesson.numbers["line"]
+    path, line = shown.result.numbers["path"], shown.result.numbers["line"]
     data = run.read()
-    probability = run.task.infer(run.network, {"image": torch.from_numpy(data.train.images.copy())}, run.facts).numpy()
+    probability = run.task.infer(run.model, {"image": torch.from_numpy(data.train.images.copy())}, run.facts).numpy()
     probability = probability.astype(np.float64)
     probability /= probability.sum(1, keepdims=True)
     true = log_loss(data.train.labels, probability, labels=range(10))
-    assert shown.lesson.numbers["examples"] == len(data.train)
+    assert shown.result.numbers["examples"] == len(data.train)
     assert path["loss"][-1] == pytest.approx(true, rel=1e-3)
     assert line["train_loss"][line["share"].index(1.0)] == pytest.approx(path["loss"][-1], rel=1e-5)
     assert line["train_loss"][line["share"].index(0.0)] == pytest.approx(path["loss"][0], rel=1e-5)
@@ -263,7 +263,7 @@ def test_a_frozen_network_is_walked_in_its_last_layer_only(tmp_path):
         "classify", "digits", model="convnet", freeze=True, steps=8, threads=1, out=tmp_path / "a", report=False
     )
     shown = thalweg.explain("landscape", run, grid=5, points=5, iterations=6, curvatures=2)
-    numbers = shown.lesson.numbers
-    last = sum(w.numel() for w in run.network.head.parameters()) if hasattr(run.network, "head") else 0
+    numbers = shown.result.numbers
+    last = sum(w.numel() for w in run.model.head.parameters()) if hasattr(run.model, "head") else 0
     assert numbers["weights"] == last
     assert min(numbers["curvature"]["smallest"]) > -1e-3, "a linear layer under cross-entropy is convex"

@@ -15,7 +15,7 @@ from thalweg.concepts.loss.compute import LossSettings, loss
 from thalweg.errors import NonFiniteError, OptionError
 
 
-def lesson(logits, labels, **asked):
+def result(logits, labels, **asked):
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     classes = [f"class {k}" for k in range(logits.shape[1])]
     images = np.zeros((len(labels), 4, 4, 1), np.uint8)
@@ -46,7 +46,7 @@ def written_out(z_BK, labels, name, smoothing, temperature):
 )
 def test_the_losses_are_those_of_the_formulas(seed, count, classes, name, smoothing, temperature):
     z_BK, labels = example(seed, count, classes)
-    numbers = lesson(z_BK, labels, loss=name, smoothing=smoothing, temperature=temperature).numbers
+    numbers = result(z_BK, labels, loss=name, smoothing=smoothing, temperature=temperature).numbers
     true = written_out(z_BK, labels, name, smoothing, temperature)
     np.testing.assert_allclose(numbers["losses"], true, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(np.sum(numbers["terms"], 1), true, rtol=1e-9, atol=1e-9)
@@ -61,7 +61,7 @@ def test_the_losses_are_those_of_the_formulas(seed, count, classes, name, smooth
 @given(st.integers(0, 10**6))
 def test_scikit_learn_finds_the_same(seed):
     z_BK, labels = example(seed)
-    numbers = lesson(z_BK, labels).numbers
+    numbers = result(z_BK, labels).numbers
     assert numbers["mean"] == pytest.approx(log_loss(labels, numbers["probabilities"], labels=range(5)), rel=1e-9)
     assert numbers["accuracy"] == accuracy_score(labels, np.argmax(z_BK, 1))
     assert numbers["right"] == [k == answer for k, answer in zip(labels, numbers["answers"], strict=True)]
@@ -70,7 +70,7 @@ def test_scikit_learn_finds_the_same(seed):
 @pytest.mark.parametrize("name", ["cross-entropy", "squared-error"])
 def test_the_slopes_are_those_of_differences(name):
     z_BK, labels = example(1)
-    numbers = lesson(z_BK, labels, loss=name, smoothing=0.1).numbers
+    numbers = result(z_BK, labels, loss=name, smoothing=0.1).numbers
     for row, column in np.ndindex(z_BK.shape):
         sides = []
         for step in (1e-5, -1e-5):
@@ -86,29 +86,29 @@ def test_the_slopes_are_those_of_differences(name):
 
 @pytest.mark.parametrize(("classes", "alike"), [(2, np.log(2)), (10, np.log(10)), (1000, np.log(1000))])
 def test_answering_all_classes_alike_costs_the_logarithm_of_their_number(classes, alike):
-    numbers = lesson(np.zeros((3, classes)), [0, 1, 1]).numbers
+    numbers = result(np.zeros((3, classes)), [0, 1, 1]).numbers
     assert numbers["alike"] == pytest.approx(alike) and numbers["mean"] == pytest.approx(alike)
-    assert lesson(np.zeros((3, classes)), [0, 1, 1], loss="squared-error").numbers["alike"] == pytest.approx(
+    assert result(np.zeros((3, classes)), [0, 1, 1], loss="squared-error").numbers["alike"] == pytest.approx(
         1 - 1 / classes
     )
 
 
 def test_huge_logits_overflow_nowhere():
-    found = lesson([[1000.0, -1000.0], [-1000.0, 1000.0]], [0, 0])
+    found = result([[1000.0, -1000.0], [-1000.0, 1000.0]], [0, 0])
     assert found.numbers["losses"] == [0, 2000] and found.numbers["probabilities"] == [[1, 0], [0, 1]]
     assert [frame.draw().mode for frame in found.frames] == ["RGB"] * 6
 
 
 def test_of_many_classes_those_that_matter_have_columns():
     z_BK, labels = example(2, 12, 200)
-    found = lesson(z_BK, labels)
+    found = result(z_BK, labels)
     assert len(found.numbers["columns"]) == 12 and set(labels.tolist()) <= set(found.numbers["columns"])
     assert len({frame.draw().size for frame in found.frames}) == 1
 
 
 def test_logits_that_are_no_numbers_are_refused():
     with pytest.raises(NonFiniteError, match="picture 1"):
-        lesson([[0.0, 1.0], [np.nan, 1.0]], [0, 1])
+        result([[0.0, 1.0], [np.nan, 1.0]], [0, 1])
 
 
 # --- a network and data of the user's ---------------------------------------------------------------------------------
@@ -123,28 +123,28 @@ def run(tmp_path_factory):
 
 
 def test_what_comes_along_is_shown_without_words():
-    numbers = thalweg.explain("loss").lesson.numbers
+    numbers = thalweg.explain("loss").result.numbers
     assert numbers["told"] == "digits-lenet on digits" and len(numbers["labels"]) == 8
     assert 0 < numbers["mean"] < numbers["alike"]
-    same = thalweg.explain("one_hot", fitted=10).lesson.numbers
+    same = thalweg.explain("one_hot", fitted=10).result.numbers
     assert same["labels"] == numbers["labels"] and same["sources"] == numbers["sources"]
 
 
 def test_the_logits_of_a_run_are_those_that_it_predicts_with(run):
     found = thalweg.explain("loss", str(run.path), examples=5, seed=3)
-    numbers, test = found.lesson.numbers, run.read().test
+    numbers, test = found.result.numbers, run.read().test
     rows = [list(test.sources).index(source) for source in numbers["sources"]]
     assert len(set(rows)) == 5 and numbers["labels"] == test.labels[rows].tolist()
     answers = list(run.predict([image for image in test.images[rows]], as_is=True))
     np.testing.assert_allclose(numbers["probabilities"], [one.probabilities for one in answers], atol=1e-5)
-    assert found.lesson.notes == ["run was trained with another loss: --set loss=squared-error"]
+    assert found.result.notes == ["run was trained with another loss: --set loss=squared-error"]
     whole = thalweg.explain("loss", run, examples=12, loss="squared-error")
-    assert not whole.lesson.notes and whole.lesson.numbers["mean"] > 0
+    assert not whole.result.notes and whole.result.numbers["mean"] > 0
 
 
 def test_a_model_with_weights_and_data(run):
     found = thalweg.explain("loss", "mlp", "digits", weights=str(run.path), seed=3, offline=True)
-    assert found.lesson.numbers["told"] == "mlp on digits" and found.lesson.numbers["accuracy"] > 0.3
+    assert found.result.numbers["told"] == "mlp on digits" and found.result.numbers["accuracy"] > 0.3
 
 
 def test_data_of_fewer_examples_than_asked(run, tmp_path):
@@ -154,7 +154,7 @@ def test_data_of_fewer_examples_than_asked(run, tmp_path):
             stroke = np.zeros((8, 8), np.uint8)
             stroke[1:7, 3 + n : 5 + n] = shade
             Image.fromarray(stroke).save(tmp_path / "few" / name / f"{n}.png")
-    found = thalweg.explain("loss", run, tmp_path / "few").lesson
+    found = thalweg.explain("loss", run, tmp_path / "few").result
     assert sorted(found.numbers["labels"]) == [3, 3, 8, 8] and len(found.numbers["classes"]) == 10
     assert "8 examples were asked for; there are 4." in found.notes
 

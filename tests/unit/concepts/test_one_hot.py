@@ -34,15 +34,15 @@ def test_the_fit_is_scikit_learns_ridge(count, size, outputs, seed):
 
 
 def test_rows_are_those_of_an_identity_matrix(shown):
-    numbers = shown.lesson.numbers
+    numbers = shown.result.numbers
     np.testing.assert_array_equal(numbers["rows"], np.eye(10)[numbers["labels"]])
-    smoothed = thalweg.explain("one_hot", examples=6, fitted=60, smoothing=0.2).lesson.numbers
+    smoothed = thalweg.explain("one_hot", examples=6, fitted=60, smoothing=0.2).result.numbers
     np.testing.assert_allclose(smoothed["rows"], 0.8 * np.eye(10)[numbers["labels"]] + 0.02)
     assert smoothed["labels"] == numbers["labels"]
 
 
 def test_rows_are_equally_far_apart_and_numbers_are_not(shown):
-    found = shown.lesson.numbers["distances"]
+    found = shown.result.numbers["distances"]
     np.testing.assert_allclose(found["as_rows"], 2**0.5 * (1 - np.eye(10)), atol=1e-12)
     np.testing.assert_allclose(found["as_numbers"], np.abs(np.subtract.outer(range(10), range(10))))
 
@@ -101,7 +101,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_folder_of_pictures_without_any_network(folder):
-    found = thalweg.explain("one_hot", folder, examples=5).lesson
+    found = thalweg.explain("one_hot", folder, examples=5).result
     numbers = found.numbers
     assert len(numbers["classes"]) == 30 and len(numbers["columns"]) == 12
     assert set(numbers["labels"]) <= set(numbers["columns"]) and len(set(numbers["columns"])) == 12
@@ -113,9 +113,9 @@ def test_a_folder_of_pictures_without_any_network(folder):
 def test_data_in_memory_and_a_set_that_is_smaller_than_asked(folder):
     found = thalweg.explain("one_hot", make_bars(24), examples=12)
     count = len(make_bars(24).test)
-    assert count < 12 and len(found.lesson.numbers["labels"]) == count
+    assert count < 12 and len(found.result.numbers["labels"]) == count
     few = f"The fits are tested on {count} pictures only; with others the shares may be far off."
-    assert found.lesson.notes == [f"12 examples were asked for; there are {count}.", few]
+    assert found.result.notes == [f"12 examples were asked for; there are {count}.", few]
 
 
 @pytest.mark.parametrize(

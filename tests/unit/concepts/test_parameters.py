@@ -66,8 +66,8 @@ def test_the_weights_of_convolutions_stay_and_those_of_dense_layers_grow_with_th
 
 def test_figures_and_captions_tell_the_published_numbers():
     found = asked(name="vgg16")
-    assert found.figures["weights"].startswith("138,357,544, 553.4 MB")
-    assert found.figures["multiply-adds"].startswith("15,470,264,320")
+    assert found.key_numbers["weights"].startswith("138,357,544, 553.4 MB")
+    assert found.key_numbers["multiply-adds"].startswith("15,470,264,320")
     assert found.numbers["growth"]["vgg16"]["parameters"][0] is None
     assert any("vgg16 reads no pictures of 28 pixels" in note for note in found.notes)
     assert "74% are in classifier.0 (Linear)" in found.frames[3].caption
@@ -76,11 +76,11 @@ def test_figures_and_captions_tell_the_published_numbers():
 
 def test_sides_and_sizes_can_be_read_off_the_axes():
     figure = asked(sides=[8, 9]).frames[2]
-    for axes in figure.drawing.figure(*figure.given).axes[:3]:
+    for axes in figure.plot.figure(*figure.args).axes[:3]:
         low, high = axes.get_ylim()
         assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 3
     near = asked(sides=[32, 64, 100, 128, 224, 256, 512, 1024]).frames[2]
-    ticks = near.drawing.figure(*near.given).axes[0].get_xticks()
+    ticks = near.plot.figure(*near.args).axes[0].get_xticks()
     assert list(ticks) == [32, 64, 100, 224, 512, 1024]
 
 
@@ -107,15 +107,15 @@ def test_a_run_is_counted_as_it_was_built(tmp_path, capsys):
         "classify", "digits", model="convnet", arguments={"widths": [6, 9]}, steps=2, threads=1, out=tmp_path / "run",
         report=False,
     )  # fmt: skip
-    count = sum(weight.numel() for weight in run.network.parameters())
+    count = sum(weight.numel() for weight in run.model.parameters())
     assert cli.invoke(["explain", "parameters", str(run.path), "--save", str(tmp_path / "a.json")]) == 0
     found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert found["numbers"]["total"]["parameters"] == count and found["numbers"]["classes"] == 10
     assert found["command"] == f"thalweg explain parameters {run.path}"
     assert f"{count:,}" in capsys.readouterr().out
     shown = thalweg.explain("parameters", run)
-    assert shown.lesson.numbers["total"] == sum_rows(
-        summarize_layers(run.network, (run.facts["channels"], *run.facts["size"])).rows, "all"
+    assert shown.result.numbers["total"] == sum_rows(
+        summarize_layers(run.model, (run.facts["channels"], *run.facts["size"])).rows, "all"
     )._asdict() | {"shape": (10,)}
 
 

@@ -118,21 +118,21 @@ def test_an_even_picture_and_a_narrow_one_are_shown_all_the_same():
     assert narrow.numbers["moved"]["shifts"] == [0, 1, 2, 3] and "at most 3 pixels" in narrow.notes[0]
     column = pooling(PoolingSettings(window=1, stride=1), NOISE[:, :1], "column")
     assert column.numbers["moved"] == {} and "left out" in column.notes[0]
-    for lesson in (even, narrow, column):
-        assert len({frame.draw().size for frame in (lesson.frames[0], lesson.frames[-1])}) == 1
+    for result in (even, narrow, column):
+        assert len({frame.draw().size for frame in (result.frames[0], result.frames[-1])}) == 1
 
 
 def test_picture_and_caption_tell_the_same_mean():
     for frame in pooling(PoolingSettings(), NOISE, "noise").frames[:-2]:
         mean = frame.caption.rsplit(" ", 1)[1][:-1]
-        texts = frame.drawing.figure(*frame.given).axes[0].texts
+        texts = frame.plot.figure(*frame.args).axes[0].texts
         assert any(text.get_text().endswith(f" / 4 = {mean}") for text in texts)
 
 
 def test_of_one_value_there_is_no_change_to_be_told():
     found = pooling(PoolingSettings(), NOISE[:3, :3], "tiny")
-    assert found.figures["kept by max"].startswith("1 pixel,")
-    assert found.figures["max, moved"] == "has no contrast that a change could be compared with"
+    assert found.key_numbers["kept by max"].startswith("1 pixel,")
+    assert found.key_numbers["max, moved"] == "has no contrast that a change could be compared with"
 
 
 # --- wrong settings ---------------------------------------------------------------------------------------------------
@@ -167,4 +167,4 @@ def test_it_works_on_pictures_of_the_users_own(tmp_path):
     Image.fromarray(NOISE[..., 0]).save(path)
     for source in (path, str(path), Image.open(path), NOISE, NOISE[..., 0], NOISE / 255):
         found = thalweg.explain("pooling", source, kind="max")
-        assert found.lesson.numbers["outputs"] == {"max": numbers(kind="max")["outputs"]["max"]}
+        assert found.result.numbers["outputs"] == {"max": numbers(kind="max")["outputs"]["max"]}

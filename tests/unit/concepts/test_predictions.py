@@ -80,7 +80,7 @@ def test_entropy_in_closed_form():
     assert entropy(np.array(p)).tolist() == [0, 1, 2, 1.75]
 
 
-def lesson(logits, labels, **asked):
+def result(logits, labels, **asked):
     logits = np.asarray(logits, np.float64)
     count, classes = logits.shape
     images = np.random.default_rng(0).integers(0, 256, (count, 6, 6, 3), np.uint8)
@@ -90,7 +90,7 @@ def lesson(logits, labels, **asked):
 
 def test_the_worst_and_the_least_sure_come_first():
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.45, 0.55], [0.7, 0.3], [0.501, 0.499], [0.99, 0.01]])
-    numbers = lesson(np.log(p), [0, 0, 0, 1, 1, 0], pictures=3).numbers
+    numbers = result(np.log(p), [0, 0, 0, 1, 1, 0], pictures=3).numbers
     assert [one["row"] for one in numbers["worst"]] == [1, 3, 2]
     assert [one["truth"] for one in numbers["worst"]] == pytest.approx([0.2, 0.3, 0.45])
     assert [one["row"] for one in numbers["unsure"]] == [4, 2, 3]
@@ -99,24 +99,24 @@ def test_the_worst_and_the_least_sure_come_first():
 
 
 def test_of_no_mistakes_none_is_shown():
-    found = lesson(8 * np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 0])
+    found = result(8 * np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 0])
     assert found.numbers["worst"] == [] and found.frames[2].caption == "No example was mistaken."
     assert len({frame.draw().size for frame in found.frames}) == 1
 
 
 def test_a_single_mistake_is_told_as_one():
-    frames = lesson(8 * np.eye(2)[[0, 1, 0]], [0, 1, 1]).frames
+    frames = result(8 * np.eye(2)[[0, 1, 0]], [0, 1, 1]).frames
     assert "the cross is the one mistake" in frames[0].caption and frames[2].caption == "The only mistake."
-    assert frames[4].drawing.figure(*frames[4].given).axes[-1].get_title() == "How unsure: 1 wrong answer"
+    assert frames[4].plot.figure(*frames[4].args).axes[-1].get_title() == "How unsure: 1 wrong answer"
 
 
 def test_names_are_whole_where_there_is_room_and_stay_in_the_picture():
     images, names = np.zeros((3, 6, 6, 3), np.uint8), ["automobile", "a name longer than that"]
     logits = np.array([[2.0, 1.0], [1.0, 2.0], [1.5, 1.0]])
     found = predictions(PredictionSettings(), images, np.array([1, 0, 0]), names, logits, logits, ["a", "b", "c"])
-    (axes,) = found.frames[2].drawing.figure(*found.frames[2].given).axes
+    (axes,) = found.frames[2].plot.figure(*found.frames[2].args).axes
     assert {"automobile", "taken for automobile"} <= {text.get_text() for text in axes.texts}
-    (axes,) = found.frames[0].drawing.figure(*found.frames[0].given).axes
+    (axes,) = found.frames[0].plot.figure(*found.frames[0].args).axes
     (left, right) = axes.get_xlim()
     for text in axes.texts:
         half = style.text_width(text.get_text(), 12) / 2 * (right - left) / 820
@@ -125,13 +125,13 @@ def test_names_are_whole_where_there_is_room_and_stay_in_the_picture():
 
 def test_answers_that_are_no_numbers_are_refused():
     with pytest.raises(NonFiniteError):
-        lesson([[0.0, np.nan], [1.0, 0.0]], [0, 1])
+        result([[0.0, np.nan], [1.0, 0.0]], [0, 1])
 
 
 @pytest.mark.parametrize("classes", [1, 2, 7, 40])
 def test_any_number_of_classes_can_be_drawn(classes):
     random = np.random.default_rng(0)
-    found = lesson(random.normal(size=(30, classes)), random.integers(0, classes, 30))
+    found = result(random.normal(size=(30, classes)), random.integers(0, classes, 30))
     assert len({frame.draw().size for frame in found.frames}) == 1
 
 
@@ -150,7 +150,7 @@ def shown(run):
 
 
 def test_the_scores_are_those_that_the_run_was_given(run, shown):
-    numbers, measured = shown.lesson.numbers, run.evaluate()["metrics"]
+    numbers, measured = shown.result.numbers, run.evaluate()["metrics"]
     for key in ("examples", "accuracy", "accuracy_low", "accuracy_high"):
         assert numbers["results"][key] == measured[key]
     assert numbers["calibration"]["error"] == pytest.approx(measured["calibration_error"], abs=1e-5)
@@ -158,14 +158,14 @@ def test_the_scores_are_those_that_the_run_was_given(run, shown):
     bins = np.minimum(np.ceil(said * 15).astype(int) - 1, 14)
     gaps = [abs(right[bins == b].mean() - said[bins == b].mean()) * np.mean(bins == b) for b in set(bins)]
     assert numbers["calibration"]["error"] == pytest.approx(sum(gaps))
-    assert not shown.lesson.notes
+    assert not shown.result.notes
 
 
 def test_the_features_are_what_the_last_layer_reads(run):
     from thalweg.inference.inputs import test_predictions as outcomes
 
     found = outcomes.load([run], PredictionSettings(), None, True)
-    features, head = torch.from_numpy(found["features"]), run.network.head
+    features, head = torch.from_numpy(found["features"]), run.model.head
     np.testing.assert_allclose(head(features).detach().numpy(), found["logits"], atol=1e-4)
     assert found["features"].shape == (len(run.read().test), 500)
     assert not head._forward_pre_hooks
@@ -177,16 +177,16 @@ def test_features_that_are_maps_are_averaged(tmp_path):
         "classify", "digits", model="squeezenet1_1", steps=1, size=32, batch=8, threads=1, out=out, report=False,
         arguments={},
     )  # fmt: skip
-    numbers = thalweg.explain("predictions", run, examples=20).lesson.numbers
+    numbers = thalweg.explain("predictions", run, examples=20).result.numbers
     assert numbers["embedding"]["features"] == 512 and len(numbers["embedding"]["points"]) == 20
 
 
 def test_fewer_examples_are_drawn_by_the_seed(run):
-    first, other = (thalweg.explain("predictions", run, examples=30, seed=seed).lesson for seed in (0, 1))
+    first, other = (thalweg.explain("predictions", run, examples=30, seed=seed).result for seed in (0, 1))
     count = len(run.read().test)
     assert first.notes == [f"30 of {count} examples are used, drawn by the seed; --set examples says how many."]
     assert first.numbers["results"]["examples"] == 30 and first.numbers["labels"] != other.numbers["labels"]
-    assert not thalweg.explain("predictions", run, examples=count).lesson.notes
+    assert not thalweg.explain("predictions", run, examples=count).result.notes
 
 
 def test_other_data_of_few_pictures(run, tmp_path):
@@ -196,9 +196,9 @@ def test_other_data_of_few_pictures(run, tmp_path):
         stroke[1:7, int(name) // 2] = 200
         Image.fromarray(stroke).save(tmp_path / "few" / name / "a.png")
     found = thalweg.explain("predictions", run, tmp_path / "few")
-    assert found.lesson.numbers["labels"] == [3, 8]
-    assert found.lesson.numbers["embedding"]["trustworthiness"] is None
-    assert found.lesson.figures["neighbours kept (trustworthiness)"] == "too few examples"
+    assert found.result.numbers["labels"] == [3, 8]
+    assert found.result.numbers["embedding"]["trustworthiness"] is None
+    assert found.result.key_numbers["neighbours kept (trustworthiness)"] == "too few examples"
     assert found.draw(1).size == found.draw(5).size
 
 
@@ -212,9 +212,9 @@ def test_data_of_which_nothing_is_left_are_refused(run, tmp_path):
 
 def test_t_sne_is_a_setting(run):
     found = thalweg.explain("predictions", run, embedding="t-sne", examples=60)
-    numbers = found.lesson.numbers["embedding"]
+    numbers = found.result.numbers["embedding"]
     assert numbers["kind"] == "t-sne" and numbers["shares"] is None and 0.5 < numbers["trustworthiness"] <= 1
-    assert "t-SNE" in found.lesson.frames[0].caption
+    assert "t-SNE" in found.result.frames[0].caption
 
 
 def test_classes_that_the_network_does_not_know_are_refused(run, tmp_path, capsys):

@@ -18,7 +18,7 @@ from thalweg.errors import OptionError
 
 def trained(*words, **settings) -> dict:
     """The numbers of one training."""
-    return thalweg.explain("training", *words, **settings).lesson.numbers
+    return thalweg.explain("training", *words, **settings).result.numbers
 
 
 # --- the numbers -----------------------------------------------------------------------------------------------------
@@ -112,22 +112,22 @@ def test_xor_needs_a_hidden_layer():
 
 def test_rates_too_small_given_and_too_large():
     shown = thalweg.explain("training", set="moons", compare="rates", points=100, epochs=300)
-    small, given, large = shown.lesson.numbers["runs"]
+    small, given, large = shown.result.numbers["runs"]
     assert [run["lr"] for run in (small, given, large)] == [0.02 / LR_FACTOR, 0.02, 0.02 * LR_FACTOR]
     assert given["curves"] == trained(set="moons", points=100, epochs=300)["runs"][0]["curves"]
     last = [run["curves"]["train"]["loss"][-1] for run in (small, given, large)]
     assert last[1] < min(last[0], last[2]) / 3
-    assert len(shown.lesson.frames) == NUM_FRAMES and shown.lesson.frames[-1].draw().size == (1800, 1200)
+    assert len(shown.result.frames) == NUM_FRAMES and shown.result.frames[-1].draw().size == (1800, 1200)
 
 
 def test_a_network_too_large_learns_noise_by_heart_and_it_is_told():
     shown = thalweg.explain("training", set="moons", noise=0.4, points=100, compare="sizes")
-    small, _, large = shown.lesson.numbers["runs"]
+    small, _, large = shown.result.numbers["runs"]
     assert (small["hidden"], large["hidden"]) == ((2,), (64, 64))
     assert large["curves"]["train"]["loss"][-1] < 0.02 < small["curves"]["train"]["loss"][-1]
     valid = large["curves"]["valid"]["loss"]
     assert valid[-1] > 1.5 * min(valid)
-    assert any(note.startswith("hidden 64, 64: overfitting: after epoch") for note in shown.lesson.notes)
+    assert any(note.startswith("hidden 64, 64: overfitting: after epoch") for note in shown.result.notes)
 
 
 @pytest.mark.parametrize(("given", "three"), [("adam", ["sgd", "momentum", "adam"]), ("muon", ["sgd", "adam", "muon"])])
@@ -162,14 +162,14 @@ def test_what_diverges_is_told_and_drawn(tmp_path, capsys):
 
 def test_beside_one_that_diverges_the_others_go_on():
     shown = thalweg.explain("training", activation="leaky-relu", optimizer="sgd", lr=1.0, compare="rates", epochs=12)
-    runs = shown.lesson.numbers["runs"]
+    runs = shown.result.numbers["runs"]
     assert [run["ended"] is None for run in runs] == [True, True, False]
     assert len(runs[0]["curves"]["train"]["loss"]) == 13
-    assert shown.lesson.frames[-1].caption.endswith("rate 30: diverged.")
+    assert shown.result.frames[-1].caption.endswith("rate 30: diverged.")
 
 
 def test_what_does_not_learn_is_told():
-    (note,) = thalweg.explain("training", lr=0, epochs=3).lesson.notes
+    (note,) = thalweg.explain("training", lr=0, epochs=3).result.notes
     assert note.startswith("nothing was learned: with the rate 0")
 
 
@@ -240,4 +240,4 @@ def test_what_cannot_be_trained_is_refused(settings, told):
 )
 def test_every_form_of_network_can_be_drawn(settings):
     shown = thalweg.explain("training", epochs=2, **settings)
-    assert {frame.draw().size for frame in shown.lesson.frames} == {(1800, 1260)}
+    assert {frame.draw().size for frame in shown.result.frames} == {(1800, 1260)}

@@ -16,8 +16,8 @@ def numbers_of(tmp_path, content, **settings):
     """The numbers for a table of this content, and the notes."""
     file = tmp_path / "points.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    lesson = thalweg.explain("training", file, epochs=1, hidden=[2], **settings).lesson
-    return lesson.numbers, list(lesson.notes)
+    result = thalweg.explain("training", file, epochs=1, hidden=[2], **settings).result
+    return result.numbers, list(result.notes)
 
 
 def test_a_table_on_the_command_line(tmp_path, monkeypatch, capsys):
@@ -114,7 +114,7 @@ def test_files_that_are_none(tmp_path):
 
 def test_points_in_python():
     points, labels = np.array([row[:2] for row in ROWS]), np.array([row[2] for row in ROWS])
-    numbers = thalweg.explain("training", (points, labels), epochs=1).lesson.numbers
+    numbers = thalweg.explain("training", (points, labels), epochs=1).result.numbers
     assert numbers["points"] == points.tolist() and numbers["classes"] == ["a", "b"]
     for given, told in [
         ((points,), "pair"),
@@ -131,11 +131,11 @@ def test_of_very_many_points_some_are_drawn_by_the_seed():
     points = np.random.default_rng(0).standard_normal((6000, 2))
     labels = (points[:, 0] > 0).astype(int)
     first = thalweg.explain("training", (points, labels), epochs=1, batch=1000)
-    assert len(first.lesson.numbers["points"]) == 5000 and first.lesson.notes == [
+    assert len(first.result.numbers["points"]) == 5000 and first.result.notes == [
         "5000 of 6000 points are used, drawn by the seed."
     ]
     other = thalweg.explain("training", (points, labels), epochs=1, batch=1000, seed=1)
-    assert other.lesson.numbers["points"] != first.lesson.numbers["points"]
+    assert other.result.numbers["points"] != first.result.numbers["points"]
 
 
 def test_numbers_of_any_size_and_a_column_that_never_changes_can_be_learned_and_drawn():
@@ -145,5 +145,5 @@ def test_numbers_of_any_size_and_a_column_that_never_changes_can_be_learned_and_
     still = np.stack([labels + 0.1 * rng.standard_normal(60), np.full(60, 7.0)], 1)
     for points in (far, still):
         shown = thalweg.explain("training", (points, labels), epochs=60)
-        assert shown.lesson.numbers["runs"][0]["curves"]["train"]["accuracy"][-1] == 1
+        assert shown.result.numbers["runs"][0]["curves"]["train"]["accuracy"][-1] == 1
         assert shown.draw().size == (1800, 1260)

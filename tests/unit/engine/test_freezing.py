@@ -40,7 +40,7 @@ def training(steps: int = 12, **recipe) -> Trainer:
 
 def moved(trainer: Trainer, steps: int) -> list[int]:
     """The parts, counted from the picture on, that any of the next updates changed, statistics included."""
-    network = trainer.objective.network
+    network = trainer.objective.model
     before = {k: v.clone() for k, v in network.state_dict().items()}
     for _, _ in zip(range(steps), trainer, strict=False):
         pass
@@ -106,19 +106,19 @@ def test_rates_fall_with_the_distance_from_the_last_layer():
     one = training(layer_decay=0.5)
     next(iter(one))
     rates = {id(w): group["lr"] for o in one.optimizers.values() for group in o.param_groups for w in group["params"]}
-    for behind, part in enumerate(reversed(layer_groups(one.objective.network))):
+    for behind, part in enumerate(reversed(layer_groups(one.objective.model))):
         for weight in part.weights:
             assert rates[id(weight)] == pytest.approx(0.1 * 0.5**behind)
 
 
 def test_one_step_moves_each_part_by_its_share():
     plain, slowed = training(steps=1), training(steps=1, layer_decay=0.5)
-    start = {k: v.clone() for k, v in plain.objective.network.state_dict().items()}
+    start = {k: v.clone() for k, v in plain.objective.model.state_dict().items()}
     list(plain), list(slowed)
-    for behind, part in enumerate(reversed(layer_groups(plain.objective.network))):
+    for behind, part in enumerate(reversed(layer_groups(plain.objective.model))):
         name = f"{part.name}.weight"
-        whole = plain.objective.network.state_dict()[name] - start[name]
-        shared = slowed.objective.network.state_dict()[name] - start[name]
+        whole = plain.objective.model.state_dict()[name] - start[name]
+        shared = slowed.objective.model.state_dict()[name] - start[name]
         torch.testing.assert_close(shared, whole * 0.5**behind, atol=1e-6, rtol=1e-3)
 
 

@@ -32,7 +32,7 @@ def slope(steps: int = 10, examples: int = 10, batch: int = 2, **recipe) -> Trai
 
 
 def weight(one: Trainer) -> float:
-    return one.objective.network.weight.item()
+    return one.objective.model.weight.item()
 
 
 def test_reports_come_every_so_often_at_ends_of_epochs_and_at_the_end():
@@ -88,15 +88,15 @@ def test_the_average_is_an_exponential_mean_that_begins_quickly():
     for report in one:
         decay = min(0.9, report.step / (report.step + 9))
         average = decay * average + (1 - decay) * weight(one)
-        assert one.network.weight.item() == pytest.approx(average)
-    assert one.network is one.average is not one.objective.network
-    assert slope().network is not None and slope().average is None
+        assert one.model.weight.item() == pytest.approx(average)
+    assert one.model is one.average is not one.objective.model
+    assert slope().model is not None and slope().average is None
 
 
 def test_the_average_has_the_batch_statistics_of_the_weights_that_ran():
     one = make_trainer("classify", steps=6)
     list(one)
-    for mean, latest in zip(one.average.buffers(), one.objective.network.buffers(), strict=True):
+    for mean, latest in zip(one.average.buffers(), one.objective.model.buffers(), strict=True):
         assert torch.equal(mean, latest)
 
 

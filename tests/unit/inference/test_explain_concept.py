@@ -148,7 +148,7 @@ def test_one_step_can_be_kept_as_picture_and_vectors(neuron, tmp_path):
 
 def test_films_show_every_frame(neuron, tmp_path):
     with Image.open(neuron.save(tmp_path / "a.gif")) as film:
-        assert film.n_frames == len(neuron.lesson.frames) == 5 and film.size == (900, 400)
+        assert film.n_frames == len(neuron.result.frames) == 5 and film.size == (900, 400)
         assert film.info["loop"] == 0
         film.seek(4)
         assert film.info["duration"] == 2000
@@ -230,9 +230,9 @@ def test_the_page_needs_nothing_but_itself_and_runs_only_its_own_script(neuron, 
 def test_what_a_user_named_is_text_in_the_page():
     evil = "<script>alert(1)</script>"
     frame = Frame(evil + ".", lambda: Image.new("RGB", (40, 20)))
-    lesson = ConceptResult({}, [frame, frame], figures={evil: evil}, notes=[evil])
+    result = ConceptResult({}, [frame, frame], key_numbers={evil: evil}, notes=[evil])
     honest = thalweg.explain("neuron")
-    shown = SimpleNamespace(lesson=lesson, page=honest.page, asked=honest.asked, command=evil)
+    shown = SimpleNamespace(result=result, page=honest.page, asked=honest.asked, command=evil)
     page = lessonpage.render_html(shown)
     assert page.count("<script>") == 1 and page.count("&lt;script&gt;alert(1)") >= 5
 

@@ -55,7 +55,7 @@ def only(names: list[str], data: ImageDataset = BARS) -> ImageDataset:
 
 def answers(network, images: np.ndarray) -> np.ndarray:
     """Probabilities (N, K) by the shortest way."""
-    found = network.task.infer(network.network, {"image": torch.from_numpy(images)}, network.facts)
+    found = network.task.infer(network.model, {"image": torch.from_numpy(images)}, network.facts)
     return found.numpy()
 
 

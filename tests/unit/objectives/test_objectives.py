@@ -109,9 +109,9 @@ def test_the_losses_are_those_of_the_paper():
 def test_the_critic_learns_without_the_generator():
     objective = adversarial()
     objective.critic_loss({"image": torch.randn(3, 4)}).mean.backward()
-    assert objective.network.weight.grad is None and objective.critic.weight.grad is not None
+    assert objective.model.weight.grad is None and objective.critic.weight.grad is not None
     objective.generator_loss({"image": torch.randn(3, 4)}).mean.backward()
-    assert objective.network.weight.grad is not None
+    assert objective.model.weight.grad is not None
 
 
 def test_phases_are_critic_penalty_generator():
@@ -177,4 +177,4 @@ def test_gradients_end_where_the_piece_begins():
     objective.loss(piece(text(), 0, 4, 1.0))
     assert not objective.state_SBD.requires_grad
     objective.loss(piece(text(), 4, 4, 0.0)).mean.backward()  # the graph of the first piece is not needed
-    assert all(w.grad is not None for w in objective.network.parameters())
+    assert all(w.grad is not None for w in objective.model.parameters())

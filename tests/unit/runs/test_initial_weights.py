@@ -60,7 +60,7 @@ def finish(training: TrainingRun) -> Path:
 
 
 def network(training: TrainingRun) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in training.session.trainer.objective.network.state_dict().items()}
+    return {k: v.clone() for k, v in training.session.trainer.objective.model.state_dict().items()}
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -266,7 +266,7 @@ def test_a_file_that_carries_code_is_refused_with_4_and_nothing_of_it_is_run(tmp
 
 
 def stem(training: TrainingRun) -> str:
-    return "imagenet" if training.session.trainer.objective.network.conv1.kernel_size == (7, 7) else "small"
+    return "imagenet" if training.session.trainer.objective.model.conv1.kernel_size == (7, 7) else "small"
 
 
 def test_the_stem_of_a_resnet_is_that_of_its_weights_whatever_the_size_of_the_pictures(tmp_path):
@@ -357,10 +357,10 @@ def test_published_arguments_survive_training_saving_and_loading(published, tmp_
     run = api.load(finish(training))
     told = read_run_json(tmp_path / "a")
     assert told["arguments"] == {"channels": 3, "classes": 4, "size": 16, "activation": "tanh", "hidden": 8}
-    assert sum(isinstance(layer, nn.Tanh) for layer in run.network.modules()) == 3
+    assert sum(isinstance(layer, nn.Tanh) for layer in run.model.modules()) == 3
     x_BCHW = run.task.prepared(data.test.images, run.facts, torch.device("cpu"))
     with torch.no_grad():
-        torch.testing.assert_close(run.network(x_BCHW), training.session.trainer.network(x_BCHW))
+        torch.testing.assert_close(run.model(x_BCHW), training.session.trainer.model(x_BCHW))
     assert api.load("lenet").facts["resize"] == 20 and api.load("lenet").start.arguments == published.arguments
 
 
@@ -423,7 +423,7 @@ def test_a_last_layer_of_other_classes_is_not_taken_over_however_many_they_are(b
     named = replace(BARS, classes=tuple(f"other {name}" for name in BARS.classes))
     same, other = (begin(tmp_path / data.classes[0], data, weights=str(before)) for data in (BARS, named))
     assert same.content["start"]["new"] == [] and other.content["start"]["new"] == HEAD
-    kept = source.network.state_dict()
+    kept = source.model.state_dict()
     assert torch.equal(network(same)["head.weight"], kept["head.weight"])
     assert not torch.equal(network(other)["head.weight"], kept["head.weight"])
     assert all(torch.equal(value, kept[name]) for name, value in network(other).items() if name not in HEAD)

@@ -290,7 +290,7 @@ def test_the_range_test_finds_a_rate_that_trains(optimizer):
 
 def test_the_range_test_survives_a_loss_that_is_no_number():
     objective, stream = problem()
-    broken = Supervised(objective.network, lambda network, batch: Loss(network(batch["image"]).sum() * math.nan, 1))
+    broken = Supervised(objective.model, lambda network, batch: Loss(network(batch["image"]).sum() * math.nan, 1))
     assert plan.lr_range_test(broken, stream, TrainConfig(), same) == 1e-6
 
 

@@ -396,7 +396,7 @@ def weights_after(epoch: int, tmp_path: Path) -> dict:
     training = begin(tmp_path / f"until-{epoch}", epochs=6, save_every=0)
     for progress in training:
         if progress.step == 10 * epoch:
-            return copy.deepcopy(training.session.trainer.network.state_dict())
+            return copy.deepcopy(training.session.trainer.model.state_dict())
     raise AssertionError
 
 
@@ -468,7 +468,7 @@ def test_weights_that_became_no_numbers_never_reach_the_disk(tmp_path, step):
     """As after an infinite gradient of a finite loss, before a report and before the end of an epoch."""
     out = tmp_path / "a"
     training = begin(out, ema=0.0)
-    network, honest = training.session.trainer.network, training.session.trainer.update
+    network, honest = training.session.trainer.model, training.session.trainer.update
 
     def update(*arguments):
         done = honest(*arguments)
@@ -492,7 +492,7 @@ def test_weights_that_became_no_numbers_never_reach_the_disk(tmp_path, step):
 
 def test_where_nothing_finite_is_left_the_first_weights_are_written(tmp_path):
     training = begin(tmp_path / "a", ema=0.0)
-    network = training.session.trainer.network
+    network = training.session.trainer.model
 
     def spoil():
         with torch.no_grad():

@@ -158,7 +158,7 @@ def train(out: Path, data: ImageDataset = COLOUR, **given) -> api.Run:
 
 def logits(run: api.TrainedModel, images: np.ndarray) -> Tensor:
     with torch.no_grad():
-        return run.network(run.task.prepared(images, run.facts, torch.device("cpu")))
+        return run.model(run.task.prepared(images, run.facts, torch.device("cpu")))
 
 
 # --- trained and asked again -----------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_a_network_of_another_package_is_trained_kept_and_asked_again(tmp_path, 
     assert read_run_json(tmp_path / "a")["model"] == model and read_run_json(tmp_path / "a")["arguments"]["width"] == 5
     again = api.load(tmp_path / "a")
     assert again.evaluate(data)["metrics"] == pytest.approx(run.results["test"], abs=1e-6)
-    assert again.network.features.stem[0].weight.shape == (5, data.shape[2], 3, 3)
+    assert again.model.features.stem[0].weight.shape == (5, data.shape[2], 3, 3)
     assert set(calls) == {(model, False)}
 
 
@@ -197,8 +197,8 @@ def test_a_run_of_it_can_be_begun_from(tmp_path, calls):
         second.session.model_name == "timm:toy"
         and read_run_json(tmp_path / "a")["facts"]["mean"] == second.session.facts["mean"]
     )
-    for name, value in first.network.state_dict().items():
-        assert torch.equal(second.session.trainer.network.state_dict()[name], value)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(second.session.trainer.model.state_dict()[name], value)
     second.session.folder.release()
     assert not any(pretrained for _, pretrained in calls)
 
@@ -222,7 +222,7 @@ def test_only_a_training_that_asks_for_imagenets_weights_has_them_fetched(tmp_pa
     facts = read_run_json(tmp_path / "a")["facts"]
     assert (facts["mean"], facts["std"], facts["resize"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6], 25)
     kept = learned(Toy, True, {"in_chans": 3}).state_dict()
-    found = run.network.state_dict()
+    found = run.model.state_dict()
     assert all(torch.equal(found[f"features.{n}"], v) for n, v in kept.items() if not n.startswith("top"))
     assert len(found["head.weight"]) == 4 and run.evaluate(COLOUR)
     assert calls == [("timm:toy", True), ("timm:toy", False)], "the run has weights of its own"
@@ -268,7 +268,7 @@ def test_a_pretrained_network_can_be_asked_as_it_is(tmp_path, calls):
     found.entry = registry.find_model("timm:toy")
     found.start.building["outputs"] = 7
     with pytest.raises(OptionError, match="not trained on ImageNet's 1,000 classes"):
-        _ = found.network
+        _ = found.model
 
 
 def test_a_file_of_its_weights_can_be_given(tmp_path):
@@ -277,7 +277,7 @@ def test_a_file_of_its_weights_can_be_given(tmp_path):
     training = api.plan_training(
         "classify", COLOUR, out=tmp_path / "a", model="timm:toy", weights=str(tmp_path / "w.safetensors"), report=False
     )
-    found = training.session.trainer.network.state_dict()
+    found = training.session.trainer.model.state_dict()
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
     training.session.folder.release()
 

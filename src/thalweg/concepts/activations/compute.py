@@ -18,48 +18,9 @@ from ...config.options import Range
 from ...errors import NotFoundError
 from ...layers.activations import ACTIVATIONS, MODERN_ACTIVATIONS, build_activation
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 
-CONCEPT_TEXT = ConceptText(
-    number=2,
-    chapter=CHAPTERS[0],
-    title="Activations bend the sum, and decide what survives",
-    text="""
-    Without an activation a network of many layers is no more than one layer: a sum of sums is a sum. The activation
-    bends the sum, and so each layer adds something new. Seven are those of the talk: the identity, which bends nothing;
-    the binary step; the logistic, tanh, arctan and softsign, which squash every sum between two limits; and ReLU, which
-    cuts off what is negative. Five came later: leaky ReLU, ELU, GELU, SiLU and softplus.
-
-    What matters in a deep network is what many of them do one after the other. Here a random signal goes through layers
-    of random weights, all as PyTorch begins them, and its standard deviation over the examples is measured behind each
-    layer: that is what is still left of the differences between one input and another. Then a random gradient goes back
-    from the last layer to the first. Each layer multiplies both by some factor. Where it is below 1, the signal
-    vanishes, and with the gradient all learning in the first layers; where it is above 1, it explodes.
-
-    The factor depends on the slope of the activation and on the size of the weights: the gain is the standard deviation
-    of the weights times the root of how many inputs a neuron has. PyTorch begins with 0.577, one divided by the root of
-    three. A gain of 1 keeps the identity as it is, and a gain of 1.414, the root of two, makes up for the half that
-    ReLU cuts off.
-    """,
-    formulas=[
-        ("h[l] = f(W[l] h[l-1] + b[l])", r"h_l = f(W_l \, h_{l-1} + b_l)"),
-        (
-            "dL/dh[l-1] = W[l]ᵀ (f'(s[l]) · dL/dh[l])",
-            r"\frac{\partial L}{\partial h_{l-1}} = W_l^{\top} \left( f'(s_l) \cdot "
-            r"\frac{\partial L}{\partial h_l} \right)",
-        ),
-    ],
-    look=[
-        "The steepest slope of the logistic is 1/4: 20 layers leave next to nothing of a signal or a gradient.",
-        "The step has the slope 0 everywhere: no gradient passes even one layer.",
-        "Set gain=1.414: ReLU now keeps the size of the gradient through all layers, and the logistic still does not.",
-        "Set gain=3: the identity explodes; tanh keeps the signal within its limits, but its gradient explodes.",
-        "Where GELU and SiLU fall a little, left of zero, their slope is negative.",
-    ],
-    source="Glorot and Bengio 2010, proceedings.mlr.press/v9/glorot10a; He et al. 2015, arXiv:1502.01852; "
-    "Clevert et al. 2016, arXiv:1511.07289; Hendrycks and Gimpel 2016, arXiv:1606.08415; "
-    "Ramachandran et al. 2017, arXiv:1710.05941",
-)
+TEXT = load_text(__package__)
 
 #: PyTorch begins the weights of a linear layer evenly spread within one divided by the root of its inputs
 DEFAULT_GAIN = 1 / math.sqrt(3)
@@ -109,21 +70,21 @@ class ActivationSettings:
     seed: Annotated[int, "seed of the weights, the inputs and the gradient", Range(0, 2**31)] = 0
 
 
-@register_concept(CONCEPT_TEXT, ActivationSettings)
-def activations(asked: ActivationSettings) -> ConceptResult:
+@register_concept(TEXT, ActivationSettings)
+def activations(settings: ActivationSettings) -> ConceptResult:
     """Each function with its derivative; how much of a signal and of a gradient is left behind each layer.
 
     All functions get the same weights, inputs and gradient. Raises NotFound for an activation that there is not.
     """
-    names = _parse_names(asked.functions)
-    gain = DEFAULT_GAIN if asked.gain == "usual" else asked.gain
-    draw = torch.Generator().manual_seed(asked.seed)
-    layers = random_mlp(asked.depth, asked.width, gain, draw)
-    x_BN = torch.randn(NUM_EXAMPLES, asked.width, generator=draw, dtype=torch.float64)
-    gradient_BN = torch.randn(NUM_EXAMPLES, asked.width, generator=draw, dtype=torch.float64)
+    names = _parse_names(settings.functions)
+    gain = DEFAULT_GAIN if settings.gain == "usual" else settings.gain
+    draw = torch.Generator().manual_seed(settings.seed)
+    layers = random_mlp(settings.depth, settings.width, gain, draw)
+    x_BN = torch.randn(NUM_EXAMPLES, settings.width, generator=draw, dtype=torch.float64)
+    gradient_BN = torch.randn(NUM_EXAMPLES, settings.width, generator=draw, dtype=torch.float64)
     numbers = {
-        "depth": asked.depth,
-        "width": asked.width,
+        "depth": settings.depth,
+        "width": settings.width,
         "gain": gain,
         "functions": [
             {"name": name, **_sample_curve(name), **propagate(build_activation(name), layers, x_BN, gradient_BN)}
@@ -138,17 +99,17 @@ def activations(asked: ActivationSettings) -> ConceptResult:
             Frame(caption, drawing, (numbers, slopes, forward, back))
             for caption, slopes, forward, back in _frame_steps(numbers)
         ],
-        figures={one["name"]: _format_number(one, asked.depth) for one in numbers["functions"]},
+        key_numbers={one["name"]: _format_number(one, settings.depth) for one in numbers["functions"]},
         notes=_collect_notes(numbers),
     )
 
 
-def _parse_names(asked: Sequence[str]) -> list[str]:
+def _parse_names(settings: Sequence[str]) -> list[str]:
     """The activations by name, each once. Raises NotFound."""
-    for name in asked:
+    for name in settings:
         if name not in (*ALL_ACTIVATIONS, "all"):
-            raise NotFoundError.among("activation", name, [*ALL_ACTIVATIONS, "all"])
-    return list(ALL_ACTIVATIONS if "all" in asked else dict.fromkeys(asked))
+            raise NotFoundError.for_unknown("activation", name, [*ALL_ACTIVATIONS, "all"])
+    return list(ALL_ACTIVATIONS if "all" in settings else dict.fromkeys(settings))
 
 
 # --- one function ----------------------------------------------------------------------------------------------------

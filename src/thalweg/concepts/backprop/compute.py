@@ -17,7 +17,7 @@ from ...config.options import Range
 from ...errors import OptionError, pluralize
 from ...plots.number_format import format_number
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 from ..neuron.compute import Activation
 from . import backprop_math as chain_rule
 from .backprop_math import MLP, BackwardPass, ForwardPass
@@ -27,46 +27,7 @@ _MAX_LAYERS = 4
 #: as many points of the curve of the error are kept, evenly over all updates and evenly by magnitude
 _NUM_LINEAR_POINTS, _NUM_LOG_POINTS = 240, 60
 
-CONCEPT_TEXT = ConceptText(
-    number=5,
-    chapter=CHAPTERS[1],
-    title="Backpropagation asks every weight for its share of the error",
-    text="""
-    A network learns by changing its weights a little, each in the direction that makes the error smaller. For that it
-    needs the gradient: how much the error changes with every single weight. Backpropagation finds all of them in one
-    way forward and one way back.
-
-    Forward, each unit adds up its inputs times their weights and bends the sum, and at the end the outputs are compared
-    with what is wanted. Backward, each unit gets one number, its delta: how much the error changes with its sum. The
-    delta of an output is its difference from the target times the slope of the activation. The delta of a unit below
-    gathers those above it through the same weights that carried the values forward. The gradient of a weight is then
-    what came in times the delta where it went. This is the chain rule of calculus and nothing else.
-
-    Every number is shown, so that it can be checked by hand; the gradients are also compared with those of PyTorch
-    and with what comes out if each weight is changed a little.
-    """,
-    formulas=[
-        ("sⱼ = Σᵢ wⱼᵢ yᵢ + b,  yⱼ = f(sⱼ)", r"s_j = \sum_i w_{ji} \, y_i + b, \quad y_j = f(s_j)"),
-        ("E = ½ Σₖ (tₖ − yₖ)²", r"E = \frac{1}{2} \sum_k (t_k - y_k)^2"),
-        ("δₖ = (yₖ − tₖ) f′(sₖ)", r"\delta_k = (y_k - t_k) \, f'(s_k)"),
-        (
-            "or y = softmax(s), E = −Σₖ tₖ ln yₖ, δₖ = yₖ − tₖ",
-            r"\mathrm{or} \quad y = \mathrm{softmax}(s), \quad E = -\sum_k t_k \ln y_k, \quad \delta_k = y_k - t_k",
-        ),
-        ("δⱼ = f′(sⱼ) Σₖ wₖⱼ δₖ", r"\delta_j = f'(s_j) \sum_k w_{kj} \, \delta_k"),
-        ("∂E/∂wⱼᵢ = δⱼ yᵢ,  ∂E/∂b = Σⱼ δⱼ", r"\partial E / \partial w_{ji} = \delta_j \, y_i, \quad "
-         r"\partial E / \partial b = \sum_j \delta_j"),
-        ("w ← w − rate · ∂E/∂w", r"w \leftarrow w - \eta \, \partial E / \partial w"),
-    ],
-    look=[
-        "The deltas go back through the old weights; no weight is changed before all gradients are known.",
-        "The way forward takes a multiplication for each weight, the way back two: one for the deltas, one for its "
-        "gradient. To change each weight in turn would take a way forward for every one of them.",
-        "A slope near zero stops the delta: set the inputs to 50 and the hidden layer hardly learns any more.",
-        "One update makes the error a little smaller; the curve shows what many of them do.",
-    ],
-    source="Rumelhart, Hinton and Williams 1986, doi:10.1038/323533a0; the example: Mazur 2015, mattmazur.com",
-)  # fmt: skip
+TEXT = load_text(__package__)
 
 
 @dataclass(frozen=True)
@@ -97,28 +58,28 @@ class BackpropSettings:
     seed: Annotated[int, "what random weights and biases are drawn from", Range(0, 2**31)] = 0
 
 
-@register_concept(CONCEPT_TEXT, BackpropSettings)
-def backprop(asked: BackpropSettings) -> ConceptResult:
+@register_concept(TEXT, BackpropSettings)
+def backprop(settings: BackpropSettings) -> ConceptResult:
     """One example forward and backward through a network, one update, and the error over many.
 
     Raises OptionError for layers that cannot be drawn, for numbers that do not fit them, and for targets that are no
     probabilities where the loss is the cross-entropy.
     """
-    layers = _layer_sizes(asked)
-    inputs_I = _as_vector("inputs", asked.inputs, layers[0], "the first layer")
-    targets_K = _parse_targets(asked, layers[-1])
-    net = _build_mlp(asked, layers)
+    layers = _layer_sizes(settings)
+    inputs_I = _as_vector("inputs", settings.inputs, layers[0], "the first layer")
+    targets_K = _parse_targets(settings, layers[-1])
+    net = _build_mlp(settings, layers)
     before = chain_rule.forward(net, inputs_I, targets_K)
     gradients = chain_rule.backward(net, before, targets_K)
-    once = chain_rule.gradient_step(net, gradients, asked.rate, asked.train_biases)
+    once = chain_rule.gradient_step(net, gradients, settings.rate, settings.train_biases)
     after = chain_rule.forward(once, inputs_I, targets_K)
-    curve, last, many = _training_curve(net, inputs_I, targets_K, asked)
+    curve, last, many = _training_curve(net, inputs_I, targets_K, settings)
     numbers = {
         "layers": _layer_records(net, before, gradients, once, after),
         "targets": targets_K.tolist(),
-        "loss": asked.loss,
-        "rate": asked.rate,
-        "train_biases": asked.train_biases,
+        "loss": settings.loss,
+        "rate": settings.rate,
+        "train_biases": settings.train_biases,
         "errors": before.errors.tolist(),
         "error": float(before.error),
         "errors_after": after.errors.tolist(),
@@ -132,14 +93,14 @@ def backprop(asked: BackpropSettings) -> ConceptResult:
 
     frames = [Frame(one["caption"], drawing, (numbers, place)) for place, one in enumerate(numbers["steps"])]
     still = [one["kind"] for one in numbers["steps"]].index("update") - 1
-    return ConceptResult(numbers, frames, _key_numbers(numbers), still, _collect_notes(asked, numbers))
+    return ConceptResult(numbers, frames, _key_numbers(numbers), still, _collect_notes(settings, numbers))
 
 
 # --- what was asked for, checked --------------------------------------------------------------------------------------
 
 
-def _layer_sizes(asked: BackpropSettings) -> list[int]:
-    layers = list(asked.layers)
+def _layer_sizes(settings: BackpropSettings) -> list[int]:
+    layers = list(settings.layers)
     if not 2 <= len(layers) <= _MAX_LAYERS:
         raise OptionError(
             f"layers: {len(layers)} are not from 2 to {_MAX_LAYERS}.",
@@ -158,29 +119,29 @@ def _as_vector(name: str, given: Sequence[float], count: int, what: str) -> Tens
     return torch.tensor(list(given), dtype=torch.float64)
 
 
-def _parse_targets(asked: BackpropSettings, count: int) -> Tensor:
-    targets_K = _as_vector("targets", asked.targets, count, "the last layer")
-    if asked.loss == "cross-entropy":
+def _parse_targets(settings: BackpropSettings, count: int) -> Tensor:
+    targets_K = _as_vector("targets", settings.targets, count, "the last layer")
+    if settings.loss == "cross-entropy":
         if count == 1:
             raise OptionError("layers: the softmax of one output is always 1.", cure="Give two outputs or more.")
         total = float(targets_K.sum())
         if bool((targets_K < 0).any()) or abs(total - 1) > 1e-9:
             raise OptionError(
-                f"targets: for the cross-entropy they are probabilities, and {_format_row(asked.targets)} are none.",
+                f"targets: for the cross-entropy they are probabilities, and {_format_row(settings.targets)} are none.",
                 cure="Give numbers of 0 or more that add up to 1.",
             )
     return targets_K
 
 
-def _build_mlp(asked: BackpropSettings, layers: list[int]) -> MLP:
+def _build_mlp(settings: BackpropSettings, layers: list[int]) -> MLP:
     """The network; what is random is drawn evenly from -1 to 1 and rounded, so that it can be computed by hand."""
-    generator = torch.Generator().manual_seed(asked.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
 
     def drawn(count: int) -> Tensor:
         return (torch.rand(count, generator=generator, dtype=torch.float64) * 2 - 1).round(decimals=2)
 
     sizes, units = [below * above for below, above in pairwise(layers)], layers[1:]
-    weights, biases = asked.weights, asked.biases
+    weights, biases = settings.weights, settings.biases
     if weights != "random" and len(weights) != sum(sizes):
         told = " + ".join(f"{below}·{above}" for below, above in pairwise(layers))
         raise OptionError(
@@ -197,8 +158,8 @@ def _build_mlp(asked: BackpropSettings, layers: list[int]) -> MLP:
     return MLP(
         [w.view(above, below) for w, (below, above) in zip(weights_N.split(sizes), pairwise(layers), strict=True)],
         list(biases_N.split(units if len(biases_N) == sum(units) else 1)),
-        [asked.hidden] * (len(units) - 1) + ["identity" if asked.loss == "cross-entropy" else asked.output],
-        softmax=asked.loss == "cross-entropy",
+        [settings.hidden] * (len(units) - 1) + ["identity" if settings.loss == "cross-entropy" else settings.output],
+        softmax=settings.loss == "cross-entropy",
     )
 
 
@@ -210,29 +171,29 @@ def _format_row(values: Sequence[float]) -> str:
 
 
 def _training_curve(
-    net: MLP, inputs_I: Tensor, targets_K: Tensor, asked: BackpropSettings
+    net: MLP, inputs_I: Tensor, targets_K: Tensor, settings: BackpropSettings
 ) -> tuple[dict, MLP, ForwardPass]:
     """The error at some of the updates, the network after the last, and its values.
 
     It ends early where the error has grown beyond all measure.
     """
-    kept = {round(one) for one in torch.linspace(0, asked.updates, _NUM_LINEAR_POINTS).tolist()}
-    if asked.updates > 1:
+    kept = {round(one) for one in torch.linspace(0, settings.updates, _NUM_LINEAR_POINTS).tolist()}
+    if settings.updates > 1:
         kept |= {round(one) for one in torch.logspace(0, 4, _NUM_LOG_POINTS).tolist()}
     curve: dict[str, Any] = {"update": [], "error": []}
     with torch.inference_mode():
         values = chain_rule.forward(net, inputs_I, targets_K)
         limit = 1e12 * (1 + float(values.error))
-        for update in range(asked.updates + 1):
+        for update in range(settings.updates + 1):
             error = float(values.error)
             gradients = chain_rule.backward(net, values, targets_K)
-            following = chain_rule.gradient_step(net, gradients, asked.rate, asked.train_biases)
+            following = chain_rule.gradient_step(net, gradients, settings.rate, settings.train_biases)
             ahead = chain_rule.forward(following, inputs_I, targets_K)
-            ended = update < asked.updates and not float(ahead.error) <= limit
+            ended = update < settings.updates and not float(ahead.error) <= limit
             if update in kept or ended:
                 curve["update"].append(update)
                 curve["error"].append(error)
-            if ended or update == asked.updates:
+            if ended or update == settings.updates:
                 break
             net, values = following, ahead
         curve["ended"] = ended
@@ -322,13 +283,13 @@ def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _collect_notes(asked: BackpropSettings, numbers: dict[str, Any]) -> list[str]:
+def _collect_notes(settings: BackpropSettings, numbers: dict[str, Any]) -> list[str]:
     notes = []
-    if asked.loss == "cross-entropy":
+    if settings.loss == "cross-entropy":
         notes.append("The outputs have the softmax, as the cross-entropy needs; the setting output plays no part.")
     if numbers["curve"]["ended"]:
         notes.append(
-            f"The rate {format_number(asked.rate)} is too high: from update {numbers['curve']['update'][-1] + 1} on the error "
+            f"The rate {format_number(settings.rate)} is too high: from update {numbers['curve']['update'][-1] + 1} on the error "
             "is beyond all measure. The curve ends before it."
         )
     for layer in numbers["layers"][1:]:

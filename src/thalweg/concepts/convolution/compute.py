@@ -14,60 +14,12 @@ from ...config.options import Range
 from ...errors import OptionError
 from ...plots.number_format import format_number
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 from ..conv_numpy import GRAY_WEIGHTS, ConvSpec, effective_kernel, receptive_fields
 from ..convolution_steps import MAX_CELLS, build_crop_steps
 from .kernels import KERNELS, parse_kernels
 
-CONCEPT_TEXT = ConceptText(
-    number=8,
-    chapter=CHAPTERS[3],
-    title="A kernel slides over the picture",
-    text="""
-    A convolution looks at a picture through a small window. The window has a weight at each of its places, and all of
-    them together are the kernel. Wherever the window lies, each weight is multiplied with the value under it, and the
-    products are added up: that is a neuron which sees a few pixels only. Then the window moves on, with the same
-    weights. The sums, laid out as the places of the window, are a picture again.
-
-    The weights decide what is found. Weights that add up to zero answer with zero wherever the picture is even, and
-    only edges are left. Weights that are all alike give the mean of the window, and blur. A network is not given its
-    kernels: it learns them, and those of a first layer often come out as edges and spots of colour.
-
-    The stride s says how far the window moves at a time, the padding p how many zeros are laid around the picture, the
-    dilation d how far the weights lie apart, and k is the side of the kernel. With colours, each channel has its own
-    weights in the window, and all products are added; here they are the same for each. In groups, channels are only
-    added to those of their group; where each is its own group, the convolution is called depthwise. A transposed
-    convolution goes the other way: each value is multiplied with the whole kernel and laid into the output, and what
-    overlaps is added.
-
-    In mathematics the kernel of a convolution is turned by half a turn before it slides. What networks compute, and
-    what is shown here, does not turn it, and is properly named cross-correlation. Where weights are learned that makes
-    no difference.
-    """,
-    formulas=[
-        (
-            "y[i, j] = Σ w[a, b] · x[s·i + d·a - p, s·j + d·b - p]",
-            r"y_{i,j} = \sum_{a,b} w_{a,b} \; x_{s i + d a - p, \; s j + d b - p}",
-        ),
-        (
-            "output = floor((input + 2·padding - dilation·(kernel - 1) - 1) / stride) + 1",
-            r"n' = \left\lfloor \frac{n + 2p - d(k-1) - 1}{s} \right\rfloor + 1",
-        ),
-        (
-            "transposed: output = (input - 1)·stride - 2·padding + dilation·(kernel - 1) + 1",
-            r"\mathrm{transposed:} \quad n' = (n-1)s - 2p + d(k-1) + 1",
-        ),
-        ("field = 1 + Σ dilation·(kernel - 1)·stride^layer", r"r_L = 1 + \sum_{l=0}^{L-1} d(k-1) \, s^{\,l}"),
-    ],
-    look=[
-        "Follow one window: every product is written out, and their sum is one value of the output.",
-        "Where the picture is even, a kernel whose weights add up to zero answers 0, however bright it is.",
-        "Compare sobel-x and sobel-y: each finds the edges across its own direction only.",
-        "Raise the stride: the output shrinks, and with several layers each value sees much more of the picture.",
-        "With padding=1 a kernel of 3 keeps the size; the zeros around the picture then look like an edge.",
-    ],
-    source="LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541; Dumoulin and Visin 2016, arXiv:1603.07285",
-)
+TEXT = load_text(__package__)
 
 Channels = Literal["grey", "colour", "colour+grey"]
 _CHANNEL_NAMES = {
@@ -100,24 +52,24 @@ class ConvolutionSettings:
     side: Annotated[int, "longer side that the picture is brought to at most, in pixels", Range(4, 256)] = 128
 
 
-@register_concept(CONCEPT_TEXT, ConvolutionSettings, subject="picture")
+@register_concept(TEXT, ConvolutionSettings, subject="picture")
 def convolution(
-    asked: ConvolutionSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()
+    settings: ConvolutionSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()
 ) -> ConceptResult:
     """The window's sums on a crop, term by term, the whole output, its size, and what a stack of such layers sees.
 
     Raises OptionError for a kernel that is none, groups that do not divide the channels, and a window that is larger
     than the picture or than what can be written out.
     """
-    (kernels, divisor), names = parse_kernels(asked.kernel), _CHANNEL_NAMES[asked.channels]
-    groups = len(names) if asked.depthwise else asked.groups
+    (kernels, divisor), names = parse_kernels(settings.kernel), _CHANNEL_NAMES[settings.channels]
+    groups = len(names) if settings.depthwise else settings.groups
     if len(names) % groups:
         allowed = [str(count) for count in (1, 2, 3, 4) if len(names) % count == 0]
         told = f"groups: the channels ({', '.join(names)}) cannot be divided into {groups} groups of one size."
         other = next(name for name, of in _CHANNEL_NAMES.items() if len(of) % groups == 0)
         raise OptionError(told, cure=f"Give {' or '.join(allowed)}, or other channels: --set channels={other}")
-    how = ConvSpec(asked.stride, asked.padding, asked.dilation, groups, asked.transposed)
-    x_CHW = _extract_channels(picture_HWC, asked.channels)
+    how = ConvSpec(settings.stride, settings.padding, settings.dilation, groups, settings.transposed)
+    x_CHW = _extract_channels(picture_HWC, settings.channels)
     sizes = _check_sizes(how, x_CHW.shape[1:], kernels[0].shape)
     output_GOP = how.output(x_CHW, kernels)
     kind, white = _choose_colors(output_GOP, kernels, how, len(names))
@@ -126,34 +78,34 @@ def convolution(
         "picture": x_CHW.tolist(),
         "channels": list(names),
         "groups": groups,
-        "kernel": asked.kernel if isinstance(asked.kernel, str) and asked.kernel in KERNELS else "yours",
+        "kernel": settings.kernel if isinstance(settings.kernel, str) and settings.kernel in KERNELS else "yours",
         "kernels": [kernel.tolist() for kernel in kernels],
         "divisor": divisor,
-        "stride": asked.stride,
-        "padding": asked.padding,
-        "dilation": asked.dilation,
-        "transposed": asked.transposed,
+        "stride": settings.stride,
+        "padding": settings.padding,
+        "dilation": settings.dilation,
+        "transposed": settings.transposed,
         "sizes": sizes,
         "weights": len(kernels) * groups * kernels[0].size * (len(names) // groups),
         "output": output_GOP.tolist(),
         "kind": kind,
         "white": white,
-        "crop": build_crop_steps(x_CHW, kernels, how, asked.at),
-        "layers": _trace_stack(how, asked.layers, x_CHW.shape[1:], kernels[0].shape),
+        "crop": build_crop_steps(x_CHW, kernels, how, settings.at),
+        "layers": _trace_stack(how, settings.layers, x_CHW.shape[1:], kernels[0].shape),
         "largest_difference": float(np.abs(output_GOP - _torch_reference(x_CHW, kernels, how)).max()),
     }
     numbers["formula"] = _size_formula(numbers)
     return ConceptResult(
-        numbers, _build_frames(numbers), _key_numbers(numbers), still=-1, notes=[*notes, *_collect_notes(numbers)]
+        numbers, _build_frames(numbers), _key_numbers(numbers), key_frame=-1, notes=[*notes, *_collect_notes(numbers)]
     )
 
 
-def _extract_channels(picture_HWC: np.ndarray, asked: str) -> np.ndarray:
+def _extract_channels(picture_HWC: np.ndarray, settings: str) -> np.ndarray:
     """(C, H, W) float64, whole numbers from 0 to 255."""
     colour_HW3 = np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)).astype(np.float64)
     grey_HW1 = np.round(colour_HW3 @ np.array(GRAY_WEIGHTS))[..., None]
     parts = {"grey": [grey_HW1], "colour": [colour_HW3], "colour+grey": [colour_HW3, grey_HW1]}
-    return np.concatenate(parts[asked], axis=2).transpose(2, 0, 1)
+    return np.concatenate(parts[settings], axis=2).transpose(2, 0, 1)
 
 
 def _check_sizes(how: ConvSpec, extent: Sequence[int], window: Sequence[int]) -> dict[str, list[int]]:

@@ -36,23 +36,23 @@ MAX_KERNEL_SIZE, MAX_WEIGHT = 7, 1000
 _USAGE_HINT = "Give rows of numbers of one length: --set kernel='1,0,-1;2,0,-2;1,0,-1'"
 
 
-def parse_kernels(asked: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray], int]:
+def parse_kernels(settings: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray], int]:
     """The kernels (h, w), float64, that a name or rows mean, two for sobel, else one; what they have been divided by.
 
     A text with a digit in it is rows: '1,0;0,-1'. Raises OptionError naming the row that is wrong.
     """
-    if isinstance(asked, str):
-        name = asked.strip()
+    if isinstance(settings, str):
+        name = settings.strip()
         if name in KERNELS:
             divisor = DIVISORS.get(name, 1)
             return [np.array(kernel, np.float64) / divisor for kernel in KERNELS[name]], divisor
         if not any(letter.isdigit() for letter in name):
             raise OptionError(
-                f"kernel: there is none named '{asked}'.", cure=f"{did_you_mean(name, KERNELS)} {_USAGE_HINT}"
+                f"kernel: there is none named '{settings}'.", cure=f"{did_you_mean(name, KERNELS)} {_USAGE_HINT}"
             )
         rows = [_parse_row(row, place) for place, row in enumerate(name.rstrip("; ").split(";"), 1)]
     else:
-        rows = [list(row) for row in asked]
+        rows = [list(row) for row in settings]
     for place, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             told = f"kernel: row {place} has {pluralize(len(row), 'number')}, row 1 has {len(rows[0])}."

@@ -16,55 +16,11 @@ from ...config.options import Optimizer, Range, Schedule
 from ...engine.config import TrainConfig
 from ...errors import NotFoundError, OptionError
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 from . import optimizer_paths as downhill
 from .test_functions import TEST_FUNCTIONS, TestFunction, from_formula
 
-CONCEPT_TEXT = ConceptText(
-    number=6,
-    chapter=CHAPTERS[2],
-    title="Nine ways downhill",
-    text="""
-    Training is going downhill: the loss is a surface over all weights, its gradient points up, and each step goes some
-    way against it. Here there are only two weights, x and y, so that the whole surface can be seen, and every optimiser
-    starts at the same place.
-
-    SGD steps straight down the slope, as far as it is steep: in a narrow valley it jumps from side to side while it
-    hardly moves along. Momentum adds up past steps as a rolling ball does, and Nesterov looks at the slope where the
-    ball is about to be. AdaGrad, RMSProp and AdaDelta divide each direction by how steep it has been, so that flat
-    directions count as much as steep ones; AdaGrad remembers all of the past and so gets slower and slower. Adam is
-    momentum with that division; AdamW also pulls the weights towards zero, by itself and not through the gradient.
-
-    Muon is made for matrices: it keeps the directions of the step and makes all its singular values nearly the same.
-    Here the point is taken as a matrix of one row, which has one singular value, its length. So every step of Muon has
-    the same length, 0.7 times the learning rate, however steep the surface is: unless the rate falls, it walks around
-    a minimum and does not come to rest in it.
-    """,
-    formulas=[
-        ("SGD: w ← w - η g", r"\mathrm{SGD}: \; w \leftarrow w - \eta \, g"),
-        (
-            "momentum: v ← β v + g, w ← w - η v",
-            r"\mathrm{momentum}: \; v \leftarrow \beta v + g, \;\; w \leftarrow w - \eta \, v",
-        ),
-        (
-            "Adam: m ← β m + (1-β) g, s ← γ s + (1-γ) g², w ← w - η m̂ / (√ŝ + ε)",
-            r"\mathrm{Adam}: \; m \leftarrow \beta m + (1-\beta) g, \;\; s \leftarrow \gamma s + (1-\gamma) g^2, \;\; "
-            r"w \leftarrow w - \eta \, \hat{m} / (\sqrt{\hat{s}} + \epsilon)",
-        ),
-    ],
-    look=[
-        "On the valley SGD jumps across while momentum gathers speed along it.",
-        "On two-basins look who stays in the nearer basin and who rolls over the ridge into the deeper one.",
-        "At the saddle the slope is nearly zero although it is no minimum: who loses time there?",
-        "Give AdaDelta the rate of 1 that its paper has: its first steps are tiny, and it gets only part of the way.",
-        "Double a learning rate until a path leaves the window: how much room does each optimiser leave?",
-        "Try a surface of your own, such as formula='x**2 + sin(3*y)'.",
-    ],
-    source="Robbins and Monro 1951, doi:10.1214/aoms/1177729586; Polyak 1964, doi:10.1016/0041-5553(64)90137-5; "
-    "Duchi, Hazan and Singer 2011, jmlr.org/papers/v12/duchi11a; Zeiler 2012, arXiv:1212.5701; "
-    "Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101; "
-    "Jordan et al. 2024, kellerjordan.github.io/posts/muon",
-)
+TEXT = load_text(__package__)
 
 ALL_OPTIMIZERS = get_args(Optimizer)
 #: pictures, if there are as many steps
@@ -94,21 +50,21 @@ class DescentSettings:
     window: Annotated[list[float] | Literal["auto"], "what is shown: left,right,lower,upper", Range(-1e6, 1e6)] = "auto"
 
 
-@register_concept(CONCEPT_TEXT, DescentSettings)
-def descent(asked: DescentSettings) -> ConceptResult:
+@register_concept(TEXT, DescentSettings)
+def descent(settings: DescentSettings) -> ConceptResult:
     """The path and the losses of every optimiser from the same start, over the lines of equal loss.
 
     Raises OptionError for a formula that cannot be read or has no value at the start, for a window or a start that is
     none, and where there are not as many learning rates as optimisers; NotFound for an optimiser that there is not.
     """
-    names, surface = _parse_names(asked.optimizers), _apply_settings(_resolve_surface(asked), asked)
+    names, surface = _parse_names(settings.optimizers), _apply_settings(_resolve_surface(settings), settings)
     recipes = [
         TrainConfig(
-            optimizer=name, lr=rate, momentum=asked.momentum, steps=asked.steps, schedule=asked.schedule,
-            warmup=0.3 if asked.schedule == "one-cycle" else 0.0,
-            weight_decay=asked.weight_decay if name == "adamw" else 0.0,
+            optimizer=name, lr=rate, momentum=settings.momentum, steps=settings.steps, schedule=settings.schedule,
+            warmup=0.3 if settings.schedule == "one-cycle" else 0.0,
+            weight_decay=settings.weight_decay if name == "adamw" else 0.0,
         )
-        for name, rate in zip(names, _resolve_lrs(asked, surface, names), strict=True)
+        for name, rate in zip(names, _resolve_lrs(settings, surface, names), strict=True)
     ]  # fmt: skip
     numbers = {
         "surface": surface.title,
@@ -116,59 +72,59 @@ def descent(asked: DescentSettings) -> ConceptResult:
         "start": list(surface.start),
         "minima": [list(minimum) for minimum in surface.minima],
         "noise": surface.noise,
-        "steps": asked.steps,
+        "steps": settings.steps,
         **downhill.sample_grid(surface),
-        "optimizers": [downhill.run_optimizer(surface, recipe, asked.seed) for recipe in recipes],
+        "optimizers": [downhill.run_optimizer(surface, recipe, settings.seed) for recipe in recipes],
     }
     numbers["logarithmic"] = _spans_magnitudes(numbers)
     from .plot import plot_descent as drawing
 
-    shown = sorted({round(asked.steps * (frame / (NUM_FRAMES - 1)) ** 1.6) for frame in range(NUM_FRAMES)})
+    shown = sorted({round(settings.steps * (frame / (NUM_FRAMES - 1)) ** 1.6) for frame in range(NUM_FRAMES)})
     return ConceptResult(
         numbers,
         [Frame(_frame_caption(numbers, step), drawing, (numbers, step)) for step in shown],
-        figures={one["name"]: _format_result(one) for one in numbers["optimizers"]},
-        notes=_collect_notes(asked, surface, numbers),
+        key_numbers={one["name"]: _format_result(one) for one in numbers["optimizers"]},
+        notes=_collect_notes(settings, surface, numbers),
     )
 
 
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def _resolve_surface(asked: DescentSettings) -> TestFunction:
-    if asked.formula:
-        if asked.surface not in ("formula", DescentSettings.surface):
+def _resolve_surface(settings: DescentSettings) -> TestFunction:
+    if settings.formula:
+        if settings.surface not in ("formula", DescentSettings.surface):
             raise OptionError(
-                f"Both the surface {asked.surface} and a formula are given.", cure="Leave one of the two out."
+                f"Both the surface {settings.surface} and a formula are given.", cure="Leave one of the two out."
             )
-        return from_formula(asked.formula)
-    if asked.surface == "formula":
+        return from_formula(settings.formula)
+    if settings.surface == "formula":
         raise OptionError("There is no formula.", cure="For example: --set formula='x**2 + sin(3*y)'")
-    return TEST_FUNCTIONS[asked.surface]
+    return TEST_FUNCTIONS[settings.surface]
 
 
-def _parse_names(asked: Sequence[str]) -> list[str]:
+def _parse_names(settings: Sequence[str]) -> list[str]:
     """The optimisers by name, each once. Raises NotFound."""
-    for name in asked:
+    for name in settings:
         if name not in (*ALL_OPTIMIZERS, "all"):
-            raise NotFoundError.among("optimizer", name, [*ALL_OPTIMIZERS, "all"])
-    return list(ALL_OPTIMIZERS if "all" in asked else dict.fromkeys(asked))
+            raise NotFoundError.for_unknown("optimizer", name, [*ALL_OPTIMIZERS, "all"])
+    return list(ALL_OPTIMIZERS if "all" in settings else dict.fromkeys(settings))
 
 
-def _apply_settings(surface: TestFunction, asked: DescentSettings) -> TestFunction:
+def _apply_settings(surface: TestFunction, settings: DescentSettings) -> TestFunction:
     """The surface with the window, the start and the noise that are asked for."""
-    window = surface.window if asked.window == "auto" else _parse_window(asked.window)
-    noise = surface.noise if asked.noise == "auto" else asked.noise
+    window = surface.window if settings.window == "auto" else _parse_window(settings.window)
+    noise = surface.noise if settings.noise == "auto" else settings.noise
     surface = replace(surface, window=window, noise=noise)
-    if asked.start == "auto":
+    if settings.start == "auto":
         return replace(surface, start=_choose_start(surface))
-    x, y = _parse_start(asked.start)
+    x, y = _parse_start(settings.start)
     if not all(map(math.isfinite, surface.at((x, y)))):
         raise OptionError(
             f"start: at ({x:g}, {y:g}) the loss or its slope is no finite number.", cure="Give another start."
         )
     if not _is_inside(window, (x, y)):
-        if asked.window != "auto":
+        if settings.window != "auto":
             raise OptionError(f"start: ({x:g}, {y:g}) is outside of the window.", cure="Give a wider window.")
         left, right, lower, upper = window
         # a window of ours grows until the start is well inside
@@ -215,17 +171,17 @@ def _parse_start(given: list[float]) -> tuple[float, ...]:
     return tuple(given)
 
 
-def _resolve_lrs(asked: DescentSettings, surface: TestFunction, names: Sequence[str]) -> list[float]:
-    if asked.lr == "auto":
+def _resolve_lrs(settings: DescentSettings, surface: TestFunction, names: Sequence[str]) -> list[float]:
+    if settings.lr == "auto":
         return downhill.default_lrs(surface, names)
-    if isinstance(asked.lr, float):
-        return [asked.lr] * len(names)
-    if len(asked.lr) != len(names):
+    if isinstance(settings.lr, float):
+        return [settings.lr] * len(names)
+    if len(settings.lr) != len(names):
         raise OptionError(
-            f"There are {len(asked.lr)} learning rates for {len(names)} optimisers.",
+            f"There are {len(settings.lr)} learning rates for {len(names)} optimisers.",
             cure="Give one for all, or one for each in their order: " + ", ".join(names) + ".",
         )
-    return list(asked.lr)
+    return list(settings.lr)
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------
@@ -265,7 +221,7 @@ def _frame_caption(numbers: dict[str, Any], step: int) -> str:
     return told + (f"ended before: {gone}" if gone else "") + "."
 
 
-def _collect_notes(asked: DescentSettings, surface: TestFunction, numbers: dict[str, Any]) -> list[str]:
+def _collect_notes(settings: DescentSettings, surface: TestFunction, numbers: dict[str, Any]) -> list[str]:
     notes = []
     if numbers["undefined"]:
         notes.append(f"In {numbers['undefined']:.1%} of the window the surface has no finite value; that part is grey.")
@@ -279,7 +235,7 @@ def _collect_notes(asked: DescentSettings, surface: TestFunction, numbers: dict[
     ]
     if left:
         notes.append(f"Outside of the window paths are not shown: {'; '.join(left)}.")
-    if asked.lr == "auto":
+    if settings.lr == "auto":
         notes.append("The learning rates are rules of thumb for this surface and not the best for each optimiser.")
     if surface.noise:
         notes.append(f"Noise of deviation {surface.noise:g} is added to each slope, the same for every optimiser.")

@@ -18,45 +18,9 @@ from ...attribution.hooks import CapturedLayer
 from ...config.options import Range
 from ...errors import NonFiniteError, NotFoundError, OptionError
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 
-CONCEPT_TEXT = ConceptText(
-    number=11,
-    chapter=CHAPTERS[4],
-    title="What the layers of a network look for",
-    text="""
-    Nobody tells a network what to look for; its filters are what training made of random numbers. They can be looked
-    at. A filter of the first layer is as small as its patch of the picture, so its weights are a picture themselves.
-    What a layer answers is a stack of maps, one for each filter, bright where the filter found what it looks for.
-
-    The filters of later layers read maps and not pixels, so their weights say little to the eye. Instead one can ask
-    which of many pictures a unit answers most strongly, and which pixels that answer depends on. If these pictures
-    share an edge or a texture, that is what the unit has learned; if they share nothing but their class, the unit has
-    become a detector of the class. How many of them are of one class is a number, and it can be held against chance.
-    """,
-    formulas=[
-        (
-            "a_k(y, x) = f(sum over i, v, u of w_k[i, v, u] · a_i[y + v, x + u] + b_k)",
-            r"a_k(y, x) = f\left(\sum_{i,v,u} w_{kivu}\; a_i(y+v,\, x+u) + b_k\right)",
-        ),
-        (
-            "best pictures of unit k: those n with the largest max over y, x of a_k(n, y, x)",
-            r"\mathrm{best}_k = \mathrm{arg\,max}_n \; \max_{y,x}\; a_k(n, y, x)",
-        ),
-        (
-            "patch: where d a_k(n, y, x) / d pixel is not 0",
-            r"\mathrm{patch} = \{p : \partial a_k / \partial p \neq 0\}",
-        ),
-    ],  # fmt: skip
-    look=[
-        "First filters are edges and spots in few directions, and colours against each other; a network that was not "
-        "trained has noise there.",
-        "Maps become smaller and mostly emptier from layer to layer: few units answer to any one picture.",
-        "The best pictures of an early unit share a detail and are of many classes; those of a late one are of one.",
-        "The patch grows with the depth: a unit of the last convolution may depend on the whole picture.",
-    ],
-    source="Zeiler and Fergus 2014, arXiv:1311.2901; LeCun et al. 1998, doi:10.1109/5.726791",
-)
+TEXT = load_text(__package__)
 
 #: maps, filters and classes shown; pixels of a map along its longer side, above which it is shown smaller
 MAX_UNITS, MAX_FILTERS, TOP_CLASSES, MAX_MAP_SIZE = 16, 24, 5, 64
@@ -89,9 +53,9 @@ class FeatureSettings:
     seed: Annotated[int, "seed of which of them, and which test picture, are taken", Range(0, 2**31)] = 0
 
 
-@register_concept(CONCEPT_TEXT, FeatureSettings, subject="image_and_model")
+@register_concept(TEXT, FeatureSettings, subject="image_and_model")
 def features(
-    asked: FeatureSettings,
+    settings: FeatureSettings,
     network: nn.Module,
     x_1CHW: Tensor,
     picture_HWC: np.ndarray,
@@ -113,7 +77,7 @@ def features(
         raise NonFiniteError(
             "The network's answer is not a number.", cure="Its weights are not finite: train it again."
         )
-    road = {one.name: one for one in _select_layers(units.all_layers(network, x_1CHW), asked.layer)}
+    road = {one.name: one for one in _select_layers(units.all_layers(network, x_1CHW), settings.layer)}
     layers = {name: one.layer for name, one in road.items()}
     found = units.layer_outputs(network, x_1CHW, layers)
     last = list(road.values())[-1]
@@ -130,9 +94,9 @@ def features(
     if training is not None:
         batches = (prepared(training.images[at : at + at_once]) for at in range(0, len(training.labels), at_once))
         peaks = units.max_activations(network, batches, layers)
-        numbers["training"] = _add_purity(numbers["layers"], peaks, training.labels, asked)
-        for name in _choose_unit_layers(numbers["layers"], asked.layer):
-            best = _strongest_units(asked, found[name], peaks[name], training, classes)
+        numbers["training"] = _add_purity(numbers["layers"], peaks, training.labels, settings)
+        for name in _choose_unit_layers(numbers["layers"], settings.layer):
+            best = _strongest_units(settings, found[name], peaks[name], training, classes)
             _add_patches(best, network, layers[name], training, prepared, at_once)
             numbers["units"].append({"layer": name, "units": best})
         rows = {place["row"] for shown in numbers["units"] for unit in shown["units"] for place in unit["pictures"]}
@@ -149,7 +113,7 @@ def _select_layers(every: list[CapturedLayer], named: str) -> list[CapturedLayer
     last = {one.name: place for place, one in enumerate(every)}
     if named != "each":
         if named not in last:
-            raise NotFoundError.among("layer", named, last)
+            raise NotFoundError.for_unknown("layer", named, last)
         road = [*road, every[last[named]]]
     if not road:
         raise OptionError("No layer of this network answers with maps or neurons, so there is nothing to look at.")
@@ -222,10 +186,10 @@ def _first_layer_filters(network: nn.Module, x_1CHW: Tensor) -> dict[str, Any] |
 
 
 def _add_purity(
-    layers: list[dict], peaks: dict[str, np.ndarray], label_N: np.ndarray, asked: FeatureSettings
+    layers: list[dict], peaks: dict[str, np.ndarray], label_N: np.ndarray, settings: FeatureSettings
 ) -> dict[str, Any]:
     """Adds to each layer how many of the best pictures of each of its units are of one class; what chance would do."""
-    top = min(asked.top, len(label_N))
+    top = min(settings.top, len(label_N))
     for layer in layers:
         share_C = units.purity(peaks[layer["name"]], label_N, top)
         layer["purity"] = {
@@ -233,7 +197,7 @@ def _add_purity(
             "mean": float(share_C.mean()) if len(share_C) else None,
             "of": np.bincount(np.round(share_C * top).astype(int), minlength=top + 1).tolist(),
         }
-    return {"pictures": len(label_N), "top": top, "chance": units.chance_purity(label_N, top, asked.seed)}
+    return {"pictures": len(label_N), "top": top, "chance": units.chance_purity(label_N, top, settings.seed)}
 
 
 def _choose_unit_layers(layers: list[dict[str, Any]], named: str) -> list[str]:
@@ -247,13 +211,13 @@ def _choose_unit_layers(layers: list[dict[str, Any]], named: str) -> list[str]:
 
 
 def _strongest_units(
-    asked: FeatureSettings, answer_CHW: Tensor, peak_NC: np.ndarray, training: ExampleSet, classes: Sequence[str]
+    settings: FeatureSettings, answer_CHW: Tensor, peak_NC: np.ndarray, training: ExampleSet, classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The units that answer this picture most strongly, each with its best pictures and their commonest class."""
     peak_C = answer_CHW.flatten(1).amax(1).numpy()
     found = []
-    for unit in units.top_images(peak_C, asked.units).tolist():
-        row_T = units.top_images(peak_NC[:, unit], asked.top)
+    for unit in units.top_images(peak_C, settings.units).tolist():
+        row_T = units.top_images(peak_NC[:, unit], settings.top)
         common, count = units.majority_class(training.labels[row_T]) if len(row_T) else (None, 0)
         found.append(
             {

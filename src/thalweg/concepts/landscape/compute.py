@@ -18,37 +18,10 @@ from ...errors import NonFiniteError
 from ...objectives.base import Batch
 from ...objectives.supervised import Supervised
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 from .loss_surface import LossSurface, Spectrum, flatten
 
-CONCEPT_TEXT = ConceptText(
-    number=7,
-    chapter=CHAPTERS[2],
-    title="The way that your network went downhill",
-    text="""
-    A loss over a hundred thousand weights sounds like mountains in which gradient descent must get lost, from one local
-    minimum or saddle point to the next. Goodfellow and others looked in 2015, and found that on the straight
-    line from the initial weights to the trained ones the loss of common networks just falls. Is that so for yours?
-
-    The run kept its initial weights and some from its way. The loss is computed again on the same examples: along the
-    straight line, at every point of the path itself, and on the plane that holds most of the path. A second plane has
-    its directions scaled, filter by filter, to the size of the trained filters, so that valleys of different networks
-    can be compared. At points of the path the Hessian, the matrix of second derivatives, says how the ground curves:
-    its largest eigenvalue is the steepest bend, a negative smallest one a direction that leads further down.
-    """,
-    formulas=[
-        ("L(a) = loss(w_start + a (w_end - w_start))", r"L(a) = \mathrm{loss}(w_0 + a\,(w_T - w_0))"),
-        ("H v = d/dw (g(w) · v)", r"H v = \nabla_w\,(\nabla L(w)^\top v)"),
-    ],
-    look=[
-        "A line that only falls from 0 to 1: no obstacle lies between the start and the end.",
-        "The path is longer than the straight line: training turns, quickly at first, then slowly along a valley.",
-        "A largest eigenvalue far above the size of the smallest: a ravine, steep across and nearly flat along.",
-        "A negative eigenvalue where training ended: not a minimum, though nobody noticed.",
-    ],
-    source="Goodfellow, Vinyals and Saxe 2015, arXiv:1412.6544; Li et al. 2018, arXiv:1712.09913; Lanczos 1950, "
-    "doi:10.6028/jres.045.026; Pearlmutter 1994, doi:10.1162/neco.1994.6.1.147",
-)
+TEXT = load_text(__package__)
 
 #: a rise on the way of less than this share of the whole fall is rounding, not an obstacle
 MIN_BARRIER_FRACTION = 0.01
@@ -68,9 +41,9 @@ class LandscapeSettings:
     seed: Annotated[int, "seed of which examples are taken, and of where Lanczos begins", Range(0, 2**31)] = 0
 
 
-@register_concept(CONCEPT_TEXT, LandscapeSettings, subject="weight_path")
+@register_concept(TEXT, LandscapeSettings, subject="weight_path")
 def landscape(
-    asked: LandscapeSettings,
+    settings: LandscapeSettings,
     objective: Supervised,
     trail: Sequence[tuple[int, dict[str, Tensor]]],
     train: Sequence[Batch],
@@ -91,16 +64,16 @@ def landscape(
             "The loss at the start or the end of this run is no number.", cure="Train with a smaller --lr."
         )
     numbers: dict[str, Any] = {"examples": sum(len(batch["label"]) for batch in train), "weights": path_ND.shape[1]}
-    numbers["line"] = interpolate(ground, unseen, path_ND[0], path_ND[-1], asked.points)
+    numbers["line"] = interpolate(ground, unseen, path_ND[0], path_ND[-1], settings.points)
     numbers["path"] = path
-    directions_2D, shares, notes = path_pca(path_ND, asked.seed)
-    numbers["plane"] = compute_plane(ground, path_ND, directions_2D, asked.grid, shares)
-    filters = [objective.network.get_parameter(name).shape for name in names]
+    directions_2D, shares, notes = path_pca(path_ND, settings.seed)
+    numbers["plane"] = compute_plane(ground, path_ND, directions_2D, settings.grid, shares)
+    filters = [objective.model.get_parameter(name).shape for name in names]
     scaled_2D = torch.stack([filter_normalize(one, path_ND[-1], filters) for one in directions_2D])
-    numbers["filter_plane"] = compute_plane(ground, path_ND, scaled_2D, asked.grid, None)
-    numbers["curvature"] = compute_curvature(ground, steps, path_ND, asked)
+    numbers["filter_plane"] = compute_plane(ground, path_ND, scaled_2D, settings.grid, None)
+    numbers["curvature"] = compute_curvature(ground, steps, path_ND, settings)
     ground.put(path_ND[-1])
-    return ConceptResult(numbers, _build_frames(numbers, told), _key_numbers(numbers), still=2, notes=notes)
+    return ConceptResult(numbers, _build_frames(numbers, told), _key_numbers(numbers), key_frame=2, notes=notes)
 
 
 def interpolate(
@@ -225,12 +198,12 @@ def compute_plane(
 
 
 def compute_curvature(
-    ground: LossSurface, steps: list[int], path_ND: Tensor, asked: LandscapeSettings
+    ground: LossSurface, steps: list[int], path_ND: Tensor, settings: LandscapeSettings
 ) -> dict[str, Any]:
     """The extreme eigenvalues of the Hessian at the start, the end, and points of the path between."""
-    count = min(asked.curvatures, len(steps))
+    count = min(settings.curvatures, len(steps))
     places = sorted({round(place) for place in torch.linspace(len(steps) - 1, 0, count).tolist()})
-    found = [ground.curvature(path_ND[place], asked.iterations, asked.seed) for place in places]
+    found = [ground.curvature(path_ND[place], settings.iterations, settings.seed) for place in places]
     columns = {name: [getattr(one, name) for one in found] for name in Spectrum._fields}
     return {"step": [steps[place] for place in places], **columns}
 

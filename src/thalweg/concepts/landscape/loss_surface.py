@@ -24,7 +24,7 @@ class LossSurface:
 
     def __init__(self, objective: Supervised, batches: Sequence[Batch], names: Sequence[str]):
         self.objective, self.batches = objective, batches
-        known = dict(objective.network.named_parameters())
+        known = dict(objective.model.named_parameters())
         self.weights = [known[name] for name in names]
         objective.requires_grad_(False).eval()
         for part in objective.modules():

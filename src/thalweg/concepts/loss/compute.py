@@ -18,44 +18,12 @@ from ...config.options import Range
 from ...errors import NonFiniteError
 from ...losses.classification import LOSSES, one_hot
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 
 #: most columns that are drawn; of more classes the others together get one
 MAX_COLUMNS = 12
 
-CONCEPT_TEXT = ConceptText(
-    number=3.1,
-    chapter=CHAPTERS[1],
-    title="The loss says how wrong the answers are",
-    text="""
-    For every picture the network gives one number for each class, the logit: the higher, the more it speaks for that
-    class. The softmax makes probabilities of them: raise e to each logit, which makes all of them positive, and divide
-    by their sum. Only differences between logits count, so the largest is taken off first; then nothing can
-    overflow.
-
-    The loss of an example is minus the logarithm of the probability that its true class got. It is 0 where the network
-    was sure and right, log 2 where it gave one half, and without limit where it was sure of something else. The loss of
-    the batch is the mean. This is the number that training makes smaller, because it changes a little with every
-    weight. The accuracy, the share of answers that are right, is what one cares about, but it moves in jumps.
-
-    Squared error, the other loss here, compares the logits themselves with the rows of zeros and a one.
-    """,
-    formulas=[
-        ("p_k = exp(z_k) / (exp(z_1) + … + exp(z_K))", r"p_k = \frac{e^{z_k}}{\sum_j e^{z_j}}"),
-        ("L = -(t_1 log p_1 + … + t_K log p_K), the mean over the batch", r"L = -\sum_k t_k \,\log p_k"),
-        ("dL/dz_k = p_k - t_k", r"\frac{\partial L}{\partial z_k} = p_k - t_k"),
-        ("squared error: L = (z_1 - t_1)^2 + … + (z_K - t_K)^2", r"L = \sum_k (z_k - t_k)^2"),
-    ],
-    look=[
-        "One example that is surely wrong can make most of the loss of a batch.",
-        "A right answer still has a loss: it could have been surer. That is what training goes on with.",
-        "Guessing all classes alike costs log K, 2.30 for ten classes; a trained network should be far below.",
-        "A high temperature makes all probabilities alike, a low one makes the answers surer than they are.",
-        "With smoothing, a network that is too sure pays for it.",
-    ],
-    source="Bridle 1990, doi:10.1007/978-3-642-76153-9_28; Hui and Belkin 2021, arXiv:2006.07322; Szegedy et al. 2016, "
-    "arXiv:1512.00567; Hinton, Vinyals and Dean 2015, arXiv:1503.02531, for the temperature",
-)
+TEXT = load_text(__package__)
 
 
 @dataclass(frozen=True)
@@ -69,9 +37,9 @@ class LossSettings:
     seed: Annotated[int, "seed of which examples are taken", Range(0, 2**31)] = 1
 
 
-@register_concept(CONCEPT_TEXT, LossSettings, subject="batch")
+@register_concept(TEXT, LossSettings, subject="batch")
 def loss(
-    asked: LossSettings,
+    settings: LossSettings,
     images: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
@@ -84,7 +52,7 @@ def loss(
 
     `images` (B, H, W, C) uint8 are only shown. Raises NonFinite for logits that are no numbers.
     """
-    z_BK = torch.from_numpy(np.asarray(logits, np.float64)) / asked.temperature
+    z_BK = torch.from_numpy(np.asarray(logits, np.float64)) / settings.temperature
     if not bool(torch.isfinite(z_BK).all()):
         row = int((~torch.isfinite(z_BK).all(1)).nonzero()[0, 0])
         raise NonFiniteError(
@@ -95,23 +63,23 @@ def loss(
         "told": told,
         "classes": list(classes),
         "sources": list(sources),
-        "loss": asked.loss,
-        "smoothing": asked.smoothing,
-        "temperature": asked.temperature,
-        **loss_steps(z_BK, torch.from_numpy(np.asarray(labels, np.int64)), asked.loss, asked.smoothing),
+        "loss": settings.loss,
+        "smoothing": settings.smoothing,
+        "temperature": settings.temperature,
+        **loss_steps(z_BK, torch.from_numpy(np.asarray(labels, np.int64)), settings.loss, settings.smoothing),
     }
     numbers["columns"] = _select_columns(numbers)
     right, count = sum(numbers["right"]), len(labels)
     return ConceptResult(
         numbers,
         _build_frames(numbers, images),
-        figures={
+        key_numbers={
             "loss of the batch": f"{numbers['mean']:.4g}",
             "smallest and largest of an example": f"{min(numbers['losses']):.3g}, {max(numbers['losses']):.3g}",
             "right": f"{right} of {count}, accuracy {100 * numbers['accuracy']:.1f} %",
             "loss of answering all classes alike": f"{numbers['alike']:.4g}",
         },
-        still=3 if asked.loss == "cross-entropy" else 2,
+        key_frame=3 if settings.loss == "cross-entropy" else 2,
         notes=notes,
     )
 

@@ -13,7 +13,7 @@ from ...errors import OptionError
 from ...layers.activations import build_activation
 from ...plots.number_format import format_number
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 
 Activation = Literal[
     "identity",
@@ -30,30 +30,7 @@ Activation = Literal[
     "softplus",
 ]
 
-CONCEPT_TEXT = ConceptText(
-    number=1,
-    chapter=CHAPTERS[0],
-    title="A neuron multiplies, adds, and bends",
-    text="""
-    A neuron gets numbers and gives one number. Each input is multiplied by a weight of its own, which says how much
-    that input counts and in which direction; the products are added up, together with a bias that says how easily the
-    neuron answers at all; the sum goes through an activation, which bends it.
-
-    With two inputs the whole neuron can be seen at once: over the plane of all inputs its sum is a tilted plane, and
-    where the sum is zero runs a straight line. That line is all that one neuron can decide: this side or that. The
-    weights are the direction across the line, the bias moves it.
-    """,
-    formulas=[
-        ("s = w1 x1 + w2 x2 + … + b", r"s = \sum_i w_i \, x_i + b"),
-        ("y = f(s)", r"y = f(s)"),
-    ],
-    look=[
-        "Each step adds one product; the running sum is what a multiply-accumulate unit of a chip holds.",
-        "Change a weight: the line turns. Change the bias: it moves, but does not turn.",
-        "With the step as activation there are two answers; with the logistic the same line is a slope.",
-    ],
-    source="McCulloch and Pitts 1943, doi:10.1007/BF02478259; Rosenblatt 1958, doi:10.1037/h0042519",
-)
+TEXT = load_text(__package__)
 
 
 @dataclass(frozen=True)
@@ -66,38 +43,38 @@ class NeuronSettings:
     activation: Annotated[Activation, "what bends the sum"] = "logistic"
 
 
-@register_concept(CONCEPT_TEXT, NeuronSettings)
-def neuron(asked: NeuronSettings) -> ConceptResult:
+@register_concept(TEXT, NeuronSettings)
+def neuron(settings: NeuronSettings) -> ConceptResult:
     """Every product, the running sum, the answer; for two inputs the answers over the plane and the line in it.
 
     Raises OptionError where there are not as many weights as inputs, or more than 12.
     """
-    inputs, weights = list(asked.inputs), list(asked.weights)
+    inputs, weights = list(settings.inputs), list(settings.weights)
     if len(inputs) != len(weights):
         raise OptionError(
             f"There are {len(inputs)} inputs and {len(weights)} weights.", cure="Give as many of one as of the other."
         )
     if len(inputs) > 12:
         raise OptionError(f"{len(inputs)} inputs are more than can be shown.", cure="Give at most 12.")
-    bend = build_activation(asked.activation).double()
+    bend = build_activation(settings.activation).double()
     # the products and sums in double precision, so that what is shown adds up as it does by hand
     x, w = torch.tensor(inputs, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)
     products = (x * w).tolist()
     sums = torch.cumsum(x * w, 0).tolist()
-    total = sums[-1] + asked.bias
+    total = sums[-1] + settings.bias
     output = float(bend(torch.tensor(total, dtype=torch.float64)))
     numbers = {
         "inputs": inputs,
         "weights": weights,
-        "bias": asked.bias,
+        "bias": settings.bias,
         "products": products,
         "running_sums": [*sums, total],
         "sum": total,
-        "activation": asked.activation,
+        "activation": settings.activation,
         "output": output,
     }
     if len(inputs) == 2:
-        numbers |= _output_surface(bend, weights, asked.bias, inputs)
+        numbers |= _output_surface(bend, weights, settings.bias, inputs)
     else:
         reach = max(4.0, 1.25 * abs(total))
         sums_N = torch.linspace(-reach, reach, 201, dtype=torch.float64)
@@ -107,7 +84,7 @@ def neuron(asked: NeuronSettings) -> ConceptResult:
     return ConceptResult(
         numbers,
         [Frame(caption, drawing, (numbers, step)) for step, caption in enumerate(_build_captions(numbers))],
-        figures={"sum": format_number(total, 4), "output": format_number(output, 4)},
+        key_numbers={"sum": format_number(total, 4), "output": format_number(output, 4)},
     )
 
 

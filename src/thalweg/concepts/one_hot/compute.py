@@ -19,7 +19,7 @@ from ...config.options import Range
 from ...errors import pluralize
 from ...losses.classification import one_hot as encode_one_hot
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 
 #: most classes that all get a column, columns where there are more, classes with distances; pixels of a side
 MAX_FULL_CLASSES, MAX_COLUMNS, MAX_DISTANCES, IMAGE_SIZE = 20, 12, 12, 16
@@ -28,36 +28,7 @@ MIN_TEST_EXAMPLES = 20
 #: how much large weights are held down, as a share of the mean square of a picture
 RIDGE_FACTOR = 0.01
 
-CONCEPT_TEXT = ConceptText(
-    number=3.0,
-    chapter=CHAPTERS[1],
-    title="A label is a row of zeros and a one",
-    text="""
-    Learning needs examples with answers: pictures, and for each the class that someone gave it. A network computes with
-    numbers, so the classes are put into a list and counted from 0. That number is the label. But it is only a name:
-    class 3 is not the mean of classes 2 and 4, and not closer to 4 than to 9.
-
-    So the network does not learn the number. It has one output for each class, and the label says which of them should
-    be 1: a row of zeros with a one in it, called one-hot. All rows are equally far apart, and renaming the
-    classes only moves columns. Between the answers 3 and 8 a network can then put a half on each; with one number
-    it would have to answer 5.5, which is another class.
-
-    Both are tried here on your data: the same linear fit, once to the numbers and once to the rows.
-    """,
-    formulas=[
-        ("t_k = 1 for the label's class, 0 for all others", r"t_k = 1 \;\mathrm{if}\; k = y, \;\mathrm{else}\; 0"),
-        ("with smoothing s:  t_k = (1 - s) t_k + s / K", r"t_k^{(s)} = (1 - s)\, t_k + \frac{s}{K}"),
-    ],
-    look=[
-        "Every row adds up to 1, so it can be compared with probabilities.",
-        "Two labels of different classes are far apart or near as numbers; as rows, always by the square root of two.",
-        "Fitted to numbers, the answers for the first and last classes lean to the middle, where other classes are.",
-        "Count the classes in another order: the fit to numbers answers otherwise, the fit to rows the same.",
-        "With two classes both are the same.",
-    ],
-    source="Bishop 2006, Pattern Recognition and Machine Learning, section 4.1.3; Hoerl and Kennard 1970, "
-    "doi:10.1080/00401706.1970.10488634; Szegedy et al. 2016, arXiv:1512.00567",
-)
+TEXT = load_text(__package__)
 
 
 @dataclass(frozen=True)
@@ -70,9 +41,9 @@ class OneHotSettings:
     seed: Annotated[int, "seed of which examples are taken, and of the other order", Range(0, 2**31)] = 1
 
 
-@register_concept(CONCEPT_TEXT, OneHotSettings, subject="labels")
+@register_concept(TEXT, OneHotSettings, subject="labels")
 def one_hot(
-    asked: OneHotSettings,
+    settings: OneHotSettings,
     images: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
@@ -87,7 +58,7 @@ def one_hot(
     `images` (B, H, W, C) uint8; `learned` and `tested` are (images, labels) of the same shape.
     """
     count = len(classes)
-    targets_BK = encode_one_hot(torch.from_numpy(labels), count, asked.smoothing, torch.float64)
+    targets_BK = encode_one_hot(torch.from_numpy(labels), count, settings.smoothing, torch.float64)
     shown = _select_columns(labels, count)
     numbers: dict[str, Any] = {
         "classes": list(classes),
@@ -95,7 +66,7 @@ def one_hot(
         "sources": list(sources),
         "columns": shown,
         "rows": targets_BK.tolist(),
-        "smoothing": asked.smoothing,
+        "smoothing": settings.smoothing,
         "told": told,
     }
     few = shown[:MAX_DISTANCES]
@@ -106,18 +77,18 @@ def one_hot(
         "as_numbers": torch.cdist(place_F, place_F).tolist(),
         "as_rows": torch.cdist(rows_FK, rows_FK, compute_mode="donot_use_mm_for_euclid_dist").tolist(),
     }
-    numbers["fit"] = compare_encodings(learned, tested, count, asked.seed)
+    numbers["fit"] = compare_encodings(learned, tested, count, settings.seed)
     fit = numbers["fit"]
     return ConceptResult(
         numbers,
         _build_frames(numbers, images),
-        figures={
+        key_numbers={
             "classes": f"{count}",
             "right, fitted to the numbers": f"{100 * fit['numbers_accuracy']:.1f} %",
             "the same, classes in another order": f"{100 * fit['other_accuracy']:.1f} %",
             "right, fitted to one-hot rows": f"{100 * fit['rows_accuracy']:.1f} %, in any order",
         },
-        still=1 + len(labels),
+        key_frame=1 + len(labels),
         notes=[*notes, *_collect_notes(fit)],
     )
 

@@ -26,53 +26,9 @@ from ...errors import OptionError, pluralize
 from ...models.classify.convnet import convnet
 from ...models.classify.mlp import mlp
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 
-CONCEPT_TEXT = ConceptText(
-    number=10,
-    chapter=CHAPTERS[3],
-    title="How many weights does it take?",
-    text="""
-    A dense layer has a weight for every pair of an input and a neuron. Where the inputs are pixels, that is a great
-    many: a picture of twice the height and width has four times the pixels, and so the layer four times the weights.
-    A convolution has a small kernel for each of its maps and uses it at every place of the picture. How large the
-    picture is does not matter to its weights; only to the arithmetic, as there are more places to use them at, and to
-    the memory for the answers.
-
-    So there are three prices to be paid, and they are not paid at the same layers. Weights have to be learned, stored
-    and loaded. Multiply-adds take time. Answers have to be kept in memory until the gradient comes back. In most
-    convolutional networks the early layers, on large maps, have few weights and much arithmetic, and the late ones,
-    with many channels, have many weights; a dense layer at the end can hold more weights than all convolutions
-    together.
-
-    A neuron behind one convolution sees only a few pixels. Each further layer lets it see more, and a layer that steps
-    over pixels lets all that follow see more at once. A neuron that is to know what is in the whole picture has to see
-    the whole picture.
-    """,
-    formulas=[
-        (
-            "dense: weights = (height · width · channels + 1) · neurons",
-            r"\mathrm{dense:} \quad (H \cdot W \cdot C + 1) \cdot N",
-        ),
-        (
-            "convolution: weights = (kernel² · channels + 1) · maps",
-            r"\mathrm{convolution:} \quad (k^2 \cdot C + 1) \cdot M",
-        ),
-        (
-            "convolution: multiply-adds = places · kernel² · channels · maps",
-            r"\mathrm{its\;multiply\!-\!adds:} \quad H \cdot W \cdot k^2 \cdot C \cdot M",
-        ),
-        ("field[l] = field[l-1] + (kernel - 1) · steps before", r"r_l = r_{l-1} + (k_l - 1) \prod_{i<l} s_i"),
-    ],
-    look=[
-        "On doubly logarithmic axes a straight line is a power: the dense network's weights grow with the square.",
-        "A convolutional network that ends in a dense layer over all places, such as LeNet, grows as fast.",
-        "Which layer has the most weights, and which the most multiply-adds? Seldom it is the same one.",
-        "Compare vgg16 with resnet50: a fifth of the weights, a quarter of the arithmetic, more right answers.",
-        "Where does a neuron begin to see the whole picture? In vgg16 only the dense layers do; in resnet50 earlier.",
-    ],
-    source="LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541; Araujo, Norris and Sim 2019, doi:10.23915/distill.00021",
-)
+TEXT = load_text(__package__)
 
 ModelBuilder = Callable[[int, int, int], nn.Module]
 #: bytes of a number; copies of each weight that training with Adam holds: itself, its gradient, two moments
@@ -94,22 +50,22 @@ class ParameterSettings:
     batch: Annotated[int, "pictures at a time in training", Range(1, 65536)] = 32
 
 
-@register_concept(CONCEPT_TEXT, ParameterSettings, subject="network")
-def parameters(asked: ParameterSettings, build: ModelBuilder, form: Sequence[int], told: str) -> ConceptResult:
+@register_concept(TEXT, ParameterSettings, subject="network")
+def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[int], told: str) -> ConceptResult:
     """Weights, multiply-adds and memory of three networks over the side of the picture, and one of them by layers.
 
     `build(side, channels, classes)` makes the network that is asked about, `form` is what it was made for. Raises
     OptionError for pictures that it cannot read, and sides that are too many or not in order.
     """
-    given = (asked.side, asked.channels, asked.classes)
+    given = (settings.side, settings.channels, settings.classes)
     side, channels, classes = (own if one == "auto" else one for one, own in zip(given, form, strict=True))
     network = build(side, channels, classes)
     table = summarize_layers(network, (channels, side, side))
     whole = sum_rows(table.rows, "all")
-    sides, rest = _parse_sides(asked.sides), (channels, classes, asked.batch)
+    sides, rest = _parse_sides(settings.sides), (channels, classes, settings.batch)
     growth = {
-        "dense": _measure_scaling(_build_dense(asked), sides, *rest),
-        "convolutional": _measure_scaling(_build_convolutional(asked), sides, *rest),
+        "dense": _measure_scaling(_build_dense(settings), sides, *rest),
+        "convolutional": _measure_scaling(_build_convolutional(settings), sides, *rest),
         told: _measure_scaling(build, sides, *rest, network),
     }
     numbers = {
@@ -117,19 +73,19 @@ def parameters(asked: ParameterSettings, build: ModelBuilder, form: Sequence[int
         "side": side,
         "channels": channels,
         "classes": classes,
-        "batch": asked.batch,
+        "batch": settings.batch,
         "sides": sides,
-        "dense": list(asked.dense),
-        "maps": list(asked.maps),
+        "dense": list(settings.dense),
+        "maps": list(settings.maps),
         "growth": growth,
         "layers": [row._asdict() for row in table.rows],
         "total": whole._asdict(),
-        "memory": estimate_training_bytes(whole, asked.batch),
+        "memory": estimate_training_bytes(whole, settings.batch),
         "pages": _split_pages(table),
     }
     numbers["fields"] = _field_growth(numbers["pages"][0])
     return ConceptResult(
-        numbers, _build_frames(numbers), _key_numbers(numbers), still=3, notes=_collect_notes(numbers, table)
+        numbers, _build_frames(numbers), _key_numbers(numbers), key_frame=3, notes=_collect_notes(numbers, table)
     )
 
 
@@ -138,26 +94,26 @@ def estimate_training_bytes(whole: LayerInfo, batch: int) -> int:
     return BYTES_PER_VALUE * (TRAINING_COPIES * whole.parameters + batch * whole.answers)
 
 
-def _parse_sides(asked: Sequence[int]) -> list[int]:
+def _parse_sides(settings: Sequence[int]) -> list[int]:
     """The sides in their order, each once. Raises OptionError for fewer than two, or more than eight."""
-    sides = sorted(set(asked))
+    sides = sorted(set(settings))
     if not 2 <= len(sides) <= 8:
         raise OptionError(f"sides: {len(sides)} are none that a curve can be drawn of.", cure="Give 2 to 8 of them.")
     return sides
 
 
-def _build_dense(asked: ParameterSettings) -> ModelBuilder:
+def _build_dense(settings: ParameterSettings) -> ModelBuilder:
     def build(side: int, channels: int, classes: int) -> nn.Module:
         with torch.device("meta"):
-            return mlp(channels, classes, side, widths=tuple(asked.dense))
+            return mlp(channels, classes, side, widths=tuple(settings.dense))
 
     return build
 
 
-def _build_convolutional(asked: ParameterSettings) -> ModelBuilder:
+def _build_convolutional(settings: ParameterSettings) -> ModelBuilder:
     def build(side: int, channels: int, classes: int) -> nn.Module:
         with torch.device("meta"):
-            return convnet(channels, classes, side, widths=tuple(asked.maps))
+            return convnet(channels, classes, side, widths=tuple(settings.maps))
 
     return build
 
@@ -167,7 +123,7 @@ def _measure_scaling(
 ) -> dict[str, list[int | None]]:
     """Weights, multiply-adds and bytes in training for pictures of each side; None where it reads no such pictures.
 
-    It is built for each side; but `network`, where given, is asked itself wherever it reads pictures of that side.
+    It is built for each side; but `network`, where given, is settings itself wherever it reads pictures of that side.
     """
     found: dict[str, list[int | None]] = {"parameters": [], "multiply_adds": [], "memory": []}
     for side in sides:
@@ -285,7 +241,9 @@ def _collect_notes(numbers: dict[str, Any], table: LayerSummary) -> list[str]:
     if missing:
         notes.append(f"{numbers['network']} reads no pictures of {', '.join(map(str, missing))} pixels.")
     if any(row.shape is None for row in table.rows):
-        notes.append("Layers without an answer are asked in training only, or never; their weights count all the same.")
+        notes.append(
+            "Layers without an answer are settings in training only, or never; their weights count all the same."
+        )
     rows = len(main_layers(table.rows))
     if rows > ROWS_PER_PAGE * MAX_PAGES:
         notes.append(f"The pages show {ROWS_PER_PAGE * MAX_PAGES} of {rows} layers; the JSON has all.")

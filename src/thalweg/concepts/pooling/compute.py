@@ -15,57 +15,11 @@ from ...config.options import Range
 from ...errors import OptionError, pluralize
 from ...plots.number_format import format_number
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 from ..conv_numpy import GRAY_WEIGHTS, avg_pool, max_pool, output_size, subsample
 from ..convolution_steps import MAX_CELLS, MAX_STEPS, MIN_CELLS, crop_corner, pick_positions
 
-CONCEPT_TEXT = ConceptText(
-    number=9,
-    chapter=CHAPTERS[3],
-    title="Of each window one value is kept",
-    text="""
-    Pooling makes a picture, or a map of answers, smaller. A window of side k moves over it, mostly by its own width, so
-    that no two places overlap, and of all the values in the window one is passed on. Max pooling passes on the largest:
-    if the map says how surely an edge was found, that is the surest finding around, and exactly where it was is
-    forgotten. Average pooling passes on the mean. There is nothing to be learned in either; average pooling is a
-    convolution whose weights are all alike.
-
-    Forgetting exactly where has a purpose. If what is in the picture moves by a pixel, a network should not give
-    another answer. Whether pooling helps can be measured: look at the picture through a frame, move the picture behind
-    it by a few pixels, and compare what comes out. Beside max and average pooling stands subsampling, which makes the
-    picture just as small by leaving pixels out. Pooled outputs are steadier than that as a rule, but how much depends
-    on the picture and on the window; with a window of 2 it is often little. A pooled picture is not unmoved.
-
-    Later networks often let a convolution with a stride make the map smaller, and average once at the end over
-    the whole map, whatever its size.
-    """,
-    formulas=[
-        (
-            "max: y[i, j] = max over a, b of x[s·i + a - p, s·j + b - p]",
-            r"y_{i,j} = \max_{a,b} \; x_{si+a-p, \; sj+b-p}",
-        ),
-        (
-            "average: y[i, j] = 1/k² Σ x[s·i + a - p, s·j + b - p]",
-            r"y_{i,j} = \frac{1}{k^2} \sum_{a,b} x_{si+a-p, \; sj+b-p}",
-        ),
-        (
-            "output = floor((input + 2·padding - window) / stride) + 1",
-            r"n' = \left\lfloor \frac{n + 2p - k}{s} \right\rfloor + 1",
-        ),
-        (
-            "change = root mean square(y moved - y) / standard deviation(y)",
-            r"\mathrm{change} = \frac{\mathrm{rms}(y_{\mathrm{moved}} - y)}{\mathrm{std}(y)}",
-        ),
-    ],
-    look=[
-        "The blue frame is the pixel that max pooling passes on; all others of its window are lost.",
-        "Thin dark lines vanish under max pooling and stay, paler, under the mean.",
-        "At which shift does the output change most? For stripes that is half of their period.",
-        "A change of 0 % is the same output; 141 % is that of two outputs that have nothing to do with each other.",
-        "A larger window makes the output steadier, and smaller.",
-    ],
-    source="Scherer, Müller and Behnke 2010, doi:10.1007/978-3-642-15825-4_10; Zhang 2019, arXiv:1904.11486",
-)
+TEXT = load_text(__package__)
 
 #: places of the window in a row of the crop that are aimed at
 TARGET_POSITIONS = 6
@@ -89,42 +43,42 @@ class PoolingSettings:
     side: Annotated[int, "longer side that the picture is brought to at most, in pixels", Range(4, 256)] = 128
 
 
-@register_concept(CONCEPT_TEXT, PoolingSettings, subject="picture")
-def pooling(asked: PoolingSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> ConceptResult:
+@register_concept(TEXT, PoolingSettings, subject="picture")
+def pooling(settings: PoolingSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> ConceptResult:
     """Every window of a crop, the picture before and after, what was kept, and how much small shifts change.
 
     Raises OptionError for padding of more than half the window, and a window that is larger than the picture.
     """
-    stride = asked.window if asked.stride == "auto" else asked.stride
+    stride = settings.window if settings.stride == "auto" else settings.stride
     grey_HW = np.round(np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)) @ np.array(GRAY_WEIGHTS))
-    sizes = _check_sizes(asked, stride, grey_HW.shape)
-    kinds = ["max", "average"] if asked.kind == "both" else [asked.kind]
-    how = (asked.window, stride, asked.padding)
+    sizes = _check_sizes(settings, stride, grey_HW.shape)
+    kinds = ["max", "average"] if settings.kind == "both" else [settings.kind]
+    how = (settings.window, stride, settings.padding)
     outputs = {kind: _build_pool(kind, *how)(grey_HW) for kind in kinds}
-    moved = _measure_shifts(grey_HW, {kind: _build_pool(kind, *how) for kind in ("subsampling", *kinds)}, asked)
+    moved = _measure_shifts(grey_HW, {kind: _build_pool(kind, *how) for kind in ("subsampling", *kinds)}, settings)
     numbers = {
         "told": told,
         "picture": grey_HW.tolist(),
         "kinds": kinds,
-        "window": asked.window,
+        "window": settings.window,
         "stride": stride,
-        "padding": asked.padding,
+        "padding": settings.padding,
         "sizes": sizes,
         "outputs": {kind: values.tolist() for kind, values in outputs.items()},
         "kept": _selected_pixels(grey_HW, *how),
-        "crop": _pool_crop(grey_HW, kinds, how, asked.at),
+        "crop": _pool_crop(grey_HW, kinds, how, settings.at),
         "moved": moved,
         "largest_difference": max(_torch_difference(kind, outputs[kind], grey_HW, how) for kind in kinds),
     }
     numbers["formula"] = (
-        f"width: floor(({grey_HW.shape[1]} + 2·{asked.padding} - {asked.window}) / {stride}) + 1 = {sizes['output'][1]}"
+        f"width: floor(({grey_HW.shape[1]} + 2·{settings.padding} - {settings.window}) / {stride}) + 1 = {sizes['output'][1]}"
     )
     return ConceptResult(
         numbers,
         _build_frames(numbers),
         _key_numbers(numbers),
-        still=-2 if moved else -1,
-        notes=[*notes, *_collect_notes(numbers, asked)],
+        key_frame=-2 if moved else -1,
+        notes=[*notes, *_collect_notes(numbers, settings)],
     )
 
 
@@ -136,14 +90,14 @@ def _build_pool(kind: str, window: int, stride: int, padding: int) -> PoolFn:
     return partial(made, window=window, stride=stride, padding=padding)
 
 
-def _check_sizes(asked: PoolingSettings, stride: int, extent: Sequence[int]) -> dict[str, list[int]]:
+def _check_sizes(settings: PoolingSettings, stride: int, extent: Sequence[int]) -> dict[str, list[int]]:
     """Heights and widths of picture and output. Raises OptionError where the window does not fit."""
-    if 2 * asked.padding > asked.window:
-        told = f"padding: {asked.padding} is more than half of a window of {asked.window}."
-        raise OptionError(told, cure=f"Give at most {asked.window // 2}, else a window may see no pixel at all.")
-    output = [output_size(size, asked.window, stride, asked.padding) for size in extent]
+    if 2 * settings.padding > settings.window:
+        told = f"padding: {settings.padding} is more than half of a window of {settings.window}."
+        raise OptionError(told, cure=f"Give at most {settings.window // 2}, else a window may see no pixel at all.")
+    output = [output_size(size, settings.window, stride, settings.padding) for size in extent]
     if min(output) < 1:
-        told = f"window: {asked.window} x {asked.window} is larger than the picture of {_format_size(extent)}."
+        told = f"window: {settings.window} x {settings.window} is larger than the picture of {_format_size(extent)}."
         raise OptionError(told, cure=f"Give a window of at most {min(extent)}, or a larger picture.")
     return {"picture": list(extent), "output": output}
 
@@ -218,12 +172,12 @@ def relative_change(before: np.ndarray, after: np.ndarray) -> float | None:
     return distance / spread if spread > 1e-9 else 0.0 if distance < 1e-9 else None
 
 
-def _measure_shifts(x_HW: np.ndarray, pools: dict[str, PoolFn], asked: PoolingSettings) -> dict[str, Any]:
+def _measure_shifts(x_HW: np.ndarray, pools: dict[str, PoolFn], settings: PoolingSettings) -> dict[str, Any]:
     """How much each output changes where the picture is moved to the right by 0, 1, … pixels; {} if it is too small.
 
     It is looked at through a frame that is narrower than the picture by all shifts, so that no pixel is made up.
     """
-    most = min(asked.shifts, x_HW.shape[1] - max(asked.window, 2))
+    most = min(settings.shifts, x_HW.shape[1] - max(settings.window, 2))
     if most < 1:
         return {}
     width = x_HW.shape[1] - most
@@ -298,11 +252,11 @@ def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _collect_notes(numbers: dict[str, Any], asked: PoolingSettings) -> list[str]:
+def _collect_notes(numbers: dict[str, Any], settings: PoolingSettings) -> list[str]:
     notes = []
     if not numbers["moved"]:
         notes.append("The picture is too narrow to be moved; what shifts change is left out.")
-    elif numbers["moved"]["shifts"][-1] < asked.shifts:
+    elif numbers["moved"]["shifts"][-1] < settings.shifts:
         most = numbers["moved"]["shifts"][-1]
         notes.append(f"The picture is narrow: it is moved by at most {pluralize(most, 'pixel')}.")
     if numbers["kept"]["under_a_window"] < 1:

@@ -18,42 +18,10 @@ from ...errors import pluralize
 from ...metrics.calibration import expected_calibration_error
 from ...metrics.classification import MetricAccumulator
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 from .projection import pca, trustworthiness, tsne
 
-CONCEPT_TEXT = ConceptText(
-    number=12,
-    chapter=CHAPTERS[4],
-    title="Right, wrong, and how sure",
-    text="""
-    A network is judged by examples that it has never seen. How many it gets right is one number; this page looks behind
-    it. Before its last layer, a network has made a few hundred numbers, its features, of each picture. The last layer
-    only draws straight borders between them, so training has to bring pictures of one class together there. To see
-    that, the features are brought to two numbers: by principal components, the two directions in which they differ
-    most, or by t-SNE, which keeps neighbours together.
-
-    Then come single pictures: the worst mistakes, where the true class got the least probability, and those that
-    the network was least sure of, by the entropy of its probabilities. Some of them are hard for people too, some
-    have a wrong label, and some show what the network has not understood.
-
-    Last, whether it knows what it knows: of the answers that it gave with 80 % probability, 80 % should be right.
-    """,
-    formulas=[
-        ("H = -(p_1 log2 p_1 + … + p_K log2 p_K), in bits", r"H = -\sum_k p_k \,\log_2 p_k"),
-        ("X - mean = U S V^T; the coordinates are the first two columns of U S", r"X - \bar{X} = U\,S\,V^\top"),
-        ("calibration error: the mean of |share right - probability said|", r"\sum_m \frac{n_m}{N}\,|a_m - c_m|"),
-    ],
-    look=[
-        "Classes as separate islands: the features tell them apart. Mistakes lie where islands touch.",
-        "A mistake in the middle of another island: look at the picture, its label may be wrong.",
-        "Two dimensions cannot show all: trustworthiness says how many neighbours in the drawing are real ones.",
-        "With t-SNE the sizes of islands and the distances between them mean nothing.",
-        "Mistakes made with high probability are the dangerous ones: no threshold will catch them.",
-    ],
-    source="Guo et al. 2017, arXiv:1706.04599; Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x; Pearson 1901, "
-    "doi:10.1080/14786440109462720; van der Maaten and Hinton 2008, JMLR 9, 2579; Venna and Kaski 2001, "
-    "doi:10.1007/3-540-44668-0_68",
-)
+TEXT = load_text(__package__)
 
 
 @dataclass(frozen=True)
@@ -68,9 +36,9 @@ class PredictionSettings:
     seed: Annotated[int, "seed of which examples are taken, and of t-sne", Range(0, 2**31)] = 0
 
 
-@register_concept(CONCEPT_TEXT, PredictionSettings, subject="test_predictions")
+@register_concept(TEXT, PredictionSettings, subject="test_predictions")
 def predictions(
-    asked: PredictionSettings,
+    settings: PredictionSettings,
     images: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
@@ -88,7 +56,7 @@ def predictions(
     scores = MetricAccumulator(len(classes))
     scores.add(p_NK, labels)
     judged, entropy_N, results = scores.judged, entropy(p_NK), scores.results()
-    unsure = np.argsort(-entropy_N, kind="stable")[: asked.pictures]
+    unsure = np.argsort(-entropy_N, kind="stable")[: settings.pictures]
     bins = scores.bins
     numbers: dict[str, Any] = {
         "told": told,
@@ -98,8 +66,8 @@ def predictions(
         "confidence": judged.confidence_N.tolist(),
         "entropy": entropy_N.tolist(),
         "most_entropy": float(np.log2(len(classes))),
-        "embedding": _embed(asked, features),
-        "worst": [_describe_example(row, p_NK, labels, entropy_N, sources) for row in scores.worst(asked.pictures)],
+        "embedding": _embed(settings, features),
+        "worst": [_describe_example(row, p_NK, labels, entropy_N, sources) for row in scores.worst(settings.pictures)],
         "unsure": [_describe_example(row, p_NK, labels, entropy_N, sources) for row in unsure],
         "calibration": {
             "count": bins.count_M.tolist(),
@@ -109,7 +77,9 @@ def predictions(
         },
         "results": results,
     }
-    return ConceptResult(numbers, _build_frames(numbers, images), figures=_key_numbers(numbers), still=0, notes=notes)
+    return ConceptResult(
+        numbers, _build_frames(numbers, images), key_numbers=_key_numbers(numbers), key_frame=0, notes=notes
+    )
 
 
 def entropy(p_NK: np.ndarray) -> np.ndarray:
@@ -118,13 +88,13 @@ def entropy(p_NK: np.ndarray) -> np.ndarray:
     return -np.sum(p_NK * np.log2(np.where(p_NK > 0, p_NK, 1)), 1) + 0.0
 
 
-def _embed(asked: PredictionSettings, features_ND: np.ndarray) -> dict[str, Any]:
+def _embed(settings: PredictionSettings, features_ND: np.ndarray) -> dict[str, Any]:
     points_N2, shares = pca(features_ND)
-    if asked.embedding == "t-sne":
-        points_N2, shares = tsne(features_ND, asked.perplexity, asked.seed), None
-    near = min(asked.neighbours, (len(features_ND) - 1) // 2)
+    if settings.embedding == "t-sne":
+        points_N2, shares = tsne(features_ND, settings.perplexity, settings.seed), None
+    near = min(settings.neighbours, (len(features_ND) - 1) // 2)
     return {
-        "kind": asked.embedding,
+        "kind": settings.embedding,
         "features": features_ND.shape[1],
         "points": points_N2.tolist(),
         "shares": shares,

@@ -17,46 +17,13 @@ import torch
 from ...config.options import Optimizer, Range
 from ...errors import OptionError
 from ...registry import register_concept
-from ..base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..base import ConceptResult, Frame, load_text
 from ..neuron.compute import Activation
 from . import toy_training as fitted
 from .toy_datasets import SPLITS, Points, make_dataset, split_points
 from .toy_training import ToyDataset, ToyRun
 
-CONCEPT_TEXT = ConceptText(
-    number=4,
-    chapter=CHAPTERS[1],
-    title="Learning from examples",
-    text="""
-    A network that is to tell points of the plane apart begins with random weights and knows nothing. It gets a few
-    points at a time, a mini-batch; the loss says how far its answers are from the labels, backpropagation says for
-    every weight in which direction the loss falls, and the optimiser moves all weights a little that way. One pass over
-    all training points is an epoch.
-
-    Every neuron of the first hidden layer divides the plane by one line. Those of the next layer add up such maps with
-    weights of their own and bend the sum, so that their borders can be bent; the output does the same once more.
-    Without a hidden layer one line is all there is, and no training finds what a line cannot do.
-
-    Only what is right on points that were not trained on counts. Some points are held out: those of the validation set
-    tell when to stop and which settings to take, and those of the test set are looked at once, at the end. A network
-    with many weights and few or noisy points learns the points by heart: its training loss goes on falling while its
-    validation loss rises. That is overfitting. Both coordinates are shifted and scaled to mean 0 and deviation 1 first.
-    """,
-    formulas=[
-        ("loss = -mean of log p(label | x)", r"L = -\frac{1}{B} \sum_{i=1}^{B} \log \, p(y_i \,|\, x_i)"),
-        ("w ← w - η dL/dw", r"w \leftarrow w - \eta \, \frac{\partial L}{\partial w}"),
-    ],
-    look=[
-        "The neurons of the first layer are straight stripes; those of the second already have corners and bends.",
-        "On the spirals little can be seen of the first epochs; then the border swings into its place within a few.",
-        "set=xor hidden=none: the loss stays at log 2 = 0.693, that of guessing; a line gets three corners at most.",
-        "set=moons noise=0.4 points=100 compare=sizes: the large network learns by heart what is only noise.",
-        "compare=rates: too small a rate gets nowhere in the same time, too large a rate jumps about.",
-        "The validation curve is lowest at the triangle; training beyond it has not helped.",
-    ],
-    source="Rumelhart, Hinton and Williams 1986, doi:10.1038/323533a0; Smilkov et al. 2017, arXiv:1708.03788; "
-    "two spirals: Lang and Witbrock 1988",
-)
+TEXT = load_text(__package__)
 
 #: rates at which small networks on a plane learn well, found on the spirals
 DEFAULT_LR = {
@@ -96,9 +63,9 @@ class TrainingSettings:
     seed: Annotated[int, "seed of points, division, weights and order", Range(0, 2**31)] = 0
 
 
-@register_concept(CONCEPT_TEXT, TrainingSettings, subject="points")
+@register_concept(TEXT, TrainingSettings, subject="points")
 def training(
-    asked: TrainingSettings,
+    settings: TrainingSettings,
     points: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     classes: Sequence[str] = (),
@@ -110,20 +77,20 @@ def training(
 
     Raises OptionError for settings that contradict each other or take more than MOST_UPDATES updates.
     """
-    generator = np.random.default_rng(asked.seed)
-    if points is not None and asked.set != TrainingSettings.set:
-        raise OptionError(f"Both {told} and the set {asked.set} are given.", cure="Leave one of the two out.")
-    if points is None and asked.columns != TrainingSettings.columns:
+    generator = np.random.default_rng(settings.seed)
+    if points is not None and settings.set != TrainingSettings.set:
+        raise OptionError(f"Both {told} and the set {settings.set} are given.", cure="Leave one of the two out.")
+    if points is None and settings.columns != TrainingSettings.columns:
         raise OptionError("columns: they are of a table, and none is given.", cure="Name one: training points.csv")
     if points is None:
-        data = make_dataset(asked.set, asked.points, asked.noise, generator)
+        data = make_dataset(settings.set, settings.points, settings.noise, generator)
     else:
         data = Points(points, labels, list(classes), list(axes), told)
-    if asked.valid + asked.test > 0.9:
+    if settings.valid + settings.test > 0.9:
         raise OptionError("valid and test leave too few points to train on.", cure="Give at most 0.9 together.")
-    part_N = split_points(data.labels, asked.valid, asked.test, generator)
+    part_N = split_points(data.labels, settings.valid, settings.test, generator)
     plane, window = _build_toy_dataset(data, part_N, square=points is None)
-    plans = _build_runs(asked, int((part_N == 0).sum()))
+    plans = _build_runs(settings, int((part_N == 0).sum()))
     epochs = _snapshot_epochs(plans[0].epochs)
     runs = [fitted.train_toy(plane, plan, epochs, maps=len(plans) == 1) for plan in plans]
     numbers = {
@@ -146,8 +113,8 @@ def training(
     return ConceptResult(
         numbers,
         [Frame(_frame_caption(runs, epoch), drawing, (numbers, epoch)) for epoch in shown],
-        figures=_key_numbers(runs),
-        notes=[*notes, *_collect_notes(asked, runs)],
+        key_numbers=_key_numbers(runs),
+        notes=[*notes, *_collect_notes(settings, runs)],
     )
 
 
@@ -186,30 +153,30 @@ def _snapshot_epochs(epochs: int) -> list[int]:
 # --- what is trained -------------------------------------------------------------------------------------------------
 
 
-def _build_runs(asked: TrainingSettings, trained: int) -> list[ToyRun]:
+def _build_runs(settings: TrainingSettings, trained: int) -> list[ToyRun]:
     """One plan, or three to compare, for so many training points."""
-    steps = max(1, trained // min(asked.batch, trained))
-    epochs = min(1000, max(20, round(DEFAULT_UPDATES / steps))) if asked.epochs == "auto" else asked.epochs
+    steps = max(1, trained // min(settings.batch, trained))
+    epochs = min(1000, max(20, round(DEFAULT_UPDATES / steps))) if settings.epochs == "auto" else settings.epochs
     if epochs * steps > MAX_UPDATES:
         raise OptionError(
             f"{epochs} epochs of {steps} mini-batches are {epochs * steps:,} updates.",
             cure=f"At most {MAX_UPDATES:,} are made: give fewer epochs, or a larger batch.",
         )
-    rate = DEFAULT_LR[asked.optimizer] if asked.lr == "auto" else asked.lr
-    hidden = () if asked.hidden == "none" else tuple(asked.hidden)
+    rate = DEFAULT_LR[settings.optimizer] if settings.lr == "auto" else settings.lr
+    hidden = () if settings.hidden == "none" else tuple(settings.hidden)
     if len(hidden) > 6:
         raise OptionError(f"hidden: {len(hidden)} layers are more than can be shown.", cure="Give at most 6.")
     plan = ToyRun(
-        _format_sizes(hidden), hidden, asked.activation, asked.optimizer, rate, asked.batch, epochs, asked.weight_decay,
-        asked.seed,
+        _format_sizes(hidden), hidden, settings.activation, settings.optimizer, rate, settings.batch, epochs, settings.weight_decay,
+        settings.seed,
     )  # fmt: skip
-    match asked.compare:
+    match settings.compare:
         case "rates":
             return [replace(plan, lr=lr, label=f"rate {lr:.3g}") for lr in (rate / LR_FACTOR, rate, rate * LR_FACTOR)]
         case "sizes":
             return [replace(plan, hidden=sizes, label=_format_sizes(sizes)) for sizes in _vary_sizes(hidden)]
         case "optimizers":
-            others = [name for name in ("sgd", "adam", "momentum") if name != asked.optimizer][:2]
+            others = [name for name in ("sgd", "adam", "momentum") if name != settings.optimizer][:2]
             plans = [replace(plan, optimizer=name, lr=DEFAULT_LR[name]) for name in others] + [plan]
             return [replace(each, label=f"{each.optimizer}, rate {each.lr:.3g}") for each in plans]
     return [plan]
@@ -300,7 +267,7 @@ def _describe_outcome(run: dict[str, Any]) -> str:
     return told + ("" if run["ended"] is None else f"; then it diverged, at update {run['ended']}")
 
 
-def _collect_notes(asked: TrainingSettings, runs: list[dict[str, Any]]) -> list[str]:
+def _collect_notes(settings: TrainingSettings, runs: list[dict[str, Any]]) -> list[str]:
     notes = []
     for run in runs:
         who = f"{run['label']}: " if len(runs) > 1 else ""
@@ -326,7 +293,7 @@ def _collect_notes(asked: TrainingSettings, runs: list[dict[str, Any]]) -> list[
             notes.append(
                 f"Of a layer at most {fitted.MAX_NEURONS} neurons are drawn, those that matter most at the end."
             )
-    if len(runs) > 1 and asked.compare != "sizes":
+    if len(runs) > 1 and settings.compare != "sizes":
         notes.append("All three begin with the same weights and see the same mini-batches.")
     return notes
 

@@ -44,7 +44,7 @@ class ToyRun:
 
 @dataclass(frozen=True)
 class ToyDataset:
-    """Points as a network reads them, x_N2 float32, label_N, part_N by PARTS; the grids of places that it is asked."""
+    """Points as a network reads them, x_N2 float32, label_N, part_N by PARTS; the grids of places that it is settings."""
 
     x_N2: Tensor
     label_N: Tensor
@@ -102,7 +102,7 @@ def _train_with_snapshots(
     trainer: Trainer, rows: Tensor, plane: ToyDataset, epochs: list[int]
 ) -> tuple[list[dict], dict[str, Any], int | None]:
     """The weights after some of the epochs, the curves, and the step at which the loss was no number (None: none)."""
-    network, stream = trainer.network, trainer.stream
+    network, stream = trainer.model, trainer.stream
     of_part = {name: torch.nonzero(plane.part_N == place)[:, 0] for place, name in enumerate(SPLITS)}
     of_part = {name: chosen for name, chosen in of_part.items() if len(chosen)}
     curves: dict[str, Any] = {name: {"loss": [], "accuracy": []} for name in of_part}

@@ -41,7 +41,7 @@ def ensure_downloaded(name: str, offline: bool = False, notice: LogFn = print) -
     network may not be used or fails.
     """
     if name not in NAMED_DATASETS:
-        raise NotFoundError.among("data set", name, NAMED_DATASETS)
+        raise NotFoundError.for_unknown("data set", name, NAMED_DATASETS)
     known = NAMED_DATASETS[name]
     if not known.files:
         return None

@@ -84,11 +84,11 @@ class TTAModel(nn.Module):
 
     def __init__(self, network: nn.Module, views: str):
         super().__init__()
-        self.network, self.views = network, views
+        self.model, self.views = network, views
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits (B, K) of pictures (B, C, H, W)."""
-        return tta_logits(self.network, x_BCHW, self.views)
+        return tta_logits(self.model, x_BCHW, self.views)
 
 
 def to_uint8(array: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What a concept can be about: one file per kind of thing of the user's, each with a `read`.
 
-    read(words, asked, weights, offline) -> the keyword arguments that the concept's function takes besides `asked`
+    read(words, settings, weights, offline) -> the keyword arguments that the concept's function takes besides `settings`
 
-`words` are those of the command line after the concept's name (in Python also arrays, pictures, runs), `asked` are the
+`words` are those of the command line after the concept's name (in Python also arrays, pictures, runs), `settings` are the
 settings. Without words `read` gives what comes along, where there is such a thing. Raises OptionError for too many
 words or none where one is needed, DataError for what cannot be read, ModelFileError for a broken run.
 """
@@ -20,7 +20,7 @@ RUN_REQUIRED = ("trail", "outcomes")
 
 
 def load_input(
-    kind: str | None, words: Sequence[Any], asked: Any, weights: str | None = None, offline: bool = False
+    kind: str | None, words: Sequence[Any], settings: Any, weights: str | None = None, offline: bool = False
 ) -> dict[str, Any]:
     """What the subject of that kind gives to the concept. Raises what its `read` raises."""
     if kind is None:
@@ -29,7 +29,7 @@ def load_input(
                 f"This concept is about its settings alone, and {words[0]!s} is none.", cure="Give --set KEY=VALUE."
             )
         return {}
-    return importlib.import_module(f".{kind}", __name__).load_input(list(words), asked, weights, offline)
+    return importlib.import_module(f".{kind}", __name__).load_input(list(words), settings, weights, offline)
 
 
 def check_max_words(words: Sequence[Any], count: int, told: str) -> None:

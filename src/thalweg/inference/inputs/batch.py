@@ -19,8 +19,8 @@ from . import check_max_words
 DEFAULT_MODEL, DEFAULT_DATA = "digits-lenet", "digits"
 
 
-def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """[RUN|MODEL [DATA]]: `asked.examples` pictures drawn by `asked.seed`, their labels, and the network's logits.
+def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+    """[RUN|MODEL [DATA]]: `settings.examples` pictures drawn by `settings.seed`, their labels, and the network's logits.
 
     `images` (B, H, W, C) uint8, `labels` (B,) int64 into `classes`, `compute_logits` (B, K) float32, `sources` name each. They
     are of the test set, or of all of the data where it has none. Raises NotFound and ModelFileError for what is no run
@@ -31,10 +31,10 @@ def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool)
         raise OptionError("--weights are of a model, and none is named.", cure="Name the model, and then data.")
     trained = load_model(words[0] if words else DEFAULT_MODEL, weights, offline)
     data = trained.read(words[1] if len(words) > 1 else None if words else DEFAULT_DATA)
-    split, notes = sample(evaluation_split(data), asked.examples, asked.seed)
+    split, notes = sample(evaluation_split(data), settings.examples, settings.seed)
     if trained.facts.get("views", "one") != "one":
         notes.append("The logits are averaged over views of each picture, as this network answers.")
-    if trained.options.loss != getattr(asked, "loss", trained.options.loss):
+    if trained.options.loss != getattr(settings, "loss", trained.options.loss):
         notes.append(f"{trained.name} was trained with another loss: --set loss={trained.options.loss}")
     return {
         "images": split.images,
@@ -78,4 +78,4 @@ def compute_logits(trained: TrainedModel, images_BHWC: np.ndarray) -> torch.Tens
     """(B, K) float32: what the network answers before the softmax, averaged over views where it answers so."""
     x_BCHW = trained.task.prepared(images_BHWC, trained.facts, torch.device("cpu"))
     with torch.no_grad():
-        return tta_logits(trained.network, x_BCHW, trained.facts.get("views", "one"))
+        return tta_logits(trained.model, x_BCHW, trained.facts.get("views", "one"))

@@ -17,8 +17,8 @@ from . import check_max_words
 from .batch import DEFAULT_DATA, DEFAULT_MODEL, load_model
 
 
-def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """RUN|MODEL [PICTURE [DATA]]: the network, the picture as it reads it, its answer, a sample of `asked.pictures`.
+def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+    """RUN|MODEL [PICTURE [DATA]]: the network, the picture as it reads it, its answer, a sample of `settings.pictures`.
 
     Without a picture one of the test set is taken. The sample is of the training set, or of DATA; where neither is at
     hand, `training` is None and `notes` say why. Raises OptionError for a model without a picture, DataError for a
@@ -27,22 +27,22 @@ def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool)
     check_max_words(words, 3, "a run or model, a picture, and data")
     trained = load_model(words[0] if words else DEFAULT_MODEL, weights, offline)
     data, notes = _load_training_data(trained, words)
-    order = np.random.default_rng(asked.seed).permutation(len(data.train)) if data else np.empty(0, np.int64)
+    order = np.random.default_rng(settings.seed).permutation(len(data.train)) if data else np.empty(0, np.int64)
     if len(words) > 1:
         named, picture_HWC = trained.look(words[1])
     else:
-        named, picture_HWC, order = _sample_test_image(data, order, asked.seed)
+        named, picture_HWC, order = _sample_test_image(data, order, settings.seed)
     if trained.facts.get("views", "one") != "one":
         notes.append("The answer is averaged over views of the picture; what layers answer is of the picture as it is.")
-    found = trained.task.infer(trained.network, {"image": torch.from_numpy(picture_HWC[None].copy())}, trained.facts)
+    found = trained.task.infer(trained.model, {"image": torch.from_numpy(picture_HWC[None].copy())}, trained.facts)
     cpu = torch.device("cpu")
     return {
-        "network": trained.network,
+        "network": trained.model,
         "x_1CHW": trained.task.prepared(picture_HWC[None], trained.facts, cpu),
         "picture_HWC": picture_HWC,
         "classes": list(trained.facts["classes"]),
         "probability_K": found[0].numpy(),
-        "training": data.train.take(np.sort(order[: asked.pictures])) if data else None,
+        "training": data.train.take(np.sort(order[: settings.pictures])) if data else None,
         "prepared": lambda images_NHWC: trained.task.prepared(images_NHWC, trained.facts, cpu),
         "at_once": eval_batch_size(trained.facts),
         "told": f"{trained.name}, {named}",

@@ -17,11 +17,11 @@ from . import check_max_words
 from .batch import DEFAULT_DATA, DEFAULT_MODEL, evaluation_split, load_model, sample
 
 
-def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """[DATA | RUN|MODEL [DATA]]: `asked.examples` pictures and labels, drawn as for the subject `batch`.
+def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+    """[DATA | RUN|MODEL [DATA]]: `settings.examples` pictures and labels, drawn as for the subject `batch`.
 
     `images` (B, H, W, C) uint8, `labels` (B,) int64 into `classes`, `sources` name each; `learned` and `tested` are up
-    to `asked.fitted` (images, labels) of the training and the test set, or of halves of data that has no test set.
+    to `settings.fitted` (images, labels) of the training and the test set, or of halves of data that has no test set.
     Raises what `batch.read` raises, OptionError also for --weights without a model.
     """
     check_max_words(words, 2, "data, or a run or model and data")
@@ -33,8 +33,8 @@ def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool)
         data = words[0] if isinstance(words[0], ImageDataset) else read_data(words[0], offline=offline)
     else:
         data = load_model(words[0], weights, offline).read(words[1] if len(words) > 1 else None)
-    split, notes = sample(evaluation_split(data), asked.examples, asked.seed)
-    learned, tested = _split_train_test(data, asked.fitted, asked.seed)
+    split, notes = sample(evaluation_split(data), settings.examples, settings.seed)
+    learned, tested = _split_train_test(data, settings.fitted, settings.seed)
     return {
         "images": split.images,
         "labels": split.labels,

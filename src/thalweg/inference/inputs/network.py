@@ -28,7 +28,7 @@ class InputShape(NamedTuple):
     classes: int
 
 
-def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
     """[MODEL | RUN]: `build(side, channels, classes)` makes it without numbers, `form` is its own, `told` its name.
 
     Raises NotFound for a name of neither, ModelFileError for a broken run, OptionError where weights are given.
@@ -64,7 +64,7 @@ def find_any(name: str) -> ModelEntry:
     except NotFoundError as error:
         if ":" in name:
             raise
-        raise NotFoundError.among("model or run", name, {*get_models(), *bundled_models()}) from error
+        raise NotFoundError.for_unknown("model or run", name, {*get_models(), *bundled_models()}) from error
 
 
 def default_shape(entry: ModelEntry) -> InputShape:

@@ -39,11 +39,11 @@ class PointTable(NamedTuple):
         return f"{self.name}, line {self.lines[row]}, column '{self.header[column]}'"
 
 
-def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
     """[TABLE]: `points` (N, 2), `labels` (N,) into `classes`, the names of the two `axes`, `told`, `notes`.
 
     In Python TABLE may be a pair: points (N, 2) and a label for each. Nothing without words: the points are then made.
-    `asked.columns` names the two columns of numbers and the label's, `asked.seed` draws MOST of more points. Raises
+    `settings.columns` names the two columns of numbers and the label's, `settings.seed` draws MOST of more points. Raises
     NotFound for a file or a column that there is not, DataError with file, line and column for what cannot be used.
     """
     check_max_words(words, 1, "a table")
@@ -56,12 +56,12 @@ def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool)
         points, names, axes, told = *_check_arrays(given), ["x1", "x2"], "points"
     else:
         table, notes = parse_table(_read_file(Path(given).expanduser()), str(given))
-        chosen, more = choose_columns(table, asked.columns)
+        chosen, more = choose_columns(table, settings.columns)
         notes += more
         points, names = _extract_points(table, chosen)
         axes, told = [table.header[column] for column in chosen[:2]], Path(given).name
     if len(points) > MAX_POINTS:
-        rows = np.sort(np.random.default_rng(asked.seed).permutation(len(points))[:MAX_POINTS])
+        rows = np.sort(np.random.default_rng(settings.seed).permutation(len(points))[:MAX_POINTS])
         notes.append(f"{MAX_POINTS} of {len(points)} points are used, drawn by the seed.")
         points, names = points[rows], [names[row] for row in rows]
     classes = _sorted_classes(names, told)
@@ -75,7 +75,7 @@ def _read_file(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         near = [str(path.parent / one.name) for one in path.parent.glob("*.[ct]sv")]
-        raise NotFoundError.among("file", str(path), near) from None
+        raise NotFoundError.for_unknown("file", str(path), near) from None
     except OSError as error:
         raise DataError(
             f"{path} cannot be read as a table: {error.strerror}.", cure="Give a CSV file: points.csv"
@@ -185,7 +185,7 @@ def _find_named_columns(table: PointTable, columns: list[str]) -> list[int]:
         )
     for column in columns:
         if column not in table.header:
-            raise NotFoundError.among("column", column, table.header)
+            raise NotFoundError.for_unknown("column", column, table.header)
     return [table.header.index(column) for column in columns]
 
 

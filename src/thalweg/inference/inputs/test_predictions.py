@@ -17,8 +17,8 @@ from . import check_max_words
 from .batch import evaluation_split, load_model
 
 
-def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """RUN [DATA]: up to `asked.examples` of its test set, drawn by `asked.seed`, with the answers to them.
+def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
+    """RUN [DATA]: up to `settings.examples` of its test set, drawn by `settings.seed`, with the answers to them.
 
     `images` (N, H, W, C) uint8, `labels` (N,) int64 into `classes`, `logits` (N, K) and `features` (N, D) float32,
     `sources` name each. Of DATA without a test set all examples are taken; a model by name needs DATA. Raises
@@ -34,11 +34,11 @@ def load_input(words: list[Any], asked: Any, weights: str | None, offline: bool)
     trained = load_model(words[0], weights, offline)
     data = trained.read(words[1] if len(words) > 1 else None)
     split, notes = evaluation_split(data), []
-    if len(split) > asked.examples:
+    if len(split) > settings.examples:
         notes.append(
-            f"{asked.examples} of {len(split)} examples are used, drawn by the seed; --set examples says how many."
+            f"{settings.examples} of {len(split)} examples are used, drawn by the seed; --set examples says how many."
         )
-        rows = np.random.default_rng(asked.seed).permutation(len(split))[: asked.examples]
+        rows = np.random.default_rng(settings.seed).permutation(len(split))[: settings.examples]
         split = split.take(np.sort(rows))
     logits_NK, features_ND = compute_logits_and_features(trained, split)
     return {
@@ -58,7 +58,7 @@ def compute_logits_and_features(trained: TrainedModel, split: Split) -> tuple[Te
 
     Features are what goes into the last layer with weights; maps are averaged over their pixels.
     """
-    network, facts, views = trained.network, trained.facts, trained.facts.get("views", "one")
+    network, facts, views = trained.model, trained.facts, trained.facts.get("views", "one")
     last, heard, logits = layer_groups(network)[-1].layers[0], [], []
     handle = last.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     features, size = [], eval_batch_size(facts)
