@@ -21,7 +21,7 @@ demo: $(VENV)/run.stamp
 	@echo "The report, for any browser: $(RUN)/report.html"
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 reference: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reference

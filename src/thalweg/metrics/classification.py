@@ -110,7 +110,7 @@ class MetricAccumulator:
             raise NonFiniteError(
                 f"The probabilities of example {row} are not finite numbers.",
                 cure="Its input or the weights are not finite; train with a lower --lr or with --clip 1.",
-                rows=(row,),
+                indices=(row,),
             )
         self._batches.append(score_predictions(p_NK, label_N))
 
