@@ -157,10 +157,8 @@ def validate_options(options: TrainOptions) -> None:
     """Raise OptionError for combinations that no run can have."""
     lengths = [name for name in ("epochs", "steps", "time_budget") if getattr(options, name) is not None]
     if len(lengths) > 1:
-        raise OptionError(
-            f"--{lengths[0]} and --{lengths[1].replace("_", "-")} are both given; expected one length of the run.",
-            option=lengths[1],
-        )
+        flags = " and ".join("--" + name.replace("_", "-") for name in lengths)
+        raise OptionError(f"{flags} are given together; expected one length of the run.", option=lengths[1])
     if options.time_budget is not None:
         parse_duration(options.time_budget)
     if options.optimizer == "nesterov" and options.momentum == 0:

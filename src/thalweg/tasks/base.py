@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.base import Dataset, DataRequest
+from ..data.base import DataRequest, Dataset
 from ..data.batches import BatchStream
 from ..errors import OptionError
 from ..objectives.base import Batch, Objective
