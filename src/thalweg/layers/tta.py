@@ -1,4 +1,4 @@
-"""Test-time augmentation: logits averaged over flipped and shifted copies of each image (Jordan 2024, arXiv:2404.00498)."""
+"""Test-time augmentation: logits averaged over flipped and shifted copies (Jordan 2024, arXiv:2404.00498)."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..config.options import TrainOptions
 from ..data.base import DataRequest, Dataset
 from ..data.batches import BatchStream
 from ..errors import OptionError
@@ -65,7 +66,7 @@ class Context:
     """Where a task's function runs: device, seed, position among the ranks, and how to speak to the user.
 
     `load` loads another run by name, for tasks that build on one. `setup_record` holds what an earlier `setup` of the
-    same run left in run.json, so that a resumed run is set up alike.
+    same run left in run.json, so that a resumed run is set up alike. `options` are the common training options.
     """
 
     device: torch.device
@@ -76,7 +77,7 @@ class Context:
     log: Callable[[str], None] = lambda message: None
     load: Callable[[str], Any] | None = None
     setup_record: Mapping[str, Any] | None = None
-    checkpoint: Mapping[str, Any] | None = None
+    options: TrainOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class Task(ABC):
     TrainOptions: ClassVar[type] = NoOptions
     PredictOptions: ClassVar[type] = NoOptions
     SampleOptions: ClassVar[type | None] = None
+    ExplainOptions: ClassVar[type] = NoOptions
 
     # --- every task ---------------------------------------------------------------------------------------------------
 
@@ -215,7 +217,7 @@ class Task(ABC):
 
     # --- with a default that does nothing, or refuses in one sentence -------------------------------------------------
 
-    def default_options(self, dataset: Any, spec: Any, options: Any, common: Any) -> dict[str, Any]:
+    def default_options(self, dataset: Any, spec: Any, options: Any, common: TrainOptions) -> dict[str, Any]:
         """Return defaults for common training options that the user left to us."""
         return {}
 
@@ -261,7 +263,7 @@ class Task(ABC):
         """Return further figures of the final test that need the whole data set."""
         return {}
 
-    def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
+    def advice(self, history: list[dict[str, Any]], options: Any, common: TrainOptions) -> list[str]:
         """Return what to try next, judged by the learning curves."""
         return []
 

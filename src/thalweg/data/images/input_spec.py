@@ -23,9 +23,9 @@ from .image_decoding import (
     apply_exif_orientation,
     decode_image,
     resize_and_crop,
-    to_gray_or_rgb,
     to_8bit,
     to_array,
+    to_gray_or_rgb,
 )
 from .image_loading import prefetch_map
 
@@ -87,19 +87,17 @@ def preprocess_image(source: Any, spec: InputSpec, raw: bool = False) -> np.ndar
     try:
         if is_file and not normalize:
             return decode_image(source, spec.channels, spec.image_size, spec.resize)
-        image = source
-        if not is_file:
-            image = Image.fromarray(to_uint8(source)) if _is_array(source) else source
+        if is_file:
+            pixels = decode_image(source)
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        else:
+            image = Image.fromarray(to_uint8(source)) if isinstance(source, np.ndarray | Tensor) else source
             image = apply_exif_orientation(image, None if normalize else spec.channels)
         if normalize:
-            return _normalize_drawing(decode_image(image) if is_file else image, spec)
+            return _normalize_drawing(image, spec)
         return to_array(resize_and_crop(image, spec.image_size, spec.resize), spec.channels)
     except ImageReadError as error:
         raise DataError(str(error)) from error
-
-
-def _is_array(source: Any) -> bool:
-    return isinstance(source, np.ndarray | Tensor)
 
 
 def _normalize_drawing(image: Image.Image, spec: InputSpec) -> np.ndarray:
