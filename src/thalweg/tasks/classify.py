@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -23,9 +22,8 @@ from ..data.images.input_spec import (
     preprocess_image,
     to_normalized_float,
 )
-from ..data.images.load import load_image_dataset, recognizes_images
 from ..data.images.synthetic import make_bars
-from ..data.images.transfer import adapt_to_model, channel_mean_std, transfer_spec
+from ..data.images.transfer import adapt_to_model, channel_mean_std, load_for_model, transfer_spec
 from ..data.images.validate import DatasetReport, check_dataset
 from ..errors import NotFoundError
 from ..layers.fuse import optimize_for_inference
@@ -122,7 +120,7 @@ class Classify(Task):
     ) -> ImageDataset:
         """Read the images of a folder, a file, arrays or a named data set. Raises DataError."""
         request = replace(request, fold=options.fold if request.make_splits else None)
-        dataset = load_image_dataset(request, options.image_size, spec)
+        dataset = load_for_model(request, options.image_size, spec)
         return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)
 
     def toy_dataset(self) -> ImageDataset:
@@ -297,10 +295,6 @@ class Classify(Task):
     def spec_from_weights(self, weights: Any) -> InputSpec:
         """Read the spec that comes with published weights, or guess one from the tensors."""
         return InputSpec(**weights.spec_values)
-
-    def recognizes(self, path: Path) -> bool:
-        """Whether a path holds images in class folders, a table of them, or arrays."""
-        return recognizes_images(path)
 
     def dataset_report(self, request: DataRequest, options: ClassifyOptions, context: Context) -> DatasetReport:
         """Count classes and sizes; find unreadable files, duplicates and contradicting labels."""

@@ -7,8 +7,45 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import DataError
-from .dataset import ImageDataset
-from .input_spec import InputSpec, normalize_drawings
+from ..base import DataRequest
+from .dataset import ImageDataset, ImageSplit
+from .input_spec import InputSpec, normalize_drawings, pad_to_square, to_uint8
+from .load import load_dataset
+from .raw_dataset import RawDataset
+from .splits import split_dataset
+
+
+def load_for_model(request: DataRequest, image_size: int | None, spec: InputSpec | None) -> ImageDataset:
+    """Read images from a path, a named data set, an ImageDataset or a pair of arrays (images, labels).
+
+    With a model's `spec`, images get its size and channels. Raises DataError.
+    """
+    source = request.source
+    if isinstance(source, ImageDataset):
+        return source
+    if isinstance(source, tuple | list) and len(source) == 2:
+        return pad_to_square(split_dataset(_from_arrays(*source), "arrays", request))
+    resize = channels = None
+    if spec is not None:
+        channels = spec.channels
+        size = image_size or spec.image_size
+        resize = round(spec.resize * size / spec.image_size) if spec.resize else None
+        image_size = size
+    return pad_to_square(load_dataset(request, image_size, resize, channels))
+
+
+def _from_arrays(images: np.ndarray, labels: np.ndarray) -> RawDataset:
+    """Build a data set from images (N, H, W) or (N, H, W, C) and labels (N,). Raises DataError."""
+    if len(images) != len(labels) or not len(images):
+        raise DataError(
+            f"{len(images)} images and {len(labels)} labels; expected as many of both.", value=(len(images), len(labels))
+        )
+    arrays = [to_uint8(image) for image in images]
+    stack = np.stack([array if array.ndim == 3 else array[..., None] for array in arrays])
+    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    sources = [f"row {row}" for row in range(len(stack))]
+    split = ImageSplit(stack, codes.astype(np.int64), sources)
+    return RawDataset("arrays", "arrays", tuple(map(str, classes)), {"train": split})
 
 
 def channel_mean_std(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
