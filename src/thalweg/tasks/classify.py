@@ -127,8 +127,9 @@ class Classify(Task):
         }
 
     def arguments(self, facts: InputSpec) -> dict[str, Any]:
-        """channels, classes and size."""
-        return {"channels": facts["channels"], "classes": len(facts["classes"]), "size": facts["size"][0]}
+        """Return in_channels, num_classes and image_size."""
+        num_classes = len(facts["classes"])
+        return {"in_channels": facts["channels"], "num_classes": num_classes, "image_size": facts["size"][0]}
 
     def initialise(self, network: nn.Module, data: ImageDataset, facts: InputSpec, device: Any) -> None:
         """Lets a network that can begin from data, such as one with whitening filters, see up to 5,000 pictures."""
