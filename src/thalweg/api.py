@@ -169,9 +169,9 @@ def list_models() -> list[dict[str, Any]]:
         {
             "name": entry.name,
             "task": entry.task,
-            "about": entry.about,
+            "about": entry.summary,
             "paper": entry.paper,
-            "arguments": {k: None if p.default is p.empty else p.default for k, p in entry.arguments.items()},
+            "arguments": {k: None if p.default is p.empty else p.default for k, p in entry.parameters.items()},
         }
         for entry in registry.get_models().values()
     ]

@@ -29,6 +29,7 @@ from ..data.images.preprocess import TTAModel, eval_batch_size, normalize_drawin
 from ..errors import DataError, ModelFileError, NotFoundError, OptionError, ResourceError
 from ..io.log import log_warning
 from ..runs.run_dir import RunDir
+from ..weights import external_models as elsewhere  # registers timm and torchvision as sources of models
 from ..weights import files as foreign
 from .predict import Prediction, UnreadableImage, check_finite, iter_sources
 from .predict import predict_images as answer
@@ -297,7 +298,7 @@ class PretrainedModel(TrainedModel):
         self.entry = registry.find_model(start.model, task)
         count = len(start.classes) or start.outputs
         classes = list(start.classes) or [f"class {number}" for number in range(count)]
-        usual = self.entry.arguments["size"].default
+        usual = self.entry.parameters["image_size"].default
         channels = (start.channels if start.tensors else None) or 3
         half = [0.5] * channels
         plain = {"channels": channels, "size": [usual, usual], "mean": half, "std": half, "ink": False}
@@ -348,7 +349,6 @@ def resolve_name(name: str | os.PathLike, weights: str | None = None) -> Path | 
 
     Raises OptionError for an empty name, NotFound and ModelFileError for one under which nothing can be asked.
     """
-    from ..weights import external_models as elsewhere
     from ..weights import store as files
     from ..weights.catalog import CATALOG
 

@@ -65,7 +65,7 @@ class InitialWeights:
     def _bare(self) -> nn.Module:
         """The network without any numbers in it."""
         with torch.device("meta"), foreign.skip_init():  # drawing numbers there would import torch's compiler
-            return find_model(self.model)(channels=3, classes=2, **self.arguments)
+            return find_model(self.model)(in_channels=3, num_classes=2, **self.arguments)
 
     def _weight(self, layer: str) -> Tensor:
         found = self.tensors.get(f"{layer}.weight")
@@ -158,7 +158,7 @@ def resolve(model: str, named: str, offline: bool, notice: Callable[[str], None]
 
 def _infer_stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
     """The stem of a ResNet's weights, which would else be chosen by the size of the pictures to come."""
-    stem, kernel = find_model(model).arguments.get("stem"), tensors.get("conv1.weight")
+    stem, kernel = find_model(model).parameters.get("stem"), tensors.get("conv1.weight")
     if kernel is None or stem is None or stem.default != "auto":
         return {}
     return {"stem": "imagenet" if kernel.shape[-1:] == (7,) else "small"}
@@ -174,7 +174,7 @@ def from_run(folder: RunDir, model: str) -> InitialWeights:
         )
     facts = content["facts"]
     form = {key: facts[key] for key in INPUT_SPEC_KEYS if key in facts}
-    own = ("channels", "classes", "size")
+    own = ("in_channels", "num_classes", "image_size")
     arguments = {**content["options"].get("arguments", {}), **content.get("arguments", {})}
     tensors = folder.weights(content)
     arguments = {**{k: value for k, value in arguments.items() if k not in own}, **_infer_stem(model, tensors)}

@@ -63,7 +63,7 @@ def test_a_network_is_divided_from_the_picture_to_the_last_layer():
 )
 def test_parts_of_known_networks(name, count, last):
     with torch.device("meta"):
-        network = registry.find_model(name)(channels=3, classes=5)
+        network = registry.find_model(name)(in_channels=3, num_classes=5)
     found = layer_groups(network)
     assert len(found) == count and found[-1].name == last
     inside = {id(w) for part in found for w in part.params}
@@ -72,7 +72,7 @@ def test_parts_of_known_networks(name, count, last):
 
 def test_the_auxiliary_head_of_inception_goes_with_the_last_layer():
     with torch.device("meta"):
-        network = registry.find_model("inception_v3")(channels=3, classes=5)
+        network = registry.find_model("inception_v3")(in_channels=3, num_classes=5)
     *_, last = layer_groups(network)
     assert network.fc in last.layers and network.AuxLogits in last.layers
 

@@ -64,7 +64,7 @@ def test_supervised_gives_the_weights_of_the_loop_of_the_package():
     torch.manual_seed(3)
     model = plain.network().double()
     torch.manual_seed(3)
-    network = registry.find_model("mlp")(channels=1, classes=10, size=8).double()
+    network = registry.find_model("mlp")(in_channels=1, num_classes=10, image_size=8).double()
     plain.train(model, x, y, epochs=6, seed=3)
 
     def criterion(network, batch) -> Loss:

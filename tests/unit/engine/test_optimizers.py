@@ -153,7 +153,7 @@ def test_no_gradient_gives_no_update():
 
 
 def test_muon_takes_the_hidden_matrices_and_adam_all_else():
-    network = lenet(channels=1, classes=10)
+    network = lenet(in_channels=1, num_classes=10)
     muon = optimizers.build_optimizer(network, network.parameters(), TrainConfig(optimizer="muon"))
     assert isinstance(muon, Muon)
     shapes = {group["muon"]: sorted(tuple(w.shape) for w in group["params"]) for group in muon.param_groups}

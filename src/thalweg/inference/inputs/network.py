@@ -69,7 +69,7 @@ def find_any(name: str) -> ModelEntry:
 
 def default_shape(entry: ModelEntry) -> InputShape:
     """Grey digits for networks of their size, ImageNet's pictures and classes for those that are made for them."""
-    side = entry.arguments["size"].default
+    side = entry.parameters["image_size"].default
     return InputShape(side, 1 if side <= 28 else 3, 1000 if side >= 224 else 10)
 
 
@@ -80,7 +80,7 @@ def meta_builder(
 
     def build(side: int, channels: int, classes: int) -> nn.Module:
         with torch.device("meta"), skip_init():
-            return entry(**{**arguments, "channels": channels, "classes": classes, "size": side})
+            return entry(**{**arguments, "in_channels": channels, "num_classes": classes, "image_size": side})
 
     return build
 
