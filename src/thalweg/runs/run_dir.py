@@ -229,9 +229,7 @@ class RunDir:
         except OSError as error:
             raise ModelFileError(f"{path} is missing.", cure, path=path) from error
         if hashlib.sha256(data).hexdigest() != record.weights_sha256:
-            raise ModelFileError(
-                f"{path} is not the file that run.json names: its SHA-256 differs.", cure, path=path
-            )
+            raise ModelFileError(f"{path} is not the file that run.json names: its SHA-256 differs.", cure, path=path)
         try:
             return safetensors.torch.load(data)
         except Exception as error:  # safetensors raises several kinds of its own
@@ -325,7 +323,9 @@ def bundled_models() -> dict[str, Path]:
 
 def _changed_file_error(path: Path) -> ModelFileError:
     return ModelFileError(
-        f"{path} was changed after the run finished: its SHA-256 differs from checksums.sha256.", RESTORE_HINT, path=path
+        f"{path} was changed after the run finished: its SHA-256 differs from checksums.sha256.",
+        RESTORE_HINT,
+        path=path,
     )
 
 

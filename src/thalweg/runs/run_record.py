@@ -125,7 +125,10 @@ class RunRecord:
             raise ModelFileError(f"{path}: {error}.", RESTORE_HINT, path=path, option=error.field) from error
         if record.format != FORMAT_VERSION:
             raise ModelFileError(
-                f"{path}: format {record.format}; expected {FORMAT_VERSION}.", "Train again.", path=path, option="format"
+                f"{path}: format {record.format}; expected {FORMAT_VERSION}.",
+                "Train again.",
+                path=path,
+                option="format",
             )
         return record
 
@@ -157,5 +160,3 @@ def parse_record_part(values: Any, cls: type, name: str, path: Path) -> Any:
         raise ModelFileError(f"{path}: {error}.", RESTORE_HINT, path=path, option=error.field) from error
     except (ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: {name}: {error}.", RESTORE_HINT, path=path, option=name) from error
-
-

@@ -172,9 +172,7 @@ def describe_card(spec: InputSpec, results: Mapping[str, Any]) -> CardText:
         limitations=_describe_limits(spec, results),
         preprocessing=_describe_preprocessing(spec),
         usage_command="thalweg predict path/to/this/run image.png",
-        usage_python=(
-            'for prediction in run.predict("image.png"):\n    print(prediction.label, prediction.top(3))'
-        ),
+        usage_python=('for prediction in run.predict("image.png"):\n    print(prediction.label, prediction.top(3))'),
     )
 
 

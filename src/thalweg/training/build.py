@@ -83,7 +83,9 @@ class TrainingParts:
     snapshots: WeightSnapshots
 
 
-def build_training(request: TrainingRequest, log: Callable[[str], None], started_at: float) -> TrainingParts | RunRecord:
+def build_training(
+    request: TrainingRequest, log: Callable[[str], None], started_at: float
+) -> TrainingParts | RunRecord:
     """Build a training, or return the record of a run that is finished already.
 
     Raises every error of data and options before anything is trained.
@@ -224,9 +226,7 @@ def load_training_data(
     return task.load_data(request, task_options, context, spec)
 
 
-def _name_run_dir(
-    task: Task, dataset: Dataset[Any], options: TrainOptions, initial: InitialWeights | None
-) -> RunDir:
+def _name_run_dir(task: Task, dataset: Dataset[Any], options: TrainOptions, initial: InitialWeights | None) -> RunDir:
     model = options.model or (initial.model if initial is not None else task.default_model)
     name = f"{task.name}-{dataset.name}-{model}".replace("/", "-").replace(":", "-")
     return create_run_dir(name) if distributed.get_rank() == 0 else RunDir("runs/.rank")

@@ -107,7 +107,10 @@ def recorded_options(record: RunRecord, task_class: type, path: Path) -> tuple[T
         return parse_train_options(record.options), parse_options(record.task_options, task_class)
     except OptionError as error:
         raise ModelFileError(
-            f"{path}: options: {error.message}", f"Upgrade thalweg. {RESTORE_HINT}", path=path, option=error.option or ""
+            f"{path}: options: {error.message}",
+            f"Upgrade thalweg. {RESTORE_HINT}",
+            path=path,
+            option=error.option or "",
         ) from error
 
 

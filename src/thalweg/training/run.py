@@ -172,7 +172,9 @@ class _Loop:
             self.metrics = MetricsFile(self.run.path / "metrics.jsonl", self.state.metrics_bytes)
             stack.callback(self.metrics.close)
             if not self.metrics.is_complete:
-                self.run.warnings.append(f"{self.metrics.path} lost rows since the last checkpoint; training continues.")
+                self.run.warnings.append(
+                    f"{self.metrics.path} lost rows since the last checkpoint; training continues."
+                )
             if self.parts.options.tensorboard:
                 self.board = open_tensorboard_writer(self.run.path / "tensorboard")
                 stack.callback(self.board.close)
@@ -250,7 +252,9 @@ class _Loop:
         try:
             if split == "val" and parts.setup.validate is not None:
                 return parts.setup.validate(model)
-            return parts.task.evaluate(model, parts.dataset.splits[split], parts.spec, parts.task_options, parts.context)
+            return parts.task.evaluate(
+                model, parts.dataset.splits[split], parts.spec, parts.task_options, parts.context
+            )
         except NonFiniteError as error:  # its indices are those of the split, not of the step
             message = f"After {self.trainer.step} steps, on the {split} split: {error.message}"
             raise NonFiniteError(message, error.cure, self.trainer.step) from None
@@ -363,7 +367,9 @@ class _Loop:
             message = f"{message} Examples of that step: {', '.join(names)}{more}."
         if self.is_main:
             model = self.trainer.model
-            saved = None if all_finite(model) else checkpoint.load_latest(self.run.run_dir.state, self.run.warnings.append)
+            saved = (
+                None if all_finite(model) else checkpoint.load_latest(self.run.run_dir.state, self.run.warnings.append)
+            )
             if saved is not None:
                 self.restore(saved[1])
                 model = self.trainer.model
