@@ -181,7 +181,7 @@ class TrainedModel:
         Raises DataError for a picture that cannot be read, NotFound for a class or method that there is not, NonFinite
         for a network that answers with what is no number.
         """
-        from ..attribution.explain_image import METHODS, explain_image
+        from ..attribution.explain_image import METHODS, InputImage, explain_image
 
         classes = list(self.facts["classes"])
         if target is not None and target not in classes:
@@ -194,7 +194,8 @@ class TrainedModel:
         views = self.facts.get("views", "one")
         answering = TTAModel(self.model, views) if views != "one" else None
         methods = METHODS if methods is None else (methods,) if isinstance(methods, str) else tuple(methods)
-        return explain_image(self.model, x_1CHW, picture_HWC, classes, methods, target, black_1CHW, answering)
+        image = InputImage(x_1CHW, picture_HWC, black_1CHW)
+        return explain_image(self.model, image, classes, methods, target, answering)
 
     def export(self, format: str = "onnx", out: Any = None) -> ExportReport:
         """Writes the network with its preprocessing, and proves that it answers alike. Raises ExportError.
