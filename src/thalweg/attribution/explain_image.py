@@ -245,7 +245,7 @@ def _top_classes(probability_K: np.ndarray, target: int) -> list[int]:
 
 
 def first_layer_filters(model: nn.Module, x_1CHW: Tensor) -> Float[np.ndarray, "O C h w"] | None:
-    """Return the first layer's weights (O, C, h, w), for a dense layer in the image's shape; None if they do not fit."""
+    """Return the first layer's weights (O, C, h, w), of a dense layer in the image's shape; None if they do not fit."""
     weight = next((param for param in model.parameters() if param.ndim in (2, 4)), None)
     if weight is None:
         return None

@@ -84,7 +84,8 @@ def grad_cam(model: nn.Module, x_1CHW: Tensor, target: int, layer: nn.Module | N
         weight_1C11 = input_gradient(logit_1, maps[0]).mean((2, 3), keepdim=True)
         coarse_hw = (weight_1C11 * maps[0].detach()).sum(1)[0].relu().float().cpu().numpy()
     centers = cell_centers(model, x_1CHW, coarse_hw.shape)
-    heat_HW = upsample_map(coarse_hw, centers, tuple(x_1CHW.shape[2:]))
+    height, width = x_1CHW.shape[2:]
+    heat_HW = upsample_map(coarse_hw, centers, (height, width))
     return GradCam(heat_HW / max(heat_HW.max(), 1e-12), coarse_hw, name)
 
 

@@ -38,7 +38,7 @@ class LayerInfo(NamedTuple):
     parameters: int
     #: multiplications with an addition, for one image
     multiply_adds: int
-    #: height or width, the larger, of the receptive field in pixels, including pixels beyond the border; None if unknown
+    #: the larger side of the receptive field in pixels, including pixels beyond the border; None if unknown
     field: int | None
     #: values of the outputs that occupy memory of their own
     answers: int
@@ -72,7 +72,7 @@ def summarize_layers(model: nn.Module, shape: Sequence[int]) -> LayerSummary:
     """Return a row per layer, in the order of the forward pass, for one image of `shape` (C, H, W).
 
     There is a row for each module without children, and for each with parameters or multiply-adds of its own. Shared
-    parameters count in the first layer, and a layer that is called several times is listed at its last call. Layers that
+    parameters count in the first layer; a layer that is called several times is listed at its last call; layers that
     are not called come last. Raises OptionError for an image that the model cannot read.
     """
     device = next((value.device for value in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
@@ -262,18 +262,22 @@ def _flatten_tensors(values: Any) -> list[Tensor]:
 # --- receptive fields ------------------------------------------------------------------------------------------------
 
 
+#: attribute of a tensor that holds its receptive field
+_FIELD_ATTRIBUTE = "_thalweg_receptive_field"
+
+
 def _set_field(tensor: Tensor, field: ReceptiveField | None) -> None:
     """Attach a receptive field to a tensor; None if it is unknown."""
-    tensor.__dict__["receptive_field"] = field
+    setattr(tensor, _FIELD_ATTRIBUTE, field)
 
 
 def _has_field(tensor: Tensor) -> bool:
     """Return whether a tensor depends on the image, with a known or an unknown receptive field."""
-    return "receptive_field" in tensor.__dict__
+    return hasattr(tensor, _FIELD_ATTRIBUTE)
 
 
 def _get_field(tensor: Tensor) -> ReceptiveField | None:
-    return tensor.__dict__.get("receptive_field")
+    return getattr(tensor, _FIELD_ATTRIBUTE, None)
 
 
 def _field_size(tensor: Tensor) -> int | None:

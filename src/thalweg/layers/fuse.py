@@ -1,8 +1,8 @@
 """Optimize a trained model for inference on CPUs: the same outputs from fewer calls, with weights laid out once.
 
-In evaluation, batch normalization is a fixed scale and shift, so it is folded into the weights of the convolution before
-it (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.1), and dropout does nothing. oneDNN applies a following sum or
-activation while the output of the convolution is still in the CPU's cache.
+In evaluation, batch normalization is a fixed scale and shift, so it is folded into the weights of the convolution
+before it (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.1), and dropout does nothing. oneDNN applies a following
+sum or activation while the output of the convolution is still in the CPU's cache.
 
 PyTorch's compiler calls oneDNN in this way, but the calls are not part of its public interface. So each optimized model
 is compared with the original before it is used, and a simpler form is taken if one fails or gives other outputs.
@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .activations import FunctionModule
 
-#: largest difference of the outputs as a fraction of the largest output; in ResNet-50 the order of sums alone gives 1e-6
+#: largest difference as a fraction of the largest output; in ResNet-50 the order of sums alone gives 1e-6
 TOLERANCE = 1e-5
 
 #: activations that oneDNN fuses with a convolution, as modules, functions and methods -> oneDNN's names

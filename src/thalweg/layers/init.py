@@ -13,8 +13,8 @@ def he_normal_(model: ModuleT, mode: Literal["fan_in", "fan_out"] = "fan_out") -
     """Initialize every convolution with variance 2 / fan, which ReLUs neither shrink nor amplify, and bias 0.
 
     `mode` says what keeps its variance: "fan_in" the activations of the forward pass (equation 10), "fan_out" the
-    gradients of the backward pass (equation 14). Linear layers keep PyTorch's initialization. Works in place and returns
-    the model.
+    gradients of the backward pass (equation 14). Linear layers keep PyTorch's initialization. Works in place and
+    returns the model.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
