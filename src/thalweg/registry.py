@@ -1,7 +1,7 @@
 """Registry of models, tasks and concepts. Each is found by importing every file of one folder of this package.
 
-A model is a function that builds a plain `nn.Module`, a task is a class, and a concept is a function from a dataclass of
-settings to a result. The decorators store metadata under the name and return what they decorate unchanged, so a new
+A model is a function that builds a plain `nn.Module`, a task is a class, and a concept is a function from a dataclass
+of settings to a result. The decorators store metadata under the name and return what they decorate unchanged, so a new
 model needs one new file and no other change.
 
 Models of other packages are not registered one by one: `register_model_source("timm", find)` makes `find_model` call

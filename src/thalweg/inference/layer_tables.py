@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..attribution.layer_summary import layer_table, total
+from ..attribution.layer_summary import sum_rows, summarize_layers
 from ..engine.freezing import layer_groups
 from ..registry import find_model
 from .inputs.network import default_shape, meta_builder
@@ -32,9 +32,9 @@ def layer_summary_of(name: str) -> dict[str, Any]:
     entry = find_model(name)
     shape = default_shape(entry)
     input_shape = (shape.in_channels, shape.image_size, shape.image_size)
-    rows = layer_table(meta_builder(entry)(*shape), input_shape).rows
+    rows = summarize_layers(meta_builder(entry)(*shape), input_shape).rows
     layers = []
-    for row in [*rows, total(rows, "all")]:
+    for row in [*rows, sum_rows(rows, "all")]:
         layers.append(
             {
                 "layer": row.name,

@@ -63,9 +63,9 @@ class SparseConv2d(nn.Conv2d):
             mask[out_channel, in_channels] = 1
         self.register_buffer("mask", mask, persistent=False)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(B, 6, H, W) -> (B, 16, H-4, W-4)."""
-        return F.conv2d(x_BCHW, self.weight * self.mask, self.bias)
+        return F.conv2d(input, self.weight * self.mask, self.bias)
 
 
 class LeNet(nn.Module):
