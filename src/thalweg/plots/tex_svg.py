@@ -31,7 +31,7 @@ def render_formula_svg(tex: str, alternative: str) -> str:
     bottom -= 10
     top += 10
     width = right - left
-    label = html.escape(alternative).replace("&#x27;", "'")
+    label = html.escape(alternative)
     return (
         f'<svg role="img" aria-label="{label}" viewBox="{left:.0f} {-top:.0f} {width:.0f} {top - bottom:.0f}" '
         f'style="width:{width / _EM_SIZE:.2f}em;max-width:100%;height:auto">'
