@@ -87,7 +87,7 @@ def test_weights_of_deep_networks_do_not_reach_into_units(layers):
 def test_a_surface_that_is_the_same_everywhere_has_one_number_and_no_line():
     frame = neuron(NeuronSettings([1, 2], [1e-3, 1e-3], 50, "tanh")).frames[-1]
     told = texts(frame.plot, *frame.args)
-    assert any("the sum is 0 only farther out" in text for text in told)
+    assert any("boundary outside the plot" in text for text in told)
     figure, _ = laid(frame)
     assert [label.get_text() for label in figure.axes[-1].get_yticklabels()] == ["1"]
 
