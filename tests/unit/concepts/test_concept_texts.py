@@ -20,8 +20,15 @@ LONG = [123.456, -99.98765, 1.2345e-6, -100.0, 100.0, -33.333333, 7.0, 8.88888, 
 def surely_right():
     """A batch whose losses are small numbers of many digits."""
     logits = np.eye(10)[np.arange(12) % 10] * np.linspace(5, 12, 12)[:, None]
-    images, names = np.zeros((12, 8, 8, 1), np.uint8), [str(n) for n in range(12)]
-    return loss(LossSettings(examples=12), images, np.arange(12) % 10, names[:10], logits, names)
+    names = [str(n) for n in range(12)]
+    return loss(
+        LossSettings(examples=12),
+        images=np.zeros((12, 8, 8, 1), np.uint8),
+        labels=np.arange(12) % 10,
+        classes=names[:10],
+        logits=logits,
+        sources=names,
+    )
 
 
 def table():
