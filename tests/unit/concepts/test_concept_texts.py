@@ -20,8 +20,15 @@ LONG = [123.456, -99.98765, 1.2345e-6, -100.0, 100.0, -33.333333, 7.0, 8.88888, 
 def surely_right():
     """A batch whose losses are small numbers of many digits."""
     logits = np.eye(10)[np.arange(12) % 10] * np.linspace(5, 12, 12)[:, None]
-    images, names = np.zeros((12, 8, 8, 1), np.uint8), [str(n) for n in range(12)]
-    return loss(LossSettings(examples=12), images, np.arange(12) % 10, names[:10], logits, names)
+    names = [str(n) for n in range(12)]
+    return loss(
+        LossSettings(examples=12),
+        images=np.zeros((12, 8, 8, 1), np.uint8),
+        labels=np.arange(12) % 10,
+        classes=names[:10],
+        logits=logits,
+        sources=names,
+    )
 
 
 def table():
@@ -87,7 +94,7 @@ def test_weights_of_deep_networks_do_not_reach_into_units(layers):
 def test_a_surface_that_is_the_same_everywhere_has_one_number_and_no_line():
     frame = neuron(NeuronSettings([1, 2], [1e-3, 1e-3], 50, "tanh")).frames[-1]
     told = texts(frame.plot, *frame.args)
-    assert any("the sum is 0 only farther out" in text for text in told)
+    assert any("boundary outside the plot" in text for text in told)
     figure, _ = laid(frame)
     assert [label.get_text() for label in figure.axes[-1].get_yticklabels()] == ["1"]
 

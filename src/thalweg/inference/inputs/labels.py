@@ -21,7 +21,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     """[DATA | RUN|MODEL [DATA]]: `settings.examples` pictures and labels, drawn as for the subject `batch`.
 
     `images` (B, H, W, C) uint8, `labels` (B,) int64 into `classes`, `sources` name each; `learned` and `tested` are up
-    to `settings.fitted` (images, labels) of the training and the test set, or of halves of data that has no test set.
+    to `settings.fit_examples` (images, labels) of the training and the test set, or of halves of data without test set.
     Raises what `batch.read` raises, OptionError also for --weights without a model.
     """
     check_max_words(words, 2, "data, or a run or model and data")
@@ -34,7 +34,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     else:
         data = load_model(words[0], weights, offline).read(words[1] if len(words) > 1 else None)
     split, notes = sample(evaluation_split(data), settings.examples, settings.seed)
-    learned, tested = _split_train_test(data, settings.fitted, settings.seed)
+    learned, tested = _split_train_test(data, settings.fit_examples, settings.seed)
     return {
         "images": split.images,
         "labels": split.labels,
