@@ -8,7 +8,15 @@ from ...plots.number_format import format_number
 from ..base import Frame
 from ..convolution_steps import ConvStep
 from .compute import ConvolutionNumbers
-from .plot import format_shape, plot_input_output, plot_overview, plot_receptive_fields, plot_window
+from .plot import (
+    format_shape,
+    name_field,
+    plot_input_output,
+    plot_overview,
+    plot_receptive_fields,
+    plot_window,
+    pluralize_kernel,
+)
 
 
 def build_frames(numbers: ConvolutionNumbers) -> list[Frame]:
@@ -23,9 +31,8 @@ def build_frames(numbers: ConvolutionNumbers) -> list[Frame]:
 
 def _describe_overview(numbers: ConvolutionNumbers) -> str:
     row, column = numbers["crop"]["corner"]
-    kernels = "kernels" if len(numbers["kernels"]) == 2 else "kernel"
     return (
-        f"The image, {format_shape(numbers['sizes']['image'])} pixels, and the {kernels}. The next frames compute the "
+        f"The image, {format_shape(numbers['sizes']['image'])} pixels, and the {pluralize_kernel(numbers)}. The next frames compute the "
         f"crop at row {row}, column {column} step by step, as a small image of its own."
     )
 
@@ -42,7 +49,7 @@ def _describe_step(numbers: ConvolutionNumbers, step: ConvStep) -> str:
     if len(step["channel_sums"]) > 1:
         text += f"; with the channels before, {' and '.join(map(format_number, step['total']))}"
     if step["complete"] and len(step["total"]) == 2:
-        text += f"; the gradient magnitude is {format_number(np.hypot(*step['total']))}"
+        text += f"; the gradient magnitude is {format_number(np.hypot(step['total'][0], step['total'][1]))}"
     return f"Row {row}, column {column} of the output: {text}."
 
 
@@ -77,7 +84,6 @@ def describe_key_numbers(numbers: ConvolutionNumbers) -> dict[str, str]:
     sizes = numbers["sizes"]
     layers = numbers["layers"]
     output = np.array(numbers["output"])
-    field_name = "spread" if numbers["transposed"] else "receptive field"
     field = f"{format_shape(layers[0]['receptive_field'])} pixels"
     if len(layers) > 1:
         field += f"; {format_shape(layers[-1]['receptive_field'])} after {len(layers)} layers"
@@ -88,7 +94,7 @@ def describe_key_numbers(numbers: ConvolutionNumbers) -> dict[str, str]:
         "output": f"{format_shape(sizes['output'])}, from {format_number(output.min())} to "
         f"{format_number(output.max())}",
         "output size": numbers["size_formula"],
-        field_name: field,
+        name_field(numbers): field,
         "difference": f"at most {numbers['max_difference']:.1g} from PyTorch's convolution",
     }
 

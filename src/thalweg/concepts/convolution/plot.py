@@ -27,16 +27,22 @@ from .compute import ConvolutionNumbers
 #: (left, top, width, height) in units
 Box = tuple[float, float, float, float]
 
-#: left edge and width of the crop, the kernel and the output, in units
-_CROP_LEFT, _CROP_WIDTH = 16, 372
-_KERNEL_LEFT, _KERNEL_WIDTH = 404, 122
-_OUTPUT_LEFT, _OUTPUT_WIDTH = 542, 342
+#: left edges and widths of the crop, the kernel and the output, in units
+_CROP_LEFT = 16
+_CROP_WIDTH = 372
+_KERNEL_LEFT = 404
+_KERNEL_WIDTH = 122
+_OUTPUT_LEFT = 542
+_OUTPUT_WIDTH = 342
 #: top and height of these three grids, in units
-_TOP, _GRID_HEIGHT = 46, 372
+_TOP = 46
+_GRID_HEIGHT = 372
 _MARGIN = 16
 _TITLE_Y = 22
 #: height of a line of products, space between two products, and space for their sum, in units
-_LINE_HEIGHT, _PLUS_WIDTH, _SUM_WIDTH = 18, 24, 96
+_LINE_HEIGHT = 18
+_PLUS_WIDTH = 24
+_SUM_WIDTH = 96
 #: minimum font size of the products, in points
 _MIN_FONT = 7.0
 _NUM_COLORS = 6
@@ -56,7 +62,12 @@ def _figure_height(numbers: ConvolutionNumbers) -> int:
 
 
 def _kernel_title(numbers: ConvolutionNumbers) -> str:
-    return "Kernels" if len(numbers["kernels"]) == 2 else "Kernel"
+    return pluralize_kernel(numbers).capitalize()
+
+
+def pluralize_kernel(numbers: ConvolutionNumbers) -> str:
+    """Return 'kernel' or 'kernels'."""
+    return "kernel" if len(numbers["kernels"]) == 1 else "kernels"
 
 
 # --- one kernel position ----------------------------------------------------------------------------------------------
@@ -201,8 +212,10 @@ def _draw_products(axes: Axes, numbers: ConvolutionNumbers, step: ConvStep) -> N
 def _products_heading(numbers: ConvolutionNumbers) -> str:
     if not numbers["transposed"]:
         return "Weight · value in the window:"
-    divided = f", all divided by {numbers['divisor']}" if numbers["divisor"] > 1 else ""
-    return f"The value times each weight is added to the output{divided}:"
+    text = "The value times each weight is added to the output"
+    if numbers["divisor"] > 1:
+        text += f", all divided by {numbers['divisor']}"
+    return f"{text}:"
 
 
 def _format_sum(value: float, divisor: int) -> str:
@@ -246,7 +259,7 @@ def _flatten_texts(texts: list[list[list[str]]]) -> list[str]:
 def _draw_magnitude(axes: Axes, step: ConvStep, x: float, y: float) -> None:
     """Write the gradient magnitude behind the sums of two kernels."""
     if len(step["total"]) == 2 and step["complete"]:
-        text = f"magnitude {format_number(np.hypot(*step['total']))}"
+        text = f"magnitude {format_number(np.hypot(step['total'][0], step['total'][1]))}"
         size = fit_font_size([text], style.WIDTH - 8 - x, 12)
         axes.text(x, y, text, va="center", fontsize=size, fontweight="bold", color=style.BLUE)
 
@@ -313,13 +326,15 @@ def plot_overview(numbers: ConvolutionNumbers) -> Figure:
 
 def _draw_hyperparameters(axes: Axes, numbers: ConvolutionNumbers, x: float, y: float) -> None:
     """Write the hyperparameters and the formula of the output size."""
-    suffix = " (transposed)" if numbers["transposed"] else ""
+    output = format_shape(numbers["sizes"]["output"])
+    if numbers["transposed"]:
+        output += " (transposed)"
     lines = [
         ("stride, padding, dilation", f"{numbers['stride']}, {numbers['padding']}, {numbers['dilation']}"),
         ("channels", ", ".join(numbers["channels"])),
         ("groups, weights", f"{numbers['groups']}, {numbers['params']}"),
         ("image", format_shape(numbers["sizes"]["image"])),
-        ("output", format_shape(numbers["sizes"]["output"]) + suffix),
+        ("output", output),
     ]
     for name, value in lines:
         axes.text(x, y, name, va="center", color=style.GRAY)
@@ -348,8 +363,10 @@ def plot_input_output(numbers: ConvolutionNumbers) -> Figure:
     y = _TOP + scale * sizes["image"][0] + 16
     axes.text(_MARGIN, y, "black is 0, white 255", va="center", color=style.GRAY)
     left = 2 * _MARGIN + half
-    count = f"{len(output_GOP)} feature maps of " if len(output_GOP) > 1 else ""
-    draw_title(axes, left, _TITLE_Y, f"Output, {count}{format_shape(sizes['output'])}", half)
+    title = f"Output, {format_shape(sizes['output'])}"
+    if len(output_GOP) > 1:
+        title = f"Output, {len(output_GOP)} feature maps of {format_shape(sizes['output'])}"
+    draw_title(axes, left, _TITLE_Y, title, half)
     bottom = _draw_feature_maps(axes, numbers, (left, _TOP, half, room), max_scale)
     axes.text(left, bottom + 16, _describe_colors(numbers), va="center", color=style.GRAY)
     return fig
@@ -410,6 +427,11 @@ def plot_receptive_fields(numbers: ConvolutionNumbers) -> Figure:
     return fig
 
 
+def name_field(numbers: ConvolutionNumbers) -> str:
+    """Return the name of what a stack of layers shows: 'receptive field', or 'spread' if transposed."""
+    return "spread" if numbers["transposed"] else "receptive field"
+
+
 def _layer_color(layer: int) -> str:
     return style.OKABE_ITO[layer % _NUM_COLORS]
 
@@ -430,7 +452,7 @@ def _draw_field_outlines(axes: Axes, numbers: ConvolutionNumbers, extent: Box, s
 
 def _draw_layer_table(axes: Axes, numbers: ConvolutionNumbers, left: float) -> float:
     """Write output size and receptive field of each layer; return the lower edge."""
-    field_heading = "spread" if numbers["transposed"] else "receptive field"
+    field_heading = name_field(numbers)
     axes.text(left, _TOP + 10, "layer", va="center", color=style.GRAY)
     axes.text(left + 190, _TOP + 10, "output", ha="right", va="center", color=style.GRAY)
     axes.text(left + 354, _TOP + 10, field_heading, ha="right", va="center", color=style.GRAY)
@@ -448,8 +470,7 @@ def _draw_layer_table(axes: Axes, numbers: ConvolutionNumbers, left: float) -> f
 def _draw_side_view(axes: Axes, numbers: ConvolutionNumbers, box: Box) -> None:
     """Draw the stack along one axis: one value on top, below it the values of each layer that it depends on."""
     left, top, width, height = box
-    title = "Side view: how far one value spreads" if numbers["transposed"] else "Side view of the receptive field"
-    draw_title(axes, left, top + 8, title, width * 1.2)
+    draw_title(axes, left, top + 8, f"Side view of the {name_field(numbers)}", width * 1.2)
     counts = [1]
     for layer in numbers["layers"]:
         counts.append(layer["receptive_field"][1])
@@ -462,8 +483,11 @@ def _draw_side_view(axes: Axes, numbers: ConvolutionNumbers, box: Box) -> None:
         layer_number = index if numbers["transposed"] else len(counts) - 1 - index
         y = top + 34 + spacing * index
         half = count * cell / 2
-        color = _layer_color(layer_number - 1) if layer_number else style.GRAY
-        name = f"layer {layer_number}" if layer_number else "input"
+        color = style.GRAY
+        name = "input"
+        if layer_number:
+            color = _layer_color(layer_number - 1)
+            name = f"layer {layer_number}"
         axes.text(left, y + bar_height / 2, name, va="center", color=style.GRAY)
         bar = Rectangle((middle - half, y), 2 * half, bar_height, facecolor=color, alpha=0.45, edgecolor="none")
         axes.add_patch(bar)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from ...errors import pluralize
 from ...plots import style
@@ -28,14 +29,20 @@ from .compute import PoolingNumbers, PoolStep, ShiftSensitivity
 #: (left, top, width, height) in units
 Box = tuple[float, float, float, float]
 
-#: left edge and width of the crop and of all outputs, in units
-_CROP_LEFT, _CROP_WIDTH = 16, 372
-_OUTPUT_LEFT, _OUTPUT_WIDTH = 412, 472
+#: left edges and widths of the crop and of all outputs, in units
+_CROP_LEFT = 16
+_CROP_WIDTH = 372
+_OUTPUT_LEFT = 412
+_OUTPUT_WIDTH = 472
 #: top and height of these grids, in units
-_TOP, _GRID_HEIGHT = 46, 372
-_MARGIN, _GAP, _TITLE_Y = 16, 20, 22
+_TOP = 46
+_GRID_HEIGHT = 372
+_MARGIN = 16
+_GAP = 20
+_TITLE_Y = 22
 #: height of a line of values, and minimum height of the figure, in units
-_LINE_HEIGHT, _MIN_HEIGHT = 18, 560
+_LINE_HEIGHT = 18
+_MIN_HEIGHT = 560
 #: color, marker and line style of each output
 _STYLES = {
     "subsampling": (style.VERMILLION, "s", "--"),
@@ -284,5 +291,5 @@ def _draw_change_curves(fig: Figure, shift: ShiftSensitivity, box: Box) -> None:
         percents = [math.nan if value is None else 100 * value for value in values]
         axes.plot(shift["shifts"], percents, line_style, color=color, marker=marker, markersize=5, label=kind)
     axes.set(xlabel="shift, pixels", ylabel="relative change, %", ylim=(0, None))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
