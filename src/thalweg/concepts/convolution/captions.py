@@ -32,8 +32,8 @@ def build_frames(numbers: ConvolutionNumbers) -> list[Frame]:
 def _describe_overview(numbers: ConvolutionNumbers) -> str:
     row, column = numbers["crop"]["corner"]
     return (
-        f"The image, {format_shape(numbers['sizes']['image'])} pixels, and the {pluralize_kernel(numbers)}. The next frames compute the "
-        f"crop at row {row}, column {column} step by step, as a small image of its own."
+        f"The image, {format_shape(numbers['sizes']['image'])} pixels, and the {pluralize_kernel(numbers)}. The next "
+        f"frames compute the crop at row {row}, column {column} step by step, as a small image of its own."
     )
 
 

@@ -45,7 +45,6 @@ _PLUS_WIDTH = 24
 _SUM_WIDTH = 96
 #: minimum font size of the products, in points
 _MIN_FONT = 7.0
-_NUM_COLORS = 6
 
 
 def format_shape(shape: Sequence[int]) -> str:
@@ -433,7 +432,7 @@ def name_field(numbers: ConvolutionNumbers) -> str:
 
 
 def _layer_color(layer: int) -> str:
-    return style.OKABE_ITO[layer % _NUM_COLORS]
+    return style.OKABE_ITO[layer % len(style.OKABE_ITO)]
 
 
 def _draw_field_outlines(axes: Axes, numbers: ConvolutionNumbers, extent: Box, scale: float) -> None:
