@@ -19,7 +19,7 @@ DEFAULT_SIDE, SUPERSAMPLING = 96, 4
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """[PICTURE]: `picture_HWC` uint8, C is 1 or 3, its longer side at most `settings.side` pixels; `told`, `notes`.
+    """[PICTURE]: `picture_HWC` uint8, C is 1 or 3, at most `settings.image_size` pixels on a side; `told`, `notes`.
 
     Upright, on white where transparent. Raises DataError for what is no picture, and for several, ResourceError for an
     address that does not answer.
@@ -28,11 +28,11 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     if weights is not None:
         raise OptionError("This concept is about a picture, and loads no weights.", cure="Leave --weights out.")
     name, whole_HWC = _read_image(words[0], offline) if words else ("a still life", sample_drawing())
-    picture_HWC = limit_size(whole_HWC, settings.side)
+    picture_HWC = limit_size(whole_HWC, settings.image_size)
     notes = []
     if words and picture_HWC.shape != whole_HWC.shape:
         told = [f"{array.shape[1]} x {array.shape[0]}" for array in (whole_HWC, picture_HWC)]
-        notes.append(f"The picture was brought from {told[0]} to {told[1]} pixels; --set side=… changes it.")
+        notes.append(f"The picture was brought from {told[0]} to {told[1]} pixels; --set image_size=… changes it.")
     return {"picture_HWC": picture_HWC, "told": name, "notes": notes}
 
 
