@@ -86,7 +86,7 @@ def descent(settings: DescentSettings) -> ConceptResult:
             momentum=settings.momentum,
             steps=settings.steps,
             schedule=settings.schedule,
-            warmup=0.3 if settings.schedule == "one-cycle" else 0.0,
+            warmup_fraction=0.3 if settings.schedule == "one-cycle" else 0.0,
             weight_decay=settings.weight_decay if name == "adamw" else 0.0,
         )
         paths.append(run_optimizer(surface, config, settings.seed))
