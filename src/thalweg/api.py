@@ -24,7 +24,7 @@ from .config.recipes import load_recipes
 from .errors import NotFoundError, OptionError, did_you_mean
 from .inference.model import Run, TrainedModel, load, resolve_name
 from .inference.sources import iter_sources
-from .io.log import log_warning
+from .io.log import Notify, log_warning
 from .predictions.base import Prediction, UnreadableSource
 from .weights.store import download_weights, get_weights_path, list_weights
 
@@ -97,7 +97,9 @@ def train(
         if show is not None:
             show(progress)
         elif progress.val:
-            log_warning(f"epoch {progress.epoch:g}/{progress.epochs:g}  {format_metrics(progress.losses, progress.val)}")
+            log_warning(
+                f"epoch {progress.epoch:g}/{progress.epochs:g}  {format_metrics(progress.losses, progress.val)}"
+            )
     return Run(run.run_dir)
 
 
@@ -145,8 +147,7 @@ def plan_training(
     recipe: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    log: Callable[[str], None] = log_warning,
-    progress: Callable[[int, int], None] | None = None,
+    notify: Notify | None = None,
     **options: Any,
 ) -> TrainingRun:
     """Return a TrainingRun: planned, checked, not begun. Iterating it trains and yields TrainingProgress."""
@@ -156,8 +157,9 @@ def plan_training(
     if data is not None and isinstance(data, os.PathLike):
         data = os.fspath(data)
     folder = os.fspath(out) if out is not None else None
-    request = TrainingRequest(task, data, recipe, folder, resume, options, load, progress)
-    return TrainingRun(request, log)
+    notify = notify or Notify()
+    request = TrainingRequest(task, data, recipe, folder, resume, options, load, notify.progress)
+    return TrainingRun(request, notify.log)
 
 
 def compare_models(

@@ -55,7 +55,7 @@ class AttributionMap(NamedTuple):
 class Explanation:
     """What in an image the probability of a class depends on.
 
-    `target` is the index of the class, `label` its name. `answers` are the five most probable classes with their
+    `target` is the index of the class, `label` its name. `predictions` are the five most probable classes with their
     probabilities, and the target if it is not among them. `attributions` are the maps by method, `layers` the feature
     maps, `filters` the weights (O, C, h, w) of the first layer. `notes` say by method why its result is missing or not
     reliable.
@@ -64,7 +64,7 @@ class Explanation:
     target: int
     label: str
     probability: float
-    answers: list[tuple[str, float]]
+    predictions: list[tuple[str, float]]
     image_HWC: UInt8[np.ndarray, "H W C"] = field(repr=False)
     attributions: dict[str, AttributionMap] = field(repr=False)
     layers: list[FeatureMaps] = field(repr=False)
@@ -80,7 +80,7 @@ class Explanation:
             "target": self.target,
             "label": self.label,
             "probability": self.probability,
-            "top": [{"label": label, "probability": probability} for label, probability in self.answers],
+            "top": [{"label": label, "probability": probability} for label, probability in self.predictions],
             "methods": methods,
             "notes": self.notes,
         }
@@ -92,9 +92,9 @@ class Explanation:
         panels: list[Panel] = []
         for result in self.attributions.values():
             panels.append(Panel(result.title, result.heat_HW, result.note or result.caption))
-        return plot_attribution_panels(self.image_HWC, panels, self.answers, self.label)
+        return plot_attribution_panels(self.image_HWC, panels, self.predictions, self.label)
 
-    def pictures(self) -> dict[str, Image.Image]:
+    def images(self) -> dict[str, Image.Image]:
         """Draw everything, by file name without suffix: looked-at, feature-maps, filters."""
         from ..plots.feature_maps import plot_feature_maps
         from ..plots.image_grid import plot_filters
@@ -202,7 +202,7 @@ def explain_image(
         target=index,
         label=classes[index],
         probability=float(probability_K[index]),
-        answers=[(classes[k], float(probability_K[k])) for k in _top_classes(probability_K, index)],
+        predictions=[(classes[k], float(probability_K[k])) for k in _top_classes(probability_K, index)],
         image_HWC=image.image_HWC,
         attributions=attributions,
         layers=layers,

@@ -10,24 +10,22 @@ the checkpoint before it as it was. Nothing is pickled.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
-from ..errors import ModelFileError, NonFiniteError, ResourceError
+from ..errors import ModelFileError, NonFiniteError
+from ..io.atomic_write import disk_full_error, fsync_dir, write_fsync
 
 NUM_KEPT = 2
 #: what to do where a run finds no room on the disk
-RESUME_HINT = "Make room or give another --out. What was saved before is whole; continue with --resume."
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
@@ -133,56 +131,6 @@ def unflatten_state(value: Any, tensors: dict[str, Tensor]) -> Any:
             return tensors[value["tensor"]]
         return {key: unflatten_state(item, tensors) for key, item in value["pairs"]}
     return [unflatten_state(item, tensors) for item in value] if isinstance(value, list) else value
-
-
-def write_fsync(path: Path, data: bytes) -> None:
-    """Writes `data` and waits until the disk has it."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
-    """Replaces a file in one step: readers see the old content or the new, never a part.
-
-    Makes the folders above it where they are missing. Raises ResourceError, with that cure where there is no room.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_fsync(draft, data)
-        os.replace(draft, path)
-        fsync_dir(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise disk_full_error(error, path, len(data), cure) from error
-
-
-def fsync_dir(folder: Path) -> None:
-    """Makes renames inside `folder` durable, where the system knows how."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def disk_full_error(error: OSError, path: Path, needed: int, cure: str = RESUME_HINT) -> ResourceError:
-    """What to tell the user when writing `needed` bytes to `path` failed."""
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        stands = "A file stands where a folder is needed, or the reverse: move it away, or write elsewhere."
-        return ResourceError(f"Could not write {path}: {error.strerror}.", stands)
-    try:
-        free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB"
-    except OSError:
-        free = "an unknown amount"
-    return ResourceError(
-        f"Could not write {path}: {error.strerror or error}; {needed / 1e6:.1f} MB are needed, {free} is free.",
-        cure,
-    )
 
 
 def _list_steps(folder: Path) -> list[int]:

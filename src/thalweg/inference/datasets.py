@@ -58,5 +58,7 @@ def export_samples(name: str, count: int, folder: Path) -> list[Path]:
             Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
             written.append(path)
     except OSError as error:
-        raise ResourceError(f"Cannot write into {folder}: {error.strerror}.", "Give another --out.", path=folder) from error
+        raise ResourceError(
+            f"Cannot write into {folder}: {error.strerror}.", "Give another --out.", path=folder
+        ) from error
     return written

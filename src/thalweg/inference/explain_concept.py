@@ -13,7 +13,7 @@ from PIL import Image
 from .. import registry
 from ..concepts.base import CHAPTERS, ConceptResult
 from ..config import options as settings
-from ..engine.checkpoint import atomic_write
+from ..io.atomic_write import atomic_write
 from ..errors import NotFoundError, OptionError
 from ..pages import concept_page as lessonpage
 from ..plots import animation as films

@@ -27,7 +27,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from ..data.images.image_decoding import DRAFT_MARGIN, DRAFT_MARGIN_CROPPED, decode_image
-from ..engine.checkpoint import fsync_dir, write_fsync
+from ..io.atomic_write import fsync_dir, write_fsync
 from ..errors import DataError, ExportError, OptionError, ResourceError
 from ..version import __version__
 

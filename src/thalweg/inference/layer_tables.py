@@ -45,4 +45,10 @@ def layer_summary_of(name: str) -> dict[str, Any]:
                 "receptive_field": row.field,
             }
         )
-    return {"model": name, "input": input_shape, "outputs": shape.num_classes, "layers": layers[:-1], "total": layers[-1]}
+    return {
+        "model": name,
+        "input": input_shape,
+        "outputs": shape.num_classes,
+        "layers": layers[:-1],
+        "total": layers[-1],
+    }

@@ -442,7 +442,9 @@ class PretrainedModel(TrainedModel):
             model = self.entry(**kwargs)
         if getattr(model, "replaced", False):
             raise OptionError(
-                f"{self.name} was not trained on ImageNet's 1,000 classes.", "Fine-tune it: thalweg train.", value=self.name
+                f"{self.name} was not trained on ImageNet's 1,000 classes.",
+                "Fine-tune it: thalweg train.",
+                value=self.name,
             )
         if weights.tensors:
             files.load_strict(model, weights.tensors, weights.path)

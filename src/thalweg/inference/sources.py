@@ -121,7 +121,9 @@ def _source_error(source: Any) -> DataError:
 def _find_files(source: str, input_type: InputType) -> Iterator[Source]:
     """Yield the files that a path or a pattern means, or why there are none."""
     if not source:
-        raise OptionError("A source is empty; expected a file, a folder, a pattern or a URL.", option="source", value="")
+        raise OptionError(
+            "A source is empty; expected a file, a folder, a pattern or a URL.", option="source", value=""
+        )
     paths = [source]
     unlisted: list[OSError] = []
     reason = f"there is no {input_type.value} in it"

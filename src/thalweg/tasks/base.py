@@ -215,6 +215,10 @@ class Task(ABC):
         """Generate samples; the k-th depends on seed + k alone."""
         raise OptionError(f"{self.name} models do not sample.", "thalweg predict RUN SOURCE", value=self.name)
 
+    def stream(self, model: nn.Module, spec: Any, options: Any) -> Iterator[str] | None:
+        """Generate one sample as text that is printed as it comes; None where samples are not text."""
+        return None
+
     # --- with a default that does nothing, or refuses in one sentence -------------------------------------------------
 
     def default_options(self, dataset: Any, spec: Any, options: Any, common: TrainOptions) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attribution.explain_image import METHODS, Explanation, explain_image
+from ..attribution.explain_image import METHODS, Explanation, InputImage, explain_image
 from ..config.parsing import Range
 from ..data.base import DataRequest
 from ..data.batches import FeatureViewBatches, InMemoryBatches
@@ -319,5 +319,5 @@ class Classify(Task):
             check_finite(predict_proba(model, x_1CHW, spec.tta).numpy(), "image")
         predictor = TTAModel(model, spec.tta) if spec.tta != "none" else None
         methods = METHODS if options.methods is None else tuple(options.methods)
-        target = options.target_class
-        return explain_image(model, x_1CHW, image_HWC, list(spec.classes), methods, target, black_1CHW, predictor)
+        image = InputImage(x_1CHW, image_HWC, black_1CHW)
+        return explain_image(model, image, list(spec.classes), methods, options.target_class, predictor)
