@@ -131,6 +131,28 @@ class CardText:
 
 
 @dataclass(frozen=True)
+class ExportProof:
+    """How well an exported file agrees with the model: in words, what is wrong if anything, and in numbers."""
+
+    text: str
+    problem: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """How a model is exported. `prove` gets a function that runs the exported file on an input array."""
+
+    module: nn.Module
+    example_inputs: tuple[Tensor, ...]
+    dynamic_shapes: tuple[Any, ...]
+    input_names: list[str]
+    output_names: list[str]
+    metadata: dict[str, str]
+    prove: Callable[[Callable[[Any], Any]], ExportProof]
+
+
+@dataclass(frozen=True)
 class NoOptions:
     """A verb that takes no options of its own."""
 
@@ -279,6 +301,6 @@ class Task(ABC):
         """Show what a model looked at."""
         raise OptionError(f"{self.name} models cannot be explained yet.", value=self.name)
 
-    def export_spec(self, model: nn.Module, spec: Any, samples: Any) -> Any:
-        """Describe how the model is exported, and the proofs that the export agrees."""
+    def export_spec(self, model: nn.Module, spec: Any, samples: Any) -> ExportSpec:
+        """Describe how the model is exported, and how to prove on `samples` (a split, or None) that it agrees."""
         raise OptionError(f"{self.name} models cannot be exported yet.", value=self.name)

@@ -34,7 +34,8 @@ from ..plots.classification_report import plot_report
 from ..predictions.base import Prediction
 from ..predictions.label import LabelPrediction
 from ..registry import register_task
-from .base import CardText, Context, EvalResult, InputType, Metric, Plot, Setup, Task
+from .base import CardText, Context, EvalResult, ExportSpec, InputType, Metric, Plot, Setup, Task
+from .classify_export import build_export_spec
 from .classify_support import (
     build_criterion,
     build_transform,
@@ -321,3 +322,7 @@ class Classify(Task):
         methods = METHODS if options.methods is None else tuple(options.methods)
         image = InputImage(x_1CHW, image_HWC, black_1CHW)
         return explain_image(model, image, list(spec.classes), methods, options.target_class, predictor)
+
+    def export_spec(self, model: nn.Module, spec: InputSpec, samples: ImageSplit | None) -> ExportSpec:
+        """Export with the preprocessing inside; prove it on image files made of the samples."""
+        return build_export_spec(model, spec, None if samples is None else samples.images)
