@@ -22,6 +22,8 @@ Series = dict[str, np.ndarray]
 #: longer curves are drawn pale with their running mean on top
 _MAX_MARKED_POINTS = 60
 _MAX_PANELS = 6
+#: points
+_TITLE_FONT = 10.5
 #: fractions above this are drawn on an axis that is logarithmic in the error
 _ERROR_AXIS_START = 0.9
 #: columns of a row that are neither a loss nor a metric
@@ -147,11 +149,20 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Sequence[MetricRow], x_column: 
     name = panel.columns[0]
     series = _extract_series(rows, x_column, name)
     if panel.metric is None:
-        axes.set_title(style.ellipsize(name, 32))
+        _set_title(axes, name)
         _draw_splits(axes, series)
         _scale_to_values(axes, list(series.values()))
         return
     _draw_metric(axes, panel.metric, series)
+
+
+def _set_title(axes: Axes, name: str, ending: str = "") -> None:
+    """Set a title; shorten the name so that the title fits its panel."""
+    grid = axes.get_gridspec()
+    columns = grid.ncols if grid else 1
+    # bold letters are wider than those that `style.text_width` measures
+    max_width = 0.85 * (style.WIDTH / columns - 60) - style.text_width(ending, _TITLE_FONT)
+    axes.set_title(style.fit_text(name, max_width, _TITLE_FONT) + ending)
 
 
 def _extract_series(rows: Sequence[MetricRow], x_column: str, name: str) -> Series:
@@ -191,7 +202,7 @@ def _draw_line(axes: Axes, points_N2: np.ndarray, label: str, color: str, line_s
 
 def _draw_losses(axes: Axes, points: Mapping[str, np.ndarray]) -> None:
     """Draw the training losses, a line each."""
-    axes.set_title("Training loss" if len(points) == 1 else "Training losses")
+    _set_title(axes, "Training loss" if len(points) == 1 else "Training losses")
     for index, (name, points_N2) in enumerate(points.items()):
         color = _LOSS_COLORS[index % len(_LOSS_COLORS)]
         line_style = _LINE_STYLES[index // len(_LOSS_COLORS) % len(_LINE_STYLES)]
@@ -219,7 +230,7 @@ def _draw_metric(axes: Axes, metric: MetricStyle, series: Series) -> None:
     best = float(values_N.max() if metric.higher_is_better else values_N.min())
     is_fraction = metric.unit == "fraction"
     text = style.format_percent(best, 2) if is_fraction else format_number(best, 4)
-    axes.set_title(f"{style.ellipsize(metric.label, 32)}: best {text}")
+    _set_title(axes, metric.label, f": best {text}")
     if is_fraction and metric.higher_is_better and best > _ERROR_AXIS_START:
         _draw_error_axis(axes, series)
         return
@@ -259,7 +270,7 @@ def _draw_error_axis(axes: Axes, series: Series) -> None:
 
 
 def _draw_lr(axes: Axes, series: Series) -> None:
-    axes.set_title("Learning rate")
+    _set_title(axes, "Learning rate")
     axes.plot(*series["train"].T, color=style.BLACK)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(_NUMBER_FORMAT)

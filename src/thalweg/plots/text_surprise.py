@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,8 @@ _COLORBAR_HEIGHT = 34
 _COLORBAR_WIDTH = 220
 _NOTE_HEIGHT = 22
 _FONT = FontProperties(family="DejaVu Sans Mono", size=10)
+#: for characters twice as wide as the others, such as Chinese ones
+_WIDE_FONT = FontProperties(family="DejaVu Sans Mono", size=5)
 #: color of the largest surprise; dark text stays legible on it
 _STRONGEST = to_rgb(style.VERMILLION)
 #: more surprise than this quantile has the same color, so that a few outliers do not make the rest pale
@@ -128,7 +131,8 @@ def _draw_characters(axes: Axes, characters: str, cells: Sequence[Cell], top: fl
         character = characters[index]
         if character == " ":
             continue
+        font = _WIDE_FONT if unicodedata.east_asian_width(character) in "WF" else _FONT
         text = _RETURN_MARK if character == "\n" else style.ellipsize(character)
         x = _MARGIN + (column + 0.5) * _CELL_WIDTH
         y = top + (row + 0.5) * _ROW_HEIGHT
-        axes.text(x, y, text, ha="center", va="center_baseline", fontproperties=_FONT)
+        axes.text(x, y, text, ha="center", va="center_baseline", fontproperties=font)

@@ -94,9 +94,7 @@ def to_array(values: Sequence[Sequence[float | None]]) -> np.ndarray:
     return np.array([[math.nan if value is None else value for value in row] for row in values])
 
 
-def draw_cells(
-    axes: Axes, values: np.ndarray, colors: np.ndarray, box: style.Box, max_side: float = 46
-) -> CellGrid:
+def draw_cells(axes: Axes, values: np.ndarray, colors: np.ndarray, box: style.Box, max_side: float = 46) -> CellGrid:
     """Draw a matrix as cells with numbers. Numbers that would be too small to read are left out.
 
     Args:
