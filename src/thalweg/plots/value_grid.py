@@ -116,8 +116,8 @@ def draw_cells(axes: Axes, values: np.ndarray, colors: np.ndarray, box: style.Bo
     y = np.arange(rows + 1) * side + top
     axes.pcolormesh(x, y, cell_colors, edgecolors=style.LIGHT_GRAY, linewidth=0.5, zorder=1)
     grid = CellGrid(left, top, side, rows, columns)
-    cells = list(zip(*np.nonzero(is_filled), strict=True))
-    texts = [format_cell(values[cell]) for cell in cells]
+    cells = np.argwhere(is_filled).tolist()
+    texts = [format_cell(values[row, column]) for row, column in cells]
     font_size = fit_font_size(texts, 0.86 * side, min_size=0)
     if font_size < _MIN_FONT:
         return grid
