@@ -62,7 +62,7 @@ def plot_attribution_panels(
     """
     image_height, image_width = image_HWC.shape[:2]
     all_panels = [Panel("Image", image_HWC, f"{image_width} x {image_height}, model input")]
-    all_panels += [Panel(*panel) for panel in panels]
+    all_panels += panels
     columns = min(_COLUMNS, len(all_panels))
     rows = math.ceil(len(all_panels) / _COLUMNS)
     panel_size = min((style.WIDTH - _GAP) / _COLUMNS, _MAX_PANEL_SIZE) - _GAP
@@ -90,11 +90,12 @@ def _draw_panel(axes: Axes, panel: Panel, image_HWC: np.ndarray, box: style.Box,
     title = style.fit_text(panel.title, _BOLD_WIDTH_RATIO * max_width)
     axes.text(x, y + _TITLE_HEIGHT / 2, title, va="center", fontweight="bold")
     y += _TITLE_HEIGHT
-    is_map = panel.values.ndim == 2
-    pixels_HWC = overlay_heatmap(image_HWC, panel.values) if is_map else panel.values
-    style.show_image(axes, pixels_HWC, (x, y, width, height))
-    y += height
-    if is_map:
+    if panel.values.ndim == 3:
+        style.show_image(axes, panel.values, (x, y, width, height))
+        y += height
+    else:
+        style.show_image(axes, overlay_heatmap(image_HWC, panel.values), (x, y, width, height))
+        y += height
         _draw_colorbar(axes, is_signed(panel.values), (x, y + 7, width))
         y += _COLORBAR_HEIGHT
     for line in _wrap_text(panel.caption, max_width)[:_MAX_CAPTION_LINES]:
@@ -158,8 +159,7 @@ def overlay_heatmap(image_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
         heat_HW = heat_HW / max(heat_HW.max(), 1e-12)
         opacity_HW1 = 0.75 * heat_HW[..., None]
         return (1 - opacity_HW1) * 0.8 * gray_HW1 + opacity_HW1 * _COLORMAP(heat_HW)[..., :3]
-    largest = np.quantile(np.abs(heat_HW), 0.998)
-    heat_HW1 = np.clip(heat_HW / max(largest, 1e-12), -1, 1)[..., None]
+    heat_HW1 = np.clip(heat_HW / style.color_limit(heat_HW), -1, 1)[..., None]
     strongest_HW3 = np.where(heat_HW1 > 0, to_rgb(style.BLUE), to_rgb(style.VERMILLION))
     faded_HW1 = 0.75 + 0.25 * gray_HW1
     opacity_HW1 = np.abs(heat_HW1)

@@ -124,20 +124,21 @@ def plot_probabilities(
         The figure.
     """
     values_K = np.asarray(probabilities_K, np.float64)
-    order = np.arange(len(values_K))
+    order = list(range(len(values_K)))
     if len(values_K) > top:
-        order = np.argsort(-values_K, kind="stable")[:top]
+        order = np.argsort(-values_K, kind="stable")[:top].tolist()
     fig = style.auto_figure(max(240, 26 * len(order) + 60), width=760)
     left, right = fig.subplots(1, 2, width_ratios=[1, 1.6])
     style.hide_axes(left)
     style.show_image(left, image_HWC)
-    best = values_K.argmax()
+    best = int(values_K.argmax())
     left.set_title(f"{style.ellipsize(classes[best], 24)}  {style.format_percent(values_K[best])}")
-    colors = [style.BLUE if k == best else style.SKY for k in order]
-    right.barh(range(len(order)), values_K[order], color=colors, height=0.7)
+    bars = right.barh(range(len(order)), values_K[order], color=style.SKY, height=0.7)
     right.set_yticks(range(len(order)), [style.ellipsize(classes[k], 20) for k in order])
     right.invert_yaxis()
     for y, k in enumerate(order):
+        if k == best:
+            bars[y].set_facecolor(style.BLUE)
         right.text(values_K[k] + 0.01, y, style.format_percent(values_K[k]), va="center", fontsize=8.5)
     right.set(xlim=(0, 1.18), xlabel="probability", xticks=[0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(_PERCENT_FORMAT)

@@ -48,15 +48,18 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], title: str = "") 
     left = longest + 50
     top = 60 if title else 30
     side = min(style.WIDTH - left - _LIST_WIDTH, 160 + 45 * count)
-    is_rotated = longest >= side / count - 6
-    label_height = longest + 50 if is_rotated else 55
-    list_height = 38 + 20 * min(_MAX_MISTAKES, np.count_nonzero(matrix))
+    rotation = 0
+    label_height = 55
+    if longest >= side / count - 6:
+        rotation = 90
+        label_height = longest + 50
+    list_height = 38 + 20 * min(_MAX_MISTAKES, int(np.count_nonzero(matrix)))
     fig, page = style.canvas(style.WIDTH, top + max(side + label_height, list_height))
     if title:
         page.text(8, 20, title, va="center", fontweight="bold", fontsize=11.5)
     axes = style.add_axes(fig, left, top, side, side)
     axes.imshow(_cell_colors(matrix), interpolation="nearest", aspect="auto")
-    _label_edges(axes, names, font_size, 90 if is_rotated else 0)
+    _label_edges(axes, names, font_size, rotation)
     if count <= _MAX_COUNTED:
         _draw_counts(axes, matrix)
     _list_mistakes(page, (left + side + 30, top), matrix, classes)
@@ -66,7 +69,9 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], title: str = "") 
 def _label_font_size(count: int) -> float:
     if count <= 12:
         return 9.5
-    return 8 if count <= _MAX_COUNTED else 6.5
+    if count <= _MAX_COUNTED:
+        return 8
+    return 6.5
 
 
 def _cell_colors(matrix: np.ndarray) -> np.ndarray:
@@ -97,14 +102,23 @@ def _label_edges(axes: Axes, names: Sequence[str], font_size: float, rotation: f
 
 
 def _draw_counts(axes: Axes, matrix: np.ndarray) -> None:
-    default_size = 10 if len(matrix) <= 12 else 7
     is_dark = _cell_colors(matrix).mean(2) < 0.6
     for row, column in zip(*np.nonzero(matrix), strict=True):
         color = style.WHITE if is_dark[row, column] else style.BLACK
         count = int(matrix[row, column])
-        digits = len(str(count)) if len(matrix) > 6 else 3
-        font_size = default_size if digits <= 4 else default_size * 4 / digits
-        axes.text(column, row, count, ha="center", va="center", color=color, fontsize=font_size)
+        font_size = _count_font_size(count, len(matrix))
+        axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=font_size)
+
+
+def _count_font_size(count: int, classes: int) -> float:
+    """Return the font size of a count; more than four digits get smaller in matrices of more than six classes."""
+    font_size = 10
+    if classes > 12:
+        font_size = 7
+    digits = len(str(count))
+    if classes > 6 and digits > 4:
+        return font_size * 4 / digits
+    return font_size
 
 
 def _list_mistakes(page: Axes, corner: tuple[float, float], matrix: np.ndarray, classes: Sequence[str]) -> None:
@@ -112,13 +126,15 @@ def _list_mistakes(page: Axes, corner: tuple[float, float], matrix: np.ndarray, 
     left, top = corner
     wrong = matrix * ~np.eye(len(matrix), dtype=bool)
     page.text(left, top, f"{wrong.sum()} of {matrix.sum()} wrong", va="top", fontweight="bold")
-    count = min(_MAX_MISTAKES, np.count_nonzero(wrong))
+    count = min(_MAX_MISTAKES, int(np.count_nonzero(wrong)))
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     names = list(classes)
     if len(classes) > _MAX_NAMED:
         # the edges show only numbers
         names = [f"{k} {name}" for k, name in enumerate(classes)]
-    lines = [("count", "true → predicted")] if count else []
+    lines = []
+    if count:
+        lines.append(("count", "true → predicted"))
     for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
         true_name = style.fit_text(names[true], 86, 9)
         predicted_name = style.fit_text(names[predicted], 86, 9)

@@ -22,6 +22,8 @@ Series = dict[str, np.ndarray]
 #: longer curves are drawn pale with their running mean on top
 _MAX_MARKED_POINTS = 60
 _MAX_PANELS = 6
+#: points
+_TITLE_FONT = 10.5
 #: fractions above this are drawn on an axis that is logarithmic in the error
 _ERROR_AXIS_START = 0.9
 #: columns of a row that are neither a loss nor a metric
@@ -122,13 +124,12 @@ def _numeric_columns(rows: Iterable[MetricRow]) -> list[str]:
 def _add_panels(panels: Sequence[_Panel]) -> tuple[Figure, list[Axes]]:
     """Return a figure with axes for each panel: up to three in a row."""
     count = len(panels)
-    rows = 1 if count <= 3 else 2
+    rows = math.ceil(count / 3)
     columns = math.ceil(count / rows)
     widths = [1.0] * columns
     if rows == 1 and count > 1 and panels[-1].kind == "lr":
         widths[-1] = 0.7
-    height = 400 if count == 1 else 330 * rows
-    fig = style.auto_figure(height)
+    fig = style.auto_figure(400 if count == 1 else 330 * rows)
     grid = fig.subplots(rows, columns, squeeze=False, sharex=True, width_ratios=widths).ravel()
     for axes in grid[:count]:
         axes.tick_params(labelbottom=True)
@@ -147,11 +148,20 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Sequence[MetricRow], x_column: 
     name = panel.columns[0]
     series = _extract_series(rows, x_column, name)
     if panel.metric is None:
-        axes.set_title(style.ellipsize(name, 32))
+        _set_title(axes, name)
         _draw_splits(axes, series)
         _scale_to_values(axes, list(series.values()))
         return
     _draw_metric(axes, panel.metric, series)
+
+
+def _set_title(axes: Axes, name: str, ending: str = "") -> None:
+    """Set a title; shorten the name so that the title fits its panel."""
+    grid = axes.get_gridspec()
+    columns = grid.ncols if grid else 1
+    # bold letters are wider than those that `style.text_width` measures
+    max_width = 0.85 * (style.WIDTH / columns - 60) - style.text_width(ending, _TITLE_FONT)
+    axes.set_title(style.fit_text(name, max_width, _TITLE_FONT) + ending)
 
 
 def _extract_series(rows: Sequence[MetricRow], x_column: str, name: str) -> Series:
@@ -191,7 +201,7 @@ def _draw_line(axes: Axes, points_N2: np.ndarray, label: str, color: str, line_s
 
 def _draw_losses(axes: Axes, points: Mapping[str, np.ndarray]) -> None:
     """Draw the training losses, a line each."""
-    axes.set_title("Training loss" if len(points) == 1 else "Training losses")
+    _set_title(axes, "Training losses")
     for index, (name, points_N2) in enumerate(points.items()):
         color = _LOSS_COLORS[index % len(_LOSS_COLORS)]
         line_style = _LINE_STYLES[index // len(_LOSS_COLORS) % len(_LINE_STYLES)]
@@ -206,10 +216,14 @@ def _scale_to_values(axes: Axes, curves: Sequence[np.ndarray]) -> None:
     if values.min() <= 0 or values.max() <= 10 * values.min():
         return
     axes.set_yscale("log")
-    is_wide = values.max() > 1000 * values.min()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=_tick_factors(values.min(), values.max())))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(_NUMBER_FORMAT)
+
+
+def _tick_factors(smallest: float, largest: float) -> tuple[int, ...]:
+    """Return the factors of powers of ten that get a tick on a logarithmic axis."""
+    return (1,) if largest > 1000 * smallest else (1, 2, 5)
 
 
 def _draw_metric(axes: Axes, metric: MetricStyle, series: Series) -> None:
@@ -218,8 +232,10 @@ def _draw_metric(axes: Axes, metric: MetricStyle, series: Series) -> None:
     values_N = points_N2[:, 1]
     best = float(values_N.max() if metric.higher_is_better else values_N.min())
     is_fraction = metric.unit == "fraction"
-    text = style.format_percent(best, 2) if is_fraction else format_number(best, 4)
-    axes.set_title(f"{style.ellipsize(metric.label, 32)}: best {text}")
+    text = format_number(best, 4)
+    if is_fraction:
+        text = style.format_percent(best, 2)
+    _set_title(axes, metric.label, f": best {text}")
     if is_fraction and metric.higher_is_better and best > _ERROR_AXIS_START:
         _draw_error_axis(axes, series)
         return
@@ -249,17 +265,19 @@ def _draw_error_axis(axes: Axes, series: Series) -> None:
     if errors.min() > smallest:
         top = max(errors.min() * 0.85, 0)
     axes.set_ylim(bottom, top)
-    factors = (1, 2, 5) if errors.max() < 1000 * smallest else (1,)
     ticks = [0.0]
     for exponent in range(6):
-        ticks += [smallest * 10**exponent * factor for factor in factors]
-    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= 90]))
+        for factor in _tick_factors(smallest, errors.max()):
+            tick = smallest * 10**exponent * factor
+            if tick <= 90:
+                ticks.append(tick)
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(_ERROR_FORMAT)
 
 
 def _draw_lr(axes: Axes, series: Series) -> None:
-    axes.set_title("Learning rate")
+    _set_title(axes, "Learning rate")
     axes.plot(*series["train"].T, color=style.BLACK)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(_NUMBER_FORMAT)

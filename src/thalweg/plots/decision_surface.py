@@ -186,9 +186,7 @@ def curve_legend(run: Mapping[str, Any]) -> list[LegendKey]:
 def draw_legend(axes: Axes, keys: Sequence[LegendKey], rows: int | None = None) -> None:
     """Draw a legend that fills `axes`, in columns of `rows` keys (None: one column)."""
     style.hide_axes(axes)
-    dpi = axes.get_figure(root=True).dpi
-    width = axes.bbox.width / dpi * 100
-    height = axes.bbox.height / dpi * 100
+    width, height = style.axes_size(axes)
     rows = rows or len(keys)
     column_width = width / math.ceil(len(keys) / rows)
     row_height = min(20.0, height / rows)

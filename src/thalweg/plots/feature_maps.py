@@ -100,8 +100,6 @@ def _draw_maps(axes: Axes, maps_NHW: np.ndarray, y: float, height: float) -> Non
 def colorize_maps(maps_NHW: np.ndarray) -> np.ndarray:
     """Return maps as floats (N, H, W, 3) in [0, 1] on one scale: white is 0, blue positive, orange negative."""
     maps_NHW1 = np.nan_to_num(np.asarray(maps_NHW, np.float64))[..., None]
-    # clip at a quantile, so that a few outliers do not make the rest pale
-    largest = np.quantile(np.abs(maps_NHW1), 0.998) if maps_NHW1.size else 1
-    scaled_NHW1 = np.clip(maps_NHW1 / max(largest, 1e-12), -1, 1)
+    scaled_NHW1 = np.clip(maps_NHW1 / style.color_limit(maps_NHW1), -1, 1)
     strongest_NHW3 = np.where(scaled_NHW1 > 0, to_rgb(style.BLUE), to_rgb(style.VERMILLION))
     return 1 - np.abs(scaled_NHW1) * (1 - strongest_NHW3)

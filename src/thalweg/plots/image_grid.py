@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from . import style
+from .feature_maps import colorize_maps
 
 #: gap between tiles and height of a line of a caption, in units; font size, in points
 _GAP = 6
@@ -162,13 +162,10 @@ def plot_filters(
 
 def _colorize_filters(filters_OHWC: np.ndarray) -> np.ndarray:
     """Return filters with 1 or 3 channels as floats (O, H, W, 3) in [0, 1]."""
-    # clip at a quantile, so that a few outliers do not make the rest pale
-    largest = np.quantile(np.abs(filters_OHWC), 0.998) if filters_OHWC.size else 1
-    scaled_OHWC = np.clip(filters_OHWC / max(largest, 1e-12), -1, 1)
-    if scaled_OHWC.shape[3] == 3:
-        return (scaled_OHWC + 1) / 2
-    strongest_OHW3 = np.where(scaled_OHWC > 0, to_rgb(style.BLUE), to_rgb(style.VERMILLION))
-    return 1 - np.abs(scaled_OHWC) * (1 - strongest_OHW3)
+    if filters_OHWC.shape[3] == 1:
+        return colorize_maps(filters_OHWC[..., 0])
+    scaled_OHW3 = np.clip(filters_OHWC / style.color_limit(filters_OHWC), -1, 1)
+    return (scaled_OHW3 + 1) / 2
 
 
 def _draw_captioned(images_NHWC: np.ndarray, captions: Sequence[str], title: str) -> Figure:
@@ -196,11 +193,15 @@ def _draw_grid(images_NHWC: np.ndarray, captions: Sequence[str], columns: int, t
     rows_of_pixels, columns_of_pixels = images_NHWC.shape[1:3]
     width, height = _fit_size(columns_of_pixels, rows_of_pixels, tile_size)
     lines = max((str(caption).count("\n") + 1 for caption in captions), default=0)
-    step_y = height + _LINE_HEIGHT * lines + (_GAP + 4 if lines else _GAP)
-    top = 34 if title else _GAP
-    rows = math.ceil(count / columns)
-    fig_width = max(step_x * min(columns, count) + _GAP, 420 if title else 0)
-    fig, axes = style.canvas(fig_width, top + rows * step_y)
+    step_y = height + _GAP
+    if captions:
+        step_y = height + _LINE_HEIGHT * lines + (_GAP + 4)
+    fig_width = step_x * min(columns, count) + _GAP
+    top = _GAP
+    if title:
+        fig_width = max(fig_width, 420)
+        top = 34
+    fig, axes = style.canvas(fig_width, top + math.ceil(count / columns) * step_y)
     if title:
         axes.text(_GAP, top / 2, title, va="center", fontweight="bold", fontsize=11.5)
     for index, image_HWC in enumerate(images_NHWC):

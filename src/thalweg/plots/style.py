@@ -14,7 +14,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -117,9 +117,10 @@ def render_svg(plot: Callable[..., Image.Image], *args: object) -> str:
 @contextmanager
 def _use_style() -> Iterator[None]:
     """Apply matplotlib's defaults and the settings above; ignore the user's settings."""
-    defaults = dict(matplotlib.rcParamsDefault)
-    del defaults["backend"]
-    with matplotlib.rc_context({**defaults, **_RC_PARAMS}), warnings.catch_warnings():
+    settings: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
+    del settings["backend"]
+    settings.update(_RC_PARAMS)
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         # the font lacks some scripts; it draws a box for each missing letter, which needs no warning
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
@@ -164,6 +165,19 @@ def add_axes(fig: Figure, left: float, top: float, width: float, height: float) 
     return fig.add_axes((left / fig_width, bottom, width / fig_width, height / fig_height))
 
 
+def axes_size(axes: Axes) -> tuple[float, float]:
+    """Return width and height of axes in units."""
+    dpi = axes.figure.dpi
+    return axes.bbox.width / dpi * _UNITS_PER_INCH, axes.bbox.height / dpi * _UNITS_PER_INCH
+
+
+def color_limit(values: np.ndarray) -> float:
+    """Return the magnitude that gets the strongest color: a quantile, so that outliers do not make the rest pale."""
+    if not values.size:
+        return 1.0
+    return max(float(np.quantile(np.abs(values), 0.998)), 1e-12)
+
+
 def add_title(fig: Figure, title: str) -> None:
     """Write a bold title at the upper left of a figure; do nothing if `title` is empty."""
     if title:
@@ -178,9 +192,12 @@ def show_image(axes: Axes, image_HWC: np.ndarray, box: Box | None = None) -> Non
         image_HWC: uint8, or floats in [0, 1]; C is 1 or 3.
         box: The (left, top, width, height) to fill, in the coordinates of `axes`; None fills `axes`.
     """
-    pixels = image_HWC[..., 0] if image_HWC.shape[2] == 1 else image_HWC
-    is_small = max(image_HWC.shape[:2]) <= _PIXEL_ART_SIZE
-    interpolation = "nearest" if is_small else "antialiased"
+    pixels = image_HWC
+    if image_HWC.shape[2] == 1:
+        pixels = image_HWC[..., 0]
+    interpolation = "antialiased"
+    if max(image_HWC.shape[:2]) <= _PIXEL_ART_SIZE:
+        interpolation = "nearest"
     white = 255 if image_HWC.dtype == np.uint8 else 1
     if box is None:
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=white, interpolation=interpolation)

@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import Bbox
 
 #: units per em; outline points are rounded to whole units
 _EM_SIZE = 100
@@ -23,9 +24,10 @@ def render_formula_svg(tex: str, alternative: str) -> str:
     """
     with rc_context({"mathtext.fontset": "cm", "text.parse_math": True}):
         outline = TextPath((0, 0), f"${tex}$", size=_EM_SIZE, prop=FontProperties(size=_EM_SIZE))
-    left, bottom, right, top = (0, 0, 1, 1)
+    extents = Bbox.unit().extents
     if len(outline.vertices):
-        left, bottom, right, top = outline.get_extents().extents
+        extents = outline.get_extents().extents
+    left, bottom, right, top = extents
     left = min(0.0, left) - 5
     right += 5
     bottom -= 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,8 @@ _COLORBAR_HEIGHT = 34
 _COLORBAR_WIDTH = 220
 _NOTE_HEIGHT = 22
 _FONT = FontProperties(family="DejaVu Sans Mono", size=10)
+#: for characters twice as wide as the others, such as Chinese ones
+_WIDE_FONT = FontProperties(family="DejaVu Sans Mono", size=5)
 #: color of the largest surprise; dark text stays legible on it
 _STRONGEST = to_rgb(style.VERMILLION)
 #: more surprise than this quantile has the same color, so that a few outliers do not make the rest pale
@@ -53,7 +56,9 @@ def plot_text_surprise(characters: str, nats: Sequence[float], title: str = "") 
     strongest = _strongest_color_value(nats)
     top = _MARGIN + (_TITLE_HEIGHT if title else 0)
     left_out = len(characters) - len(cells)
-    height = top + _COLORBAR_HEIGHT + rows * _ROW_HEIGHT + _MARGIN + (_NOTE_HEIGHT if left_out else 0)
+    height = top + _COLORBAR_HEIGHT + rows * _ROW_HEIGHT + _MARGIN
+    if left_out:
+        height += _NOTE_HEIGHT
     fig, axes = style.canvas(style.WIDTH, height)
     if title:
         line = style.fit_text(title, 0.85 * (style.WIDTH - 2 * _MARGIN), 11.5)
@@ -91,19 +96,23 @@ def _strongest_color_value(nats: Sequence[float]) -> float:
     """Return the surprise with the strongest color."""
     values = np.asarray(nats, np.float64)
     values = values[np.isfinite(values)]
-    return max(float(np.quantile(values, _QUANTILE)), 1e-6) if len(values) else 1.0
+    if not len(values):
+        return 1.0
+    return max(float(np.quantile(values, _QUANTILE)), 1e-6)
 
 
 def _surprise_color(value: float, strongest: float) -> tuple[float, ...]:
     """Return the color of a surprise: white at 0, vermillion from `strongest` on."""
-    fraction = min(1.0, max(0.0, value / strongest)) if math.isfinite(value) else 0.0
-    return tuple(1 - fraction * (1 - part) for part in _STRONGEST)
+    if not math.isfinite(value):
+        return (1.0, 1.0, 1.0)
+    fraction = min(1.0, max(0.0, value / strongest))
+    return tuple(1 - fraction * (1 - np.array(_STRONGEST)))
 
 
 def _draw_colorbar(axes: Axes, top: float, strongest: float) -> None:
     """Draw the colors from no surprise to the largest, with numbers at the ends."""
-    steps = np.linspace(0, strongest, 100)
-    colors_1W3 = np.array([[_surprise_color(value, strongest) for value in steps]])
+    fraction_1W1 = np.linspace(0, 1, 100)[None, :, None]
+    colors_1W3 = 1 - fraction_1W1 * (1 - np.array(_STRONGEST))
     middle = top + 10
     start = _MARGIN + style.text_width("0") + 8
     axes.text(_MARGIN, middle, "0", va="center")
@@ -128,7 +137,10 @@ def _draw_characters(axes: Axes, characters: str, cells: Sequence[Cell], top: fl
         character = characters[index]
         if character == " ":
             continue
-        text = _RETURN_MARK if character == "\n" else style.ellipsize(character)
+        font = _WIDE_FONT if unicodedata.east_asian_width(character) in "WF" else _FONT
+        text = style.ellipsize(character)
+        if character == "\n":
+            text = _RETURN_MARK
         x = _MARGIN + (column + 0.5) * _CELL_WIDTH
         y = top + (row + 0.5) * _ROW_HEIGHT
-        axes.text(x, y, text, ha="center", va="center_baseline", fontproperties=_FONT)
+        axes.text(x, y, text, ha="center", va="center_baseline", fontproperties=font)

@@ -94,9 +94,7 @@ def to_array(values: Sequence[Sequence[float | None]]) -> np.ndarray:
     return np.array([[math.nan if value is None else value for value in row] for row in values])
 
 
-def draw_cells(
-    axes: Axes, values: np.ndarray, colors: np.ndarray, box: style.Box, max_side: float = 46
-) -> CellGrid:
+def draw_cells(axes: Axes, values: np.ndarray, colors: np.ndarray, box: style.Box, max_side: float = 46) -> CellGrid:
     """Draw a matrix as cells with numbers. Numbers that would be too small to read are left out.
 
     Args:
@@ -118,8 +116,8 @@ def draw_cells(
     y = np.arange(rows + 1) * side + top
     axes.pcolormesh(x, y, cell_colors, edgecolors=style.LIGHT_GRAY, linewidth=0.5, zorder=1)
     grid = CellGrid(left, top, side, rows, columns)
-    cells = list(zip(*np.nonzero(is_filled), strict=True))
-    texts = [format_cell(values[cell]) for cell in cells]
+    cells = np.argwhere(is_filled).tolist()
+    texts = [format_cell(values[row, column]) for row, column in cells]
     font_size = fit_font_size(texts, 0.86 * side, min_size=0)
     if font_size < _MIN_FONT:
         return grid

@@ -49,12 +49,12 @@ def first_row_top(names: Sequence[str], width: float) -> float:
     """Return the top of the first row; it depends on the length of the column names."""
     if _names_fit(names, width):
         return HEADER_HEIGHT + 20
-    longest = max(_name_width(name) for name in names)
+    longest = max(map(_name_width, names))
     return HEADER_HEIGHT + (min(_ROTATED_HEIGHT, longest) + 10)
 
 
 def _names_fit(names: Sequence[str], width: float) -> bool:
-    longest = max(_name_width(name) for name in names)
+    longest = max(map(_name_width, names))
     return longest <= cell_width(len(names), width) - 4
 
 
@@ -83,7 +83,7 @@ def draw_examples(axes: Axes, images_BHWC: np.ndarray, texts: Sequence[str], fir
         height, width = (side * size / max(image_HWC.shape[:2]) for size in image_HWC.shape[:2])
         box = (_IMAGE_LEFT + (side - width) / 2, top + 3 + (side - height) / 2, width, height)
         style.show_image(axes, image_HWC, box)
-        number = row + 1
+        number = str(row + 1)
         axes.text(_IMAGE_LEFT - 8, middle, number, ha="right", va="center", fontsize=_FONT_SIZE, color=style.GRAY)
         line = style.fit_text(text, 100, _FONT_SIZE + 1)
         axes.text(_IMAGE_LEFT + side + 10, middle, line, va="center", fontsize=_FONT_SIZE + 1)
