@@ -77,9 +77,7 @@ def test_the_plain_loop_gives_the_weights_of_the_trainer(supervised):
         return Loss(cross_entropy(model(batch["image"]), batch["label"]), len(batch["label"]))
 
     batches = InMemoryBatches({"image": x.view(-1, 1, 8, 8), "label": y}, supervised.BATCH_SIZE, seed=3)
-    config = TrainConfig(
-        steps=6 * batches.steps_per_epoch, lr=supervised.LR, optimizer="adagrad", schedule="cosine"
-    )
+    config = TrainConfig(steps=6 * batches.steps_per_epoch, lr=supervised.LR, optimizer="adagrad", schedule="cosine")
     reports = list(Trainer(Supervised(model, criterion), batches, config))
     assert reports[-1].step == 150 and reports[-1].losses["loss"] < 0.1
     for expected, param in zip(plain_model.parameters(), model.parameters(), strict=True):
