@@ -218,9 +218,7 @@ def make_unfreezing_trainer(rank: int, world_size: int) -> Trainer:
     objective, batches = TOY_OBJECTIVES["classify"](8, rank, 2)  # without batch statistics, which ranks do not share
     batches.rank = rank
     batches.world_size = world_size
-    config = TrainConfig(
-        steps=12, lr=1e-2, optimizer="adam", trainable_groups=0, unfreeze_interval=6, report_every=6
-    )
+    config = TrainConfig(steps=12, lr=1e-2, optimizer="adam", trainable_groups=0, unfreeze_interval=6, report_every=6)
     return disable_dropout(Trainer(objective, batches, config))
 
 

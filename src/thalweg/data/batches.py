@@ -56,9 +56,7 @@ class InMemoryBatches:
         DataError: If there are no examples, or the ranks cannot take equal parts of a batch.
     """
 
-    def __init__(
-        self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
-    ):
+    def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         first = next(iter(tensors.values()))
         self.tensors = tensors
         self.seed = seed
@@ -109,9 +107,7 @@ class FeatureViewBatches(InMemoryBatches):
     The view of an example in an epoch is random, seeded by (seed, epoch, example).
     """
 
-    def __init__(
-        self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
-    ):
+    def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         self.features = tensors["features"]
         others = {name: values for name, values in tensors.items() if name != "features"}
         super().__init__(others, batch_size, seed, rank, world_size)

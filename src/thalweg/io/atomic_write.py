@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ..errors import ResourceError
 
-RESUME_HINT = "Make room or give another --out. What was saved before is whole; continue with --resume."
+RESUME_HINT = "Free disk space or use another --out. The last checkpoint is intact; continue with --resume."
 
 
 def write_fsync(path: Path, data: bytes) -> None:
-    """Writes `data` and waits until the disk has it."""
+    """Write `data` and wait until it is on the disk."""
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
@@ -22,9 +22,15 @@ def write_fsync(path: Path, data: bytes) -> None:
 
 
 def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
-    """Replaces a file in one step: readers see the old content or the new, never a part.
+    """Replace a file in one step: readers see the old content or the new, never a part.
 
-    Makes the folders above it where they are missing. Raises ResourceError, with that cure where there is no room.
+    Args:
+        path: The file; missing folders are created.
+        data: The new content.
+        cure: What to try if the disk is full.
+
+    Raises:
+        ResourceError: If the file cannot be written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
@@ -39,7 +45,7 @@ def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
 
 
 def fsync_dir(folder: Path) -> None:
-    """Makes renames inside `folder` durable, where the system knows how."""
+    """Make renames inside `folder` durable, on systems that support it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -49,15 +55,29 @@ def fsync_dir(folder: Path) -> None:
 
 
 def disk_full_error(error: OSError, path: Path, needed: int, cure: str = RESUME_HINT) -> ResourceError:
-    """What to tell the user when writing `needed` bytes to `path` failed."""
+    """Build the error for a failed write.
+
+    Args:
+        error: What the system reported.
+        path: The file or folder.
+        needed: The size of the data in bytes.
+        cure: What to try if the disk is full.
+
+    Returns:
+        The error to raise.
+    """
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        stands = "A file stands where a folder is needed, or the reverse: move it away, or write elsewhere."
-        return ResourceError(f"Could not write {path}: {error.strerror}.", stands)
+        return ResourceError(
+            f"Could not write {path}: {error.strerror}.",
+            cure="A file is in the place of a folder, or a folder in that of a file: move it, or write elsewhere.",
+            path=path,
+        )
     try:
-        free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB"
+        folder = path.parent if path.parent.exists() else Path()
+        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB"
     except OSError:
         free = "an unknown amount"
+    reason = error.strerror or error
     return ResourceError(
-        f"Could not write {path}: {error.strerror or error}; {needed / 1e6:.1f} MB are needed, {free} is free.",
-        cure,
+        f"Could not write {path}: {reason}; {needed / 1e6:.1f} MB are needed, {free} is free.", cure, path=path
     )
