@@ -56,7 +56,7 @@ def same(made: nn.Module, network: nn.Module, *shape: int) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_can_be_made_quick_and_answers_as_before(name):
     size, arguments = NETWORKS[name]
-    network = used(registry.find_model(name)(channels=3, classes=7, size=size, **arguments))
+    network = used(registry.find_model(name)(in_channels=3, num_classes=7, image_size=size, **arguments))
     made = optimize_for_inference(network, (4, 3, size, size))
     assert made is not network
     for batch in (1, 4, 5):
@@ -64,7 +64,7 @@ def test_every_network_can_be_made_quick_and_answers_as_before(name):
 
 
 def test_a_network_is_left_as_it_was():
-    network = used(registry.find_model("resnet18")(channels=3, classes=7, size=32))
+    network = used(registry.find_model("resnet18")(in_channels=3, num_classes=7, image_size=32))
     before, x = {name: value.clone() for name, value in network.state_dict().items()}, torch.randn(2, 3, 32, 32)
     expected = network(x).detach()
     made = optimize_for_inference(network, (2, 3, 32, 32))
@@ -75,7 +75,7 @@ def test_a_network_is_left_as_it_was():
 
 
 def test_normalisation_sums_and_activations_are_in_the_convolutions():
-    network = used(registry.find_model("resnet18")(channels=3, classes=7, size=32))
+    network = used(registry.find_model("resnet18")(in_channels=3, num_classes=7, image_size=32))
     kinds = [type(layer) for layer in optimize_for_inference(network, (2, 3, 32, 32)).modules()]
     assert kinds.count(FusedConv2d) == 20 and not {nn.BatchNorm2d, nn.ReLU, nn.Conv2d} & set(kinds)
 
@@ -197,7 +197,7 @@ def test_a_call_of_onednn_that_cannot_be_trusted_is_not_used(monkeypatch, fault)
 
 
 def test_photographs_are_recognised_as_published(real_data):
-    network = registry.find_model("squeezenet1_1")(channels=3, classes=1000)
+    network = registry.find_model("squeezenet1_1")(in_channels=3, num_classes=1000)
     network.load_state_dict(load_file(real_data / "weights" / "squeezenet1_1-fp16.safetensors"))
     names = (real_data / "weights" / "imagenet_synset_words.txt").read_text(encoding="utf-8").splitlines()
     known = {"samoyed.jpg": ("Samoyed", 0.928), "coffee.png": ("espresso", 0.840), "cat.png": ("Egyptian cat", 0.686)}
