@@ -341,7 +341,7 @@ def _apply_pooling(field: ReceptiveField, op: Any, args: Sequence[Any]) -> Recep
 
 
 def _apply_kernel(
-    field: ReceptiveField, kernel: Sequence[int], stride: Sequence[float], dilation: Sequence[int]
+    field: ReceptiveField, kernel: Sequence[int], stride: Sequence[int | float], dilation: Sequence[int]
 ) -> ReceptiveField:
     """Return the field after a sliding window."""
     kernel_height, kernel_width = _to_pair(kernel)
@@ -367,6 +367,6 @@ def _apply_adaptive_pool(field: ReceptiveField, size_in: tuple[int, int], size_o
     return _apply_kernel(field, kernel, stride, (1, 1))
 
 
-def _to_pair(value: Sequence[float]) -> tuple[float, float]:
+def _to_pair(value: Sequence[int | float]) -> tuple[int | float, int | float]:
     """Return a size for both directions as one for each."""
     return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
