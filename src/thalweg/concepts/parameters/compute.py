@@ -173,7 +173,11 @@ def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[
         receptive_fields=_select_fields(pages[0]),
     )
     return ConceptResult(
-        asdict(numbers), _build_frames(numbers), _key_numbers(numbers), key_frame=3, notes=_collect_notes(numbers, table)
+        asdict(numbers),
+        _build_frames(numbers),
+        _format_key_numbers(numbers),
+        key_frame=3,
+        notes=_collect_notes(numbers, table),
     )
 
 
@@ -296,13 +300,13 @@ def _build_frames(numbers: ParameterNumbers) -> list[Frame]:
 
     frames = []
     for count, curve in enumerate(numbers.scaling, 1):
-        frames.append(Frame(_caption_curve(numbers, curve), plot_scaling_curves, (numbers, count)))
+        frames.append(Frame(_describe_curve(numbers, curve), plot_scaling_curves, (numbers, count)))
     for page in range(len(numbers.pages)):
-        frames.append(Frame(_caption_page(numbers, page), plot_layer_table, (numbers, page)))
+        frames.append(Frame(_describe_page(numbers, page), plot_layer_table, (numbers, page)))
     return frames
 
 
-def _caption_curve(numbers: ParameterNumbers, curve: ScalingCurve) -> str:
+def _describe_curve(numbers: ParameterNumbers, curve: ScalingCurve) -> str:
     """Describe the growth from the smallest to the largest image size that the model accepts."""
     name = curve.name[0].upper() + curve.name[1:]
     if curve.name == numbers.model:
@@ -327,7 +331,7 @@ def _describe_growth(first: int | None, last: int | None) -> str:
     return f"is multiplied by {last / max(first, 1):.3g}"
 
 
-def _caption_page(numbers: ParameterNumbers, page: int) -> str:
+def _describe_page(numbers: ParameterNumbers, page: int) -> str:
     """Name the layers with the most parameters and the most multiply-adds, or the page."""
     if page:
         return f"{numbers.model}, layer by layer, page {page} of {len(numbers.pages) - 1}."
@@ -343,7 +347,7 @@ def _caption_page(numbers: ParameterNumbers, page: int) -> str:
     )
 
 
-def _key_numbers(numbers: ParameterNumbers) -> dict[str, str]:
+def _format_key_numbers(numbers: ParameterNumbers) -> dict[str, str]:
     size = numbers.image_size
     total = numbers.total
     classes = pluralize(numbers.classes, "class", "classes")
