@@ -12,14 +12,14 @@ from PIL import Image
 
 from .. import registry
 from ..concepts.base import CHAPTERS, ConceptResult
-from ..config import options as settings
-from ..engine.checkpoint import atomic_write
+from ..config.json_record import to_json
+from ..config.parsing import json_schema, non_default
 from ..errors import NotFoundError, OptionError
-from ..pages import concept_page as lessonpage
-from ..plots import animation as films
+from ..io.atomic_write import atomic_write
+from ..pages.concept_page import render_html
+from ..plots.animation import encode_gif, encode_mp4
 from ..registry import ConceptEntry
-from ..runs.run_dir import to_json
-from . import inputs as subjects
+from .inputs import load_input
 
 
 class RenderedConcept:
@@ -38,7 +38,7 @@ class RenderedConcept:
         import shlex
 
         words = ["thalweg", "explain", self.name, *self.words]
-        for key, value in settings.non_default(self.asked).items():
+        for key, value in non_default(self.asked).items():
             words += ["--set", f"{key}={format_setting(value)}"]
         return shlex.join(words)
 
@@ -88,9 +88,9 @@ class RenderedConcept:
         writers = {
             ".png": lambda: _encode_png(self.draw(frame)),
             ".svg": lambda: self._frame(frame).to_svg().encode(),
-            ".gif": lambda: films.encode_gif([one.draw() for one in self.result.frames]),
-            ".mp4": lambda: films.encode_mp4([one.draw() for one in self.result.frames]),
-            ".html": lambda: lessonpage.render_html(self).encode(),
+            ".gif": lambda: encode_gif([one.draw() for one in self.result.frames]),
+            ".mp4": lambda: encode_mp4([one.draw() for one in self.result.frames]),
+            ".html": lambda: render_html(self).encode(),
             ".json": lambda: json.dumps(self.json(), indent=1, allow_nan=False).encode(),
         }
         if path.suffix.lower() not in writers:
@@ -127,7 +127,7 @@ def list_concepts() -> list[dict[str, Any]]:
             "title": entry.page.title,
             "about": entry.page.summary,
             "subject": entry.subject,
-            "settings": settings.json_schema(entry.settings)["properties"],
+            "settings": json_schema(entry.settings)["properties"],
         }
         for name, entry in registry.get_concepts().items()
     ]
@@ -175,6 +175,6 @@ def explain_concept(
         asked = settings.parse_options(given, entry.settings)
     except OptionError as error:
         raise OptionError(f"{name}: {error.message}", error.cure) from None
-    found = subjects.load_input(entry.subject, words, asked, weights, offline)
+    found = load_input(entry.subject, words, asked, weights, offline)
     result = entry.explain(asked, **found)
     return RenderedConcept(entry, asked, result, [str(word) for word in words if isinstance(word, str | Path)])

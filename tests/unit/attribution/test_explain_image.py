@@ -48,21 +48,21 @@ def test_the_answers_are_the_networks():
     with torch.no_grad():
         share_K = load("digits-lenet").model(one()[0]).softmax(1)[0]
     found = explained()
-    assert found.answers[0] == ("1", pytest.approx(float(share_K[1]), abs=1e-6)) and len(found.answers) == 5
-    assert found.probability == found.answers[0][1]
-    assert [share for _, share in found.answers] == sorted((float(s) for s in share_K), reverse=True)[:5]
+    assert found.predictions[0] == ("1", pytest.approx(float(share_K[1]), abs=1e-6)) and len(found.predictions) == 5
+    assert found.probability == found.predictions[0][1]
+    assert [share for _, share in found.predictions] == sorted((float(s) for s in share_K), reverse=True)[:5]
 
 
 def test_any_class_may_be_asked_about_by_number_or_by_name():
     by_number, by_name = explained(target=7), explained(target="7")
     assert by_number.label == by_name.label == "7" and by_number.json() == by_name.json()
-    assert by_number.probability < 0.5 < by_number.answers[0][1]
+    assert by_number.probability < 0.5 < by_number.predictions[0][1]
 
 
 def test_only_the_methods_asked_for_are_used():
     found = explained("digits-lenet", ("occlusion",))
     assert tuple(found.heats) == ("occlusion",) and found.layers == [] and found.filters is None
-    assert set(found.json()["methods"]) == {"occlusion"} and set(found.pictures()) == {"looked-at"}
+    assert set(found.json()["methods"]) == {"occlusion"} and set(found.images()) == {"looked-at"}
 
 
 def test_what_a_network_is_not_capable_of_is_left_out_with_the_reason():
@@ -71,7 +71,7 @@ def test_what_a_network_is_not_capable_of_is_left_out_with_the_reason():
     assert set(found.notes) == {"grad-cam", "feature-maps"}
     assert found.notes["grad-cam"].endswith("so Grad-CAM has nothing to show.")
     assert found.filters.shape == (128, 1, 28, 28)
-    assert set(found.pictures()) == {"looked-at", "filters"}
+    assert set(found.images()) == {"looked-at", "filters"}
 
 
 def test_an_integral_that_does_not_add_up_is_noted():
@@ -119,8 +119,8 @@ def test_what_covering_changes_is_said_with_its_sign():
 def test_a_class_that_is_not_among_the_likeliest_is_shown_after_them():
     with torch.no_grad():
         least = explained(target=int(load("digits-lenet").model(one()[0]).argmin()))
-    assert len(least.answers) == 6 and least.answers[5] == (least.label, least.probability)
-    assert least.answers[:5] == explained().answers and len(explained(target="1").answers) == 5
+    assert len(least.predictions) == 6 and least.predictions[5] == (least.label, least.probability)
+    assert least.predictions[:5] == explained().predictions and len(explained(target="1").predictions) == 5
 
 
 def test_the_answer_is_that_of_the_average_over_views_where_one_is_taken():
@@ -162,7 +162,7 @@ def test_the_numbers_are_json():
 
 
 def test_pictures_are_drawn_of_everything():
-    drawn = explained().pictures()
+    drawn = explained().images()
     assert list(drawn) == ["looked-at", "feature-maps", "filters"]
     assert all(isinstance(one, Image.Image) and one.width >= 600 for one in drawn.values())
 

@@ -271,7 +271,7 @@ def test_outside_of_the_patch_a_picture_may_be_anything(shipped):
 
 
 def test_behind_a_step_there_is_no_patch():
-    network = registry.find_model("lenet")(channels=1, classes=3, size=16, activation="step")
+    network = registry.find_model("lenet")(in_channels=1, num_classes=3, image_size=16, activation="step")
     found, _, _ = asked(network, size=16)
     assert all(
         place["patch"] is None
@@ -330,7 +330,7 @@ FAMILIES = [
 @pytest.mark.parametrize(("name", "size", "channels", "more"), FAMILIES, ids=[family[0] for family in FAMILIES])
 def test_every_family_can_be_looked_at(name, size, channels, more):
     torch.manual_seed(0)
-    network = registry.find_model(name)(channels=channels, classes=4, size=size, **more)
+    network = registry.find_model(name)(in_channels=channels, num_classes=4, image_size=size, **more)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     found, _, _ = asked(network, channels, size, count=6, classes="abcd", units=2, top=2)
     assert len(found.frames) <= 17 and len({frame.draw().size for frame in (found.frames[0], found.frames[-2])}) == 1

