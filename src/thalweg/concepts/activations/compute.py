@@ -230,14 +230,14 @@ def propagate(
     if output_BN.requires_grad:
         # through a sum: with grad_outputs, PyTorch first loads its symbolic shapes, which takes 0.4 s
         gradients = torch.autograd.grad((output_BN * gradient_BN).sum(), activations[:-1], allow_unused=True)
-    output_norm = _stable_norm(gradient_BN)
+    output_norm = _compute_norm(gradient_BN)
     norms = []
     for gradient in gradients:
-        norms.append(0.0 if gradient is None else _stable_norm(gradient) / output_norm)
-    return Propagation([_std_over_batch(h_BN.detach()) for h_BN in activations], [*norms, 1.0])
+        norms.append(0.0 if gradient is None else _compute_norm(gradient) / output_norm)
+    return Propagation([_measure_std(h_BN.detach()) for h_BN in activations], [*norms, 1.0])
 
 
-def _stable_norm(gradient_BN: Tensor) -> float:
+def _compute_norm(gradient_BN: Tensor) -> float:
     """Return the Euclidean norm, scaled first so that tiny squares do not underflow."""
     largest = float(gradient_BN.abs().max())
     if not largest:
@@ -245,7 +245,7 @@ def _stable_norm(gradient_BN: Tensor) -> float:
     return largest * float((gradient_BN / largest).norm())
 
 
-def _std_over_batch(h_BN: Tensor) -> float:
+def _measure_std(h_BN: Tensor) -> float:
     """Return the standard deviation over the examples; 0 below the rounding error of the activations."""
     std = h_BN.var(0).mean().sqrt()
     root_mean_square = h_BN.square().mean().sqrt()

@@ -85,9 +85,7 @@ def plot_activations(
     return fig
 
 
-def _draw_functions(
-    fig: Figure, functions: Sequence[FunctionNumbers], columns: int, show_derivatives: bool
-) -> None:
+def _draw_functions(fig: Figure, functions: Sequence[FunctionNumbers], columns: int, show_derivatives: bool) -> None:
     width = (style.WIDTH - _LEFT - (columns - 1) * _GAP - 8) / columns
     for i, function in enumerate(functions):
         row, column = divmod(i, columns)
@@ -136,7 +134,7 @@ def _break_at_jumps(values: Sequence[float]) -> np.ndarray:
 def _draw_series(axes: Axes, series: Mapping[str, Sequence[float]], layers: int) -> None:
     """Draw one line per function up to `layers` on a log axis; zeros lie on the lower edge."""
     depth = len(next(iter(series.values()))) - 1
-    low, high = _log_limits(series)
+    low, high = _find_limits(series)
     axes.set_yscale("log")
     axes.axhline(1, color=style.GRAY, linewidth=0.9)
     ends = {}
@@ -153,7 +151,7 @@ def _draw_series(axes: Axes, series: Mapping[str, Sequence[float]], layers: int)
     _label_line_ends(axes, ends, layers, depth)
 
 
-def _log_limits(series: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+def _find_limits(series: Mapping[str, Sequence[float]]) -> tuple[float, float]:
     """Return limits of a log axis around all positive values, and around 1."""
     values = np.array(list(series.values()))
     positive = values[values > 0]

@@ -136,14 +136,14 @@ def compute_loss(settings: LossSettings, batch: Batch) -> LossNumbers:
         exponential_sums=exp_BK.sum(1).tolist(),
         probabilities=probability_BK.tolist(),
         targets=target_BK.tolist(),
-        terms=_clear_negative_zeros(_loss_terms(settings.loss, logits_BK, target_BK)),
-        losses=_clear_negative_zeros(_example_losses(settings, logits_BK, label_B)),
+        terms=_clear_negative_zeros(_compute_terms(settings.loss, logits_BK, target_BK)),
+        losses=_clear_negative_zeros(_compute_losses(settings, logits_BK, label_B)),
         mean_loss=mean_loss + 0.0,
         gradient=gradient_BK.tolist(),
         predictions=prediction_B.tolist(),
         correct=correct_B.tolist(),
         accuracy=float(correct_B.double().mean()),
-        uniform_loss=_uniform_loss(settings, logits_BK, label_B),
+        uniform_loss=_compute_uniform_loss(settings, logits_BK, label_B),
         columns=_select_columns(label_B, prediction_B, probability_BK),
     )
 
@@ -161,14 +161,14 @@ def _check_finite(logits_BK: Tensor, sources: Sequence[str]) -> None:
     )
 
 
-def _loss_terms(name: LossName, logits_BK: Tensor, target_BK: Tensor) -> Tensor:
+def _compute_terms(name: LossName, logits_BK: Tensor, target_BK: Tensor) -> Tensor:
     """Return the terms (B, K) that add up to the loss of each example."""
     if name == "cross-entropy":
         return -target_BK * logits_BK.log_softmax(1)
     return (logits_BK - target_BK).square()
 
 
-def _example_losses(settings: LossSettings, logits_BK: Tensor, label_B: Tensor) -> Tensor:
+def _compute_losses(settings: LossSettings, logits_BK: Tensor, label_B: Tensor) -> Tensor:
     """Return the loss (B,) of each example, as training would compute it for a batch of one."""
     loss_fn = LOSSES[settings.loss]
     losses = []
@@ -185,7 +185,7 @@ def _backpropagate(settings: LossSettings, logits_BK: Tensor, label_B: Tensor) -
     return float(mean.detach()), gradient_BK
 
 
-def _uniform_loss(settings: LossSettings, logits_BK: Tensor, label_B: Tensor) -> float:
+def _compute_uniform_loss(settings: LossSettings, logits_BK: Tensor, label_B: Tensor) -> float:
     """Return the loss of equal logits: zeros for cross-entropy, 1/K for squared error."""
     num_classes = logits_BK.shape[1]
     value = 0.0 if settings.loss == "cross-entropy" else 1 / num_classes
@@ -215,18 +215,18 @@ def _build_frames(numbers: LossNumbers, images_BHWC: np.ndarray) -> list[Frame]:
     from .plot import plot_losses, plot_step
 
     if numbers.loss == "cross-entropy":
-        steps = _caption_cross_entropy(numbers)
+        steps = _describe_cross_entropy(numbers)
     else:
-        steps = _caption_squared_error(numbers)
-    frames = [Frame(_caption_logits(numbers), plot_step, (numbers, images_BHWC, "logits"))]
+        steps = _describe_squared_error(numbers)
+    frames = [Frame(_describe_logits(numbers), plot_step, (numbers, images_BHWC, "logits"))]
     for step, caption in steps:
         frames.append(Frame(caption, plot_step, (numbers, images_BHWC, step)))
-    frames.append(Frame(_caption_mean(numbers), plot_losses, (numbers,)))
-    frames.append(Frame(_caption_gradient(numbers), plot_step, (numbers, images_BHWC, "gradient")))
+    frames.append(Frame(_describe_mean(numbers), plot_losses, (numbers,)))
+    frames.append(Frame(_describe_gradient(numbers), plot_step, (numbers, images_BHWC, "gradient")))
     return frames
 
 
-def _caption_logits(numbers: LossNumbers) -> str:
+def _describe_logits(numbers: LossNumbers) -> str:
     scale = ""
     if numbers.temperature != 1:
         scale = f", here divided by the temperature {numbers.temperature:g}"
@@ -236,7 +236,7 @@ def _caption_logits(numbers: LossNumbers) -> str:
     )
 
 
-def _caption_cross_entropy(numbers: LossNumbers) -> list[tuple[str, str]]:
+def _describe_cross_entropy(numbers: LossNumbers) -> list[tuple[str, str]]:
     """Return (step, caption) between the logits and the mean loss."""
     formula = "minus the log probability of its true class"
     if numbers.label_smoothing:
@@ -252,7 +252,7 @@ def _caption_cross_entropy(numbers: LossNumbers) -> list[tuple[str, str]]:
     ]
 
 
-def _caption_squared_error(numbers: LossNumbers) -> list[tuple[str, str]]:
+def _describe_squared_error(numbers: LossNumbers) -> list[tuple[str, str]]:
     """Return (step, caption) between the logits and the mean loss."""
     return [
         ("targets", "Targets: the one-hot rows of the labels, which the logits should equal."),
@@ -270,7 +270,7 @@ def _describe_errors(numbers: LossNumbers) -> str:
     return "An orange frame marks a wrong prediction."
 
 
-def _caption_mean(numbers: LossNumbers) -> str:
+def _describe_mean(numbers: LossNumbers) -> str:
     count = len(numbers.losses)
     worst = int(np.argmax(numbers.losses))
     fraction = numbers.losses[worst] / max(sum(numbers.losses), 1e-300)
@@ -280,7 +280,7 @@ def _caption_mean(numbers: LossNumbers) -> str:
     )
 
 
-def _caption_gradient(numbers: LossNumbers) -> str:
+def _describe_gradient(numbers: LossNumbers) -> str:
     formula = "twice the difference of logit and target"
     if numbers.loss == "cross-entropy":
         formula = "probability minus target"

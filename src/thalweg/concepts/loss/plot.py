@@ -37,9 +37,7 @@ def plot_step(numbers: LossNumbers, images_BHWC: np.ndarray, step: Step) -> Figu
     values_BF = _column_values(numbers, step)
     largest = max(float(np.nanmax(np.abs(values_BF))), 1e-300)
     for row, values in enumerate(values_BF):
-        value_rows.draw_cells(
-            axes, row, _format_cells(values), np.nan_to_num(values) / largest, _COLUMNS_WIDTH, top
-        )
+        value_rows.draw_cells(axes, row, _format_cells(values), np.nan_to_num(values) / largest, _COLUMNS_WIDTH, top)
         _draw_result(axes, numbers, step, row, top)
         _draw_frames(axes, numbers, step, row, top)
     return fig

@@ -190,7 +190,7 @@ def _draw_surface(fig: Figure, axes: Axes, numbers: NeuronNumbers, surface: Acti
     axes.set_title("Activation for every input")
     mesh = axes.pcolormesh(axis, axis, activation, cmap="cividis", shading="gouraud", rasterized=True)
     colorbar = fig.colorbar(mesh, ax=axes, shrink=0.8)
-    colorbar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    colorbar.outline.set_visible(False)
     colorbar.set_label("activation")
     is_constant = np.ptp(activation) <= 1e-9 * np.abs(activation).max()
     if is_constant:

@@ -214,13 +214,13 @@ def compare_encodings(train_set: ImageSet, test_set: ImageSet, num_classes: int,
         permutation=permutation_K.tolist(),
         labels=label_M.tolist(),
         predicted_index=output_MT[:, 0].tolist(),
-        index_accuracy=_accuracy(nearest_M2[:, 0], label_M),
-        permuted_index_accuracy=_accuracy(nearest_M2[:, 1], permutation_K[label_M]),
-        one_hot_accuracy=_accuracy(output_MT[:, 2:].argmax(1), label_M),
+        index_accuracy=_compute_accuracy(nearest_M2[:, 0], label_M),
+        permuted_index_accuracy=_compute_accuracy(nearest_M2[:, 1], permutation_K[label_M]),
+        one_hot_accuracy=_compute_accuracy(output_MT[:, 2:].argmax(1), label_M),
     )
 
 
-def _accuracy(prediction_M: Tensor, label_M: Tensor) -> float:
+def _compute_accuracy(prediction_M: Tensor, label_M: Tensor) -> float:
     return float((prediction_M == label_M).double().mean())
 
 
@@ -261,14 +261,14 @@ def _build_frames(numbers: OneHotNumbers, images_BHWC: np.ndarray) -> list[Frame
     from .plot import plot_distances, plot_encoding_rows, plot_linear_fits
 
     frames = []
-    for step, caption in enumerate(_caption_rows(numbers)):
+    for step, caption in enumerate(_describe_rows(numbers)):
         frames.append(Frame(caption, plot_encoding_rows, (numbers, images_BHWC, step)))
-    frames.append(Frame(_caption_distances(numbers), plot_distances, (numbers,)))
-    frames.append(Frame(_caption_fits(numbers.fits), plot_linear_fits, (numbers,)))
+    frames.append(Frame(_describe_distances(numbers), plot_distances, (numbers,)))
+    frames.append(Frame(_describe_fits(numbers.fits), plot_linear_fits, (numbers,)))
     return frames
 
 
-def _caption_rows(numbers: OneHotNumbers) -> list[str]:
+def _describe_rows(numbers: OneHotNumbers) -> list[str]:
     """Return captions of the images, the class indices, and each one-hot row."""
     num_classes = len(numbers.classes)
     captions = [
@@ -284,7 +284,7 @@ def _caption_rows(numbers: OneHotNumbers) -> list[str]:
     return captions
 
 
-def _caption_distances(numbers: OneHotNumbers) -> str:
+def _describe_distances(numbers: OneHotNumbers) -> str:
     first = numbers.distances.classes[0]
     last = numbers.distances.classes[-1]
     return (
@@ -293,7 +293,7 @@ def _caption_distances(numbers: OneHotNumbers) -> str:
     )
 
 
-def _caption_fits(fits: LinearFits) -> str:
+def _describe_fits(fits: LinearFits) -> str:
     return (
         f"Linear fits on {pluralize(fits.num_train, 'training image')}, test accuracy on "
         f"{pluralize(fits.num_test, 'image')}: {100 * fits.index_accuracy:.1f} % for the class index, "
