@@ -236,7 +236,7 @@ def concept_text(name: str) -> list[str]:
     """Return the text of a concept and its settings, in lines. Raises NotFoundError."""
     from .inference import explain_concept
 
-    text = explain_concept.find_concept(name).page
+    text = explain_concept.find_concept(name).text
     exercises = [f"{number}. {exercise}" for number, exercise in enumerate(text.exercises, 1)]
     settings = explain_concept.settings_help(name)
     body = " ".join(text.body.split())

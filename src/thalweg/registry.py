@@ -100,23 +100,23 @@ def register_task(cls: TaskT) -> TaskT:
 
 @dataclass(frozen=True)
 class ConceptEntry:
-    """A registered concept: its text `page`, its dataclass of `settings`, and the function that computes it.
+    """A registered concept: its text `text`, its dataclass of `settings`, and the function that computes it.
 
-    `subject` names the kind of user input it takes, a module of `thalweg.inference.inputs`; None if it takes none.
+    `input_kind` names the kind of user input it takes, a module of `thalweg.inference.inputs`; None if it takes none.
     """
 
     name: str
-    page: Any
+    text: Any
     settings: type[Any]
-    subject: str | None
+    input_kind: str | None
     explain: Callable[..., Any]
 
 
-def register_concept(page: Any, settings: type[Any], subject: str | None = None) -> Callable[[BuilderT], BuilderT]:
+def register_concept(text: Any, settings: type[Any], input_kind: str | None = None) -> Callable[[BuilderT], BuilderT]:
     """Register the decorated function as a concept: `function(settings, **inputs)` returns a ConceptResult."""
 
     def register(explain: BuilderT) -> BuilderT:
-        _concepts[explain.__name__] = ConceptEntry(explain.__name__, page, settings, subject, explain)
+        _concepts[explain.__name__] = ConceptEntry(explain.__name__, text, settings, input_kind, explain)
         return explain
 
     return register
@@ -137,7 +137,7 @@ def get_tasks() -> dict[str, type[Any]]:
 def get_concepts() -> dict[str, ConceptEntry]:
     """Return every concept by name, in the order in which the pages teach them."""
     _import_all("concepts")
-    return dict(sorted(_concepts.items(), key=lambda item: item[1].page.order))
+    return dict(sorted(_concepts.items(), key=lambda item: item[1].text.order))
 
 
 def find_model(name: str, task: str | None = None) -> ModelEntry:

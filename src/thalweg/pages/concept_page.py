@@ -5,20 +5,31 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, features
 
-from ..config.options import option_fields
+from ..concepts.base import ConceptResult, ConceptText
+from ..config.parsing import format_setting, option_fields
 from ..data.images.image_loading import prefetch_map
 from ..plots.animation import build_palette
 from ..plots.tex_svg import render_formula_svg
 from .html import data_uri, escape, html_document
 
-if TYPE_CHECKING:
-    from ..concepts.base import ConceptText
-    from ..inference.explain_concept import RenderedConcept
+
+class RenderedConcept(Protocol):
+    """What the page shows: a concept with its text, its settings and its result."""
+
+    @property
+    def text(self) -> ConceptText: ...
+    @property
+    def settings(self) -> Any: ...
+    @property
+    def result(self) -> ConceptResult: ...
+    @property
+    def command(self) -> str: ...
+
 
 #: target size of a page in bytes; frames may always use the minimum
 MAX_BYTES = 390_000
@@ -62,7 +73,7 @@ _ENCODINGS = (
 
 def render_html(rendered: RenderedConcept) -> str:
     """Return the page, to be written as UTF-8."""
-    text = rendered.page
+    text = rendered.text
     before = _render_introduction(text)
     after = _render_details(rendered)
     # base64 has four letters for three bytes
@@ -85,7 +96,7 @@ def _render_introduction(text: ConceptText) -> str:
 def _render_details(rendered: RenderedConcept) -> str:
     """Render notes, key numbers, what to look for, settings, command, exercises and source."""
     result = rendered.result
-    text = rendered.page
+    text = rendered.text
     lines = [f"<p><strong>Note:</strong> {escape(note)}</p>\n" for note in result.notes]
     if result.key_numbers:
         lines.append("<dl>")
@@ -112,13 +123,11 @@ def _escape_line(text: str) -> str:
 
 def _render_settings(rendered: RenderedConcept) -> str:
     """Render a table of the settings with their values."""
-    from ..inference.explain_concept import format_setting
-
-    settings = rendered.asked
+    settings = rendered.settings
     rows = ""
-    for key, (_, description, _) in option_fields(type(settings)).items():
-        value = escape(format_setting(getattr(settings, key)))
-        rows += f"<tr><td><code>{escape(key)}</code></td><td>{value}</td><td>{escape(description)}</td></tr>"
+    for field in option_fields(type(settings)).values():
+        value = escape(format_setting(getattr(settings, field.name)))
+        rows += f"<tr><td><code>{escape(field.name)}</code></td><td>{value}</td><td>{escape(field.help)}</td></tr>"
     return (
         '<div class="wide" tabindex="0"><table><thead><tr><th scope="col">setting</th><th scope="col">value</th>'
         f'<th scope="col">meaning</th></tr></thead><tbody>{rows}</tbody></table></div>'

@@ -15,7 +15,7 @@ from .summary import RecordLike, key_metrics
 def render_run(record: RecordLike, metrics: Sequence[Metric], plots: Path) -> str:
     """Render the cards and the learning curves of a run as HTML."""
     cards = "".join(
-        f"<div style=\"margin-right:2em\"><small>{escape(label)}</small><br><b>{escape(value)}</b></div>"
+        f'<div style="margin-right:2em"><small>{escape(label)}</small><br><b>{escape(value)}</b></div>'
         for label, value in key_metrics(record, metrics)
     )
     title = f"<b>{escape(record.model)} on {escape(record.data.name)}</b>"

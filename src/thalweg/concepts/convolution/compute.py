@@ -99,7 +99,7 @@ class ConvolutionNumbers(TypedDict):
     size_formula: str
 
 
-@register_concept(TEXT, ConvolutionSettings, subject="picture")
+@register_concept(TEXT, ConvolutionSettings, input_kind="image")
 def convolution(
     settings: ConvolutionSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()
 ) -> ConceptResult:

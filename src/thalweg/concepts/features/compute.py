@@ -53,7 +53,7 @@ class FeatureSettings:
     seed: Annotated[int, "seed of which of them, and which test picture, are taken", Range(0, 2**31)] = 0
 
 
-@register_concept(TEXT, FeatureSettings, subject="image_and_model")
+@register_concept(TEXT, FeatureSettings, input_kind="image_and_model")
 def features(
     settings: FeatureSettings,
     network: nn.Module,

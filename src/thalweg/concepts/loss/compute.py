@@ -89,7 +89,7 @@ class LossNumbers:
     columns: list[int]
 
 
-@register_concept(TEXT, LossSettings, subject="batch")
+@register_concept(TEXT, LossSettings, input_kind="batch")
 def loss(settings: LossSettings, **inputs: Any) -> ConceptResult:
     """Compute the loss of each example, the mean loss, the gradient at the logits, and the accuracy.
 

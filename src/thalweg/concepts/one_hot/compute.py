@@ -117,7 +117,7 @@ class OneHotNumbers:
     fits: LinearFits
 
 
-@register_concept(TEXT, OneHotSettings, subject="labels")
+@register_concept(TEXT, OneHotSettings, input_kind="labels")
 def one_hot(settings: OneHotSettings, **inputs: Any) -> ConceptResult:
     """Encode the labels as one-hot rows, measure distances between labels, and compare linear fits to both encodings.
 

@@ -123,7 +123,7 @@ class ParameterNumbers:
     receptive_fields: list[LayerField]
 
 
-@register_concept(TEXT, ParameterSettings, subject="network")
+@register_concept(TEXT, ParameterSettings, input_kind="network")
 def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[int], told: str) -> ConceptResult:
     """Count parameters, multiply-adds and memory of three models over the image size, and of one model by layers.
 

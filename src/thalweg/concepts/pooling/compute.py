@@ -129,7 +129,7 @@ class PoolingNumbers(TypedDict):
     size_formula: str
 
 
-@register_concept(TEXT, PoolingSettings, subject="picture")
+@register_concept(TEXT, PoolingSettings, input_kind="image")
 def pooling(settings: PoolingSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> ConceptResult:
     """Pool an image: every window of a crop, the full output, and how much the output changes after small shifts.
 

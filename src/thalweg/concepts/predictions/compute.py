@@ -36,7 +36,7 @@ class PredictionSettings:
     seed: Annotated[int, "seed of which examples are taken, and of t-sne", Range(0, 2**31)] = 0
 
 
-@register_concept(TEXT, PredictionSettings, subject="test_predictions")
+@register_concept(TEXT, PredictionSettings, input_kind="test_predictions")
 def predictions(
     settings: PredictionSettings,
     images: np.ndarray,
