@@ -18,7 +18,7 @@ from .batch import DEFAULT_DATA, DEFAULT_MODEL, load_model
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """RUN|MODEL [PICTURE [DATA]]: the network, the picture as it reads it, its answer, a sample of `settings.pictures`.
+    """RUN|MODEL [PICTURE [DATA]]: the network, the picture as it reads it, its answer, a sample of `settings.images`.
 
     Without a picture one of the test set is taken. The sample is of the training set, or of DATA; where neither is at
     hand, `training` is None and `notes` say why. Raises OptionError for a model without a picture, DataError for a
@@ -42,7 +42,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
         "picture_HWC": picture_HWC,
         "classes": list(trained.facts["classes"]),
         "probability_K": found[0].numpy(),
-        "training": data.train.take(np.sort(order[: settings.pictures])) if data else None,
+        "training": data.train.take(np.sort(order[: settings.images])) if data else None,
         "prepared": lambda images_NHWC: trained.task.prepared(images_NHWC, trained.facts, cpu),
         "at_once": eval_batch_size(trained.facts),
         "told": f"{trained.name}, {named}",
