@@ -126,17 +126,17 @@ def test_one_mistake_is_counted_in_the_singular():
     result = explain(8 * np.eye(2)[[0, 1, 0]], [0, 1, 1])
     assert len(result.numbers["mistakes"]) == 1
     frame = result.frames[4]
-    assert frame.plot.figure(*frame.args).axes[-1].get_title().endswith("1 wrong prediction")
+    assert frame.plot.__wrapped__(*frame.args).axes[-1].get_title().endswith("1 wrong prediction")
 
 
 def test_class_names_are_complete_where_they_fit_and_stay_inside_the_axes():
     logits = [[2.0, 1.0], [1.0, 2.0], [1.5, 1.0]]
     frames = explain(logits, [1, 0, 0], ["automobile", "a name longer than that"]).frames
-    (axes,) = frames[2].plot.figure(*frames[2].args).axes
+    (axes,) = frames[2].plot.__wrapped__(*frames[2].args).axes
     texts = {text.get_text() for text in axes.texts}
     assert "automobile" in texts
     assert any(text.endswith(" automobile") for text in texts)
-    (axes,) = frames[0].plot.figure(*frames[0].args).axes
+    (axes,) = frames[0].plot.__wrapped__(*frames[0].args).axes
     left, right = axes.get_xlim()
     for text in axes.texts:
         x = text.get_position()[0]

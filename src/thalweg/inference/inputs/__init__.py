@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import OptionError
 
 #: kinds for which nothing comes along: a run has to be named
-RUN_REQUIRED = ("trail", "outcomes")
+RUN_REQUIRED = ("weight_path", "test_predictions")
 
 
 def load_input(
