@@ -274,7 +274,7 @@ def test_unusual_settings_are_plotted_in_one_size(settings):
 
 
 def plot_texts(frame):
-    return frame.plot.figure(*frame.args).axes[0].texts
+    return frame.plot.__wrapped__(*frame.args).axes[0].texts
 
 
 @pytest.mark.parametrize("kernel", ["gauss", "1000,-999;123.456,1000", "-1.23456,0.5;0.001,2"])
