@@ -189,7 +189,7 @@ def list_layer_groups(name: str) -> list[dict[str, Any]]:
         {
             "part": part.name,
             "layers": " ".join(type(layer).__name__ for layer in part.layers),
-            "parameters": sum(weight.numel() for weight in part.weights),
+            "parameters": sum(weight.numel() for weight in part.params),
             "unfreeze": len(found) - 1 - number,
         }
         for number, part in enumerate(found)

@@ -101,5 +101,5 @@ def make_trainer(toy: str, *, seed: int = 1, batch: int = 8, rank: int = 0, rank
     """A trainer of the toy; equal arguments give equal trainers."""
     torch.manual_seed(seed)
     objective, stream = TOY_OBJECTIVES[toy](batch, rank, ranks)
-    settings = {"steps": 24, "lr": 3e-3, "ema": 0.9, "clip": 1.0, "report": 6, **recipe}
+    settings = {"steps": 24, "lr": 3e-3, "ema_decay": 0.9, "grad_clip": 1.0, "report_every": 6, **recipe}
     return Trainer(objective, stream, TrainConfig(**settings))

@@ -224,7 +224,7 @@ def test_a_network_learns_to_tell_bars_apart(name, more):
     network = MODELS[name](**task.arguments(facts), **more)
     task.initialise(network, data, facts, "cpu")
     objective, stream = task.objective(network, facts, Options()), task.stream(data.train, 32, 0, 0, 1, "cpu")
-    recipe = TrainConfig(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup=0.25)
+    recipe = TrainConfig(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup_fraction=0.25)
     for _ in Trainer(objective, stream, recipe, task.augment(facts, Options())):
         pass
     network.eval()

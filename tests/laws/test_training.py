@@ -58,7 +58,7 @@ def test_resuming_changes_nothing(toy, optimizer, tmp_path):
     before = run(first, until=12)
     checkpoint.save_checkpoint(tmp_path, 12, first.state_dict())
     second = make_trainer(toy, optimizer=optimizer, seed=99)  # other weights
-    second.stream = first.stream  # the same data, at whatever position
+    second.batches = first.batches  # the same data, at whatever position
     step, state = checkpoint.load_latest(tmp_path, print)
     assert step == 12
     second.load_state_dict(state)
@@ -71,14 +71,14 @@ def test_resuming_changes_nothing(toy, optimizer, tmp_path):
 @pytest.mark.parametrize("stop", range(0, 16))
 def test_stopping_anywhere_and_resuming_changes_nothing(toy, stop, tmp_path):
     """Every step of five-step epochs, the ends of epochs and of the run among them."""
-    whole = make_trainer(toy, batch=12, steps=15, report=4)
+    whole = make_trainer(toy, batch=12, steps=15, report_every=4)
     run(whole)
-    first = make_trainer(toy, batch=12, steps=15, report=4)
+    first = make_trainer(toy, batch=12, steps=15, report_every=4)
     if stop:
-        first.pause = True  # a report after every step
+        first.pause_requested = True  # a report after every step
         run(first, until=stop)
     checkpoint.save_checkpoint(tmp_path, stop, first.state_dict())
-    second = make_trainer(toy, batch=12, steps=15, report=4)
+    second = make_trainer(toy, batch=12, steps=15, report_every=4)
     second.load_state_dict(checkpoint.load_latest(tmp_path, print)[1])
     run(second)
     assert_equal_states(whole, second)
@@ -98,10 +98,10 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(toy):
 def test_a_phase_changes_its_own_module_only(toy):
     one = make_trainer(toy)
     one.objective.train()
-    batch = next(iter(one.stream))
+    batch = next(iter(one.batches))
     for phase in one.phases:
         before = {k: v.clone() for k, v in one.objective.named_parameters()}
-        one.update(phase, [batch])
+        one.run_phase(phase, [batch])
         own = {id(w) for w in phase.module.parameters()}
         changed = {id(v) for k, v in one.objective.named_parameters() if not torch.equal(v, before[k])}
         assert changed and changed <= own
@@ -114,7 +114,7 @@ def test_frozen_weights_stay_frozen(toy):
     part = next(m for m in objective.model.modules() if isinstance(m, (nn.Linear, nn.Embedding)))
     freeze(part)
     before = copy.deepcopy(part.state_dict())
-    settings = make_trainer(toy, weight_decay=0.1, optimizer="adamw").recipe
+    settings = make_trainer(toy, weight_decay=0.1, optimizer="adamw").config
     run(Trainer(objective, stream, settings))
     for name, value in part.state_dict().items():
         assert torch.equal(value, before[name])
@@ -134,7 +134,7 @@ def test_micro_batches_equal_the_big_batch(toy):
     """Also where each micro-batch has another number of boxes."""
     nets = []
     for accumulate in (1, 4):
-        one = make_trainer(toy, steps=6, accumulate=accumulate, ema=0.0)
+        one = make_trainer(toy, steps=6, grad_accum=accumulate, ema_decay=0.0)
         for part in one.objective.modules():
             if isinstance(part, (nn.Dropout, nn.BatchNorm1d)):
                 part.eval()
@@ -158,7 +158,7 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
         }
         for toy in RANKED:
             one = quiet(make_trainer(toy, rank=rank, ranks=2, steps=10))
-            one.pause = rank == 1  # a signal reaches one rank only
+            one.pause_requested = rank == 1  # a signal reaches one rank only
             left["steps"].append([report.step for report in run(one)])
             left[toy] = one.objective.model.state_dict()
             left[f"{toy}/ranks"] = one.state_dict()["ranks"]
@@ -172,8 +172,8 @@ def gradual(rank: int, ranks: int) -> Trainer:
     """A network that thaws part by part, under an optimiser that counts updates."""
     torch.manual_seed(1)
     objective, stream = TOY_OBJECTIVES["classify"](8, rank, 2)  # without batch statistics, which ranks do not share
-    stream.rank, stream.ranks = rank, ranks
-    recipe = TrainConfig(steps=12, lr=1e-2, optimizer="adam", trained_parts=0, unfreeze_every=6, report=6)
+    stream.rank, stream.world_size = rank, ranks
+    recipe = TrainConfig(steps=12, lr=1e-2, optimizer="adam", trainable_groups=0, unfreeze_interval=6, report_every=6)
     return quiet(Trainer(objective, stream, recipe))
 
 
@@ -203,8 +203,8 @@ def test_two_ranks_equal_one(toy, two_ranks):
     if toy == "classify":  # the two ranks have no batch statistics
         torch.manual_seed(1)
         objective, stream = TOY_OBJECTIVES[toy](8, 0, 2)
-        stream.rank, stream.ranks = 0, 1
-        alone = Trainer(objective, stream, alone.recipe)
+        stream.rank, stream.world_size = 0, 1
+        alone = Trainer(objective, stream, alone.config)
     run(quiet(alone))
     for name, value in alone.objective.model.state_dict().items():
         torch.testing.assert_close(two_ranks[0][toy][name], value, atol=1e-5, rtol=1e-4)
@@ -237,14 +237,14 @@ def test_alone_there_is_nothing_to_agree_on():
 
 @pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_a_loss_that_is_no_number_stops_before_the_update(toy):
-    one = make_trainer(toy, steps=40, ema=0.0)
+    one = make_trainer(toy, steps=40, ema_decay=0.0)
     run(one, until=6)
     phase = one.phases[-1]
     one.losses[phase.name] = lambda batch, honest=one.losses[phase.name]: _spoiled(honest(batch))
     before = copy.deepcopy(phase.module.state_dict())
     with pytest.raises(NonFiniteError) as raised:
         run(one)
-    assert raised.value.step == 6 and raised.value.rows and "step 6" in str(raised.value)
+    assert raised.value.step == 6 and raised.value.indices and "step 6" in str(raised.value)
     for name, value in phase.module.state_dict().items():
         if "running" not in name and "batches" not in name:
             assert torch.equal(value, before[name])
@@ -258,7 +258,7 @@ def _spoiled(loss):
 
 @pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_compiled_phases_give_the_plain_numbers(toy):
-    plain, compiled = make_trainer(toy, steps=4, report=1), make_trainer(toy, steps=4, report=1)
+    plain, compiled = make_trainer(toy, steps=4, report_every=1), make_trainer(toy, steps=4, report_every=1)
     compiled.losses = {
         p.name: torch.compile(p.loss, backend="aot_eager") if p.compile else p.loss for p in compiled.phases
     }

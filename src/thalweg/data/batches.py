@@ -19,12 +19,13 @@ class BatchStream(Protocol):
     """What the trainer needs of a source of batches."""
 
     steps_per_epoch: int
+    batch_size: int
     device: torch.device
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches without end, from the current position on."""
 
-    def rows(self, step: int) -> list[int]:
+    def batch_indices(self, step: int) -> list[int]:
         """The rows of the training set that step `step` uses on this rank."""
 
     def state_dict(self) -> dict:
@@ -37,22 +38,22 @@ class BatchStream(Protocol):
 class InMemoryBatches:
     """The whole training set on the device; a batch is an index into it.
 
-    `tensors` share their first dimension N. `batch` is the number of examples over all ranks; each rank takes its part.
+    `tensors` share their first dimension N. `batch_size` is the number of examples over all ranks; each rank takes its part.
     The order of epoch e is a permutation drawn from (seed, e); examples that do not fill a last batch are left out of
     that epoch. Raises DataError where the ranks cannot share a batch.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], batch: int, seed: int = 0, rank: int = 0, ranks: int = 1):
-        self.tensors, self.seed, self.rank, self.ranks = tensors, seed, rank, ranks
+    def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+        self.tensors, self.seed, self.rank, self.world_size = tensors, seed, rank, world_size
         self.examples = len(next(iter(tensors.values())))
-        self.batch = min(batch, self.examples)
-        if self.batch < ranks or self.batch % ranks:
+        self.batch_size = min(batch_size, self.examples)
+        if self.batch_size < world_size or self.batch_size % world_size:
             raise DataError(
-                f"A batch of {self.batch} examples cannot be shared by {ranks} ranks.",
+                f"A batch of {self.batch_size} examples cannot be shared by {world_size} ranks.",
                 cure="Give --batch a multiple of the number of ranks.",
             )
         self.device = next(iter(tensors.values())).device
-        self.steps_per_epoch = self.examples // self.batch
+        self.steps_per_epoch = self.examples // self.batch_size
         self.step, self._epoch, self._order = 0, -1, torch.empty(0)
 
     def _indices(self, step: int) -> Tensor:
@@ -61,8 +62,8 @@ class InMemoryBatches:
             generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
             self._order = torch.randperm(self.examples, generator=generator).to(self.device)
             self._epoch = epoch
-        share = self.batch // self.ranks
-        start = position * self.batch + self.rank * share
+        share = self.batch_size // self.world_size
+        start = position * self.batch_size + self.rank * share
         return self._order[start : start + share]
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -71,7 +72,7 @@ class InMemoryBatches:
             self.step += 1
             yield {name: values.index_select(0, rows) for name, values in self.tensors.items()}
 
-    def rows(self, step: int) -> list[int]:
+    def batch_indices(self, step: int) -> list[int]:
         """The rows that step `step` uses on this rank."""
         return self._indices(step).tolist()
 
@@ -90,9 +91,9 @@ class FeatureViewBatches(InMemoryBatches):
     Which version of an example an epoch sees is drawn from (seed, epoch, example).
     """
 
-    def __init__(self, tensors: dict[str, Tensor], batch: int, seed: int = 0, rank: int = 0, ranks: int = 1):
+    def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         self.features = tensors["features"]
-        super().__init__({k: v for k, v in tensors.items() if k != "features"}, batch, seed, rank, ranks)
+        super().__init__({k: v for k, v in tensors.items() if k != "features"}, batch_size, seed, rank, world_size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         while True:
@@ -110,19 +111,19 @@ def match_memory_format(features: Tensor) -> Tensor:
 
 
 class SequenceBatches:
-    """One long sequence (N,) cut into `batch` rows that go on from batch to batch, `length` items at a time.
+    """One long sequence (N,) cut into `batch_size` rows that go on from batch to batch, `length` items at a time.
 
-    Yields `tokens` (B, T), `next` (B, T) and `starts` (B,), 1 where the rows begin again at their first item.
+    Yields `tokens` (B, T), `targets` (B, T) and `resets` (B,), 1 where the rows begin again at their first item.
     """
 
-    def __init__(self, tokens_N: Tensor, batch: int, length: int, rank: int = 0, ranks: int = 1):
-        if batch % ranks or len(tokens_N) < batch * (length + 1):
+    def __init__(self, tokens_N: Tensor, batch_size: int, length: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size or len(tokens_N) < batch_size * (length + 1):
             raise DataError(
-                f"A sequence of {len(tokens_N)} items does not give {batch} rows of {length + 1} over {ranks} ranks.",
+                f"A sequence of {len(tokens_N)} items does not give {batch_size} rows of {length + 1} over {world_size} ranks.",
                 cure="Give more text, a smaller --batch, or a --batch that the ranks can share.",
             )
-        self.length, share = length, batch // ranks
-        width = (len(tokens_N) - 1) // batch
+        self.length, self.batch_size, share = length, batch_size, batch_size // world_size
+        width = (len(tokens_N) - 1) // batch_size
         first = torch.arange(rank * share, (rank + 1) * share) * width
         self.rows_BW = torch.stack([tokens_N[f : f + width + 1] for f in first.tolist()])
         self.steps_per_epoch, self.device = width // length, tokens_N.device
@@ -135,9 +136,9 @@ class SequenceBatches:
             piece = self.rows_BW[:, start : start + self.length + 1]
             self.step += 1
             starts = torch.full((len(piece),), float(position == 0), device=piece.device)
-            yield {"tokens": piece[:, :-1], "next": piece[:, 1:], "starts": starts}
+            yield {"tokens": piece[:, :-1], "targets": piece[:, 1:], "resets": starts}
 
-    def rows(self, step: int) -> list[int]:
+    def batch_indices(self, step: int) -> list[int]:
         """The first item of the piece that step `step` reads."""
         return [step % self.steps_per_epoch * self.length]
 

@@ -33,10 +33,10 @@ MAX_BYTES = 4_000_000_000
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """What the head reads: `train` (V, N, ...) of V views of the training pictures, `valid` and `test` (N, ...)."""
+    """What the head reads: `train` (V, N, ...) of V views of the training pictures, `val` and `test` (N, ...)."""
 
     train: Tensor
-    valid: Tensor
+    val: Tensor
     test: Tensor
     label: Tensor
 

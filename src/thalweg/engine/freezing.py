@@ -35,7 +35,7 @@ class LayerGroup:
     layers: tuple[nn.Module, ...]
 
     @property
-    def weights(self) -> Iterable[Tensor]:
+    def params(self) -> Iterable[Tensor]:
         """The weights of all layers."""
         return (weight for layer in self.layers for weight in layer.parameters())
 
@@ -71,51 +71,51 @@ def _leaf_blocks(network: nn.Module) -> Iterable[tuple[str, nn.Module]]:
 class FreezeSchedule:
     """What a recipe says of the parts of a network, as a function of the step, so that a resumed run goes on exactly.
 
-    Parts that are never trained are frozen when this is made. `begins` is the step from which each of the others is.
+    Parts that are never trained are frozen when this is made. `start_steps` is the step from which each of the others is.
     """
 
-    def __init__(self, network: nn.Module, recipe: TrainConfig):
-        self.begins: dict[Tensor, int] = {}
-        self.factors: dict[Tensor, float] = {}
-        self.late: list[tuple[int, LayerGroup]] = []
+    def __init__(self, network: nn.Module, config: TrainConfig):
+        self.start_steps: dict[Tensor, int] = {}
+        self.lr_factors: dict[Tensor, float] = {}
+        self.late_groups: list[tuple[int, LayerGroup]] = []
         for behind, part in enumerate(reversed(layer_groups(network))):
-            begins = unfreeze_step(behind, recipe)
+            begins = unfreeze_step(behind, config)
             if begins is None:
                 for layer in part.layers:
                     freeze(layer)
                 continue
             if begins:
-                self.late.append((begins, part))
-            for weight in part.weights:
-                self.begins[weight], self.factors[weight] = begins, recipe.layer_decay**behind
-        trained = [(weight, weight.requires_grad) for _, part in self.late for weight in part.weights]
+                self.late_groups.append((begins, part))
+            for weight in part.params:
+                self.start_steps[weight], self.lr_factors[weight] = begins, config.layer_decay**behind
+        trained = [(weight, weight.requires_grad) for _, part in self.late_groups for weight in part.params]
         self._wanted = [weight for weight, wanted in trained if wanted]
 
-    def apply(self, step: int) -> None:
+    def set_trainable(self, step: int) -> None:
         """Switches the parts on whose time has come, and the others off, their batch statistics included."""
-        for begins, part in self.late:
+        for begins, part in self.late_groups:
             for layer in part.layers:
                 for inner in layer.modules():
                     if isinstance(inner, _BATCH_NORM_TYPES):
                         inner.train(step >= begins)
         for weight in self._wanted:
-            weight.requires_grad_(step >= self.begins[weight])
+            weight.requires_grad_(step >= self.start_steps[weight])
 
-    def rate(self, weight: Tensor, step: int) -> float:
+    def lr_factor(self, weight: Tensor, step: int) -> float:
         """What the learning rate of `weight` is multiplied with at `step`."""
-        return self.factors.get(weight, 1.0) if step >= self.begins.get(weight, 0) else 0.0
+        return self.lr_factors.get(weight, 1.0) if step >= self.start_steps.get(weight, 0) else 0.0
 
 
-def unfreeze_step(behind: int, recipe: TrainConfig) -> int | None:
+def unfreeze_step(behind: int, config: TrainConfig) -> int | None:
     """The step from which the part that stands `behind` places before the last layer is trained; None: never."""
-    if recipe.trained_parts is None or behind <= recipe.trained_parts:
+    if config.trainable_groups is None or behind <= config.trainable_groups:
         return 0
-    return (behind - recipe.trained_parts) * recipe.unfreeze_every if recipe.unfreeze_every else None
+    return (behind - config.trainable_groups) * config.unfreeze_interval if config.unfreeze_interval else None
 
 
-def is_finetuning(recipe: TrainConfig) -> bool:
+def is_finetuning(config: TrainConfig) -> bool:
     """Whether the recipe treats the parts of a network differently."""
-    return recipe.trained_parts is not None or recipe.layer_decay != 1.0
+    return config.trainable_groups is not None or config.layer_decay != 1.0
 
 
 def split_param_groups(optimizer, finetuning: FreezeSchedule) -> None:
@@ -124,7 +124,7 @@ def split_param_groups(optimizer, finetuning: FreezeSchedule) -> None:
     for group in optimizer.param_groups:
         alike: dict[tuple[int, float], list[Tensor]] = {}
         for weight in group["params"]:
-            key = finetuning.begins.get(weight, 0), finetuning.factors.get(weight, 1.0)
+            key = finetuning.start_steps.get(weight, 0), finetuning.lr_factors.get(weight, 1.0)
             alike.setdefault(key, []).append(weight)
         groups += [{**group, "params": weights} for weights in alike.values()]
     optimizer.param_groups = groups

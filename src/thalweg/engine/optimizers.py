@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from .config import TrainConfig
 
 
-def build_optimizer(module: nn.Module, weights: Iterable[Tensor], recipe: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser named by the recipe for the given weights of `module`.
+def build_optimizer(module: nn.Module, weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser named by the config for the given weights of `module`.
 
     SGD (Robbins and Monro 1951), momentum (Polyak 1964), Nesterov (1983), AdaGrad (Duchi et al. 2011), AdaDelta (Zeiler
     2012), RMSProp (Tieleman and Hinton 2012), Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), Muon
@@ -19,13 +19,13 @@ def build_optimizer(module: nn.Module, weights: Iterable[Tensor], recipe: TrainC
     """
     weights = list(weights)
     groups = [
-        {"params": [w for w in weights if w.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [w for w in weights if w.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [g for g in groups if g["params"]]
-    lr, momentum, betas = recipe.lr, recipe.momentum, (recipe.momentum, 0.999)
-    on_gpu = recipe.graph and weights[0].device.type == "cuda"  # counters too, as a recorded update needs them
-    match recipe.optimizer:
+    lr, momentum, betas = config.lr, config.momentum, (config.momentum, 0.999)
+    on_gpu = config.cuda_graph and weights[0].device.type == "cuda"  # counters too, as a recorded update needs them
+    match config.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr, fused=True)
         case "momentum":
@@ -42,7 +42,7 @@ def build_optimizer(module: nn.Module, weights: Iterable[Tensor], recipe: TrainC
             return torch.optim.Adam(groups, lr, betas, fused=True, capturable=on_gpu)
         case "adamw":
             return torch.optim.AdamW(groups, lr, betas, fused=True, capturable=on_gpu)
-    return Muon(module, weights, recipe)
+    return Muon(module, weights, config)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
@@ -85,16 +85,16 @@ class Muon(torch.optim.Optimizer):
     to AdamW, as the authors advise.
     """
 
-    def __init__(self, module: nn.Module, weights: list[Tensor], recipe: TrainConfig):
+    def __init__(self, module: nn.Module, weights: list[Tensor], config: TrainConfig):
         matrices = [w for w in module.parameters() if w.ndim > 1]
         edges = {id(w) for w in (matrices[:1] + matrices[-1:])}
         hidden = [w for w in weights if w.ndim > 1 and id(w) not in edges]
         rest = [w for w in weights if w.ndim <= 1 or id(w) in edges]
-        common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
+        common = {"lr": config.lr, "weight_decay": config.weight_decay, "momentum": config.momentum}
         common |= {"capturable": True}  # so that torch restores counters to the device of the weights
         groups = [{"params": hidden, "muon": True, **common}, {"params": rest, "muon": False, **common}]
         super().__init__([g for g in groups if g["params"]], {})
-        self.products = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+        self.products = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
 
     @torch.no_grad()
     def step(self, closure=None) -> None:

@@ -1,6 +1,6 @@
 """The one training loop. It knows phases, and nothing of tasks, networks or pictures.
 
-    for report in Trainer(objective, stream, recipe):
+    for report in Trainer(objective, stream, config):
         print(report.step, report.losses)
 
 No callbacks: the loop yields and the caller decides. It may stop at any report, save, score, and iterate again.
@@ -21,7 +21,7 @@ from ..data.batches import BatchStream
 from ..errors import NonFiniteError
 from ..objectives.base import Batch, Loss, Objective, Phase
 from . import distributed as ranks
-from . import freezing as finetune
+from . import freezing
 from . import optimizers
 from .config import TrainConfig
 from .cuda_graph import CudaGraphRecorder, GraphedStep
@@ -40,137 +40,137 @@ class StepReport:
 
 
 class Trainer:
-    """Runs an objective over a stream, as a recipe says.
+    """Runs an objective over a stream, as a config says.
 
     `augment` turns a batch of the stream into one that the objective reads; it may be random. Which weights are trained
-    is recorded once, here: freeze before. `average` is the running mean of the network, if the recipe asks for one.
+    is recorded once, here: freeze before. `average` is the running mean of the network, if the config asks for one.
     """
 
     def __init__(
         self,
         objective: Objective,
-        stream: BatchStream,
-        recipe: TrainConfig,
+        batches: BatchStream,
+        config: TrainConfig,
         augment: Callable[[Batch], Batch] = lambda batch: batch,
     ):
-        self.objective, self.stream, self.recipe, self.augment = objective, stream, recipe, augment
+        self.objective, self.batches, self.config, self.augment = objective, batches, config, augment
         self.step = 0
         self.phases = objective.phases()
         self.device = next(objective.parameters()).device
-        self.finetuning = finetune.FreezeSchedule(objective.model, recipe) if finetune.is_finetuning(recipe) else None
-        self.trainable = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
+        self.freeze_schedule = freezing.FreezeSchedule(objective.model, config) if freezing.is_finetuning(config) else None
+        self.trainable_params = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
         self.optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
         for phase in self.phases:  # phases that share a module share its optimiser
             if phase.module not in self.optimizers:
-                weights = self.trainable[phase.name]
-                self.optimizers[phase.module] = optimizers.build_optimizer(phase.module, weights, recipe)
-                if self.finetuning:
-                    finetune.split_param_groups(self.optimizers[phase.module], self.finetuning)
-        if recipe.graph:  # a recorded update reads its rates where they were when it was recorded
-            for group in self.groups:
-                group["lr"] = torch.full((), recipe.lr, device=self.device)
-        self.losses = {p.name: torch.compile(p.loss) if recipe.compile and p.compile else p.loss for p in self.phases}
-        self.average = copy.deepcopy(objective.model).requires_grad_(False) if recipe.ema else None
-        self.alone = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
-        if not self.alone:
+                weights = self.trainable_params[phase.name]
+                self.optimizers[phase.module] = optimizers.build_optimizer(phase.module, weights, config)
+                if self.freeze_schedule:
+                    freezing.split_param_groups(self.optimizers[phase.module], self.freeze_schedule)
+        if config.cuda_graph:  # a recorded update reads its rates where they were when it was recorded
+            for group in self.param_groups:
+                group["lr"] = torch.full((), config.lr, device=self.device)
+        self.losses = {p.name: torch.compile(p.loss) if config.compile and p.compile else p.loss for p in self.phases}
+        self.ema_model = copy.deepcopy(objective.model).requires_grad_(False) if config.ema_decay else None
+        self.single_module = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
+        if not self.single_module:
             objective.requires_grad_(False)
-        self.sums: dict[str, Tensor] = {}
-        self.pause = False  # set by a signal handler: hands control back after the step that is running
-        self.halts: frozenset[int] = frozenset()  # steps after which control is handed back as well, on every rank
-        self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
-        self.recorded = GraphedStep(self.advance, CudaGraphRecorder(self.device)) if recipe.graph else None
+        self.loss_sums: dict[str, Tensor] = {}
+        self.pause_requested = False  # set by a signal handler: hands control back after the step that is running
+        self.extra_yield_steps: frozenset[int] = frozenset()  # steps after which control is handed back as well, on every rank
+        self.precision = torch.bfloat16 if config.precision == "bfloat16" else None
+        self.graphed_step = GraphedStep(self.train_step, CudaGraphRecorder(self.device)) if config.cuda_graph else None
 
     @property
     def model(self) -> nn.Module:
         """The network to score and to save: the average where there is one."""
-        return self.objective.model if self.average is None else self.average
+        return self.objective.model if self.ema_model is None else self.ema_model
 
     @property
-    def groups(self) -> list[dict]:
+    def param_groups(self) -> list[dict]:
         """The groups of weights of all optimisers."""
         return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
 
     def __iter__(self) -> Iterator[StepReport]:
         self.objective.train()
-        batches = iter(self.stream)
-        while self.step < self.recipe.steps:
-            if self.finetuning:
-                self.finetuning.apply(self.step)
-            self._set_rates()
-            seed_generators(self.seed(), self.device)
-            due = [phase for phase in self.phases if self.step % phase.every == 0]
-            (self.recorded or self.advance)(due, next(batches))
-            if self.average is not None:
-                self._average()
+        batches = iter(self.batches)
+        while self.step < self.config.steps:
+            if self.freeze_schedule:
+                self.freeze_schedule.set_trainable(self.step)
+            self._set_lr()
+            seed_generators(self.step_seed(), self.device)
+            due = [phase for phase in self.phases if self.step % phase.interval == 0]
+            (self.graphed_step or self.train_step)(due, next(batches))
+            if self.ema_model is not None:
+                self._update_ema()
             self.step += 1
-            if self.due:
-                yield self.report()
-            elif self.step in self.halts or self.pause and ranks.world_size() == 1:  # several ranks pause at a report
-                yield StepReport(self.step, {}, self.recipe.rate(self.step - 1))
+            if self.report_due:
+                yield self.collect_report()
+            elif self.step in self.extra_yield_steps or self.pause_requested and ranks.world_size() == 1:  # several ranks pause at a report
+                yield StepReport(self.step, {}, self.config.lr_at(self.step - 1))
 
-    def advance(self, due: list[Phase], batch: Batch) -> None:
+    def train_step(self, due: list[Phase], batch: Batch) -> None:
         """One step but for what the host decides: the phases that are due, on a batch as it comes from the stream."""
         batch = self.augment(batch)
-        micro = [batch] if self.recipe.accumulate == 1 else split_micro_batches(batch, self.recipe.accumulate)
+        micro = [batch] if self.config.grad_accum == 1 else split_micro_batches(batch, self.config.grad_accum)
         for phase in due:
-            self._collect(phase, *self.update(phase, micro))
+            self._accumulate_losses(phase, *self.run_phase(phase, micro))
 
-    def _set_rates(self) -> None:
-        rate = self.recipe.rate(self.step)
-        for group in self.groups:
-            factor = self.finetuning.rate(group["params"][0], self.step) if self.finetuning else 1.0
+    def _set_lr(self) -> None:
+        rate = self.config.lr_at(self.step)
+        for group in self.param_groups:
+            factor = self.freeze_schedule.lr_factor(group["params"][0], self.step) if self.freeze_schedule else 1.0
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * factor)
             else:
                 group["lr"] = rate * factor
 
     @property
-    def due(self) -> bool:
+    def report_due(self) -> bool:
         """Whether a report is due: every so many steps, at the end of an epoch, at the end of the run."""
         return 0 in (
-            self.step % self.recipe.report,
-            self.step % self.stream.steps_per_epoch,
-            self.recipe.steps - self.step,
+            self.step % self.config.report_every,
+            self.step % self.batches.steps_per_epoch,
+            self.config.steps - self.step,
         )
 
-    def seed(self) -> int:
+    def step_seed(self) -> int:
         """Randomness is a function of (seed, step, rank): nothing to save, and any step can be replayed alone.
 
         32 bits, because the generator of a processor ignores the rest.
         """
-        return zlib.crc32(f"{self.recipe.seed}/{self.step}/{ranks.get_rank()}".encode())
+        return zlib.crc32(f"{self.config.seed}/{self.step}/{ranks.get_rank()}".encode())
 
-    def report(self) -> StepReport:
+    def collect_report(self) -> StepReport:
         """The means since the last report; begins a new one. The only place where the host waits for the device.
 
         Raises NonFinite where a loss on another device than the processor was no number: there it is seen only now.
         """
         means = {}
         for phase in self.phases:
-            items = float(self.sums.get(f"{phase.name}/items", 0.0))
-            for key in [k for k in self.sums if k.startswith(phase.name + "/")]:
+            items = float(self.loss_sums.get(f"{phase.name}/items", 0.0))
+            for key in [k for k in self.loss_sums if k.startswith(phase.name + "/")]:
                 if items and not key.endswith("/items"):
-                    means[key.removesuffix("/loss").removeprefix("fit/")] = float(self.sums[key]) / items
+                    means[key.removesuffix("/loss").removeprefix("fit/")] = float(self.loss_sums[key]) / items
         if "fit" in means:
             means = {"loss": means.pop("fit"), **means}
-        for total in self.sums.values():
+        for total in self.loss_sums.values():
             total.zero_()
         if self.device.type != "cpu" and not all(map(math.isfinite, means.values())):
             raise self._non_finite(self.phases[0])
-        return StepReport(self.step, means, self.recipe.rate(self.step - 1))
+        return StepReport(self.step, means, self.config.lr_at(self.step - 1))
 
-    def update(self, phase: Phase, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor | int]:
+    def run_phase(self, phase: Phase, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor | int]:
         """One optimiser step on `phase.module`: sums of the loss and its parts, and the items they are over.
 
         Raises NonFinite before the weights change, if the loss is infinite or not a number.
         """
-        weights, optimizer = self.trainable[phase.name], self.optimizers[phase.module]
-        if not self.alone:
+        weights, optimizer = self.trainable_params[phase.name], self.optimizers[phase.module]
+        if not self.single_module:
             for weight in weights:
                 weight.requires_grad_(True)
         optimizer.zero_grad(set_to_none=True)
-        sums, items, plain = self._gradients(phase, batches, weights)
-        if not self.alone:
+        sums, items, plain = self._backward(phase, batches, weights)
+        if not self.single_module:
             for weight in weights:
                 weight.requires_grad_(False)
         if self.device.type == "cpu" and not math.isfinite(sums["loss"].item()):
@@ -178,12 +178,12 @@ class Trainer:
         if not plain:
             gradients = [w.grad for w in weights if w.grad is not None]
             torch._foreach_div_(gradients, items)
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(weights, self.recipe.clip)
+        if self.config.grad_clip:
+            nn.utils.clip_grad_norm_(weights, self.config.grad_clip)
         optimizer.step()
         return sums, items
 
-    def _gradients(self, phase: Phase, batches: list[Batch], weights: list[Tensor]):
+    def _backward(self, phase: Phase, batches: list[Batch], weights: list[Tensor]):
         """Fills `.grad`; returns (sums, items, whether the gradients already are those of the mean)."""
         plain = len(batches) == 1 and ranks.world_size() == 1
         sums: dict[str, Tensor] = {}
@@ -192,11 +192,11 @@ class Trainer:
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                 loss = self.losses[phase.name](batch)
             # A sum adds up correctly over micro-batches and ranks; a mean of means would not.
-            (loss.mean if plain else loss.mean * loss.items).backward()
-            for name, value in (("loss", loss.mean.detach()), *loss.parts.items()):
-                part = value * loss.items
+            (loss.mean if plain else loss.mean * loss.count).backward()
+            for name, value in (("loss", loss.mean.detach()), *loss.metrics.items()):
+                part = value * loss.count
                 sums[name] = sums[name] + part if name in sums else part
-            items = items + loss.items
+            items = items + loss.count
         if ranks.world_size() > 1:
             weights = [weight for weight in weights if weight.requires_grad]  # not parts that wait to be trained
             for weight in weights:  # every rank must send the same weights
@@ -205,23 +205,23 @@ class Trainer:
             ranks.all_reduce_sum([w.grad for w in weights] + [*sums.values(), items])
         return sums, items, plain
 
-    def _collect(self, phase: Phase, sums: dict[str, Tensor], items: Tensor | int) -> None:
+    def _accumulate_losses(self, phase: Phase, sums: dict[str, Tensor], items: Tensor | int) -> None:
         for name, value in (*sums.items(), ("items", items)):
             key = f"{phase.name}/{name}"
-            if key not in self.sums:
-                self.sums[key] = torch.zeros((), device=self.device)
-            self.sums[key] += value
+            if key not in self.loss_sums:
+                self.loss_sums[key] = torch.zeros((), device=self.device)
+            self.loss_sums[key] += value
 
-    def _average(self) -> None:
-        decay = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
+    def _update_ema(self) -> None:
+        decay = min(self.config.ema_decay, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.objective.model.parameters()), 1 - decay)
+            torch._foreach_lerp_(list(self.ema_model.parameters()), list(self.objective.model.parameters()), 1 - decay)
             # Batch statistics belong to the weights that were run; they are averages themselves.
-            for mean, latest in zip(self.average.buffers(), self.objective.model.buffers(), strict=True):
+            for mean, latest in zip(self.ema_model.buffers(), self.objective.model.buffers(), strict=True):
                 mean.copy_(latest)
 
     def _non_finite(self, phase: Phase) -> NonFiniteError:
-        rows = tuple(self.stream.rows(self.step))
+        rows = tuple(self.batches.batch_indices(self.step))
         return NonFiniteError(
             f"The loss of phase '{phase.name}' became infinite or not a number at step {self.step}; "
             "the weights before it are kept.",
@@ -239,10 +239,10 @@ class Trainer:
         return {
             "step": self.step,
             "objective": self.objective.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
+            "average": self.ema_model.state_dict() if self.ema_model is not None else None,
             "optimizers": [optimizers.optimizer_state(optimizer) for optimizer in self.optimizers.values()],
-            "stream": self.stream.state_dict(),
-            "sums": dict(self.sums),
+            "stream": self.batches.state_dict(),
+            "sums": dict(self.loss_sums),
             "ranks": {name: ranks.all_gather(value) for name, value in buffers.items()},
         }
 
@@ -250,14 +250,14 @@ class Trainer:
         """Continues exactly where `state_dict` was taken."""
         self.step = state["step"]
         self.objective.load_state_dict(state["objective"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        if self.ema_model is not None:
+            self.ema_model.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
             optimizers.load_optimizer_state(optimizer, saved)
-        self.stream.load_state_dict(state["stream"])
-        self.sums = {name: total.to(self.device, copy=True) for name, total in state["sums"].items()}
-        if self.recorded:
-            self.recorded = GraphedStep(self.advance, self.recorded.recorder)  # what was recorded knows the old memory
+        self.batches.load_state_dict(state["stream"])
+        self.loss_sums = {name: total.to(self.device, copy=True) for name, total in state["sums"].items()}
+        if self.graphed_step:
+            self.graphed_step = GraphedStep(self.train_step, self.graphed_step.recorder)  # what was recorded knows the old memory
         for name, buffer in self.objective.named_buffers():
             if name in state["ranks"] and ranks.world_size() == len(state["ranks"][name]):
                 buffer.copy_(state["ranks"][name][ranks.get_rank()])

@@ -51,7 +51,7 @@ class Adversarial(Objective):
 
     def phases(self) -> list[Phase]:
         """critic, r1 (every n-th step), generator."""
-        penalty = [Phase("r1", self.critic, self.r1_loss, every=self.every, compile=False)] if self.r1 else []
+        penalty = [Phase("r1", self.critic, self.r1_loss, interval=self.every, compile=False)] if self.r1 else []
         return [
             Phase("critic", self.critic, self.critic_loss),
             *penalty,

@@ -13,28 +13,28 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar mean over `items` things (pictures, boxes, letters), so that it adds up over micro-batches and ranks.
+    """A scalar mean over `count` things (pictures, boxes, letters), so that it adds up over micro-batches and ranks.
 
-    `parts` are further means over the same items, for the curves; they are detached.
+    `metrics` are further means over the same items, for the curves; they are detached.
     """
 
     mean: Tensor
-    items: Tensor | int
-    parts: dict[str, Tensor] = field(default_factory=dict)
+    count: Tensor | int
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Phase:
     """One update inside a step: `loss` is differentiated with respect to the trainable weights of `module` only.
 
-    `every`: run on every n-th step only (lazy regularisation). `compile`: False where the loss itself differentiates,
+    `interval`: run on every n-th step only (lazy regularisation). `compile`: False where the loss itself differentiates,
     because torch.compile has no double backward.
     """
 
     name: str
     module: nn.Module
     loss: Callable[[Batch], Loss]
-    every: int = 1
+    interval: int = 1
     compile: bool = True
 
 

@@ -20,7 +20,7 @@ class Recurrent(Objective):
     """Predicts the next letter; the state of each row is carried from batch to batch.
 
     `network.initial_state(rows)` gives the state (S, B, D) before anything was read. A batch holds `tokens` (B, T),
-    `next` (B, T) and `starts` (B,), 1 where a row begins a new text and forgets.
+    `targets` (B, T) and `resets` (B,), 1 where a row begins a new text and forgets.
     """
 
     def __init__(self, network: nn.Module, rows: int):
@@ -30,11 +30,11 @@ class Recurrent(Objective):
 
     def loss(self, batch: Batch) -> Loss:
         """Mean cross-entropy per letter in nats; the part `bits` is the same in bits."""
-        begin: Tensor = self.state_SBD * (1 - batch["starts"])[None, :, None]
+        begin: Tensor = self.state_SBD * (1 - batch["resets"])[None, :, None]
         logits_BTV, end = self.model(batch["tokens"], begin)
         self.state_SBD.copy_(end.detach())
-        mean = F.cross_entropy(logits_BTV.flatten(0, 1).float(), batch["next"].flatten())
-        return Loss(mean, batch["next"].numel(), {"bits": mean.detach() / math.log(2)})
+        mean = F.cross_entropy(logits_BTV.flatten(0, 1).float(), batch["targets"].flatten())
+        return Loss(mean, batch["targets"].numel(), {"bits": mean.detach() / math.log(2)})
 
     def phases(self) -> list[Phase]:
         """One phase, named fit."""

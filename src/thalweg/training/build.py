@@ -269,8 +269,8 @@ def describe_plan(session: TrainingLoop) -> list[str]:
     colour = "grey" if channels == 1 else "colour"
     threads = f" with {plan.threads} threads" if plan.device == "cpu" else ""
     trained = f"{session.parameters:,} parameters"
-    if recipe.trained_parts is not None:
-        count = sum(weight.numel() for weights in session.trainer.trainable.values() for weight in weights)
+    if recipe.trainable_groups is not None:
+        count = sum(weight.numel() for weights in session.trainer.trainable_params.values() for weight in weights)
         trained = f"{count:,} of {trained} trained"
     lines = [
         f"{data.name} ({data.format}): {len(data.classes)} classes, {counts}, {width}x{height} {colour}",
@@ -280,8 +280,8 @@ def describe_plan(session: TrainingLoop) -> list[str]:
     ]
     if session.features:
         lines += ["only the last layer is trained: what the others answer is computed once"]
-    if recipe.unfreeze_every:
-        lines += [f"one part more is trained every {recipe.unfreeze_every:,} updates"]
+    if recipe.unfreeze_interval:
+        lines += [f"one part more is trained every {recipe.unfreeze_interval:,} updates"]
     lines += data.told()
     kept = session.trail
     if kept.steps:

@@ -182,17 +182,17 @@ def resolve_config(options: Options, stream: BatchStream, precision: str) -> Tra
         momentum=0.9 if options.momentum is None else options.momentum,
         weight_decay=options.weight_decay,
         schedule=schedule,
-        warmup=warmup,
-        clip=options.clip,
-        ema=options.ema,
-        accumulate=options.accumulate,
-        report=max(1, min(50, stream.steps_per_epoch // 4)),
+        warmup_fraction=warmup,
+        grad_clip=options.clip,
+        ema_decay=options.ema,
+        grad_accum=options.accumulate,
+        report_every=max(1, min(50, stream.steps_per_epoch // 4)),
         precision=precision,
         compile=options.compile,
-        graph=options.graph and supports_cuda_graph(options.graph, stream.device),
+        cuda_graph=options.graph and supports_cuda_graph(options.graph, stream.device),
         seed=options.seed,
-        trained_parts=(options.unfreeze or 0) if frozen else None,
-        unfreeze_every=max(1, round(options.gradual * stream.steps_per_epoch)) if options.gradual else 0,
+        trainable_groups=(options.unfreeze or 0) if frozen else None,
+        unfreeze_interval=max(1, round(options.gradual * stream.steps_per_epoch)) if options.gradual else 0,
         layer_decay=options.layer_decay,
     )
 
@@ -201,14 +201,14 @@ def trial_trainer(objective: Objective, stream: BatchStream, recipe: TrainConfig
     """A trainer on copies, so that trying costs the real run nothing."""
     trial = copy.copy(stream)
     trial.load_state_dict({"step": 0})
-    return Trainer(copy.deepcopy(objective), trial, replace(recipe, ema=0.0, compile=False, graph=False), augment)
+    return Trainer(copy.deepcopy(objective), trial, replace(recipe, ema_decay=0.0, compile=False, cuda_graph=False), augment)
 
 
 def time_steps(
     objective: Objective, stream: BatchStream, recipe: TrainConfig, augment: Callable, count: int = 12
 ) -> float:
     """Seconds per step, the median of `count` steps after two."""
-    trainer = trial_trainer(objective, stream, replace(recipe, steps=count + 2, report=1), augment)
+    trainer = trial_trainer(objective, stream, replace(recipe, steps=count + 2, report_every=1), augment)
     times, last = [], time.perf_counter()
     for _ in trainer:
         now = time.perf_counter()
@@ -243,10 +243,10 @@ def lr_range_test(
 
     @dataclass(frozen=True)
     class Growing(TrainConfig):
-        def rate(self, step: int) -> float:
+        def lr_at(self, step: int) -> float:
             return low * (high / low) ** (step / (steps - 1))
 
-    values = {**asdict(recipe), "steps": steps, "report": 1, "ema": 0.0, "compile": False, "graph": False}
+    values = {**asdict(recipe), "steps": steps, "report_every": 1, "ema_decay": 0.0, "compile": False, "cuda_graph": False}
     trial = copy.copy(stream)
     trial.load_state_dict({"step": 0})
     rates, losses, smooth = [], [], 0.0

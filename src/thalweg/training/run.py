@@ -115,7 +115,7 @@ class TrainingLoop:
         self.plan = self._extended(plan)
         self.trainer = Trainer(objective, self._stream(self.plan.batch), self.plan.recipe, augment)
         self.trail = WeightSnapshots(self.folder.path / "trail", self.trainer, self.options.trail)
-        self.trainer.halts = self.trail.steps
+        self.trainer.extra_yield_steps = self.trail.steps
 
     def _features(self, objective: Objective) -> features.CachedFeatures | None:
         """The features of all pictures, where only the last layer is trained on them; else None."""
@@ -168,7 +168,7 @@ class TrainingLoop:
             left = max(budget - ranks.broadcast_from_0(time.monotonic() - self.begun), budget / 4)
             recipe = planning.steps_within_budget(recipe, left, per_step, per_validation, stream.steps_per_epoch)
         threads, together = torch.get_num_threads(), ranks.world_size()
-        return TrainPlan(str(self.device), threads, together, stream.batch, stream.steps_per_epoch, recipe)
+        return TrainPlan(str(self.device), threads, together, stream.batch_size, stream.steps_per_epoch, recipe)
 
     def _saved_plan(self) -> TrainPlan:
         """The plan in run.json, as far as it can be kept here. Raises ModelFileError for one that cannot be read."""
@@ -179,7 +179,7 @@ class TrainingLoop:
                 f"{self.folder.path / 'run.json'}: 'plan' is not that of a run ({error}).",
                 cure="Restore it from a copy, or train again.",
             ) from error
-        recipe = replace(plan.recipe, graph=planning.supports_cuda_graph(plan.recipe.graph, self.device))
+        recipe = replace(plan.recipe, cuda_graph=planning.supports_cuda_graph(plan.recipe.cuda_graph, self.device))
         threads, together = torch.get_num_threads(), ranks.world_size()
         here = replace(plan, device=str(self.device), threads=threads, ranks=together, recipe=recipe)
         for name in ("device", "ranks"):
@@ -247,7 +247,7 @@ class TrainingLoop:
                 self._write(metrics, board, {**place, **report.losses, "lr": report.lr})
                 if report.step % spe == 0 or report.step == self.plan.recipe.steps:
                     valid = self._validate(report, metrics, board)
-            stop = ranks.any_rank(self.trainer.pause)
+            stop = ranks.any_rank(self.trainer.pause_requested)
             if stop or ranks.any_rank(self._save_is_due(valid is not None)):
                 self._save(metrics)
             if stop:
@@ -277,7 +277,7 @@ class TrainingLoop:
     def _score(self, network: torch.nn.Module, split: str) -> tuple[dict[str, Any], Any]:
         """The metrics on a split and their outcome. Raises NonFinite where the network's answers are no numbers."""
         try:
-            known = getattr(self.features, split) if self.features else None
+            known = getattr(self.features, {"valid": "val"}.get(split, split)) if self.features else None
             return self.task.score(network, self.data.splits[split], self.facts, self.device, known)
         except NonFiniteError as error:  # its rows are those of the split, not of the step
             message = f"After {self.trainer.step} updates, on the {split} set: {error.message}"
@@ -286,7 +286,7 @@ class TrainingLoop:
     def _finish(self) -> Iterator[TrainingProgress]:
         """The final weights, the one test, and everything that is drawn and written of it."""
         self.finishing = True
-        if ranks.any_rank(self.trainer.pause):
+        if ranks.any_rank(self.trainer.pause_requested):
             raise self._stopped()
         network = self.trainer.model
         if self.standing.best_weights:
@@ -405,6 +405,6 @@ class TrainingLoop:
 
     def _wish_to_stop(self) -> None:
         """Ends the training after the step that is running, and the work after it at once."""
-        self.trainer.pause = True
+        self.trainer.pause_requested = True
         if self.finishing:
             raise self._stopped()

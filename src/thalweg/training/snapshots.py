@@ -29,12 +29,12 @@ class WeightSnapshots:
 
     def __init__(self, folder: Path, trainer: Trainer, count: int | None):
         self.folder = folder
-        trained = {id(weight) for weights in trainer.trainable.values() for weight in weights}
+        trained = {id(weight) for weights in trainer.trainable_params.values() for weight in weights}
         self.names = [name for name, weight in trainer.objective.model.named_parameters() if id(weight) in trained]
         self.each = sum(4 * dict(trainer.objective.model.named_parameters())[name].numel() for name in self.names)
         if count is None:
             count = min(DEFAULT_COUNT, 1 + MAX_BYTES // max(1, self.each))
-        self.steps = frozenset(snapshot_steps(trainer.recipe.steps, count))
+        self.steps = frozenset(snapshot_steps(trainer.config.steps, count))
 
     @property
     def bytes(self) -> int:

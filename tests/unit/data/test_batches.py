@@ -32,8 +32,8 @@ def test_an_epoch_is_a_permutation_less_what_fills_no_batch(examples, batch, see
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 30), st.integers(0, 9))
 def test_ranks_share_the_batch_that_one_rank_has(ranks, share, more, step):
     examples, batch = ranks * share + more, ranks * share
-    whole = resident(examples, batch, 5).rows(step)
-    parts = [resident(examples, batch, 5, rank, ranks).rows(step) for rank in range(ranks)]
+    whole = resident(examples, batch, 5).batch_indices(step)
+    parts = [resident(examples, batch, 5, rank, ranks).batch_indices(step) for rank in range(ranks)]
     assert [row for part in parts for row in part] == whole
     assert {len(part) for part in parts} == {share}
 
@@ -42,14 +42,14 @@ def test_every_tensor_of_a_batch_is_of_the_same_rows_and_rows_names_them():
     stream = resident(10, 3, 1)
     for step, batch in enumerate(islice(stream, 8)):
         assert torch.equal(batch["image"], batch["label"] * 10)
-        assert stream.rows(step) == batch["label"].tolist()
-        assert stream.rows(7 - step) == resident(10, 3, 1).rows(7 - step)  # looking elsewhere moves nothing
+        assert stream.batch_indices(step) == batch["label"].tolist()
+        assert stream.batch_indices(7 - step) == resident(10, 3, 1).batch_indices(7 - step)  # looking elsewhere moves nothing
 
 
 def test_orders_differ_between_epochs_and_seeds_only():
     first, again, other = resident(50, 50, 1), resident(50, 50, 1), resident(50, 50, 2)
-    assert first.rows(0) == again.rows(0)
-    assert first.rows(0) != first.rows(1) and first.rows(0) != other.rows(0)
+    assert first.batch_indices(0) == again.batch_indices(0)
+    assert first.batch_indices(0) != first.batch_indices(1) and first.batch_indices(0) != other.batch_indices(0)
 
 
 @pytest.mark.parametrize("stop", range(9))
@@ -79,7 +79,7 @@ def test_views_have_the_rows_of_their_examples_in_the_order_of_the_examples(coun
     stream, plain = views(count, examples, batch, seed), resident(examples, batch, seed)
     assert stream.steps_per_epoch == plain.steps_per_epoch
     for step, found in enumerate(islice(stream, 2 * stream.steps_per_epoch)):
-        assert found["label"].tolist() == plain.rows(step) == stream.rows(step)
+        assert found["label"].tolist() == plain.batch_indices(step) == stream.batch_indices(step)
         assert (found["features"][:, 0] % 1000).tolist() == found["label"].tolist()
         assert (found["features"] // 1000 < count).all()
 
@@ -130,8 +130,8 @@ def test_rows_go_on_from_batch_to_batch(batch, length, more):
     assert torch.equal(read.diff(dim=1), torch.ones_like(read[:, 1:]))  # each row is one text without gaps
     assert len(read.unique()) == read.numel()  # no two rows read the same item
     for number, piece in enumerate(pieces):
-        assert torch.equal(piece["next"], piece["tokens"] + 1) and piece["tokens"].shape == (batch, length)
-        assert piece["starts"].tolist() == [float(number == 0)] * batch
+        assert torch.equal(piece["targets"], piece["tokens"] + 1) and piece["tokens"].shape == (batch, length)
+        assert piece["resets"].tolist() == [float(number == 0)] * batch
     assert torch.equal(next(iter(stream))["tokens"], pieces[0]["tokens"])  # and begins again
 
 
@@ -148,7 +148,7 @@ def test_rows_go_on_where_they_were_saved():
     before = [b["tokens"].tolist() for b in islice(first, 7)]
     second.load_state_dict(first.state_dict())
     assert before + [b["tokens"].tolist() for b in islice(second, 5)] == whole
-    assert [second.rows(step)[0] for step in range(6)] == [0, 4, 8, 12, 16, 0]
+    assert [second.batch_indices(step)[0] for step in range(6)] == [0, 4, 8, 12, 16, 0]
 
 
 @pytest.mark.parametrize(("items", "batch", "length", "ranks"), [(9, 2, 4, 1), (100, 3, 4, 2), (0, 1, 1, 1)])

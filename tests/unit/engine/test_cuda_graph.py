@@ -21,14 +21,14 @@ from thalweg.training import plan
 
 def rates_in_place(one: Trainer) -> Trainer:
     """The trainer with its rates where a recording reads them; in single precision, as GPUs have them."""
-    for group in one.groups:
-        group["lr"] = torch.full((), one.recipe.lr)
+    for group in one.param_groups:
+        group["lr"] = torch.full((), one.config.lr)
     return one
 
 
 def recorded(one: Trainer) -> Trainer:
     """The trainer with its updates recorded."""
-    rates_in_place(one).recorded = GraphedStep(one.advance, FakeCudaGraphRecorder())
+    rates_in_place(one).graphed_step = GraphedStep(one.train_step, FakeCudaGraphRecorder())
     return one
 
 
@@ -42,12 +42,12 @@ def tensors(one: Trainer) -> dict:
 @pytest.mark.parametrize("toy", TOY_OBJECTIVES)
 def test_a_recorded_update_is_the_update(toy, optimizer):
     """Bit for bit: with dropout, random latents, carried state, a phase on every fourth step, rates that change."""
-    plain, replayed = (make_trainer(toy, optimizer=optimizer, lr=0.01, weight_decay=0.1, warmup=0.3) for _ in range(2))
+    plain, replayed = (make_trainer(toy, optimizer=optimizer, lr=0.01, weight_decay=0.1, warmup_fraction=0.3) for _ in range(2))
     rates_in_place(plain)
     recorded(replayed)
     assert list(plain) == list(replayed)
     kinds = 2 if toy == "generate" else 1
-    assert replayed.recorded.recorder.recorded == kinds and len(replayed.recorded.replays) == kinds
+    assert replayed.graphed_step.recorder.recorded == kinds and len(replayed.graphed_step.replays) == kinds
     one, other = tensors(plain), tensors(replayed)
     assert one.keys() == other.keys()
     for name, value in one.items():
@@ -86,7 +86,7 @@ def test_the_update_of_a_classifier_can_be_recorded(asked):
         one = rates_in_place(Trainer(objective, stream, plan.resolve_config(options, stream, "float32"), augment))
         found.append(list(recorded(one) if record else one))
         found.append(tensors(one))
-    assert one.recorded.recorder.waits == ["_local_scalar_dense"]
+    assert one.graphed_step.recorder.waits == ["_local_scalar_dense"]
     assert found[0] == found[2]
     for name, value in found[1].items():
         assert torch.equal(value, found[3][name]), name
@@ -95,7 +95,7 @@ def test_the_update_of_a_classifier_can_be_recorded(asked):
 def test_the_stand_in_finds_what_depends_on_the_host():
     """A rate that is a Python number stays that of the recording, so the weights come out otherwise."""
     plain, replayed = make_trainer("classify", optimizer="momentum"), make_trainer("classify", optimizer="momentum")
-    replayed.recorded = GraphedStep(replayed.advance, FakeCudaGraphRecorder())
+    replayed.graphed_step = GraphedStep(replayed.train_step, FakeCudaGraphRecorder())
     assert list(plain) != list(replayed)
 
 
@@ -111,7 +111,7 @@ def test_a_recorded_run_that_goes_on_is_recorded_anew(toy, tmp_path):
     checkpoint.save_checkpoint(tmp_path, 12, first.state_dict())
     list(second)  # has recorded what lies elsewhere afterwards
     second.load_state_dict(checkpoint.load_latest(tmp_path, print)[1])
-    assert not second.recorded.replays
+    assert not second.graphed_step.replays
     assert before + list(second) == rows
     one, other = tensors(whole), tensors(second)
     for name, value in one.items():
@@ -119,9 +119,9 @@ def test_a_recorded_run_that_goes_on_is_recorded_anew(toy, tmp_path):
 
 
 def test_the_first_updates_are_done_as_usual():
-    one = recorded(make_trainer("classify", steps=WARMUP_CALLS, report=1))
+    one = recorded(make_trainer("classify", steps=WARMUP_CALLS, report_every=1))
     list(one)
-    assert one.recorded.recorder.recorded == 0 and one.recorded.calls.total() == WARMUP_CALLS
+    assert one.graphed_step.recorder.recorded == 0 and one.graphed_step.calls.total() == WARMUP_CALLS
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -139,8 +139,8 @@ def test_on_a_gpu_a_graph_is_the_update(toy):
                 moved = {k: v.cuda() for k, v in held.items()} if isinstance(held, dict) else held.cuda()
                 setattr(stream, name, moved)
         stream.device = torch.device("cuda")
-        one = Trainer(objective.cuda(), stream, TrainConfig(steps=24, lr=3e-3, report=6, optimizer="adam", graph=graph))
-        assert isinstance(getattr(one.recorded, "recorder", None), CudaGraphRecorder) == graph
+        one = Trainer(objective.cuda(), stream, TrainConfig(steps=24, lr=3e-3, report_every=6, optimizer="adam", cuda_graph=graph))
+        assert isinstance(getattr(one.graphed_step, "recorder", None), CudaGraphRecorder) == graph
         found.append([report.losses for report in one])
     for plain, replayed in zip(*found, strict=True):
         assert plain == pytest.approx(replayed, rel=1e-3)

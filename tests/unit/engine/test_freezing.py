@@ -34,7 +34,7 @@ def training(steps: int = 12, **recipe) -> Trainer:
         return Loss(nn.functional.cross_entropy(network(batch["x"]), batch["y"]), len(batch["x"]))
 
     data = {"x": torch.randn(32, 4) + 3, "y": torch.randint(2, (32,))}
-    settings = {"optimizer": "sgd", "schedule": "constant", "lr": 0.1, "report": 1, **recipe}
+    settings = {"optimizer": "sgd", "schedule": "constant", "lr": 0.1, "report_every": 1, **recipe}
     return Trainer(Supervised(Tower(), criterion), InMemoryBatches(data, 8), TrainConfig(steps=steps, **settings))
 
 
@@ -66,7 +66,7 @@ def test_parts_of_known_networks(name, count, last):
         network = registry.find_model(name)(channels=3, classes=5)
     found = layer_groups(network)
     assert len(found) == count and found[-1].name == last
-    inside = {id(w) for part in found for w in part.weights}
+    inside = {id(w) for part in found for w in part.params}
     assert inside == {id(w) for w in network.parameters()}
 
 
@@ -79,23 +79,23 @@ def test_the_auxiliary_head_of_inception_goes_with_the_last_layer():
 
 @pytest.mark.parametrize(("trained", "expected"), [(0, [3]), (1, [2, 3]), (2, [1, 2, 3]), (None, [0, 1, 2, 3])])
 def test_only_the_parts_asked_for_are_trained(trained, expected):
-    assert moved(training(trained_parts=trained), 4) == expected
+    assert moved(training(trainable_groups=trained), 4) == expected
 
 
 def test_frozen_parts_join_one_by_one():
-    one = training(trained_parts=0, unfreeze_every=3)
+    one = training(trainable_groups=0, unfreeze_interval=3)
     assert [moved(one, 3) for _ in range(4)] == [[3], [2, 3], [1, 2, 3], [0, 1, 2, 3]]
 
 
 def test_a_run_that_is_resumed_in_the_middle_goes_on_with_the_same_parts():
-    whole = training(trained_parts=0, unfreeze_every=3, optimizer="adam")
+    whole = training(trainable_groups=0, unfreeze_interval=3, optimizer="adam")
     list(whole)
-    cut = training(trained_parts=0, unfreeze_every=3, optimizer="adam")
+    cut = training(trainable_groups=0, unfreeze_interval=3, optimizer="adam")
     for report in cut:
         if report.step == 5:
             break
     state = cut.state_dict()
-    again = training(trained_parts=0, unfreeze_every=3, optimizer="adam")
+    again = training(trainable_groups=0, unfreeze_interval=3, optimizer="adam")
     again.load_state_dict(state)
     list(again)
     for a, b in zip(whole.objective.state_dict().values(), again.objective.state_dict().values(), strict=True):
@@ -107,7 +107,7 @@ def test_rates_fall_with_the_distance_from_the_last_layer():
     next(iter(one))
     rates = {id(w): group["lr"] for o in one.optimizers.values() for group in o.param_groups for w in group["params"]}
     for behind, part in enumerate(reversed(layer_groups(one.objective.model))):
-        for weight in part.weights:
+        for weight in part.params:
             assert rates[id(weight)] == pytest.approx(0.1 * 0.5**behind)
 
 
@@ -123,15 +123,15 @@ def test_one_step_moves_each_part_by_its_share():
 
 
 def test_when_a_part_begins_is_a_function_of_the_recipe():
-    recipe = TrainConfig(trained_parts=1, unfreeze_every=10)
+    recipe = TrainConfig(trainable_groups=1, unfreeze_interval=10)
     assert [unfreeze_step(behind, recipe) for behind in range(5)] == [0, 0, 10, 20, 30]
-    assert [unfreeze_step(behind, TrainConfig(trained_parts=1)) for behind in range(3)] == [0, 0, None]
+    assert [unfreeze_step(behind, TrainConfig(trainable_groups=1)) for behind in range(3)] == [0, 0, None]
     assert unfreeze_step(9, TrainConfig()) == 0
 
 
 def test_filters_that_never_learn_stay_so_when_their_part_joins():
     network = Tower()
     network.features[0].weight.requires_grad_(False)
-    finetuning = FreezeSchedule(network, TrainConfig(trained_parts=0, unfreeze_every=1))
-    finetuning.apply(100)
+    finetuning = FreezeSchedule(network, TrainConfig(trainable_groups=0, unfreeze_interval=1))
+    finetuning.set_trainable(100)
     assert not network.features[0].weight.requires_grad and network.features[0].bias.requires_grad

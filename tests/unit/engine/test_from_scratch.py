@@ -22,7 +22,7 @@ from thalweg.losses.classification import cross_entropy
 from thalweg.objectives.base import Loss
 from thalweg.objectives.supervised import Supervised
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples" / "from_scratch"
+FOLDER = Path(__file__).resolve().parents[3] / "examples" / "from_scratch"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 
 
@@ -62,7 +62,7 @@ def test_supervised_gives_the_weights_of_the_loop_of_the_package():
     images, labels = (part[:800] for part in plain.digits())
     x, y = plain.prepared(images, 0.3, 0.37).double(), torch.from_numpy(labels)
     torch.manual_seed(3)
-    model = plain.model().double()
+    model = plain.network().double()
     torch.manual_seed(3)
     network = registry.find_model("mlp")(channels=1, classes=10, size=8).double()
     plain.train(model, x, y, epochs=6, seed=3)
@@ -96,7 +96,7 @@ def test_supervised_gives_the_weights_of_a_whole_training(tmp_path, capsys):
     mean, std = run.facts["mean"][0], run.facts["std"][0]
     assert (mean, std) == pytest.approx((images[train].mean() / 255, images[train].std() / 255), abs=1e-6)
     torch.manual_seed(3)
-    model = plain.model()
+    model = plain.network()
     plain.train(model, plain.prepared(images[train], mean, std), torch.from_numpy(labels[train]), epochs=1, seed=3)
     for weight, value in zip(model.parameters(), run.model.parameters(), strict=True):
         torch.testing.assert_close(weight.detach(), value.detach(), atol=1e-4, rtol=0)  # one step is 0.05

@@ -16,8 +16,8 @@ SCHEDULES = get_args(Schedule)
 
 
 def rates(schedule: str, steps: int = 100, warmup: float = 0.0) -> list[float]:
-    recipe = TrainConfig(steps=steps, lr=2.0, schedule=schedule, warmup=warmup)
-    return [recipe.rate(step) for step in range(steps)]
+    recipe = TrainConfig(steps=steps, lr=2.0, schedule=schedule, warmup_fraction=warmup)
+    return [recipe.lr_at(step) for step in range(steps)]
 
 
 def test_constant():

@@ -27,7 +27,7 @@ def slope(steps: int = 10, examples: int = 10, batch: int = 2, **recipe) -> Trai
         return Loss((network.weight * b["x"]).mean(), len(b["x"]), {"mean": b["x"].mean()})
 
     data = {"x": torch.arange(1.0, examples + 1)[:, None]}
-    settings = {"optimizer": "sgd", "schedule": "constant", "lr": 0.5, "report": 1, **recipe}
+    settings = {"optimizer": "sgd", "schedule": "constant", "lr": 0.5, "report_every": 1, **recipe}
     return Trainer(Supervised(network, criterion), InMemoryBatches(data, batch), TrainConfig(steps=steps, **settings))
 
 
@@ -36,13 +36,13 @@ def weight(one: Trainer) -> float:
 
 
 def test_reports_come_every_so_often_at_ends_of_epochs_and_at_the_end():
-    assert [r.step for r in slope(steps=12, report=3)] == [3, 5, 6, 9, 10, 12]
+    assert [r.step for r in slope(steps=12, report_every=3)] == [3, 5, 6, 9, 10, 12]
 
 
 def test_a_report_is_the_mean_over_all_items_since_the_last():
-    one = slope(steps=10, report=5)
+    one = slope(steps=10, report_every=5)
     for number, report in enumerate(one):
-        rows = [row for step in range(5 * number, 5 * number + 5) for row in one.stream.rows(step)]
+        rows = [row for step in range(5 * number, 5 * number + 5) for row in one.batches.batch_indices(step)]
         assert report.losses["mean"] == pytest.approx(sum(row + 1 for row in rows) / 10)
         assert list(report.losses) == ["loss", "mean"] and report.lr == 0.5
 
@@ -50,18 +50,18 @@ def test_a_report_is_the_mean_over_all_items_since_the_last():
 def test_losses_are_weighted_by_what_they_are_means_of():
     """Batches with many boxes count for more than batches with few."""
     one, alone = (
-        make_trainer("detect", steps=4, report=4, lr=0.0, ema=0.0),
-        make_trainer("detect", steps=4, report=1, lr=0.0, ema=0.0),
+        make_trainer("detect", steps=4, report_every=4, lr=0.0, ema_decay=0.0),
+        make_trainer("detect", steps=4, report_every=1, lr=0.0, ema_decay=0.0),
     )
     (whole,) = list(one)
-    boxes = [float(alone.stream.tensors["real"][alone.stream.rows(step)].sum()) for step in range(4)]
+    boxes = [float(alone.batches.tensors["real"][alone.batches.batch_indices(step)].sum()) for step in range(4)]
     losses = [report.losses["loss"] for report in alone]
     expected = sum(n * loss for n, loss in zip(boxes, losses, strict=True)) / sum(boxes)
     assert len(set(boxes)) > 1 and whole.losses["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_phases_that_did_not_run_are_not_reported():
-    reports = list(make_trainer("generate", steps=8, report=1))
+    reports = list(make_trainer("generate", steps=8, report_every=1))
     assert ["r1" in report.losses for report in reports] == [True, False, False, False] * 2
     assert all({"critic", "generator", "critic/real", "critic/fake"} <= set(r.losses) for r in reports)
 
@@ -77,32 +77,32 @@ def test_the_rate_is_that_of_the_step():
 
 
 def test_gradients_are_clipped_to_the_norm():
-    one = slope(steps=1, examples=2, clip=0.25)
+    one = slope(steps=1, examples=2, grad_clip=0.25)
     next(iter(one))
     assert weight(one) == pytest.approx(-0.5 * 0.25)
 
 
 def test_the_average_is_an_exponential_mean_that_begins_quickly():
-    one = slope(steps=6, ema=0.9, examples=2)
+    one = slope(steps=6, ema_decay=0.9, examples=2)
     average = 0.0
     for report in one:
         decay = min(0.9, report.step / (report.step + 9))
         average = decay * average + (1 - decay) * weight(one)
         assert one.model.weight.item() == pytest.approx(average)
-    assert one.model is one.average is not one.objective.model
-    assert slope().model is not None and slope().average is None
+    assert one.model is one.ema_model is not one.objective.model
+    assert slope().model is not None and slope().ema_model is None
 
 
 def test_the_average_has_the_batch_statistics_of_the_weights_that_ran():
     one = make_trainer("classify", steps=6)
     list(one)
-    for mean, latest in zip(one.average.buffers(), one.objective.model.buffers(), strict=True):
+    for mean, latest in zip(one.ema_model.buffers(), one.objective.model.buffers(), strict=True):
         assert torch.equal(mean, latest)
 
 
 def test_a_paused_trainer_hands_back_control_after_every_step_and_loses_nothing():
-    one, paused = make_trainer("classify", steps=8, report=4), make_trainer("classify", steps=8, report=4)
-    paused.pause = True
+    one, paused = make_trainer("classify", steps=8, report_every=4), make_trainer("classify", steps=8, report_every=4)
+    paused.pause_requested = True
     reports = list(paused)
     assert [r.step for r in reports] == list(range(1, 9))
     assert [r for r in reports if r.losses] == list(one)
@@ -110,14 +110,14 @@ def test_a_paused_trainer_hands_back_control_after_every_step_and_loses_nothing(
 
 def test_randomness_depends_on_seed_step_and_rank_only(monkeypatch):
     one = slope()
-    seeds = {one.seed()}
+    seeds = {one.step_seed()}
     one.step = 1
-    seeds.add(one.seed())
+    seeds.add(one.step_seed())
     monkeypatch.setattr(ranks, "get_rank", lambda: 1)
-    seeds.add(one.seed())
+    seeds.add(one.step_seed())
     one.step = 0
-    seeds.add(one.seed())
-    seeds.add(slope(seed=1).seed())
+    seeds.add(one.step_seed())
+    seeds.add(slope(seed=1).step_seed())
     assert len(seeds) == 5 and all(0 <= seed < 2**32 for seed in seeds)
 
 
@@ -158,7 +158,7 @@ def test_a_phase_runs_when_it_is_due():
             ran.append((one.step, phase.name))
             return phase.loss(batch)
 
-        return Phase(phase.name, phase.module, loss, phase.every, phase.compile)
+        return Phase(phase.name, phase.module, loss, phase.interval, phase.compile)
 
     one = make_trainer("generate", steps=5)
     one.losses = {p.name: counted(p).loss for p in one.phases}

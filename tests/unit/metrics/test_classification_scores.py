@@ -176,5 +176,5 @@ def test_a_probability_that_is_no_number_names_its_example(value):
     scores.add(np.full((4, 2), 0.5), np.zeros(4, int))
     with pytest.raises(NonFiniteError, match="example 6") as error:
         scores.add(np.array([[0.5, 0.5], [0.5, 0.5], [value, 0.5]]), np.zeros(3, int))
-    assert error.value.rows == (6,)
+    assert error.value.indices == (6,)
     assert len(scores) == 4

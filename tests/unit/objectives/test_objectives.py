@@ -44,13 +44,13 @@ def test_supervised_is_its_criterion():
     objective = Supervised(network, lambda net, batch: Loss(net(batch["x"]).mean(), len(batch["x"])))
     (phase,) = objective.phases()
     loss = phase.loss({"x": torch.ones(3, 2)})
-    assert phase.name == "fit" and phase.module is network and phase.every == 1 and phase.compile
-    assert loss.items == 3 and loss.parts == {}
+    assert phase.name == "fit" and phase.module is network and phase.interval == 1 and phase.compile
+    assert loss.count == 3 and loss.metrics == {}
     torch.testing.assert_close(loss.mean, network(torch.ones(1, 2)).squeeze())
 
 
 def test_an_objective_is_all_that_a_checkpoint_must_know():
-    assert set(adversarial().state_dict()) == {"network.weight", "critic.weight", "critic.bias"}
+    assert set(adversarial().state_dict()) == {"model.weight", "critic.weight", "critic.bias"}
     assert "state_SBD" in Recurrent(LetterGRU(), 2).state_dict()
 
 
@@ -74,7 +74,7 @@ def test_the_penalty_of_a_linear_critic_is_half_its_squared_weights():
         torch.testing.assert_close(loss.mean, r1 / 2 * every * weight.square().sum())
         loss.mean.backward()
         torch.testing.assert_close(weight.grad, r1 * every * weight)
-        assert loss.items == 5
+        assert loss.count == 5
 
 
 def test_the_penalty_of_any_critic_is_that_of_finite_differences():
@@ -98,9 +98,9 @@ def test_the_losses_are_those_of_the_paper():
     torch.manual_seed(5)
     loss = objective.critic_loss({"image": real})
     expected = softplus(critic(fake)).mean() + softplus(-critic(real)).mean()
-    assert loss.mean.item() == pytest.approx(expected, rel=1e-5) and loss.items == 6
-    assert loss.parts["real"].item() == pytest.approx(critic(real).mean(), abs=1e-6)
-    assert loss.parts["fake"].item() == pytest.approx(critic(fake).mean(), abs=1e-6)
+    assert loss.mean.item() == pytest.approx(expected, rel=1e-5) and loss.count == 6
+    assert loss.metrics["real"].item() == pytest.approx(critic(real).mean(), abs=1e-6)
+    assert loss.metrics["fake"].item() == pytest.approx(critic(fake).mean(), abs=1e-6)
     torch.manual_seed(5)
     loss = objective.generator_loss({"image": real})
     assert loss.mean.item() == pytest.approx(softplus(-critic(fake)).mean(), rel=1e-5)
@@ -116,7 +116,7 @@ def test_the_critic_learns_without_the_generator():
 
 def test_phases_are_critic_penalty_generator():
     phases = adversarial(every=8).phases()
-    assert [(p.name, p.every, p.compile) for p in phases] == [
+    assert [(p.name, p.interval, p.compile) for p in phases] == [
         ("critic", 1, True),
         ("r1", 8, False),
         ("generator", 1, True),
@@ -135,8 +135,8 @@ def text(rows: int = 2, length: int = 12) -> torch.Tensor:
 def piece(tokens: torch.Tensor, start: int, length: int, begins: float) -> dict[str, torch.Tensor]:
     return {
         "tokens": tokens[:, start : start + length],
-        "next": tokens[:, start + 1 : start + length + 1],
-        "starts": torch.full((len(tokens),), begins),
+        "targets": tokens[:, start + 1 : start + length + 1],
+        "resets": torch.full((len(tokens),), begins),
     }
 
 
@@ -146,15 +146,15 @@ def test_the_state_goes_on_so_that_pieces_equal_the_whole():
     objective = Recurrent(network, 2)
     parts = [objective.loss(piece(tokens, start, 4, float(start == 0))) for start in (0, 4, 8)]
     torch.testing.assert_close(torch.stack([p.mean for p in parts]).mean(), whole.mean)
-    assert whole.items == 24 and [p.items for p in parts] == [8] * 3
-    assert whole.parts["bits"].item() == pytest.approx(whole.mean.item() / math.log(2))
+    assert whole.count == 24 and [p.count for p in parts] == [8] * 3
+    assert whole.metrics["bits"].item() == pytest.approx(whole.mean.item() / math.log(2))
 
 
 def test_the_loss_is_the_cross_entropy_per_letter():
     tokens, network = text(), LetterGRU()
     batch = piece(tokens, 0, 12, 1.0)
     logits, _ = network(batch["tokens"], network.initial_state(2))
-    expected = sum(F.cross_entropy(logits[b, t], batch["next"][b, t]) for b in range(2) for t in range(12)) / 24
+    expected = sum(F.cross_entropy(logits[b, t], batch["targets"][b, t]) for b in range(2) for t in range(12)) / 24
     torch.testing.assert_close(Recurrent(network, 2).loss(batch).mean, expected)
 
 
@@ -164,7 +164,7 @@ def test_a_row_that_begins_a_new_text_forgets_and_the_others_do_not():
     objective.loss(piece(tokens, 0, 4, 1.0))
     carried = objective.state_SBD.clone()
     assert float(carried.abs().min()) > 0
-    batch = {**piece(tokens, 4, 4, 0.0), "starts": torch.tensor([1.0, 0.0])}
+    batch = {**piece(tokens, 4, 4, 0.0), "resets": torch.tensor([1.0, 0.0])}
     objective.loss(batch)
     _, fresh = network(batch["tokens"], network.initial_state(2))
     _, gone_on = network(batch["tokens"], carried)

@@ -108,7 +108,7 @@ def test_auxiliary_answers_count_four_tenths_while_training(balance):
 
 def test_the_accuracy_of_a_batch_is_that_of_the_main_answer():
     found = TASK.objective(Fixed(auxiliary=True).train(), FACTS, Options()).loss({"image": LOGITS, "label": LABELS})
-    assert found.parts["accuracy"].item() == 0.5 and found.items == 4
+    assert found.metrics["accuracy"].item() == 0.5 and found.count == 4
 
 
 def test_features_go_through_the_head_alone():

@@ -61,7 +61,7 @@ def descent(settings: DescentSettings) -> ConceptResult:
     recipes = [
         TrainConfig(
             optimizer=name, lr=rate, momentum=settings.momentum, steps=settings.steps, schedule=settings.schedule,
-            warmup=0.3 if settings.schedule == "one-cycle" else 0.0,
+            warmup_fraction=0.3 if settings.schedule == "one-cycle" else 0.0,
             weight_decay=settings.weight_decay if name == "adamw" else 0.0,
         )
         for name, rate in zip(names, _resolve_lrs(settings, surface, names), strict=True)

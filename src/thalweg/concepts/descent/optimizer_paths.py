@@ -100,7 +100,7 @@ def run_optimizer(surface: TestFunction, recipe: TrainConfig, seed: int) -> dict
             gradient_2 += surface.noise * torch.randn(2, generator=noise, dtype=torch.float64)
         module.point_12.grad = gradient_2[None]
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
+            group["lr"] = recipe.lr_at(step)
         optimizer.step()
         point = module.point_12[0].tolist()
         loss, *slope = surface.at(point)

@@ -73,7 +73,7 @@ def train_toy(plane: ToyDataset, plan: ToyRun, epochs: list[int], maps: bool) ->
     return {
         **vars(plan),
         "parameters": sum(weight.numel() for weight in network.parameters()),
-        "steps_per_epoch": trainer.stream.steps_per_epoch,
+        "steps_per_epoch": trainer.batches.steps_per_epoch,
         "steps": trainer.step,
         "curves": curves,
         "ended": ended,
@@ -93,7 +93,7 @@ def _build_trainer(network: MLP, plane: ToyDataset, plan: ToyRun) -> tuple[Train
     stream = InMemoryBatches({"point": plane.x_N2[rows], "label": plane.label_N[rows]}, plan.batch, plan.seed)
     recipe = TrainConfig(
         steps=plan.epochs * stream.steps_per_epoch, lr=plan.lr, optimizer=plan.optimizer, schedule="constant",
-        weight_decay=plan.weight_decay, report=stream.steps_per_epoch, seed=plan.seed,
+        weight_decay=plan.weight_decay, report_every=stream.steps_per_epoch, seed=plan.seed,
     )  # fmt: skip
     return Trainer(Supervised(network, criterion), stream, recipe), rows
 
@@ -102,14 +102,14 @@ def _train_with_snapshots(
     trainer: Trainer, rows: Tensor, plane: ToyDataset, epochs: list[int]
 ) -> tuple[list[dict], dict[str, Any], int | None]:
     """The weights after some of the epochs, the curves, and the step at which the loss was no number (None: none)."""
-    network, stream = trainer.model, trainer.stream
+    network, stream = trainer.model, trainer.batches
     of_part = {name: torch.nonzero(plane.part_N == place)[:, 0] for place, name in enumerate(SPLITS)}
     of_part = {name: chosen for name, chosen in of_part.items() if len(chosen)}
     curves: dict[str, Any] = {name: {"loss": [], "accuracy": []} for name in of_part}
     states: list[dict] = []
 
     def keep(epoch: int) -> None:
-        batch = rows[stream.rows(max(0, trainer.step - 1))].tolist()
+        batch = rows[stream.batch_indices(max(0, trainer.step - 1))].tolist()
         weights = {name: values.clone() for name, values in network.state_dict().items()}
         states.append({"epoch": epoch, "step": trainer.step, "batch": batch, "weights": weights})
 
