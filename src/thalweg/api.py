@@ -42,7 +42,7 @@ def train(
 
     `data` is a path, a known name, or a `Data`. Notices and the plan are printed on standard error.
     """
-    from .data.images.load import log_warning
+    from .io.log import log_warning
 
     begun = plan_training(task, data, recipe=recipe, out=out, resume=resume, **options)
     for line in begun.lines():
@@ -251,8 +251,8 @@ def list_datasets() -> list[dict[str, Any]]:
 
 def download_dataset(name: str, offline: bool = False) -> Path | None:
     """Fetches a named data set into the cache, if it is nowhere yet; its folder. Raises NotFound, ResourceError."""
-    from .data.images.load import log_warning
     from .data.images.named_datasets import ensure_downloaded
+    from .io.log import log_warning
 
     return ensure_downloaded(name, offline=offline, notice=log_warning)
 

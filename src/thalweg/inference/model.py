@@ -25,9 +25,9 @@ from .. import registry
 from ..config import options as settings
 from ..data.images.dataset import ImageDataset, Split
 from ..data.images.image_decoding import RESIZE_NOTE
-from ..data.images.load import log_warning
 from ..data.images.preprocess import TTAModel, eval_batch_size, normalize_drawings
 from ..errors import DataError, ModelFileError, NotFoundError, OptionError, ResourceError
+from ..io.log import log_warning
 from ..runs.run_dir import RunDir
 from ..weights import files as foreign
 from .predict import Prediction, UnreadableImage, check_finite, iter_sources

@@ -15,10 +15,10 @@ from ..config import options as settings
 from ..config import recipes
 from ..config.options import Options
 from ..data.images.dataset import ImageDataset
-from ..data.images.load import log_warning
 from ..engine import distributed as ranks
 from ..errors import DataError, NotFoundError, OptionError
 from ..inference.model import Run
+from ..io.log import log_warning
 from ..runs import initial_weights as starting
 from ..runs.run_dir import RunDir, create_run_dir
 from ..version import __version__

@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.images.load import log_warning
 from ..errors import DataError, ModelFileError, NotFoundError, ResourceError, did_you_mean
 from ..io.download import ProgressCallback, cache_dir, fetch, is_offline
 from ..io.free_memory import format_bytes
+from ..io.log import log_warning
 from .catalog import CATALOG, PretrainedWeights
 
 LogCallback = Callable[[str], None]

@@ -28,7 +28,9 @@ class NamedDataset:
     address: str = ""
     archive: RemoteFile | None = None
     folders: tuple[str, ...] = ()
-    ink: bool = False
+    is_handwriting: bool = False
+    #: "hash": by the hash of each image alone; "stratified": per class. See `splits.py`
+    split_method: str = "stratified"
 
 
 DIGIT_CLASSES = tuple("0123456789")
@@ -38,14 +40,16 @@ NAMED_DATASETS = {
     for known in (
         NamedDataset(
             name="digits",
+            split_method="hash",
             about="handwritten digits of 43 people (Alpaydin, Kaynak 1998); comes with scikit-learn",
             pictures="1,797 of 8 x 8, grey",
             classes=DIGIT_CLASSES,
             licence="CC BY 4.0",
-            ink=True,
+            is_handwriting=True,
         ),
         NamedDataset(
             name="mnist",
+            split_method="hash",
             about="handwritten digits (LeCun, Cortes, Burges 1998)",
             pictures="60,000 + 10,000 of 28 x 28, grey",
             classes=DIGIT_CLASSES,
@@ -78,10 +82,11 @@ NAMED_DATASETS = {
             ),
             address="https://ossci-datasets.s3.amazonaws.com/mnist/",
             folders=("mnist", "MNIST", "MNIST/raw"),
-            ink=True,
+            is_handwriting=True,
         ),
         NamedDataset(
             name="fashion-mnist",
+            split_method="hash",
             about="pictures of clothes in MNIST's format (Xiao, Rasul, Vollgraf 2017; arXiv:1708.07747)",
             pictures="60,000 + 10,000 of 28 x 28, grey",
             classes=(
@@ -108,6 +113,7 @@ NAMED_DATASETS = {
         ),
         NamedDataset(
             name="cifar10",
+            split_method="hash",
             about="small photographs of ten kinds of things (Krizhevsky 2009)",
             pictures="50,000 + 10,000 of 32 x 32, RGB",
             classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, did_you_mean, pluralize
-from .dataset import Split, UnreadableFile
+from ..base import SPLITS, UnreadableFile
+from .dataset import ImageSplit
 from .image_decoding import EXTENSIONS
 from .image_loading import load_images
-from .raw_dataset import SPLIT_ALIASES, SPLITS, RawDataset, short_hash
+from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, short_hash
 
 TABLE_EXTENSIONS = (".csv", ".tsv")
 
@@ -130,13 +131,13 @@ def _parse_row(cells: list[str], columns: dict[str, int], width: int, name: str,
     part = SPLIT_ALIASES.get(told.get("split", "").lower(), "")
     if told.get("split") and not part:
         raise DataError(
-            f"{name}, line {line}: the split '{told['split']}' is not train, valid or test.",
+            f"{name}, line {line}: the split '{told['split']}' is not train, val or test.",
             cure=did_you_mean(told["split"], SPLIT_ALIASES),
         )
     return CsvRow(line, told["path"], told["label"], part, told.get("group", ""))
 
 
-def read_table(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> RawDataset:
+def read_table(path: Path, options: ReadOptions) -> RawDataset:
     """The set that a table names. Paths are relative to the table's folder and may not lead out of it.
 
     Raises DataError with file and line; a picture that is missing or cannot be read is named in `bad`.
@@ -154,8 +155,8 @@ def read_table(path: Path, size: int | None, channels: int | None, resize: int |
         for k in sorted(missing)
     ]
     there = [k for k in range(len(rows)) if k not in missing]
-    pixels = load_images([files[k] for k in there], size, channels, resize)
-    kept = [rows[there[k]] for k in pixels.kept]
+    pixels = load_images([files[k] for k in there], options)
+    kept = [rows[there[k]] for k in pixels.rows]
     classes = tuple(sorted({row.label for row in kept}))
     place = {label: number for number, label in enumerate(classes)}
     labels = np.array([place[row.label] for row in kept], np.int64)
@@ -165,7 +166,7 @@ def read_table(path: Path, size: int | None, channels: int | None, resize: int |
         chosen = np.flatnonzero(part_of == number)
         if len(chosen) or part == "train":
             sources = [str(path.parent / kept[k].path) for k in chosen]
-            parts[part] = Split(pixels.images[chosen], labels[chosen], sources)
+            parts[part] = ImageSplit(pixels.images[chosen], labels[chosen], sources)
     train = part_of == 0
     groups = None
     if any(row.group for row in kept):
@@ -173,7 +174,7 @@ def read_table(path: Path, size: int | None, channels: int | None, resize: int |
         groups = np.array([short_hash(f"{r.group}\0{'' if r.group else r.line}".encode()) for r in kept], np.uint64)[
             train
         ]
-    notes += pixels.notes
+    notes += pixels.warnings
     notes += _cross_split_warnings(kept)
     return RawDataset(
         "table of pictures",
@@ -182,7 +183,7 @@ def read_table(path: Path, size: int | None, channels: int | None, resize: int |
         parts,
         groups,
         pixels.files[train],
-        bad + pixels.bad,
+        bad + pixels.unreadable,
         notes,
         pixels.sizes,
     )

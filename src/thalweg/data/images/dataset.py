@@ -1,4 +1,4 @@
-"""The two values that every reader gives back: a split, and a whole data set with what was found while reading."""
+"""Image classification datasets in memory."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class UnreadableFile:
-    """A source that could not be used, and why, in words for the user."""
-
-    source: str
-    reason: str
+from ..base import Dataset
 
 
 @dataclass(frozen=True)
-class Split:
-    """Examples in memory.
+class ImageSplit:
+    """Labeled images in memory.
 
-    images (N, H, W, C) uint8, C is 1 (grey) or 3 (RGB); labels (N,) int64; sources name each example.
+    Attributes:
+        images: (N, H, W, C) uint8; C is 1 (gray) or 3 (RGB).
+        labels: (N,) int64, indices into the classes of the dataset.
+        sources: Name of each example: its file, or its row in an array file.
     """
 
     images: np.ndarray
@@ -30,57 +27,51 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: np.ndarray) -> Split:
-        """The examples at `rows` (N,) int64, in that order."""
-        return Split(self.images[rows], self.labels[rows], [self.sources[r] for r in rows])
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Return the sources of the examples at `rows`."""
+        return [self.sources[row] for row in rows]
+
+    def take(self, rows: np.ndarray) -> ImageSplit:
+        """Return the examples at `rows` (n,) int64, in that order."""
+        return ImageSplit(self.images[rows], self.labels[rows], self.names(rows.tolist()))
 
 
 @dataclass(frozen=True)
-class ImageDataset:
-    """A classified data set, read and divided.
+class ImageDataset(Dataset[ImageSplit]):
+    """An image classification dataset.
 
-    `fingerprint` is the SHA-256 of everything that training will see; a resumed run compares it. `ink` says that the
-    pictures are strokes, white on black, centred by mass, as in MNIST: `predict` then brings any drawing to that form.
+    Attributes:
+        classes: Names of the classes, by label.
+        is_handwriting: The images are white strokes on black, centered by mass, as in MNIST. `predict` then
+            normalizes any drawing to that format.
+        sizes: (width, height) of the files before resizing, with their counts; empty for array formats.
     """
 
-    name: str
-    format: str
-    where: str
-    classes: tuple[str, ...]
-    train: Split
-    valid: Split
-    test: Split
-    bad: tuple[UnreadableFile, ...] = ()
-    notes: tuple[str, ...] = ()
-    ink: bool = False
-    fingerprint: str = ""
-    #: the parts that the source itself tells apart; the others were taken from its training part
-    given: tuple[str, ...] = ()
-    #: sizes (width, height) of the files before resizing, with counts; empty for array formats
+    unit: str = "image"
+    classes: tuple[str, ...] = ()
+    is_handwriting: bool = False
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
-    def splits(self) -> dict[str, Split]:
-        """train, valid and test by name."""
-        return {"train": self.train, "valid": self.valid, "test": self.test}
-
-    def told(self) -> list[str]:
-        """What was noticed while reading, and what was left out, in lines."""
-        lines = [f"note: {note}" for note in self.notes]
-        lines += [f"left out: {bad.source}: {bad.reason}" for bad in self.bad[:10]]
-        return lines + ([f"left out: {len(self.bad) - 10} more files"] if len(self.bad) > 10 else [])
-
-    @property
-    def whole(self) -> Split:
-        """All examples."""
+    def all(self) -> ImageSplit:
+        """All examples of all splits."""
         splits = list(self.splits.values())
-        return Split(
-            np.concatenate([split.images for split in splits]),
-            np.concatenate([split.labels for split in splits]),
-            [source for split in splits for source in split.sources],
-        )
+        sources: list[str] = []
+        for split in splits:
+            sources += split.sources
+        images = np.concatenate([split.images for split in splits])
+        labels = np.concatenate([split.labels for split in splits])
+        return ImageSplit(images, labels, sources)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of every picture."""
-        return tuple(self.train.images.shape[1:])
+        """(H, W, C) of every image."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+def summarize_images(classes: Sequence[str], images: np.ndarray) -> str:
+    """Describe a dataset in a few words: '10 classes, 28x28 gray'. `images` is (N, H, W, C)."""
+    height, width, channels = images.shape[1:]
+    color = "gray" if channels == 1 else "RGB"
+    return f"{len(classes)} classes, {width}x{height} {color}"

@@ -1,114 +1,158 @@
-"""Pictures that stand in two sets: exact copies by their digest, near copies by fitting one to the other.
+"""Find images that occur in two splits: exact duplicates by their hash, near duplicates by fitting one to the other.
 
-A near copy (saved again as JPEG, resized, brightened, mirrored) is the original passed through a small filter. So each
-picture is compared coarsely with all of the other set, and the few nearest are then fitted: the 3 x 3 filter of the
-original that explains the picture best, and the share of its variance that stays unexplained. How small that share must
-be depends on the subject, because two ones of different people are more alike than a cat and its own JPEG; a copy is
-therefore what is explained far better by one picture than by the others nearest to it (the ratio test of Lowe 2004,
-doi:10.1023/B:VISI.0000029664.99615.94).
+A near duplicate (recompressed, resized, brightened, mirrored) is the original passed through a small filter. Every
+image is first compared with all images of the other split as thumbnails. The nearest few are then fitted: the 3 x 3
+filter of the original that explains the image best, and the fraction of variance that stays unexplained. An acceptable
+fraction depends on the subject, because two ones of different writers are more alike than a cat and its own JPEG. A
+duplicate is therefore an image that one candidate explains far better than the other candidates do (ratio test of
+Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from .dataset import Split
+from ...io.download import cache_dir
+from .dataset import ImageSplit
 from .splits import hash_keys, sha256_rows
 
-#: side of the coarse pictures, and of those that are fitted
-COARSE_SIZE, FINE_SIZE = 12, 32
-#: how many of the nearest are fitted
+#: side of the thumbnails that are compared, and of the images that are fitted, in pixels
+COARSE_SIZE = 12
+FINE_SIZE = 32
+#: number of nearest images that are fitted
 NUM_CANDIDATES = 8
-#: a near copy correlates at least so much with its original when both are coarse ...
+#: minimum correlation of the thumbnails of a near duplicate and its original
 MIN_CORRELATION = 0.85
-#: ... leaves at most this share of its variance unexplained ...
+#: maximum fraction of the variance of a near duplicate that its original leaves unexplained
 MAX_RESIDUAL = 0.08
-#: ... and deviates from its original by at most this ratio of its deviation from the middle one of the nearest
+#: maximum ratio of the residual standard deviation for the original to that for the median candidate
 MAX_RESIDUAL_RATIO = 0.45
-#: what leaves less than this is a copy whatever else is like it: one of many frames of a film, for instance
+#: a residual below this is a duplicate even if many candidates are alike, such as the frames of a video
 IDENTICAL_RESIDUAL = 0.005
+#: images that are compared at once
+QUERY_BLOCK = 256
 
-# Shapes: N pictures of a set, Q of another that are compared with them, S the side of a picture, K candidates
+# Shapes: N images of a set, Q images that are compared with them, S height and width, K candidates, D pixels of a
+# thumbnail, P pixels of a fitted image
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two examples, (split, row), that show the same; `one` comes first."""
+    """Two examples, (split, row), that show the same; `first` is in the earlier split or row."""
 
-    one: tuple[str, int]
-    two: tuple[str, int]
+    first: tuple[str, int]
+    second: tuple[str, int]
     mirrored: bool = False
 
 
-def find_exact_duplicates(splits: dict[str, Split]) -> list[DuplicatePair]:
-    """Each picture that occurs, pixel for pixel, before, in its own split or an earlier one; one pair per picture."""
-    found, earlier = [], {}
-    for part, split in splits.items():
+def find_exact_duplicates(splits: Mapping[str, ImageSplit]) -> list[DuplicatePair]:
+    """Pair each image with the first identical image in its own or an earlier split."""
+    pairs = []
+    earlier: dict[int, tuple[str, int]] = {}
+    for name, split in splits.items():
         for row, key in enumerate(hash_keys(sha256_rows(split.images)).tolist()):
-            first = earlier.setdefault(key, (part, row))
-            if first != (part, row):
-                found.append(DuplicatePair(first, (part, row)))
-    return found
+            first = earlier.setdefault(key, (name, row))
+            if first != (name, row):
+                pairs.append(DuplicatePair(first, (name, row)))
+    return pairs
 
 
-def find_near_duplicates(splits: dict[str, Split], exact: list[DuplicatePair]) -> list[DuplicatePair]:
-    """Each picture that is a near copy of one in an earlier split, unless `exact` pairs it across splits already."""
-    told = {pair.two for pair in exact if pair.one[0] != pair.two[0]}
-    found, before = [], []
-    for part, split in splits.items():
-        base = [(p, splits[p]) for p in before if len(splits[p])]
-        before.append(part)
-        if not base or not len(split):
+def find_near_duplicates(splits: Mapping[str, ImageSplit], exact: Sequence[DuplicatePair]) -> list[DuplicatePair]:
+    """Pair each image with its near duplicate in an earlier split, except where `exact` has a pair across splits."""
+    known = {pair.second for pair in exact if pair.first[0] != pair.second[0]}
+    pairs = []
+    base_images: list[np.ndarray] = []
+    base_examples: list[tuple[str, int]] = []
+    for name, split in splits.items():
+        if not len(split):
             continue
-        images = [s.images for _, s in base]
-        place = [(p, row) for p, s in base for row in range(len(s))]
-        for row, other, mirrored in near_duplicate_pairs(split.images, images):
-            if (part, row) not in told:
-                found.append(DuplicatePair(place[other], (part, row), mirrored))
-    return found
+        if base_images:
+            for row, base_row, mirrored in near_duplicate_pairs(split.images, base_images):
+                if (name, row) not in known:
+                    pairs.append(DuplicatePair(base_examples[base_row], (name, row), mirrored))
+        base_images.append(split.images)
+        base_examples += [(name, row) for row in range(len(split))]
+    return pairs
 
 
-def leaked_rows(train: Split, test: Split) -> np.ndarray:
-    """The rows of the test set, int64 in order, that are exact or near copies of pictures of the training set."""
+def leaked_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
+    """Return the test rows (n,) int64, ascending, that are exact or near duplicates of training images."""
     splits = {"train": train, "test": test}
     exact = find_exact_duplicates(splits)
-    pairs = [pair for pair in exact if pair.one[0] != pair.two[0]] + find_near_duplicates(splits, exact)
-    return np.unique(np.array([pair.two[1] for pair in pairs], np.int64))
+    across = [pair for pair in exact if pair.first[0] != pair.second[0]]
+    pairs = across + find_near_duplicates(splits, exact)
+    return np.unique(np.array([pair.second[1] for pair in pairs], np.int64))
 
 
-def near_duplicate_pairs(queries: np.ndarray, base: list[np.ndarray]) -> Iterator[tuple[int, int, bool]]:
-    """(row of `queries`, row of `base` joined, mirrored) for every near copy. Pictures (N, S, S, C) uint8."""
-    coarse_ND = np.concatenate([_thumbnail_vectors(images) for images in base])
-    count = len(coarse_ND)
+def leaked_test_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
+    """Return what `leaked_rows` returns, cached by the hash of the images: 10k x 50k takes about a minute."""
+    sha = hashlib.sha256(np.ascontiguousarray(train.images))
+    sha.update(np.ascontiguousarray(test.images))
+    path = cache_dir() / "duplicates" / f"{sha.hexdigest()[:32]}.json"
+    rows = _load_rows(path, len(test))
+    if rows is None:
+        rows = leaked_rows(train, test)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(rows.tolist()), encoding="utf-8")
+    return rows
+
+
+def _load_rows(path: Path, count: int) -> np.ndarray | None:
+    """Load cached rows; None unless they are ascending row numbers below `count`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        return None
+    if values != sorted(set(values)) or (values and not 0 <= values[0] <= values[-1] < count):
+        return None
+    return np.array(values, np.int64)
+
+
+def near_duplicate_pairs(queries: np.ndarray, base: Sequence[np.ndarray]) -> Iterator[tuple[int, int, bool]]:
+    """Yield (row of `queries`, row of the concatenated `base`, mirrored) for every near duplicate.
+
+    Images are (N, S, S, C) uint8.
+    """
+    thumbnail_ND = np.concatenate([_thumbnail_vectors(images) for images in base])
+    count = len(thumbnail_ND)
     strides = max(1, min(32, count // (4 * NUM_CANDIDATES)))
-    coarse_ND = coarse_ND[np.arange(-(-count // strides) * strides) % count]
-    starts = np.cumsum([0] + [len(images) for images in base])
-    for first in range(0, len(queries), 256):
-        block = queries[first : first + 256]
-        best = np.full(len(block), np.inf)
-        other, mirrored = np.zeros(len(block), np.int64), np.zeros(len(block), bool)
+    padded_count = -(-count // strides) * strides
+    thumbnail_ND = thumbnail_ND[np.arange(padded_count) % count]
+    for first in range(0, len(queries), QUERY_BLOCK):
+        block = queries[first : first + QUERY_BLOCK]
+        best_Q = np.full(len(block), np.inf)
+        match_Q = np.zeros(len(block), np.int64)
+        mirrored_Q = np.zeros(len(block), bool)
         for flip in (False, True):
-            seen = block[:, :, ::-1] if flip else block
-            rows_QK, alike_QK = _nearest_neighbors(_thumbnail_vectors(seen), coarse_ND, strides)
-            rows_QK %= count
-            chosen = np.flatnonzero(alike_QK.max(axis=1) > MIN_CORRELATION)
-            if not len(chosen):
+            image_QSSC = block[:, :, ::-1] if flip else block
+            row_QK, correlation_QK = _nearest_neighbors(_thumbnail_vectors(image_QSSC), thumbnail_ND, strides)
+            row_QK %= count
+            similar = np.flatnonzero(correlation_QK.max(axis=1) > MIN_CORRELATION)
+            if not len(similar):
                 continue
-            left_QK = _residual_variance(seen[chosen], _take_rows(base, starts, rows_QK[chosen]))
-            score, winner = _distinctiveness(left_QK)
-            better = score < best[chosen]
-            best[chosen[better]] = score[better]
-            other[chosen[better]] = rows_QK[chosen, winner][better]
-            mirrored[chosen[better]] = flip
-        for row in np.flatnonzero(best < MAX_RESIDUAL_RATIO):
-            yield first + int(row), int(other[row]), bool(mirrored[row])
+            residual_QK = _residual_variance(image_QSSC[similar], _take_rows(base, row_QK[similar]))
+            score, winner = _distinctiveness(residual_QK)
+            better = score < best_Q[similar]
+            rows = similar[better]
+            best_Q[rows] = score[better]
+            match_Q[rows] = row_QK[similar, winner][better]
+            mirrored_Q[rows] = flip
+        for row in np.flatnonzero(best_Q < MAX_RESIDUAL_RATIO):
+            yield first + int(row), int(match_Q[row]), bool(mirrored_Q[row])
 
 
 def _thumbnail_vectors(images: np.ndarray) -> np.ndarray:
-    """Pictures as unit vectors without their mean, (N, COARSE²) float32; those without any contrast as zeros."""
+    """Return thumbnails (N, D) float32 as unit vectors with zero mean; images without contrast are zero."""
     flat_ND = _gray_thumbnails(images, COARSE_SIZE).reshape(len(images), -1)
     flat_ND = flat_ND - flat_ND.mean(axis=1, keepdims=True)
     norm_N1 = np.linalg.norm(flat_ND, axis=1, keepdims=True)
@@ -116,76 +160,78 @@ def _thumbnail_vectors(images: np.ndarray) -> np.ndarray:
 
 
 def _gray_thumbnails(images: np.ndarray, side: int) -> np.ndarray:
-    """Grey pictures at most `side` pixels across, by averaging areas: (N, S, S, C) uint8 to (N, side, side) float32."""
+    """Shrink (N, S, S, C) uint8 to gray (N, side, side) float32 by area averaging; `side` is at most S."""
     size = images.shape[1]
     side = min(side, size)
     edges = np.arange(side + 1) * (size / side)
     pixels = np.arange(size)
-    weights = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    weights = (np.maximum(weights, 0) * (side / size)).astype(np.float32)
-    made = np.empty((len(images), side, side), np.float32)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights = (np.maximum(overlap, 0) * (side / size)).astype(np.float32)
+    thumbnails = np.empty((len(images), side, side), np.float32)
     for first in range(0, len(images), 1024):
-        grey = images[first : first + 1024].mean(axis=-1, dtype=np.float32)
-        made[first : first + 1024] = grey if side == size else weights @ grey @ weights.T
-    return made
+        gray = images[first : first + 1024].mean(axis=-1, dtype=np.float32)
+        thumbnails[first : first + 1024] = gray if side == size else weights @ gray @ weights.T
+    return thumbnails
 
 
-def _nearest_neighbors(queries_QD: np.ndarray, base_ND: np.ndarray, strides: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (Q, K) of the base that correlate best with each query, and the correlations, in no order.
+def _nearest_neighbors(query_QD: np.ndarray, base_ND: np.ndarray, strides: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows (Q, K) of the base that correlate best with each query, and the correlations, unordered.
 
-    Rows that lie N / strides apart form a column, and of each column only its best is a candidate: that costs a maximum
-    where a sort would be needed, and loses a near one only where it shares a column with a nearer one.
+    Rows that are N / strides apart form a column, and only the best row of each column is a candidate. That needs a
+    maximum instead of a sort, and misses a near row only if it shares a column with a nearer one.
     """
     length = len(base_ND) // strides
-    alike_QSL = (queries_QD @ base_ND.T).reshape(len(queries_QD), strides, length)
-    best_QL = alike_QSL.max(axis=1)
-    most = min(NUM_CANDIDATES, length)
-    column_QK = np.argpartition(-best_QL, most - 1, axis=1)[:, :most]
-    stride_QK = np.take_along_axis(alike_QSL, column_QK[:, None, :], axis=2).argmax(axis=1)
+    correlation_QSL = (query_QD @ base_ND.T).reshape(len(query_QD), strides, length)
+    best_QL = correlation_QSL.max(axis=1)
+    count = min(NUM_CANDIDATES, length)
+    column_QK = np.argpartition(-best_QL, count - 1, axis=1)[:, :count]
+    stride_QK = np.take_along_axis(correlation_QSL, column_QK[:, None, :], axis=2).argmax(axis=1)
     return stride_QK * length + column_QK, np.take_along_axis(best_QL, column_QK, axis=1)
 
 
-def _take_rows(base: list[np.ndarray], starts: np.ndarray, rows_QK: np.ndarray) -> np.ndarray:
-    """The pictures (Q, K, S, S, C) at rows of the joined base."""
-    made = np.empty((*rows_QK.shape, *base[0].shape[1:]), np.uint8)
-    for images, start in zip(base, starts, strict=False):
-        inside = (rows_QK >= start) & (rows_QK < start + len(images))
-        made[inside] = images[rows_QK[inside] - start]
-    return made
+def _take_rows(base: Sequence[np.ndarray], row_QK: np.ndarray) -> np.ndarray:
+    """Return the images (Q, K, S, S, C) at rows of the concatenated base."""
+    taken = np.empty((*row_QK.shape, *base[0].shape[1:]), np.uint8)
+    start = 0
+    for images in base:
+        inside = (row_QK >= start) & (row_QK < start + len(images))
+        taken[inside] = images[row_QK[inside] - start]
+        start += len(images)
+    return taken
 
 
-def _residual_variance(seen: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Share of each picture's variance that the best 3 x 3 filter of each candidate leaves: (Q, K) float64, 0 to 1."""
-    wanted = _gray_thumbnails(seen, FINE_SIZE)
-    count, side = wanted.shape[:2]
-    target_QP = wanted.reshape(count, -1) - wanted.mean(axis=(1, 2))[:, None]
-    whole_Q = np.maximum((target_QP**2).sum(axis=1), side * side)
-    left_QK = np.empty(candidates.shape[:2])
+def _residual_variance(images: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return the fraction (Q, K) of each image's variance that the best 3 x 3 filter of each candidate leaves."""
+    target_QSS = _gray_thumbnails(images, FINE_SIZE)
+    count, side = target_QSS.shape[:2]
+    target_QP = target_QSS.reshape(count, -1) - target_QSS.mean(axis=(1, 2))[:, None]
+    total_Q = np.maximum((target_QP**2).sum(axis=1), side * side)
+    residual_QK = np.empty(candidates.shape[:2])
     for k in range(candidates.shape[1]):
         padded = np.pad(_gray_thumbnails(candidates[:, k], FINE_SIZE), ((0, 0), (1, 1), (1, 1)), mode="edge")
         shifted = [padded[:, i : i + side, j : j + side].reshape(count, -1) for i in range(3) for j in range(3)]
-        shifts_Q9P = np.stack(shifted, axis=1)
-        shifts_Q9P -= shifts_Q9P.mean(axis=2, keepdims=True)
-        gram_Q99 = shifts_Q9P @ shifts_Q9P.transpose(0, 2, 1)
-        product_Q91 = shifts_Q9P @ target_QP[:, :, None]
-        # a little is added to the diagonal, so that flat pictures have a filter too
+        shifted_Q9P = np.stack(shifted, axis=1)
+        shifted_Q9P -= shifted_Q9P.mean(axis=2, keepdims=True)
+        gram_Q99 = shifted_Q9P @ shifted_Q9P.transpose(0, 2, 1)
+        product_Q91 = shifted_Q9P @ target_QP[:, :, None]
+        # The ridge keeps the matrix of a flat image invertible.
         ridge = 1e-4 * np.trace(gram_Q99, axis1=1, axis2=2)[:, None, None] / 9 + 1.0
         filter_Q91 = np.linalg.solve(gram_Q99 + ridge * np.eye(9, dtype=np.float32), product_Q91)
-        rest_QP = target_QP - (shifts_Q9P.transpose(0, 2, 1) @ filter_Q91)[..., 0]
-        left_QK[:, k] = (rest_QP**2).sum(axis=1) / whole_Q
-    return left_QK
+        error_QP = target_QP - (shifted_Q9P.transpose(0, 2, 1) @ filter_Q91)[..., 0]
+        residual_QK[:, k] = (error_QP**2).sum(axis=1) / total_Q
+    return residual_QK
 
 
-def _distinctiveness(left_QK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much less the best candidate deviates than the middle one, (Q,) 0 to 1, and which it is, (Q,) int64.
+def _distinctiveness(residual_QK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compare the best candidate with the median one.
 
-    Infinite where too much is left unexplained. With fewer than three candidates there is nothing to compare with, and
-    the deviation is compared with the limit.
+    Returns (Q,) the ratio of their residual standard deviations, 0 to 1, infinite where too much is unexplained, and
+    (Q,) int64 the best candidate. With fewer than three candidates the residual is compared with the limit instead.
     """
-    winner_Q = left_QK.argmin(axis=1)
-    best_Q = left_QK.min(axis=1)
-    middle = left_QK.shape[1] // 2
-    others_Q = np.sort(left_QK, axis=1)[:, middle] if middle else np.full(len(left_QK), MAX_RESIDUAL)
+    winner_Q = residual_QK.argmin(axis=1)
+    best_Q = residual_QK.min(axis=1)
+    median = residual_QK.shape[1] // 2
+    others_Q = np.sort(residual_QK, axis=1)[:, median] if median else np.full(len(residual_QK), MAX_RESIDUAL)
     score_Q = np.sqrt(best_Q / np.maximum(others_Q, 1e-12))
     score_Q = np.where(best_Q < IDENTICAL_RESIDUAL, np.minimum(score_Q, best_Q), score_Q)
     return np.where(best_Q < MAX_RESIDUAL, score_Q, np.inf), winner_Q

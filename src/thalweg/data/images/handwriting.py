@@ -271,7 +271,8 @@ def _trim(mask: np.ndarray, size: int) -> np.ndarray:
 
 def _center_offset(stroke: np.ndarray, size: int) -> tuple[float, float]:
     """Where the stroke's first row and column belong: the middle of the picture is its centre of mass, or of its extent
-    in a filled format."""
+    in a filled format.
+    """
     if size <= MAX_FULL_BLEED_SIZE:
         return tuple((size - length) / 2 for length in stroke.shape)
     weights = [stroke.sum(1 - axis, dtype=np.float64) for axis in (0, 1)]

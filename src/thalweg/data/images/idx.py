@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...io.free_memory import require_memory
-from .dataset import Split
+from .dataset import ImageSplit
 from .raw_dataset import RawDataset
 
 _FILE_NAME = re.compile(r"^(?P<stem>.*?)(?P<what>images|labels)(?P<end>[-._]idx[13][-._]ubyte(\.gz)?)$", re.IGNORECASE)
@@ -116,7 +116,7 @@ def file_pairs(path: Path) -> dict[str, tuple[Path, Path]]:
 
 def _split_of(stem: str) -> str:
     stem = stem.lower()
-    return "test" if "t10k" in stem or "test" in stem else "valid" if "val" in stem else "train"
+    return "test" if "t10k" in stem or "test" in stem else "val" if "val" in stem else "train"
 
 
 def _matching_file(file: Path, match: re.Match, what: str) -> Path:
@@ -183,5 +183,5 @@ def dataset_from_arrays(
             )
         if pictures.ndim == 3:
             pictures = pictures[..., None]
-        parts[part] = Split(pictures, place, LazyNames(name, len(given)))
+        parts[part] = ImageSplit(pictures, place, LazyNames(name, len(given)))
     return RawDataset(form, str(path), tuple(classes or map(str, numbers)), parts)

@@ -50,7 +50,7 @@ EXTENSIONS = frozenset(_FORMATS_BY_EXTENSION)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-RESIZE_NOTE = "Pictures brought to {0} x {0}: the shorter side scaled, the middle kept. --size changes it."
+RESIZE_NOTE = "Images resized to {0}x{0}: shorter side scaled, center kept. Change it with --image-size."
 
 
 class ImageReadError(Exception):

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, pluralize
-from .dataset import Split
+from ..base import SPLITS
+from .dataset import ImageSplit
 from .image_decoding import EXTENSIONS
 from .image_loading import load_images
-from .raw_dataset import SPLIT_ALIASES, SPLITS, RawDataset, quote_names
+from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, quote_names
 
 _IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
@@ -89,7 +90,7 @@ def _files_by_class(folder: Path, others: Counter) -> dict[str, list[Path]]:
     return found
 
 
-def read_image_folder(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> RawDataset:
+def read_image_folder(path: Path, options: ReadOptions) -> RawDataset:
     """The set in a folder with one folder per class, or with train, val(id) and test folders of such.
 
     Classes are in the order of their names. Raises DataError for a folder without classes or an empty class.
@@ -102,19 +103,26 @@ def read_image_folder(path: Path, size: int | None, channels: int | None, resize
     rows = [
         (part, label, file) for part in classed for label, c in enumerate(classes) for file in classed[part].get(c, [])
     ]
-    pixels = load_images([file for _, _, file in rows], size, channels, resize)
-    part_of = np.array([SPLITS.index(rows[k][0]) for k in pixels.kept], np.int64)
-    labels = np.array([rows[k][1] for k in pixels.kept], np.int64)
+    pixels = load_images([file for _, _, file in rows], options)
+    part_of = np.array([SPLITS.index(rows[k][0]) for k in pixels.rows], np.int64)
+    labels = np.array([rows[k][1] for k in pixels.rows], np.int64)
     parts, files = {}, None
     for part in classed:
         chosen = np.flatnonzero(part_of == SPLITS.index(part))
         images = pixels.images if len(classed) == 1 else pixels.images[chosen]
-        sources = [str(rows[pixels.kept[k]][2]) for k in chosen]
-        parts[part] = Split(images, labels[chosen], sources)
+        sources = [str(rows[pixels.rows[k]][2]) for k in chosen]
+        parts[part] = ImageSplit(images, labels[chosen], sources)
         files = pixels.files[chosen] if part == "train" else files
-    notes = [*pixels.notes, *_ignored_warnings(root, divided, others)]
+    notes = [*pixels.warnings, *_ignored_warnings(root, divided, others)]
     return RawDataset(
-        "folders of pictures", str(path), classes, parts, files=files, bad=pixels.bad, notes=notes, sizes=pixels.sizes
+        "folders of pictures",
+        str(path),
+        classes,
+        parts,
+        files=files,
+        unreadable=pixels.unreadable,
+        warnings=notes,
+        sizes=pixels.sizes,
     )
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from ...errors import pluralize
 from ...io.free_memory import require_memory
-from .dataset import UnreadableFile
+from ..base import UnreadableFile
 from .image_decoding import RESIZE_NOTE, ImageHeader, ImageReadError, decode_image, read_header
-from .raw_dataset import short_hash
+from .raw_dataset import ReadOptions, short_hash
 
 #: files of one size up to this many pixels keep it; all others are brought to USUAL unless a size is asked for
 MAX_NATIVE_SIZE, DEFAULT_SIZE = 96, 64
@@ -31,13 +31,13 @@ PREFETCH_PER_THREAD = 8
 
 @dataclass
 class LoadedImages:
-    """Read pictures: images (N, size, size, C) uint8, `kept` (N,) the places in the list of files they came from."""
+    """Read pictures: images (N, size, size, C) uint8, `rows` (N,) the places in the list of files they came from."""
 
     images: np.ndarray
-    kept: np.ndarray
+    rows: np.ndarray
     files: np.ndarray
-    bad: list[UnreadableFile] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    unreadable: list[UnreadableFile] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
@@ -86,14 +86,13 @@ def decode_images(
     return prefetch_map(one, sources, workers)
 
 
-def load_images(
-    files: Sequence[Path], size: int | None, channels: int | None, resize: int | None = None
-) -> LoadedImages:
+def load_images(files: Sequence[Path], options: ReadOptions) -> LoadedImages:
     """The pixels of all files that can be read. `files` of the result (N,) uint64 identifies the bytes of each.
 
     `resize` is that of `images.fit`, and counts only where `size` is given. Raises ResourceError if they would not fit
     into half of the free memory.
     """
+    size, channels, resize = options.image_size, options.channels, options.resize
     facts = list(prefetch_map(_try_read_header, files))
     sizes = Counter((f.width, f.height) for f in facts if not isinstance(f, UnreadableFile))
     resize = resize if size else None
@@ -102,7 +101,7 @@ def load_images(
     require_memory(
         len(good) * size * size * (channels or 3),
         f"The set of {len(good):,} pictures at {size} x {size}",
-        cure="Choose a smaller --size.",
+        cure="Choose a smaller --image-size.",
     )
     bad = {row: f for row, f in enumerate(facts) if isinstance(f, UnreadableFile)}
     images, identities, kept = np.empty((len(good), size, size, channels or 1), np.uint8), [], []

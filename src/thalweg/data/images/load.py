@@ -1,16 +1,16 @@
-"""One door to every data set: finds out what a path or a name is, and reads and divides it."""
+"""Load any image dataset: recognize what a path or a name is, read it and split it."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError, NotFoundError, OptionError, did_you_mean, pluralize
+from ..base import DataRequest
 from .catalog import NAMED_DATASETS
 from .cifar import is_cifar, is_cifar_batch, read_cifar
 from .csv_dataset import TABLE_EXTENSIONS, find_table, read_table
@@ -19,128 +19,190 @@ from .idx import is_idx, read_idx
 from .image_decoding import EXTENSIONS
 from .image_folder import read_image_folder
 from .npz import read_npz, resize_dataset
-from .raw_dataset import RawDataset
+from .raw_dataset import RawDataset, ReadOptions
 from .splits import split_dataset
 
-
-def log_warning(message: str) -> None:
-    """Prints a notice where notices go. What a terminal would obey is escaped: names of files may hold it."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message)
-    print("".join(shown), file=sys.stderr)
+_ARCHIVE_EXTENSIONS = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
 
 
 def load_dataset(
-    source: str | Path,
-    *,
-    size: int | None = None,
+    request: DataRequest,
+    image_size: int | None = None,
     resize: int | None = None,
     channels: int | None = None,
-    valid: float = 0.1,
-    fold: str | None = None,
-    divided: bool = True,
-    strict: bool = False,
-    offline: bool = False,
-    notice: Callable[[str], None] = log_warning,
 ) -> ImageDataset:
-    """The data set at a path or of a known name, in memory, with training, validation and test sets.
+    """Load a dataset into memory, with training, validation and test splits.
 
-    `size` brings every picture to (size, size) pixels; with `resize` its shorter side to that, and the middle is kept.
-    `channels` 1 or 3 brings to grey or RGB, None leaves. `valid` is the share of the training set that is held out
-    where the source holds out none; `fold`, as "2/5", holds out one of so many equal parts instead; with `divided`
-    False nothing is held out. `strict` raises DataError for an unreadable file that would else be named in `bad` and
-    left out. Raises NotFound for a source that does not exist, DataError for one that cannot be used, ResourceError
-    where memory or the network do not allow it.
+    Args:
+        request: What to read and how to split it.
+        image_size: Height and width of the images; None keeps the size of the source where all images share it.
+        resize: Resize the shorter side to this, then crop the center to `image_size`.
+        channels: 1 (gray), 3 (RGB) or None (as in the source).
+
+    Returns:
+        The dataset. Unreadable files are skipped and listed in `unreadable`.
+
+    Raises:
+        NotFoundError: The source does not exist.
+        DataError: The source cannot be used, or `request.strict` and a file is unreadable.
+        OptionError: An argument is out of range.
+        ResourceError: Memory or network do not allow it.
     """
     if channels not in (None, 1, 3):
-        raise OptionError(f"channels: {channels} is neither 1 nor 3.", cure="Give 1 for grey or 3 for RGB.")
-    if size is not None and size < 1:
-        raise OptionError(f"--size: {size} is not a number of pixels.", cure="Give 1 or more, such as 64.")
-    found = read_raw(source, size, channels, offline, notice, resize)
-    if strict and found.bad:
-        listed = "\n".join(f"  {b.source}: {b.reason}" for b in found.bad[:20])
-        raise DataError(
-            f"{found.where}: {pluralize(len(found.bad), 'file')} cannot be used.\n{listed}",
-            cure="Repair or remove them, or leave out --strict.",
+        raise OptionError(
+            f"channels: {channels}; expected 1 (gray) or 3 (RGB).",
+            cure="Use 1 or 3.",
+            option="channels",
+            value=channels,
+            allowed=[1, 3],
         )
-    named = str(source) if str(source).partition(":")[0] in NAMED_DATASETS else Path(source).resolve().name
-    return split_dataset(found, valid if divided else 0.0, named, fold if divided else None, divided)
+    if image_size is not None and image_size < 1:
+        raise OptionError(
+            f"--image-size: {image_size}; expected 1 or more pixels.",
+            cure="Use a size such as 64.",
+            option="image_size",
+            value=image_size,
+        )
+    raw = read_raw(request, ReadOptions(image_size, channels, resize, request.progress))
+    if request.strict:
+        _check_all_readable(raw)
+    if str(request.source).partition(":")[0] in NAMED_DATASETS:
+        name = str(request.source)
+    else:
+        name = Path(request.source).resolve().name
+    return split_dataset(raw, name, request)
 
 
-def read_raw(
-    source: str | Path,
-    size: int | None,
-    channels: int | None,
-    offline: bool,
-    notice: Callable[[str], None],
-    resize: int | None = None,
-) -> RawDataset:
-    """The examples at `source`, undivided, with the format recognised."""
-    name, _, only = str(source).partition(":")
+def _check_all_readable(raw: RawDataset) -> None:
+    if not raw.unreadable:
+        return
+    listed = "\n".join(f"  {file.path}: {file.reason}" for file in raw.unreadable[:20])
+    raise DataError(
+        f"{raw.path}: {pluralize(len(raw.unreadable), 'unreadable file')}.\n{listed}",
+        cure="Repair or remove them, or leave out --strict to skip them.",
+        path=raw.path,
+        value=[file.path for file in raw.unreadable],
+    )
+
+
+def read_raw(request: DataRequest, options: ReadOptions) -> RawDataset:
+    """Read the examples at `request.source` without splitting them."""
+    source = str(request.source)
+    name, _, class_names = source.partition(":")
     if name in NAMED_DATASETS:
-        from .named_datasets import read_named  # brings the machinery of downloads, which paths do not need
+        from .named_datasets import read_named  # late: imports the download code, which paths do not need
 
         if os.path.exists(source):
-            notice(f"'{source}' is the data set of that name; for the folder here, say {os.curdir}{os.sep}{source}.")
-        found = read_named(name, offline, notice)
-        return resize_dataset(select_classes(found, only.split(",")) if only else found, size, channels, resize)
+            request.log(f"'{source}' is read as the named dataset. To read the folder, write .{os.sep}{source}.")
+        raw = read_named(name, request.offline, request.log)
+        if class_names:
+            raw = select_classes(raw, class_names.split(","))
+        return resize_dataset(raw, options)
     path = Path(source).expanduser()
     if not os.path.exists(path):
+        names = [*NAMED_DATASETS, *_list_datasets_beside(path)]
         raise NotFoundError(
-            f"There is no data set '{source}': neither a file or folder nor a known name.",
-            cure=did_you_mean(str(source), [*NAMED_DATASETS, *_similar_paths(path)]),
+            f"Dataset '{source}' not found: neither a file or folder nor a named dataset.",
+            cure=did_you_mean(source, names),
+            value=source,
+            allowed=names,
         )
     if path.is_file():
-        return _read_raw_file(path, size, channels, resize)
+        return _read_file(path, options)
+    return _read_folder(path, options)
+
+
+def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
     if is_cifar(path):
-        return resize_dataset(read_cifar(path), size, channels, resize)
+        return resize_dataset(read_cifar(path), options)
     if any(is_idx(entry) for entry in path.iterdir()):
-        return resize_dataset(read_idx(path), size, channels, resize)
+        return resize_dataset(read_idx(path), options)
     table = find_table(path)
-    return read_table(table, size, channels, resize) if table else read_image_folder(path, size, channels, resize)
+    if table:
+        return read_table(table, options)
+    return read_image_folder(path, options)
 
 
-def select_classes(found: RawDataset, names: Sequence[str]) -> RawDataset:
-    """The examples of some classes only, in the order of `names`: "cifar10:automobile,horse". Raises DataError."""
-    names = [name.strip() for name in names]
-    for name in names:
-        if name not in found.classes:
-            raise DataError(f"{found.where} has no class '{name}'.", cure=did_you_mean(name, found.classes))
-        if names.count(name) > 1:
-            raise DataError(f"The class '{name}' of {found.where} is named twice.", cure="Name it once.")
-    label = np.full(len(found.classes), -1)
-    label[[found.classes.index(name) for name in names]] = np.arange(len(names))
-    parts = {}
-    for part, split in found.parts.items():
-        rows = np.flatnonzero(label[split.labels] >= 0)
-        taken = split.take(rows)
-        parts[part] = replace(taken, labels=label[taken.labels].astype(np.int64))
-        if part == "train":
-            groups, files = (kept if kept is None else kept[rows] for kept in (found.groups, found.files))
-    return replace(found, classes=tuple(names), parts=parts, groups=groups, files=files)
-
-
-def _read_raw_file(path: Path, size: int | None, channels: int | None, resize: int | None = None) -> RawDataset:
-    ending = path.suffix.lower()
+def _read_file(path: Path, options: ReadOptions) -> RawDataset:
+    extension = path.suffix.lower()
     if is_idx(path):
-        return resize_dataset(read_idx(path), size, channels, resize)
-    if ending == ".npz":
-        return resize_dataset(read_npz(path), size, channels, resize)
-    if ending in TABLE_EXTENSIONS:
-        return read_table(path, size, channels, resize)
+        return resize_dataset(read_idx(path), options)
+    if extension == ".npz":
+        return resize_dataset(read_npz(path), options)
+    if extension in TABLE_EXTENSIONS:
+        return read_table(path, options)
+    raise DataError(f"{path}: not a dataset file.", cure=_dataset_file_cure(path), path=path, value=extension)
+
+
+def _dataset_file_cure(path: Path) -> str:
+    """Say what to pass instead of a file that is not a dataset."""
+    extension = path.suffix.lower()
     if is_cifar_batch(path):
-        cure = f"Give the folder that holds it: {path.parent}."
-    elif ending in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"):
-        cure = "Unpack it and give the folder."
-    elif ending in EXTENSIONS:
-        cure = "Give the folder that holds one folder of pictures per class."
-    else:
-        cure = "Give a folder, a .csv or .tsv table, an .npz file, an IDX file or a known name (`thalweg data list`)."
-    raise DataError(f"{path}: a file of this kind is no data set.", cure=cure)
+        return f"Pass the folder that contains it: {path.parent}."
+    if extension in _ARCHIVE_EXTENSIONS:
+        return "Unpack it and pass the folder."
+    if extension in EXTENSIONS:
+        return "Pass the folder that contains one folder of images per class."
+    return "Pass a folder, a .csv or .tsv table, an .npz file, an IDX file or a name from `thalweg data list`."
 
 
-def _similar_paths(path: Path) -> list[str]:
-    """Paths beside the one that does not exist, for a suggestion."""
+def _list_datasets_beside(path: Path) -> list[str]:
+    """List tables, array files and folders of images next to a path that does not exist, for a suggestion."""
     try:
-        return [str(path.parent / entry.name) for entry in path.parent.iterdir() if not entry.name.startswith(".")]
+        entries = sorted(path.parent.iterdir())
+        return [str(path.parent / entry.name) for entry in entries if _looks_like_dataset(entry)]
     except OSError:
         return []
+
+
+def _looks_like_dataset(path: Path) -> bool:
+    """Tell whether a path beside a missing one is worth suggesting. Looks two folders deep at most."""
+    if path.name.startswith("."):
+        return False
+    if not path.is_dir():
+        return path.suffix.lower() in (*TABLE_EXTENSIONS, ".npz") or is_idx(path)
+    return is_cifar(path) or _contains_images(path, depth=3)
+
+
+def _contains_images(folder: Path, depth: int) -> bool:
+    """Tell whether the first entries of a folder include images, `depth` folders deep."""
+    folders = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in list(entries)[:200]:
+                path = Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif path.suffix.lower() in EXTENSIONS or is_idx(path):
+                    return True
+    except OSError:
+        return False
+    if depth == 1:
+        return False
+    return any(_contains_images(path, depth - 1) for path in folders[:10])
+
+
+def select_classes(raw: RawDataset, names: Sequence[str]) -> RawDataset:
+    """Keep the examples of some classes, in the order of `names`: "cifar10:automobile,horse". Raises DataError."""
+    names = [name.strip() for name in names]
+    for name in names:
+        if name not in raw.classes:
+            raise DataError(
+                f"{raw.path}: no class '{name}'.",
+                cure=did_you_mean(name, raw.classes),
+                path=raw.path,
+                value=name,
+                allowed=raw.classes,
+            )
+        if names.count(name) > 1:
+            raise DataError(f"{raw.path}: class '{name}' is named twice.", "Name it once.", path=raw.path, value=name)
+    new_label = np.full(len(raw.classes), -1)
+    new_label[[raw.classes.index(name) for name in names]] = np.arange(len(names))
+    splits = {}
+    for split_name, split in raw.splits.items():
+        selected = split.take(np.flatnonzero(new_label[split.labels] >= 0))
+        splits[split_name] = replace(selected, labels=new_label[selected.labels].astype(np.int64))
+    train_rows = np.flatnonzero(new_label[raw.splits["train"].labels] >= 0)
+    groups = None if raw.groups is None else raw.groups[train_rows]
+    files = None if raw.files is None else raw.files[train_rows]
+    return replace(raw, classes=tuple(names), splits=splits, groups=groups, files=files)

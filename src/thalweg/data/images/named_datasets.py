@@ -17,7 +17,7 @@ from ...io.download import cache_dir, fetch, is_offline
 from ...io.free_memory import format_bytes
 from .catalog import NAMED_DATASETS, NamedDataset, RemoteFile
 from .cifar import build_cifar_dataset
-from .dataset import Split
+from .dataset import ImageSplit
 from .idx import LazyNames, build_idx_dataset
 from .raw_dataset import RawDataset
 
@@ -132,7 +132,8 @@ def read_named(name: str, offline: bool, notice: LogFn) -> RawDataset:
             found = build_idx_dataset(
                 {"train": paths[:2], "test": paths[2:]}, lambda path: content(path.name), folder, known.classes
             )
-    found.ink = known.ink
+    found.is_handwriting = known.is_handwriting
+    found.split_method = known.split_method
     return found
 
 
@@ -148,7 +149,7 @@ def read_digits() -> RawDataset:
     with gzip.open(path, "rt", encoding="ascii") as file:
         table = np.loadtxt(file, delimiter=",")
     images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    split = Split(images, table[:, 64].astype(np.int64), LazyNames("digits", len(images)))
+    split = ImageSplit(images, table[:, 64].astype(np.int64), LazyNames("digits", len(images)))
     return RawDataset("scikit-learn's digits", str(path), NAMED_DATASETS["digits"].classes, {"train": split})
 
 

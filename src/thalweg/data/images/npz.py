@@ -13,12 +13,12 @@ from ...errors import DataError
 from ...io.free_memory import require_memory
 from .idx import dataset_from_arrays
 from .image_decoding import RESIZE_NOTE, ImageReadError, resize_and_crop, to_8bit
-from .raw_dataset import RawDataset
+from .raw_dataset import RawDataset, ReadOptions
 
 #: names of the arrays for each part: pictures, labels
 _ARRAY_KEYS = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("x", "y")),
-    "valid": (("x_valid", "y_valid"), ("x_val", "y_val"), ("val_images", "val_labels")),
+    "val": (("x_valid", "y_valid"), ("x_val", "y_val"), ("val_images", "val_labels")),
     "test": (("x_test", "y_test"), ("test_images", "test_labels")),
 }
 
@@ -52,7 +52,7 @@ def read_npz(path: Path) -> RawDataset:
     if any(of_part.dtype.kind == "U" for of_part in labels.values()):
         classes, labels = _encode_label_names(labels, classes, path)
     found = dataset_from_arrays("NumPy arrays", path, images, labels, classes)
-    found.notes += dict.fromkeys(notes)
+    found.warnings += dict.fromkeys(notes)
     return found
 
 
@@ -144,20 +144,21 @@ def _encode_label_names(
     return classes, {p: np.array([place[str(v)] for v in of_part], np.int64) for p, of_part in labels.items()}
 
 
-def resize_dataset(found: RawDataset, size: int | None, channels: int | None, resize: int | None = None) -> RawDataset:
+def resize_dataset(found: RawDataset, options: ReadOptions) -> RawDataset:
     """The set with square pictures of `size` (None: their own shorter side) and `channels` (None: their own)."""
-    before = {split.images.shape[1:3] for split in found.parts.values()}
-    widest = max(split.images.shape[3] for split in found.parts.values())
-    found.parts = {
+    size, channels, resize = options.image_size, options.channels, options.resize
+    before = {split.images.shape[1:3] for split in found.splits.values()}
+    widest = max(split.images.shape[3] for split in found.splits.values())
+    found.splits = {
         part: replace(split, images=_resize_images(split.images, size, channels or widest, resize))
-        for part, split in found.parts.items()
+        for part, split in found.splits.items()
     }
-    shapes = {split.images.shape[1:3] for split in found.parts.values()}
+    shapes = {split.images.shape[1:3] for split in found.splits.values()}
     if shapes != before:
-        found.notes.append(RESIZE_NOTE.format(max(shapes)[0]))
+        found.warnings.append(RESIZE_NOTE.format(max(shapes)[0]))
     if len(shapes) > 1:
         told = " and ".join(f"{h} x {w}" for h, w in sorted(shapes))
-        raise DataError(f"{found.where}: its parts have pictures of {told}.", cure="Ask for one size: --size 32.")
+        raise DataError(f"{found.path}: its parts have pictures of {told}.", cure="Ask for one size: --image-size 32.")
     return found
 
 
@@ -165,7 +166,9 @@ def _resize_images(images: np.ndarray, size: int | None, channels: int, resize: 
     count, height, width, deep = images.shape
     size = size or min(height, width)
     require_memory(
-        count * size * size * channels, f"The set of {count:,} pictures at {size} x {size}", "Choose a smaller --size."
+        count * size * size * channels,
+        f"The set of {count:,} pictures at {size} x {size}",
+        "Choose a smaller --image-size.",
     )
     if (height, width) != (size, size):
         made = np.empty((count, size, size, deep), np.uint8)

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...errors import DataError
-from .dataset import ImageDataset, Split, UnreadableFile
+from ..base import UnreadableFile
+from .dataset import ImageDataset, ImageSplit, summarize_images
 from .image_loading import prefetch_map
 
 InputSpec = dict[str, Any]
@@ -145,7 +146,7 @@ def normalize_drawings(data: ImageDataset, facts: InputSpec) -> ImageDataset:
 
     What no character is found in is left out, and named among the `bad`.
     """
-    size, bad = facts["size"][0], list(data.bad)
+    size, bad = facts["size"][0], list(data.unreadable)
 
     def look(drawing: tuple[str, np.ndarray]) -> np.ndarray | UnreadableFile:
         source, image = drawing
@@ -154,15 +155,16 @@ def normalize_drawings(data: ImageDataset, facts: InputSpec) -> ImageDataset:
         except DataError as error:
             return UnreadableFile(source, error.message)
 
-    def part(split: Split) -> Split:
+    def part(split: ImageSplit) -> ImageSplit:
         looked = list(prefetch_map(look, zip(split.sources, split.images, strict=True)))
         bad.extend(one for one in looked if isinstance(one, UnreadableFile))
         kept = np.array([row for row, one in enumerate(looked) if not isinstance(one, UnreadableFile)], np.int64)
         images = np.array([looked[row] for row in kept], np.uint8).reshape(-1, size, size, 1)
         return replace(split.take(kept), images=images)
 
-    parts = {name: part(split) for name, split in data.splits.items()}
-    return replace(data, **parts, bad=tuple(bad), ink=True)
+    splits = {name: part(split) for name, split in data.splits.items()}
+    summary = summarize_images(data.classes, splits["train"].images)
+    return replace(data, splits=splits, summary=summary, unreadable=tuple(bad), is_handwriting=True)
 
 
 def pad_to_square(data: ImageDataset) -> ImageDataset:
@@ -172,12 +174,14 @@ def pad_to_square(data: ImageDataset) -> ImageDataset:
         return data
     side = max(height, width)
     if side > 512:
-        raise DataError(f"{data.name}: pictures of {width}x{height} are too large to pad.", cure="Give --size.")
+        raise DataError(f"{data.name}: pictures of {width}x{height} are too large to pad.", cure="Use --image-size.")
     top, left = (side - height) // 2, (side - width) // 2
     margins = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
 
-    def pad(split: Split) -> Split:
-        return Split(np.pad(split.images, margins), split.labels, split.sources)
+    def pad(split: ImageSplit) -> ImageSplit:
+        return ImageSplit(np.pad(split.images, margins), split.labels, split.sources)
 
     note = f"pictures of {width}x{height} were given a black border to {side}x{side}"
-    return replace(data, train=pad(data.train), valid=pad(data.valid), test=pad(data.test), notes=(*data.notes, note))
+    splits = {name: pad(split) for name, split in data.splits.items()}
+    summary = summarize_images(data.classes, splits["train"].images)
+    return replace(data, splits=splits, summary=summary, warnings=(*data.warnings, note))

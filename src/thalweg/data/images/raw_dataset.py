@@ -1,79 +1,110 @@
-"""What a reader hands on before the examples are divided, and the few checks that every format shares."""
+"""Images as a reader returns them, before they are split, and the checks that all formats share."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...errors import DataError
-from .dataset import Split, UnreadableFile
+from ..base import UnreadableFile
+from .dataset import ImageSplit
 
-SPLITS = ("train", "valid", "test")
-
-#: how folders and split columns name the three parts
+#: names of the splits in folders and in the split column of tables
 SPLIT_ALIASES = {
     "train": "train",
     "training": "train",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
-    "dev": "valid",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
     "test": "test",
     "testing": "test",
 }
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """The format that a reader brings all images to.
+
+    Attributes:
+        image_size: Height and width in pixels; None keeps the size where all images share it.
+        channels: 1 (gray), 3 (RGB) or None (as in the files).
+        resize: With `image_size`: resize the shorter side to this before cropping the center.
+        progress: Called with (files read, files in total).
+    """
+
+    image_size: int | None = None
+    channels: int | None = None
+    resize: int | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
 @dataclass
 class RawDataset:
-    """Examples as they were given: 'train' always, 'valid' and 'test' only where the source itself names them.
+    """A dataset as its source divides it: "train" always, "val" and "test" only where the source has them.
 
-    `groups` and `files` (N,) uint64 belong to the rows of 'train': equal numbers stay on one side of a division.
-    `groups` comes from the user, `files` from the bytes of each file.
+    Attributes:
+        format: Format that the reader recognized.
+        path: Where it was read from.
+        classes: Names of the classes, by label.
+        splits: The official splits.
+        groups: (N,) uint64 group of each training row, given by the user; equal groups stay in one split.
+        files: (N,) uint64 hash of the file of each training row; equal files stay in one split.
+        unreadable: Files that were skipped.
+        warnings: Findings that the user should know.
+        sizes: (width, height) of the files before resizing, with their counts.
+        is_handwriting: See `ImageDataset`.
+        split_method: "stratified" or "hash", see `splits.py`.
     """
 
     format: str
-    where: str
+    path: str
     classes: tuple[str, ...]
-    parts: dict[str, Split]
+    splits: dict[str, ImageSplit]
     groups: np.ndarray | None = None
     files: np.ndarray | None = None
-    bad: list[UnreadableFile] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    unreadable: list[UnreadableFile] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
-    ink: bool = False
+    is_handwriting: bool = False
+    split_method: str = "stratified"
 
 
 def short_hash(content: bytes) -> int:
-    """The first 64 bits of SHA-256: an identity that is the same on every machine."""
+    """Return the first 64 bits of the SHA-256 of `content`, equal on every machine."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
-def check_classes(found: RawDataset) -> None:
-    """Raises DataError unless there are two classes or more and each has a picture to train on."""
-    if len(found.classes) < 2:
-        told = f"only one class, '{found.classes[0]}'" if found.classes else "no class"
+def check_classes(raw: RawDataset) -> None:
+    """Raise DataError unless there are at least two classes and each has a training image."""
+    if len(raw.classes) < 2:
+        found = f"only one class, '{raw.classes[0]}'" if raw.classes else "no class"
         raise DataError(
-            f"{found.where}: there is {told}; a classifier needs two or more.",
-            cure="Give every class a folder, or a name in the label column, of its own.",
+            f"{raw.path}: {found}; a classifier needs two or more.",
+            cure="Give every class its own folder, or its own name in the label column.",
+            path=raw.path,
+            value=list(raw.classes),
         )
-    counts = np.bincount(found.parts["train"].labels, minlength=len(found.classes))
-    if not counts.all():
-        empty = [found.classes[c] for c in np.flatnonzero(counts == 0)]
+    counts = np.bincount(raw.splits["train"].labels, minlength=len(raw.classes))
+    empty = [raw.classes[label] for label in np.flatnonzero(counts == 0)]
+    if empty:
+        reason = ""
+        if raw.unreadable:
+            reason = f" {raw.unreadable[0].path}: {raw.unreadable[0].reason}."
         raise DataError(
-            f"{found.where}: no readable picture to train on for {quote_names(empty)}.{_first_unreadable(found.bad)}",
-            cure="Add pictures of it to the training part, or remove the class everywhere.",
+            f"{raw.path}: no readable training image for {quote_names(empty)}.{reason}",
+            cure="Add training images of it, or remove the class everywhere.",
+            path=raw.path,
+            value=empty,
         )
 
 
-def _first_unreadable(bad: Sequence[UnreadableFile]) -> str:
-    """The first file that could not be read, if any, and why."""
-    return f" {bad[0].source}: {bad[0].reason}." if bad else ""
-
-
-def quote_names(names: Sequence[str], most: int = 5) -> str:
-    """'a', 'b' and 3 more."""
-    told = ", ".join(f"'{n}'" for n in names[:most])
-    return told if len(names) <= most else f"{told} and {len(names) - most} more"
+def quote_names(names: Sequence[str], max_names: int = 5) -> str:
+    """Format names for a message: "'a', 'b' and 3 more"."""
+    text = ", ".join(f"'{name}'" for name in names[:max_names])
+    if len(names) > max_names:
+        text += f" and {len(names) - max_names} more"
+    return text

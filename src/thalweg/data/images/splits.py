@@ -14,8 +14,9 @@ import re
 import numpy as np
 
 from ...errors import DataError, OptionError, pluralize
-from .dataset import ImageDataset, Split
-from .raw_dataset import SPLITS, RawDataset, check_classes
+from ..base import SPLITS, DataRequest
+from .dataset import ImageDataset, ImageSplit, summarize_images
+from .raw_dataset import RawDataset, check_classes
 
 #: share of the pictures that become the test set where the source has none of its own
 TEST_FRACTION = 0.1
@@ -107,11 +108,11 @@ def assign_fold(found: RawDataset, fold: str, part: np.ndarray, unit: np.ndarray
     number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count or count < 2:
         raise OptionError(f"--fold {fold} is no fold.", cure="Give 1/5, 2/5, … 5/5.")
-    if "valid" in found.parts:
+    if "val" in found.splits:
         raise DataError(
-            f"{found.where} has a validation set of its own.", cure="Leave --fold out, or move its pictures to train."
+            f"{found.path} has a validation set of its own.", cure="Leave --fold out, or move its pictures to train."
         )
-    labels = found.parts["train"].labels
+    labels = found.splits["train"].labels
     first = np.unique(unit, return_index=True)[1]  # the class of a unit is that of its first row
     left = np.flatnonzero(part != 2)
     if len(left) < count:
@@ -120,34 +121,40 @@ def assign_fold(found: RawDataset, fold: str, part: np.ndarray, unit: np.ndarray
     part[dealt] = np.where(np.arange(len(dealt)) % count == number - 1, 1, 0)
 
 
-def split_dataset(
-    found: RawDataset, valid: float, name: str, fold: str | None = None, divided: bool = True
-) -> ImageDataset:
+def split_dataset(found: RawDataset, name: str, request: DataRequest) -> ImageDataset:
     """The data set with all three parts: those that the source names stay, the others are taken from its training part.
 
     `valid` is the share of the training part, 0 to 1; `fold` names one of several equal parts instead; with `divided`
     False no test set is taken. Raises OptionError for another share, DataError for a set that cannot be divided.
     """
+    divided = request.make_splits
+    valid = request.val_fraction if divided else 0.0
+    fold = request.fold if divided else None
     if not 0 <= valid < 1:
-        raise OptionError(f"--valid: {valid} is not a share.", cure="Give a number from 0 to below 1, such as 0.1.")
-    for part in [p for p in ("valid", "test") if p in found.parts and not len(found.parts[p])]:
-        del found.parts[part]
-        found.notes.append(f"The {part} set given is empty; one is taken from the training set.")
+        raise OptionError(
+            f"--val-fraction: {valid}; expected 0 or more and less than 1.",
+            cure="Use a fraction such as 0.1.",
+            option="val_fraction",
+            value=valid,
+        )
+    for part in [p for p in ("val", "test") if p in found.splits and not len(found.splits[p])]:
+        del found.splits[part]
+        found.warnings.append(f"The {part} set given is empty; one is taken from the training set.")
     check_classes(found)
-    hashes = {part: sha256_rows(split.images) for part, split in found.parts.items()}
-    given = tuple(found.parts)
-    whole, content = found.parts["train"], hash_keys(hashes["train"])
+    hashes = {part: sha256_rows(split.images) for part, split in found.splits.items()}
+    given = tuple(found.splits)
+    whole, content = found.splits["train"], hash_keys(hashes["train"])
     identities = [i for i in (found.groups, found.files, content) if i is not None]
     unit, key = duplicate_groups(*identities)
-    test = TEST_FRACTION if divided and "test" not in found.parts else 0.0
-    shares = (test, valid if "valid" not in found.parts else 0.0)
+    test = TEST_FRACTION if divided and "test" not in found.splits else 0.0
+    shares = (test, valid if "val" not in found.splits else 0.0)
     part_of_unit = assign_splits(unit, key, whole.labels, *shares)
     if fold:
         assign_fold(found, fold, part_of_unit, unit, key)
     row_part = part_of_unit[unit]
-    splits = dict(found.parts)
+    splits = dict(found.splits)
     for number, part in enumerate(SPLITS):
-        if part in found.parts and part != "train":
+        if part in found.splits and part != "train":
             continue
         rows = np.flatnonzero(row_part == number)
         splits[part] = whole if len(rows) == len(whole) else whole.take(rows)
@@ -155,18 +162,28 @@ def split_dataset(
     hashes["train"] = hashes["train"][row_part == 0]
     if divided and not len(splits["test"]):
         raise DataError(
-            f"{found.where}: {pluralize(len(whole), 'picture')} cannot be divided into training and test.",
+            f"{found.path}: {pluralize(len(whole), 'picture')} cannot be divided into training and test.",
             cure="Add pictures: at least one class needs two that differ.",
         )
-    notes = [*found.notes, *_missing_class_warnings(found.classes, splits), *_leakage_warnings(hashes)]
+    notes = [*found.warnings, *_missing_class_warnings(found.classes, splits), *_leakage_warnings(hashes)]
     print_ = compute_fingerprint(found.classes, splits, hashes)
     return ImageDataset(
-        name=name, format=found.format, where=found.where, classes=found.classes, **splits, bad=tuple(found.bad),
-        notes=tuple(notes), ink=found.ink, fingerprint=print_, given=given, sizes=found.sizes,
-    )  # fmt: skip
+        name=name,
+        format=found.format,
+        path=found.path,
+        splits={split_name: splits[split_name] for split_name in SPLITS},
+        fingerprint=print_,
+        summary=summarize_images(found.classes, whole.images),
+        official_splits=given,
+        unreadable=tuple(found.unreadable),
+        warnings=tuple(notes),
+        classes=found.classes,
+        is_handwriting=found.is_handwriting,
+        sizes=found.sizes,
+    )
 
 
-def _missing_class_warnings(classes: tuple[str, ...], splits: dict[str, Split]) -> list[str]:
+def _missing_class_warnings(classes: tuple[str, ...], splits: dict[str, ImageSplit]) -> list[str]:
     """A warning for every part without a picture of some class, as small classes may leave one."""
     found = []
     for part, split in splits.items():
@@ -184,18 +201,20 @@ def _missing_class_warnings(classes: tuple[str, ...], splits: dict[str, Split]) 
 def _leakage_warnings(hashes: dict[str, np.ndarray]) -> list[str]:
     """A warning for every two parts that hold the same picture, which only a division made by others can do."""
     found = []
-    for one, two in (("train", "test"), ("train", "valid"), ("valid", "test")):
+    for one, two in (("train", "test"), ("train", "val"), ("val", "test")):
         count = int(np.isin(hash_keys(hashes[two]), hash_keys(hashes[one])).sum())
         if count:
             found.append(f"{pluralize(count, 'picture')} of the {two} set also in the {one} set: scores will flatter.")
     return found
 
 
-def compute_fingerprint(classes: tuple[str, ...], splits: dict[str, Split], hashes: dict[str, np.ndarray]) -> str:
+def compute_fingerprint(classes: tuple[str, ...], splits: dict[str, ImageSplit], hashes: dict[str, np.ndarray]) -> str:
     """SHA-256, in hex, over the names of the classes and, in order, the labels and the digest of every picture."""
     whole = hashlib.sha256(json.dumps([list(classes), list(splits["train"].images.shape[1:])]).encode())
     for part in SPLITS:
-        whole.update(f"{part} {len(splits[part])} ".encode())
+        # 'valid', the former name of the split, so that fingerprints of saved runs stay valid
+        label = "valid" if part == "val" else part
+        whole.update(f"{label} {len(splits[part])} ".encode())
         whole.update(splits[part].labels.astype("<i8").tobytes())
         whole.update(hashes[part].tobytes())
     return whole.hexdigest()

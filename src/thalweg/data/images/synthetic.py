@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from .dataset import ImageDataset, Split
+from .dataset import ImageDataset, ImageSplit, summarize_images
 
 CLASSES = ("lying", "standing", "falling", "rising")
 
@@ -25,16 +25,19 @@ def make_bars(count: int = 240, size: int = 16, seed: int = 0) -> ImageDataset:
     offset = random.uniform(-size / 5, size / 5, (count, 1, 1))
     clean = 220 * np.exp(-(((across - offset) / 1.2) ** 2))
     images = np.clip(clean + random.normal(0, 12, clean.shape), 0, 255).astype(np.uint8)[..., None]
-    whole = Split(images, labels.astype(np.int64), [f"bar {n}" for n in range(count)])
+    whole = ImageSplit(images, labels.astype(np.int64), [f"bar {n}" for n in range(count)])
     order = random.permutation(count)
     first, second = count * 2 // 3, count * 5 // 6
     return ImageDataset(
         name="bars",
-        format="made",
-        where="",
+        format="synthetic",
+        path="",
+        splits={
+            "train": whole.take(order[:first]),
+            "val": whole.take(order[first:second]),
+            "test": whole.take(order[second:]),
+        },
+        summary=summarize_images(CLASSES, images),
         classes=CLASSES,
-        train=whole.take(order[:first]),
-        valid=whole.take(order[first:second]),
-        test=whole.take(order[second:]),
         fingerprint=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
     )

@@ -1,8 +1,7 @@
-"""A look at a data set before training: what it is, how much there is of everything, and what will spoil the result."""
+"""Check a dataset before training: what it contains, how much of everything, and what will spoil the result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,186 +11,237 @@ from PIL import Image
 
 from ...errors import pluralize
 from ...plots.contact_sheet import contact_sheet
+from ..base import SPLITS, DataRequest
 from .dataset import ImageDataset
 from .duplicates import DuplicatePair, find_exact_duplicates, find_near_duplicates
-from .load import load_dataset, log_warning
-from .raw_dataset import SPLITS, quote_names
+from .load import load_dataset
+from .raw_dataset import quote_names
 
-#: a class with fewer training examples than FEW, or so many times smaller than the largest, is told
-MIN_CLASS_SIZE, MAX_IMBALANCE = 10, 10
-#: how many of a kind are listed on the terminal; `json` has them all
+#: a class with fewer training examples, or this many times smaller than the largest, is reported
+MIN_CLASS_SIZE = 10
+MAX_IMBALANCE = 10
+#: at most this many entries of a kind are printed; `json` has all of them
 MAX_LISTED = 10
-#: examples on the picture of one batch
+#: with more classes, the table of counts is cut after MAX_TABLE_ROWS
+MAX_FULL_TABLE = 40
+MAX_TABLE_ROWS = 30
+#: images on the contact sheet
 BATCH_SIZE = 64
+#: a set with more images takes long enough for a notice
+SLOW_NEAR_DUPLICATES = 20_000
 
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What was found in `data`.
+    """Findings about a dataset.
 
-    `counts` (classes, 3) are the examples of each class in train, valid and test. `copies` are pairs of exactly the
-    same picture, `near` pairs of nearly the same in different sets.
+    Attributes:
+        data: The dataset.
+        counts: (classes, 3) number of examples per class in train, val and test.
+        exact_duplicates: Pairs of identical images.
+        near_duplicates: Pairs of nearly identical images in different splits.
     """
 
     data: ImageDataset
     counts: np.ndarray
-    copies: tuple[DuplicatePair, ...]
-    near: tuple[DuplicatePair, ...]
+    exact_duplicates: tuple[DuplicatePair, ...]
+    near_duplicates: tuple[DuplicatePair, ...]
 
     @property
-    def across(self) -> tuple[DuplicatePair, ...]:
-        """Exactly the same picture in different sets."""
-        return tuple(p for p in self.copies if p.one[0] != p.two[0])
+    def cross_split_duplicates(self) -> tuple[DuplicatePair, ...]:
+        """Pairs of identical images in different splits."""
+        return tuple(pair for pair in self.exact_duplicates if pair.first[0] != pair.second[0])
 
     @property
-    def torn(self) -> tuple[DuplicatePair, ...]:
-        """Exactly the same picture with different labels."""
-        return tuple(p for p in self.copies if self._label(p.one) != self._label(p.two))
+    def conflicting_labels(self) -> tuple[DuplicatePair, ...]:
+        """Pairs of identical images with different labels."""
+        return tuple(pair for pair in self.exact_duplicates if self._label(pair.first) != self._label(pair.second))
 
     @property
-    def few(self) -> tuple[str, ...]:
-        """Classes with fewer than FEW training examples."""
-        return tuple(c for c, count in zip(self.data.classes, self.counts[:, 0], strict=True) if count < MIN_CLASS_SIZE)
+    def small_classes(self) -> tuple[str, ...]:
+        """Classes with fewer than MIN_CLASS_SIZE training examples."""
+        rows = np.flatnonzero(self.counts[:, 0] < MIN_CLASS_SIZE)
+        return tuple(self.data.classes[row] for row in rows)
 
     @property
     def imbalance(self) -> float:
-        """How many times larger the largest class is than the smallest, over all sets."""
+        """Size of the largest class divided by that of the smallest, over all splits."""
         sizes = self.counts.sum(axis=1)
         return float(sizes.max() / max(sizes.min(), 1))
 
     @property
-    def fine(self) -> bool:
-        """Whether nothing was found that will spoil the result."""
-        return not (
-            self.data.bad or self.across or self.near or self.torn or self.few or self.imbalance > MAX_IMBALANCE
+    def ok(self) -> bool:
+        """True if nothing was found that will spoil the result."""
+        findings = (
+            self.data.unreadable,
+            self.cross_split_duplicates,
+            self.near_duplicates,
+            self.conflicting_labels,
+            self.small_classes,
         )
+        return not any(findings) and self.imbalance <= MAX_IMBALANCE
 
-    def _label(self, place: tuple[str, int]) -> str:
-        return self.data.classes[self.data.splits[place[0]].labels[place[1]]]
+    def _label(self, example: tuple[str, int]) -> str:
+        split_name, row = example
+        return self.data.classes[self.data.splits[split_name].labels[row]]
 
-    def _source(self, place: tuple[str, int]) -> str:
-        """Where an example came from: its path within the data set if it is a file, else its name."""
-        source = self.data.splits[place[0]].sources[place[1]]
+    def _source(self, example: tuple[str, int]) -> str:
+        """Return the path of an example within the dataset if it is a file, else its name."""
+        split_name, row = example
+        source = self.data.splits[split_name].sources[row]
         try:
-            return str(Path(source).relative_to(self.data.where))
+            return str(Path(source).relative_to(self.data.path))
         except ValueError:
             return source
 
     def lines(self) -> list[str]:
-        """What the terminal shows."""
-        height, width, channels = self.data.shape
-        kind = "grey" if channels == 1 else "RGB"
-        told = [
-            f"{self.data.name}: {self.data.format}, {len(self.data.classes)} classes, {width} x {height} {kind}",
-            f"  {self.data.where}",
+        """Format the report for the terminal."""
+        lines = [
+            f"{self.data.name}: {self.data.format}, {self.data.summary}",
+            f"  {self.data.path}",
             "",
-            *self._table(),
+            *self._format_counts(),
             "",
         ]
         if self.data.sizes:
-            listed = [f"{w} x {h} ({count:,})" for (w, h), count in list(self.data.sizes.items())[:MAX_LISTED]]
-            rest = len(self.data.sizes) - len(listed)
-            told.append(f"Sizes of the files: {', '.join(listed)}{f' and {rest:,} more' if rest else ''}")
-        told += self.data.notes
-        told += self._listed("file that cannot be used", [f"{b.source}: {b.reason}" for b in self.data.bad])
-        told += self._listed("picture in two sets, exactly the same", [self._pair(p) for p in self.across])
-        told += self._listed("picture in two sets, nearly the same", [self._pair(p) for p in self.near])
-        if self.across or self.near:
-            told.append("  Scores will flatter. Keep what belongs together on one side: the column `group` of a table.")
-        labelled = [f"{self._pair(p)}: {self._label(p.one)}, {self._label(p.two)}" for p in self.torn]
-        told += self._listed("picture twice, with different labels", labelled)
-        if self.few:
-            told.append(f"Fewer than {MIN_CLASS_SIZE} training examples: {quote_names(self.few)}.")
+            lines.append(self._format_sizes())
+        lines += self.data.warnings
+        lines += self._format_duplicates()
+        if self.small_classes:
+            lines.append(f"Fewer than {MIN_CLASS_SIZE} training examples: {quote_names(self.small_classes)}.")
         if self.imbalance > MAX_IMBALANCE:
-            told.append(f"The largest class is {self.imbalance:.0f} times as large as the smallest.")
-        return told + ["Nothing found that would spoil the result."] * self.fine
+            lines.append(f"The largest class is {self.imbalance:.0f} times as large as the smallest.")
+        if self.ok:
+            lines.append("No problems found.")
+        return lines
 
-    def _pair(self, pair: DuplicatePair) -> str:
-        one, two = (f"{self._source(place)} ({place[0]})" for place in (pair.one, pair.two))
-        return f"{two} = {one}{' mirrored' if pair.mirrored else ''}"
+    def _format_sizes(self) -> str:
+        sizes = list(self.data.sizes.items())
+        text = ", ".join(f"{width}x{height} ({count:,})" for (width, height), count in sizes[:MAX_LISTED])
+        if len(sizes) > MAX_LISTED:
+            text += f" and {len(sizes) - MAX_LISTED:,} more"
+        return f"File sizes: {text}"
 
-    def _table(self) -> list[str]:
-        """Examples per class and set, as aligned columns."""
-        rows = [(c, *counts) for c, counts in zip(self.data.classes, self.counts.tolist(), strict=True)]
-        cut = rows if len(rows) <= 40 else rows[:30]
-        wide = max(len(str(row[0])) for row in [*cut, ("class",)])
-        made = [f"{'class':<{wide}}" + "".join(f"{part:>9}" for part in SPLITS)]
-        made += [f"{row[0]:<{wide}}" + "".join(f"{count:>9,}" for count in row[1:]) for row in cut]
-        if len(cut) < len(rows):
-            made.append(f"… and {len(rows) - len(cut)} more classes")
-        return made + [f"{'all':<{wide}}" + "".join(f"{count:>9,}" for count in self.counts.sum(axis=0))]
+    def _format_duplicates(self) -> list[str]:
+        across = [self._format_pair(pair) for pair in self.cross_split_duplicates]
+        near = [self._format_pair(pair) for pair in self.near_duplicates]
+        conflicts = []
+        for pair in self.conflicting_labels:
+            conflicts.append(f"{self._format_pair(pair)}: {self._label(pair.first)}, {self._label(pair.second)}")
+        unreadable = [f"{file.path}: {file.reason}" for file in self.data.unreadable]
+        lines = _format_list("unreadable file", "", unreadable)
+        lines += _format_list("exact duplicate", " across splits", across)
+        lines += _format_list("near duplicate", " across splits", near)
+        if across or near:
+            lines.append("  Scores are too high. Keep related images in one split: use the `group` column of a table.")
+        return lines + _format_list("image", " with two different labels", conflicts)
 
-    @staticmethod
-    def _listed(what: str, entries: list[str]) -> list[str]:
-        """A headline with the number of entries, and the first of them."""
-        if not entries:
-            return []
-        first, _, rest = what.partition(" ")
-        headline = f"{pluralize(len(entries), first)} {rest}:"
-        more = [f"  … and {len(entries) - MAX_LISTED:,} more"] if len(entries) > MAX_LISTED else []
-        return [headline, *(f"  {entry}" for entry in entries[:MAX_LISTED]), *more]
+    def _format_pair(self, pair: DuplicatePair) -> str:
+        first, second = (f"{self._source(example)} ({example[0]})" for example in (pair.first, pair.second))
+        mirrored = " mirrored" if pair.mirrored else ""
+        return f"{second} = {first}{mirrored}"
+
+    def _format_counts(self) -> list[str]:
+        """Format the examples per class and split as aligned columns."""
+        classes = self.data.classes
+        if len(classes) > MAX_FULL_TABLE:
+            classes = classes[:MAX_TABLE_ROWS]
+        width = max(len(name) for name in [*classes, "class"])
+        lines = [f"{'class':<{width}}" + "".join(f"{name:>9}" for name in SPLITS)]
+        for name, counts in zip(classes, self.counts.tolist(), strict=False):
+            lines.append(f"{name:<{width}}" + "".join(f"{count:>9,}" for count in counts))
+        if len(classes) < len(self.data.classes):
+            lines.append(f"… and {len(self.data.classes) - len(classes)} more classes")
+        lines.append(f"{'all':<{width}}" + "".join(f"{count:>9,}" for count in self.counts.sum(axis=0)))
+        return lines
 
     def json(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return the whole report as JSON values."""
         data = self.data
-
-        def pairs(found: tuple[DuplicatePair, ...]) -> list[dict[str, Any]]:
-            return [
-                {
-                    "one": {"split": p.one[0], "source": self._source(p.one), "label": self._label(p.one)},
-                    "two": {"split": p.two[0], "source": self._source(p.two), "label": self._label(p.two)},
-                    "mirrored": p.mirrored,
-                }
-                for p in found
-            ]
-
+        counts = {}
+        for column, split_name in enumerate(SPLITS):
+            counts[split_name] = self.counts[:, column].tolist()
+        sizes = []
+        for (width, height), count in data.sizes.items():
+            sizes.append({"width": width, "height": height, "files": count})
         return {
             "name": data.name,
             "format": data.format,
-            "where": data.where,
+            "path": data.path,
             "classes": list(data.classes),
             "shape": list(data.shape),
-            "counts": {part: self.counts[:, k].tolist() for k, part in enumerate(SPLITS)},
-            "sizes": [{"width": w, "height": h, "files": count} for (w, h), count in data.sizes.items()],
-            "bad": [{"source": b.source, "reason": b.reason} for b in data.bad],
-            "notes": list(data.notes),
-            "exact": pairs(self.across),
-            "near": pairs(self.near),
-            "torn": pairs(self.torn),
-            "few": list(self.few),
+            "counts": counts,
+            "sizes": sizes,
+            "unreadable": [{"path": file.path, "reason": file.reason} for file in data.unreadable],
+            "warnings": list(data.warnings),
+            "cross_split_duplicates": self._pairs_json(self.cross_split_duplicates),
+            "near_duplicates": self._pairs_json(self.near_duplicates),
+            "conflicting_labels": self._pairs_json(self.conflicting_labels),
+            "small_classes": list(self.small_classes),
             "imbalance": self.imbalance,
             "fingerprint": data.fingerprint,
-            "fine": self.fine,
+            "ok": self.ok,
         }
 
-    def picture(self) -> Image.Image:
-        """Examples from all over the training set, with their labels."""
+    def _pairs_json(self, pairs: tuple[DuplicatePair, ...]) -> list[dict[str, Any]]:
+        rows = []
+        for pair in pairs:
+            rows.append(
+                {
+                    "first": self._example_json(pair.first),
+                    "second": self._example_json(pair.second),
+                    "mirrored": pair.mirrored,
+                }
+            )
+        return rows
+
+    def _example_json(self, example: tuple[str, int]) -> dict[str, str]:
+        return {"split": example[0], "source": self._source(example), "label": self._label(example)}
+
+    def image(self) -> Image.Image:
+        """Draw a contact sheet of labeled images from all over the training split."""
         train = self.data.train
         rows = np.unique(np.linspace(0, len(train) - 1, BATCH_SIZE).astype(np.int64))
         return contact_sheet(train.images[rows], [self.data.classes[label] for label in train.labels[rows]])
 
 
-def check_dataset(
-    source: str | Path,
-    *,
-    size: int | None = None,
-    channels: int | None = None,
-    valid: float = 0.1,
-    strict: bool = False,
-    offline: bool = False,
-    near: bool = True,
-    notice: Callable[[str], None] = log_warning,
-) -> DatasetReport:
-    """Reads the set as `load_dataset` does, with the same arguments and errors, and looks for what will spoil the result.
+def _format_list(noun: str, details: str, entries: list[str]) -> list[str]:
+    """Format a headline with the number of entries ("2 near duplicates across splits:"), and the first of them."""
+    if not entries:
+        return []
+    lines = [f"{pluralize(len(entries), noun)}{details}:"]
+    lines += [f"  {entry}" for entry in entries[:MAX_LISTED]]
+    if len(entries) > MAX_LISTED:
+        lines.append(f"  … and {len(entries) - MAX_LISTED:,} more")
+    return lines
 
-    `near` also looks for near copies across the sets, which takes about half a minute for 70,000 pictures.
+
+def check_dataset(
+    request: DataRequest,
+    image_size: int | None = None,
+    channels: int | None = None,
+    near_duplicates: bool = True,
+) -> DatasetReport:
+    """Load a dataset as `load_dataset` does and look for what will spoil the result.
+
+    Args:
+        request: What to read and how to split it.
+        image_size: Height and width of the images; None keeps the size of the source where all images share it.
+        channels: 1 (gray), 3 (RGB) or None (as in the source).
+        near_duplicates: Also look for near duplicates across splits: about half a minute for 70,000 images.
+
+    Returns:
+        The report.
+
+    Raises:
+        DataError: The dataset cannot be used; also the other errors of `load_dataset`.
     """
-    data = load_dataset(
-        source, size=size, channels=channels, valid=valid, strict=strict, offline=offline, notice=notice
-    )
-    number = len(data.classes)
-    counts = np.stack([np.bincount(data.splits[part].labels, minlength=number) for part in SPLITS], axis=1)
+    data = load_dataset(request, image_size=image_size, channels=channels)
+    columns = [np.bincount(data.splits[name].labels, minlength=len(data.classes)) for name in SPLITS]
     exact = find_exact_duplicates(data.splits)
-    if near and sum(map(len, data.splits.values())) > 20_000:
-        notice("Looking for near copies across the sets …")
-    return DatasetReport(data, counts, tuple(exact), tuple(find_near_duplicates(data.splits, exact)) if near else ())
+    near = []
+    if near_duplicates:
+        if sum(map(len, data.splits.values())) > SLOW_NEAR_DUPLICATES:
+            request.log("Looking for near duplicates across the splits …")
+        near = find_near_duplicates(data.splits, exact)
+    return DatasetReport(data, np.stack(columns, axis=1), tuple(exact), tuple(near))

@@ -11,6 +11,42 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from thalweg.data.base import DataRequest
+from thalweg.data.images.dataset import ImageDataset
+from thalweg.data.images.load import load_dataset
+from thalweg.data.images.raw_dataset import RawDataset
+from thalweg.data.images.splits import split_dataset
+from thalweg.data.images.validate import DatasetReport, check_dataset
+
+IMAGE_OPTIONS = ("image_size", "resize", "channels", "near_duplicates")
+
+
+def ignore(message: str) -> None:
+    """A log that prints nothing."""
+
+
+def _split_options(options: dict) -> tuple[dict, dict]:
+    """Separate the options of `DataRequest` from those of images."""
+    image_options = {name: value for name, value in options.items() if name in IMAGE_OPTIONS}
+    return {"log": ignore, **{k: v for k, v in options.items() if k not in IMAGE_OPTIONS}}, image_options
+
+
+def load(source: object, **options) -> ImageDataset:
+    """Load a dataset without printing."""
+    request, image_options = _split_options(options)
+    return load_dataset(DataRequest(str(source), **request), **image_options)
+
+
+def check(source: object, **options) -> DatasetReport:
+    """Check a dataset without printing."""
+    request, image_options = _split_options(options)
+    return check_dataset(DataRequest(str(source), **request), **image_options)
+
+
+def split(raw: RawDataset, val_fraction: float = 0.1, name: str = "x", **options) -> ImageDataset:
+    """Split a raw dataset."""
+    return split_dataset(raw, name, DataRequest("x", val_fraction=val_fraction, **options))
+
 
 def real_data(name: str) -> Path | None:
     """The folder of a real data set: below THALWEG_DATA, else beside the repository; None where it is not."""

@@ -11,10 +11,8 @@ import pytest
 from tests.unit.data.images import corpus
 from thalweg.data.images.catalog import NAMED_DATASETS
 from thalweg.data.images.cifar import read_cifar, safe_unpickle
-from thalweg.data.images.load import load_dataset
 from thalweg.errors import DataError
 
-QUIET = {"notice": lambda message: None}
 NAMES = [b"cat", b"dog"]
 
 
@@ -42,10 +40,10 @@ def test_the_pixels_are_those_that_were_written(tmp_path, protocol):
         found = read_cifar(source)
         assert found.classes == ("cat", "dog")
         expected = np.concatenate([rows(1), rows(2)]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        assert np.array_equal(found.parts["train"].images, expected)
-        assert found.parts["train"].labels.tolist() == [0, 1, 0, 1, 0, 1] * 2
-        assert len(found.parts["test"]) == 6
-    assert load_dataset(tmp_path, **QUIET).format == "CIFAR python batches"
+        assert np.array_equal(found.splits["train"].images, expected)
+        assert found.splits["train"].labels.tolist() == [0, 1, 0, 1, 0, 1] * 2
+        assert len(found.splits["test"]) == 6
+    assert corpus.load(tmp_path).format == "CIFAR python batches"
 
 
 CANARY: list[str] = []

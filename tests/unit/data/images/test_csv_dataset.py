@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from tests.unit.data.images import corpus
 from thalweg.data.images.csv_dataset import parse_table, read_table
-from thalweg.data.images.load import load_dataset
+from thalweg.data.images.raw_dataset import ReadOptions
 from thalweg.errors import DataError
 
-QUIET = {"notice": lambda message: None}
 LABELS = ["NA", "None", "null", "nan", "001", "1", "1.0", "TRUE", "", "dog"]
 
 
@@ -75,7 +74,7 @@ def test_windows_letters_are_read_and_told():
 
 def test_headers_may_have_blanks_capitals_and_usual_names():
     rows, _ = parse_table(b" Filename , CLASS ,split\nx.png, a ,VAL\n", "x.csv")
-    assert (rows[0].path, rows[0].label, rows[0].part) == ("x.png", "a", "valid")
+    assert (rows[0].path, rows[0].label, rows[0].part) == ("x.png", "a", "val")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_every_mistake_is_named_with_its_line(content, told):
 def test_a_table_names_a_set(tmp_path):
     path = table(tmp_path, "path,label\n" + lines())
     for source in (path, tmp_path):
-        data = load_dataset(source, **QUIET)
+        data = corpus.load(source)
         assert data.classes == ("cat", "dog") and data.format == "table of pictures"
         assert sum(len(s) for s in data.splits.values()) == 12 and data.shape == (20, 20, 3)
         for split in data.splits.values():
@@ -118,13 +117,13 @@ def test_a_table_names_a_set(tmp_path):
 
 def test_quoted_line_breaks_do_not_move_the_count(tmp_path):
     path = table(tmp_path, 'path,label\n0.png,"two\nlines"\n1.png,a\nmissing.png,a\n2.png,"two\nlines"\n')
-    data = load_dataset(path, **QUIET)
-    assert data.classes == ("a", "two\nlines") and "line 5" in data.bad[0].source
+    data = corpus.load(path)
+    assert data.classes == ("a", "two\nlines") and "line 5" in data.unreadable[0].path
 
 
 def test_splits_and_groups_of_the_table_are_kept(tmp_path):
     rows = "".join(f"{n}.png,{'ab'[n % 2]},{'test' if n < 4 else 'train'},{n // 4}\n" for n in range(40))
-    data = load_dataset(table(tmp_path, "path,label,split,group\n" + rows, count=40), valid=0.4, **QUIET)
+    data = corpus.load(table(tmp_path, "path,label,split,group\n" + rows, count=40), val_fraction=0.4)
     assert {int(s.split("/")[-1][:-4]) for s in data.test.sources} == {0, 1, 2, 3}
     groups = [{int(s.split("/")[-1][:-4]) // 4 for s in split.sources} for split in data.splits.values()]
     assert not groups[0] & groups[1] and len(groups[1]) >= 1
@@ -132,14 +131,14 @@ def test_splits_and_groups_of_the_table_are_kept(tmp_path):
 
 def test_a_group_on_two_sides_is_told(tmp_path):
     rows = "".join(f"{n}.png,{'ab'[n % 2]},{'test' if n < 4 else 'train'},same\n" for n in range(12))
-    data = load_dataset(table(tmp_path, "path,label,split,group\n" + rows), **QUIET)
-    assert any("1 group in more than one split" in note for note in data.notes)
+    data = corpus.load(table(tmp_path, "path,label,split,group\n" + rows))
+    assert any("1 group in more than one split" in note for note in data.warnings)
 
 
 def test_rows_without_a_group_are_not_one_group(tmp_path):
     text = "path,label,group\n" + lines(extra=",")
     text = text.replace("0.png,dog,", "0.png,dog,x", 1)
-    found = read_table(table(tmp_path, text), None, None)
+    found = read_table(table(tmp_path, text), ReadOptions())
     assert len(np.unique(found.groups)) == 12
 
 
@@ -147,17 +146,17 @@ def test_missing_and_broken_pictures_are_named_and_skipped(tmp_path):
     path = table(tmp_path, "path,label\n" + lines() + "dgo.png,dog\n13.png,cat\n")
     (tmp_path / "dog.png").write_bytes(b"no picture")
     (tmp_path / "13.png").write_bytes(b"no picture")
-    data = load_dataset(path, **QUIET)
-    assert [b.source.split("/")[-1] for b in data.bad] == ["labels.csv, line 14: dgo.png", "13.png"]
-    assert "did you mean 'dog.png'" in data.bad[0].reason
-    with pytest.raises(DataError, match="2 files cannot be used"):
-        load_dataset(path, strict=True, **QUIET)
+    data = corpus.load(path)
+    assert [b.path.split("/")[-1] for b in data.unreadable] == ["labels.csv, line 14: dgo.png", "13.png"]
+    assert "did you mean 'dog.png'" in data.unreadable[0].reason
+    with pytest.raises(DataError, match="2 unreadable files"):
+        corpus.load(path, strict=True)
 
 
 def test_a_table_whose_files_are_all_missing_is_refused(tmp_path):
     path = table(tmp_path, "path,label\n" + lines(), count=0)
     with pytest.raises(DataError, match="line 2: there is no file"):
-        load_dataset(path, **QUIET)
+        corpus.load(path)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,7 @@ def test_paths_that_lead_out_of_the_folder_are_refused(tmp_path, outside):
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\n0.png,dog\n{outside},cat\n")
     with pytest.raises(DataError, match=r"labels.csv, line 3: .* leads out"):
-        load_dataset(path, **QUIET)
+        corpus.load(path)
 
 
 def test_backslashes_and_detours_inside_the_folder_are_fine(tmp_path):
@@ -186,11 +185,11 @@ def test_backslashes_and_detours_inside_the_folder_are_fine(tmp_path):
     for number in range(6):
         corpus.picture(number).save(tmp_path / "a" / f"{number}.png")
     rows = "".join(f"a\\{n}.png,x\n" if n % 2 else f"./a/../a/{n}.png,y\n" for n in range(6))
-    assert load_dataset(table(tmp_path, "path,label\n" + rows, count=0), **QUIET).classes == ("x", "y")
+    assert corpus.load(table(tmp_path, "path,label\n" + rows, count=0)).classes == ("x", "y")
 
 
 def test_a_table_is_left_as_it_was(tmp_path):
     path = table(tmp_path, "path,label\n" + lines())
     before = corpus.tree(tmp_path)
-    load_dataset(path, **QUIET)
+    corpus.load(path)
     assert corpus.tree(tmp_path) == before

@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.dataset import ImageDataset, Split
+from thalweg.data.images.dataset import ImageSplit
 from thalweg.data.images.duplicates import (
     DuplicatePair,
     find_exact_duplicates,
     find_near_duplicates,
     leaked_rows,
+    leaked_test_rows,
     near_duplicate_pairs,
 )
 from thalweg.data.images.idx import parse_idx
-from thalweg.runs import artifacts as leave
 
 
 def again(picture: Image.Image, quality: int = 70) -> Image.Image:
@@ -77,9 +77,9 @@ def test_copies_among_handwritten_digits_are_found_though_many_digits_are_alike(
     judge(images[:8000], images[8000:], each=40)
 
 
-def split(images: np.ndarray, labels=None) -> Split:
+def split(images: np.ndarray, labels=None) -> ImageSplit:
     labels = np.zeros(len(images), np.int64) if labels is None else np.array(labels)
-    return Split(images, labels, [str(n) for n in range(len(images))])
+    return ImageSplit(images, labels, [str(n) for n in range(len(images))])
 
 
 IMAGES = np.stack([np.asarray(corpus.picture(n)) for n in range(60)])
@@ -87,23 +87,23 @@ IMAGES = np.stack([np.asarray(corpus.picture(n)) for n in range(60)])
 
 def test_exact_copies_are_paired_with_the_first():
     train, test = IMAGES[:10], IMAGES[[20, 3, 21, 20]]
-    pairs = find_exact_duplicates({"train": split(train), "valid": split(IMAGES[:0]), "test": split(test)})
+    pairs = find_exact_duplicates({"train": split(train), "val": split(IMAGES[:0]), "test": split(test)})
     assert pairs == [DuplicatePair(("train", 3), ("test", 1)), DuplicatePair(("test", 0), ("test", 3))]
 
 
 def test_an_exact_copy_is_not_told_again_as_a_near_one():
-    splits = {"train": split(IMAGES[:40]), "valid": split(IMAGES[[40, 5]]), "test": split(IMAGES[[5, 7, 41]])}
+    splits = {"train": split(IMAGES[:40]), "val": split(IMAGES[[40, 5]]), "test": split(IMAGES[[5, 7, 41]])}
     assert find_near_duplicates(splits, find_exact_duplicates(splits)) == []
     told = find_near_duplicates(splits, [])
-    assert [p.two for p in told] == [("valid", 1), ("test", 0), ("test", 1)]
+    assert [p.second for p in told] == [("val", 1), ("test", 0), ("test", 1)]
 
 
 def test_near_copies_are_looked_for_in_every_earlier_set():
     other = IMAGES[:, :, ::-1] // 2
-    splits = {"train": split(IMAGES[:20]), "valid": split(IMAGES[20:40]), "test": split(other[[3, 33, 50]])}
+    splits = {"train": split(IMAGES[:20]), "val": split(IMAGES[20:40]), "test": split(other[[3, 33, 50]])}
     assert find_near_duplicates(splits, []) == [
         DuplicatePair(("train", 3), ("test", 0), True),
-        DuplicatePair(("valid", 13), ("test", 1), True),
+        DuplicatePair(("val", 13), ("test", 1), True),
     ]
 
 
@@ -137,37 +137,34 @@ def test_leaked_are_the_exact_and_the_near_copies_of_training_pictures_and_no_ot
         assert empty.dtype == np.int64 and empty.tolist() == []
 
 
-class Answers:
-    """An outcome that hands back the rows it was asked about."""
-
-    def without(self, rows):
-        return {"rows": rows.tolist()}
-
-
-@pytest.mark.parametrize("fingerprint", ["", "f" * 64])
-def test_near_copies_are_kept_under_the_content_of_the_pictures(tmp_path, monkeypatch, fingerprint):
+def test_leaked_rows_are_cached_by_the_content_of_the_images(tmp_path, monkeypatch):
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
-    asked = []
-    monkeypatch.setattr(
-        "thalweg.data.images.duplicates.leaked_rows", lambda *parts: asked.append(1) or leaked_rows(*parts)
-    )
+    calls = []
+
+    def count_calls(train: ImageSplit, test: ImageSplit) -> np.ndarray:
+        calls.append(1)
+        return leaked_rows(train, test)
+
+    monkeypatch.setattr("thalweg.data.images.duplicates.leaked_rows", count_calls)
 
     def rows(train: np.ndarray, test: np.ndarray) -> list[int]:
-        parts = [split(part) for part in (train, train[:0], test)]
-        return leave.near_duplicates(
-            ImageDataset("d", "made", "", ("a", "b"), *parts, fingerprint=fingerprint), Answers()
-        )["rows"]
+        return leaked_test_rows(split(train), split(test)).tolist()
 
     test = IMAGES[[50, 3, 51]]
-    assert rows(IMAGES[:40], test) == rows(IMAGES[:40], test) == [1] and len(asked) == 1
-    assert rows(IMAGES[:40], IMAGES[[3, 50, 51]]) == [0] and rows(IMAGES[10:40], test) == [] and len(asked) == 3
-    for content in ("", "[1,", "{}", "null", '["a"]'):
+    assert rows(IMAGES[:40], test) == rows(IMAGES[:40], test) == [1]
+    assert len(calls) == 1
+    assert rows(IMAGES[:40], IMAGES[[3, 50, 51]]) == [0]
+    assert rows(IMAGES[10:40], test) == []
+    assert len(calls) == 3
+    poisoned = ("", "[1,", "{}", "null", '["a"]', "[-1]", "[999999]", "[3]", "[1, 1]", "[true]", "[1.0]", "[[1]]")
+    for content in poisoned:
         for file in (tmp_path / "duplicates").iterdir():
             file.write_text(content, encoding="utf-8")
         assert rows(IMAGES[:40], test) == [1], content
-    assert len(asked) == 8
-    for file in (tmp_path / "duplicates").iterdir():
-        file.unlink()
-    (tmp_path / "duplicates").rmdir()
-    (tmp_path / "duplicates").write_text("no folder", encoding="utf-8")
-    assert rows(IMAGES[:40], test) == [1]
+    assert len(calls) == 3 + len(poisoned)
+
+
+def test_leaked_rows_are_found_without_a_usable_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
+    (tmp_path / "duplicates").write_text("not a folder", encoding="utf-8")
+    assert leaked_test_rows(split(IMAGES[:40]), split(IMAGES[[50, 3, 51]])).tolist() == [1]

@@ -77,16 +77,16 @@ def written(root, images=PICTURES, labels=LABELS, part="train", end="-ubyte"):
 def test_a_folder_gives_train_and_test(tmp_path, end):
     written(written(tmp_path, end=end), PICTURES[:2], LABELS[:2], "t10k", end)
     found = read_idx(tmp_path)
-    assert set(found.parts) == {"train", "test"} and found.classes == ("0", "1", "2")
-    assert np.array_equal(found.parts["train"].images[..., 0], PICTURES)
-    assert np.array_equal(found.parts["test"].labels, LABELS[:2])
-    assert found.parts["train"].sources[3] == f"train-images-idx3{end}[3]"
+    assert set(found.splits) == {"train", "test"} and found.classes == ("0", "1", "2")
+    assert np.array_equal(found.splits["train"].images[..., 0], PICTURES)
+    assert np.array_equal(found.splits["test"].labels, LABELS[:2])
+    assert found.splits["train"].sources[3] == f"train-images-idx3{end}[3]"
 
 
 def test_one_file_stands_for_its_pair(tmp_path):
     written(written(tmp_path), PICTURES[:2], LABELS[:2], "t10k")
     for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
-        assert len(read_idx(tmp_path / name).parts["train"]) == 6
+        assert len(read_idx(tmp_path / name).splits["train"]) == 6
 
 
 def test_unpacked_files_beside_the_packed_ones_are_the_same_set(tmp_path):
@@ -98,7 +98,7 @@ def test_unpacked_files_beside_the_packed_ones_are_the_same_set(tmp_path):
 
 def test_labels_that_do_not_begin_at_zero_keep_their_numbers_as_names(tmp_path):
     found = read_idx(written(tmp_path, labels=LABELS + 5))
-    assert found.classes == ("5", "6", "7") and found.parts["train"].labels.tolist() == LABELS.tolist()
+    assert found.classes == ("5", "6", "7") and found.splits["train"].labels.tolist() == LABELS.tolist()
 
 
 def test_a_label_outside_the_classes_is_refused(tmp_path):

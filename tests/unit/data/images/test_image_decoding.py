@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.unit.data.images import corpus
-from thalweg import load
 from thalweg.data.images import image_decoding as images
 from thalweg.data.images.image_decoding import ImageReadError, decode_image, read_header
 from thalweg.data.images.preprocess import preprocess_image
@@ -247,6 +246,8 @@ def test_without_a_margin_a_fraction_leaves_sixteen_times_the_pixels():
 def test_answers_about_photographs_do_not_depend_on_how_far_they_are_decoded(real_data):
     """48 photographs, asked of a network that sees 32 x 32 pixels: as after decoding them whole."""
     found = [*(real_data / "photos").glob("*.jpg"), *sorted((real_data / "coco_subset" / "images").glob("*.jpg"))[:40]]
+    from thalweg import load
+
     run = load("cifar10-fast")
     for before, now in zip(run.predict(map(Image.open, found)), run.predict(found), strict=True):
         assert np.abs(before.probabilities - now.probabilities).max() < 0.01

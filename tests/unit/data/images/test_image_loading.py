@@ -9,6 +9,7 @@ import pytest
 from tests.unit.data.images import corpus
 from thalweg.data.images.image_decoding import ImageReadError, decode_image
 from thalweg.data.images.image_loading import PREFETCH_PER_THREAD, decode_images, load_images, prefetch_map
+from thalweg.data.images.raw_dataset import ReadOptions
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5, None])
@@ -67,6 +68,8 @@ def test_many_files_are_decoded_as_each_alone_and_the_unreadable_say_why(tmp_pat
 
 def test_a_set_of_files_can_be_brought_to_a_margin(tmp_path):
     paths = files(tmp_path, 5)
-    found = load_images(paths, 24, 3, resize=32)
+    found = load_images(paths, ReadOptions(24, 3, 32))
     assert np.array_equal(found.images, np.stack([decode_image(path, 3, 24, resize=32) for path in paths]))
-    assert np.array_equal(load_images(paths, None, 3, resize=80).images, load_images(paths, None, 3).images)
+    assert np.array_equal(
+        load_images(paths, ReadOptions(None, 3, 80)).images, load_images(paths, ReadOptions(None, 3)).images
+    )

@@ -14,11 +14,8 @@ from sklearn.datasets import load_digits
 from tests.unit.data.images import corpus
 from thalweg.data.images import named_datasets as named
 from thalweg.data.images.catalog import NAMED_DATASETS, NamedDataset, RemoteFile
-from thalweg.data.images.load import load_dataset
 from thalweg.data.images.named_datasets import ensure_downloaded, find_local, list_datasets
 from thalweg.errors import DataError, NotFoundError, ResourceError
-
-QUIET = {"notice": lambda message: None}
 
 
 @pytest.fixture
@@ -52,7 +49,7 @@ def small_mnist() -> tuple[NamedDataset, dict[str, bytes]]:
         files,
         "http://localhost/",
         folders=("small", "SMALL/raw"),
-        ink=True,
+        is_handwriting=True,
     )
     return known, contents
 
@@ -64,14 +61,19 @@ def put(folder, contents):
 
 
 def test_digits_are_those_of_scikit_learn(places):
-    data = load_dataset("digits", **QUIET)
+    data = corpus.load("digits")
     images, labels = load_digits(return_X_y=True)
     expected = np.round(images.reshape(-1, 8, 8, 1) / 16 * 255).astype(np.uint8)
     for split in data.splits.values():
         rows = [int(s[len("digits[") : -1]) for s in split.sources]
         assert np.array_equal(split.images, expected[rows]) and np.array_equal(split.labels, labels[rows])
     assert sum(len(s) for s in data.splits.values()) == 1797
-    assert data.ink and data.name == "digits" and data.classes == tuple("0123456789") and data.shape == (8, 8, 1)
+    assert (
+        data.is_handwriting
+        and data.name == "digits"
+        and data.classes == tuple("0123456789")
+        and data.shape == (8, 8, 1)
+    )
     assert ensure_downloaded("digits") is None
 
 
@@ -79,9 +81,9 @@ def test_a_folder_of_the_same_name_is_told_and_can_be_had(places, monkeypatch):
     monkeypatch.chdir(places)
     corpus.folder(places / "digits", {"a": 3, "b": 3})
     told = []
-    assert len(load_dataset("digits", notice=told.append).classes) == 10
+    assert len(corpus.load("digits", log=told.append).classes) == 10
     assert len(told) == 1 and f".{os.sep}digits" in told[0]
-    assert load_dataset(f".{os.sep}digits", **QUIET).classes == ("a", "b")
+    assert corpus.load(f".{os.sep}digits").classes == ("a", "b")
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
@@ -97,8 +99,8 @@ def test_a_set_is_found_in_every_usual_place(places, monkeypatch, folder):
     monkeypatch.setitem(NAMED_DATASETS, "small", known)
     assert find_local(known) is None
     put(places / folder, contents)
-    data = load_dataset("small", offline=True, **QUIET)
-    assert (len(data.test), len(data.train) + len(data.valid), data.ink) == (10, 40, True)
+    data = corpus.load("small", offline=True)
+    assert (len(data.test), len(data.train) + len(data.val), data.is_handwriting) == (10, 40, True)
     assert ensure_downloaded("small", offline=True) == places / folder
     assert next(entry for entry in list_datasets() if entry["name"] == "small")["where"] == str(places / folder)
 
@@ -108,7 +110,7 @@ def test_a_file_that_is_not_the_official_one_is_refused(places, monkeypatch):
     monkeypatch.setitem(NAMED_DATASETS, "small", known)
     put(places / "data" / "small", contents | {"t10k-labels-idx1-ubyte.gz": gzip.compress(corpus.idx(np.zeros(10)))})
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte.gz: not the official file"):
-        load_dataset("small", **QUIET)
+        corpus.load("small")
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
@@ -118,7 +120,7 @@ def test_offline_refuses_with_the_files_and_the_place(places, monkeypatch, name,
     if how == "environment":
         monkeypatch.setenv("THALWEG_OFFLINE", "1")
     with pytest.raises(ResourceError, match=name) as error:
-        load_dataset(name, offline=how == "argument", **QUIET)
+        corpus.load(name, offline=how == "argument")
     assert all(file.name in error.value.cure for file in NAMED_DATASETS[name].files)
     assert str(places / "cache" / "data" / NAMED_DATASETS[name].folders[0]) in error.value.cure
 
@@ -138,7 +140,7 @@ def test_what_is_missing_is_fetched_by_its_address_and_sum(places, monkeypatch):
 
     monkeypatch.setattr(named, "fetch", fetch)
     told = []
-    assert len(load_dataset("small", notice=told.append).test) == 10
+    assert len(corpus.load("small", log=told.append).test) == 10
     assert fetched == [f"http://localhost/{name}" for name in list(contents)[1:]]
     assert sum("train-labels" in line for line in told) == 11
 
@@ -181,8 +183,8 @@ def test_an_archive_gives_the_known_files_and_nothing_else(places, monkeypatch):
     )
     monkeypatch.setitem(NAMED_DATASETS, "small", known)
     monkeypatch.setattr(named, "fetch", lambda url, to, **k: put(to.parent, {to.name: packed}))
-    data = load_dataset("small", **QUIET)
-    assert data.classes == ("a", "b") and len(data.test) == 6 and not data.ink
+    data = corpus.load("small")
+    assert data.classes == ("a", "b") and len(data.test) == 6 and not data.is_handwriting
     assert sorted(p.name for p in places.rglob("*") if p.is_file()) == sorted(contents)
 
 
@@ -196,7 +198,7 @@ def test_an_archive_with_another_file_under_a_known_name_is_refused(places, monk
     monkeypatch.setitem(NAMED_DATASETS, "small", known)
     monkeypatch.setattr(named, "fetch", lambda url, to, **k: put(to.parent, {to.name: packed}))
     with pytest.raises(DataError, match="test_batch: not the official file"):
-        load_dataset("small", **QUIET)
+        corpus.load("small")
 
 
 def test_an_unknown_name_suggests_the_nearest():
@@ -216,21 +218,19 @@ def test_mnist_is_the_official_one(monkeypatch):
     if root is None:
         pytest.skip("MNIST is not on this machine (THALWEG_DATA)")
     monkeypatch.setenv("THALWEG_DATA", str(root.parent))
-    data = load_dataset("mnist", offline=True, **QUIET)
-    assert (len(data.test), len(data.train) + len(data.valid), data.shape, data.ink) == (
+    data = corpus.load("mnist", offline=True)
+    assert (len(data.test), len(data.train) + len(data.val), data.shape, data.is_handwriting) == (
         10_000,
         60_000,
         (28, 28, 1),
         True,
     )
-    assert 5_800 < len(data.valid) < 6_200
-    counts = np.bincount(data.train.labels) + np.bincount(data.valid.labels)
+    assert 5_800 < len(data.val) < 6_200
+    counts = np.bincount(data.train.labels) + np.bincount(data.val.labels)
     assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # as published
-    levels = sum(np.bincount(split.images.ravel(), minlength=256) for split in (data.train, data.valid)) / (
-        60_000 * 784
-    )
+    levels = sum(np.bincount(split.images.ravel(), minlength=256) for split in (data.train, data.val)) / (60_000 * 784)
     mean = levels @ np.arange(256) / 255
     deviation = (levels @ (np.arange(256) / 255 - mean) ** 2) ** 0.5
     assert abs(mean - 0.1307) < 5e-5 and abs(deviation - 0.3081) < 5e-5  # as published
-    again = load_dataset(root, offline=True, **QUIET)
+    again = corpus.load(root, offline=True)
     assert again.fingerprint == data.fingerprint and again.classes == data.classes

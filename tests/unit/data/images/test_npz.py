@@ -5,11 +5,9 @@ import pytest
 from PIL import Image
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.load import load_dataset
 from thalweg.data.images.npz import read_npz, to_grayscale
 from thalweg.errors import DataError, ResourceError
 
-QUIET = {"notice": lambda message: None}
 GREY = np.stack([np.asarray(corpus.picture(n, (12, 12), 1)) for n in range(30)])
 COLOUR = np.stack([np.asarray(corpus.picture(n, (12, 12))) for n in range(30)])
 LABELS = np.arange(30) % 3
@@ -25,7 +23,7 @@ def saved(root, **arrays):
 )
 def test_the_usual_names_are_understood(tmp_path, keys):
     found = read_npz(saved(tmp_path, **{keys[0]: GREY, keys[1]: LABELS}))
-    train = found.parts["train"]
+    train = found.splits["train"]
     assert np.array_equal(train.images[..., 0], GREY) and np.array_equal(train.labels, LABELS)
     assert found.classes == ("0", "1", "2") and train.sources[2] == f"set.npz:{keys[0]}[2]"
 
@@ -34,7 +32,7 @@ def test_official_parts_are_kept(tmp_path):
     path = saved(
         tmp_path, x_train=GREY, y_train=LABELS, x_test=GREY[:4], y_test=LABELS[:4], x_val=GREY[4:9], y_val=LABELS[4:9]
     )
-    assert {k: len(v) for k, v in load_dataset(path, **QUIET).splits.items()} == {"train": 30, "valid": 5, "test": 4}
+    assert {k: len(v) for k, v in corpus.load(path).splits.items()} == {"train": 30, "val": 5, "test": 4}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,7 @@ def test_official_parts_are_kept(tmp_path):
     ],
 )
 def test_every_layout_and_number_gives_the_same_pictures(tmp_path, values, expected):
-    images = read_npz(saved(tmp_path, x=values, y=LABELS)).parts["train"].images
+    images = read_npz(saved(tmp_path, x=values, y=LABELS)).splits["train"].images
     assert images.dtype == np.uint8 and np.array_equal(images, expected)
 
 
@@ -72,7 +70,7 @@ def test_every_layout_and_number_gives_the_same_pictures(tmp_path, values, expec
 def test_every_form_of_label_gives_the_same_classes(tmp_path, labels, classes):
     found = read_npz(saved(tmp_path, x=GREY, y=labels))
     assert found.classes == classes
-    got = [found.classes[k] for k in found.parts["train"].labels[:6]]
+    got = [found.classes[k] for k in found.splits["train"].labels[:6]]
     assert got == [got[0], got[1], got[2]] * 2 and len(set(got)) == 3
 
 
@@ -80,7 +78,7 @@ def test_names_of_classes_in_the_file_are_used(tmp_path):
     found = read_npz(saved(tmp_path, x=GREY, y=LABELS, classes=np.array(["x", "y", "z"])))
     assert found.classes == ("x", "y", "z")
     found = read_npz(saved(tmp_path, x=GREY, y=np.array(["z", "x", "y"])[LABELS], classes=np.array(["x", "y", "z"])))
-    assert found.parts["train"].labels[:3].tolist() == [2, 0, 1]
+    assert found.splits["train"].labels[:3].tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +104,7 @@ def test_names_of_classes_in_the_file_are_used(tmp_path):
 )
 def test_every_mistake_names_the_array(tmp_path, arrays, told):
     with pytest.raises(DataError, match=told) as error:
-        load_dataset(saved(tmp_path, **arrays), **QUIET)
+        corpus.load(saved(tmp_path, **arrays))
     assert "set.npz" in str(error.value) and error.value.cure
 
 
@@ -114,43 +112,43 @@ def test_every_mistake_names_the_array(tmp_path, arrays, told):
 def test_what_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "set.npz").write_bytes(content)
     with pytest.raises(DataError, match="cannot be read as an .npz"):
-        load_dataset(tmp_path / "set.npz", **QUIET)
+        corpus.load(tmp_path / "set.npz")
 
 
 def test_a_cut_archive_is_refused(tmp_path):
     path = saved(tmp_path, x=GREY, y=LABELS)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="cannot be read"):
-        load_dataset(path, **QUIET)
+        corpus.load(path)
 
 
 def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused_unread(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "set.npz", x=np.zeros((30, 400, 400), np.uint8), y=LABELS)
     monkeypatch.setattr("thalweg.io.free_memory.get_free_memory", lambda: 1_000_000)
     with pytest.raises(ResourceError, match="needs 4.8 MB"):
-        load_dataset(tmp_path / "set.npz", **QUIET)
+        corpus.load(tmp_path / "set.npz")
 
 
 def test_size_and_channels_are_as_asked(tmp_path):
     path = saved(tmp_path, x=COLOUR, y=LABELS)
-    data = load_dataset(path, size=6, channels=1, **QUIET)
+    data = corpus.load(path, image_size=6, channels=1)
     assert data.shape == (6, 6, 1)
-    assert load_dataset(saved(tmp_path, x=GREY, y=LABELS), channels=3, size=20, **QUIET).shape == (20, 20, 3)
+    assert corpus.load(saved(tmp_path, x=GREY, y=LABELS), channels=3, image_size=20).shape == (20, 20, 3)
 
 
 def test_pictures_that_are_not_square_keep_their_middle(tmp_path):
     wide = np.zeros((30, 8, 16), np.uint8)
     wide[:, :, 4:12] = np.arange(30, dtype=np.uint8)[:, None, None] + 1
-    data = load_dataset(saved(tmp_path, x=wide, y=LABELS), **QUIET)
+    data = corpus.load(saved(tmp_path, x=wide, y=LABELS))
     assert data.shape == (8, 8, 1) and (data.train.images == data.train.images[:, :1, :1]).all()
-    assert any("middle" in note for note in data.notes)
+    assert any("center" in note for note in data.warnings)
 
 
 def test_parts_of_different_size_need_a_common_one(tmp_path):
     path = saved(tmp_path, x_train=GREY, y_train=LABELS, x_test=GREY[:5, :8, :8], y_test=LABELS[:5])
     with pytest.raises(DataError, match="8 x 8 and 12 x 12"):
-        load_dataset(path, **QUIET)
-    assert load_dataset(path, size=8, **QUIET).shape == (8, 8, 1)
+        corpus.load(path)
+    assert corpus.load(path, image_size=8).shape == (8, 8, 1)
 
 
 def test_grey_weighs_colours_as_pillow_does():

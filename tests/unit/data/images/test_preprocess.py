@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thalweg import api
 from thalweg.data.images.image_decoding import decode_image
 from thalweg.data.images.preprocess import preprocess_image, to_uint8
 from thalweg.errors import DataError
-from thalweg.inference.predict import UnreadableImage
 
 GREY = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
 COLOURED = np.stack([GREY, GREY[::-1], GREY.T], axis=2)
@@ -75,6 +73,9 @@ def cut_off() -> Image.Image:
 
 
 def test_a_pillow_image_that_is_cut_off_is_named_and_the_others_are_answered():
+    from thalweg import api
+    from thalweg.inference.predict import UnreadableImage
+
     stroke = np.zeros((28, 28), np.uint8)
     stroke[4:24, 13:16] = 255
     found = list(api.load("digits-lenet").predict([cut_off(), stroke, Image.new("L", (0, 0)), stroke]))

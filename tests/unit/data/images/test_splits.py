@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.data.images.dataset import Split
+from tests.unit.data.images import corpus
+from thalweg.data.images.dataset import ImageSplit
 from thalweg.data.images.raw_dataset import RawDataset
 from thalweg.data.images.splits import (
     TEST_FRACTION,
@@ -15,7 +16,6 @@ from thalweg.data.images.splits import (
     duplicate_groups,
     hash_keys,
     sha256_rows,
-    split_dataset,
 )
 from thalweg.errors import DataError, OptionError
 
@@ -28,7 +28,7 @@ def images(content: list[int]) -> np.ndarray:
 def found(content, labels, groups=None, **parts) -> RawDataset:
     pictures = images(content)
     classes = tuple(str(c) for c in range(max(labels) + 1))
-    train = Split(pictures, np.array(labels, np.int64), [str(c) for c in content])
+    train = ImageSplit(pictures, np.array(labels, np.int64), [str(c) for c in content])
     groups = None if groups is None else np.array(groups, np.uint64)
     return RawDataset("test", "here", classes, {"train": train, **parts}, groups=groups)
 
@@ -51,8 +51,8 @@ def test_the_order_of_the_files_does_not_matter(given_set, random, valid):
     content, labels = given_set
     rows = list(range(len(content)))
     random.shuffle(rows)
-    one = split_dataset(found(content, labels), valid, "x")
-    two = split_dataset(found([content[r] for r in rows], [labels[r] for r in rows]), valid, "x")
+    one = corpus.split(found(content, labels), valid)
+    two = corpus.split(found([content[r] for r in rows], [labels[r] for r in rows]), valid)
     assert placed(one) == placed(two)
 
 
@@ -61,7 +61,7 @@ def test_the_order_of_the_files_does_not_matter(given_set, random, valid):
 def test_nothing_leaks_and_nothing_is_lost(given_set, number_of_groups, valid):
     content, labels = given_set
     groups = [c % number_of_groups for c in content[:-6]] + [1000, 1001, 1002, 1003, 1004, 1005]
-    data = split_dataset(found(content, labels, groups), valid, "x")
+    data = corpus.split(found(content, labels, groups), valid)
     names = [name for split in data.splits.values() for name in split.sources]
     assert sorted(names) == sorted(map(str, content))
     part = placed(data)
@@ -77,56 +77,56 @@ def test_nothing_leaks_and_nothing_is_lost(given_set, number_of_groups, valid):
 @given(sets(), st.sampled_from([0.1, 0.5]))
 @settings(max_examples=60, deadline=None)
 def test_every_class_is_trained_on_and_no_part_is_empty(given_set, valid):
-    data = split_dataset(found(*given_set), valid, "x")
+    data = corpus.split(found(*given_set), valid)
     assert set(data.train.labels) == {0, 1, 2}
-    assert len(data.valid) and len(data.test)
+    assert len(data.val) and len(data.test)
 
 
 def test_the_rule_is_the_one_written_down():
     content = list(range(3000))
-    data = split_dataset(found(content, [c % 2 for c in content]), 0.25, "x")
+    data = corpus.split(found(content, [c % 2 for c in content]), 0.25)
     part = placed(data)
     for c in content:
         place = int.from_bytes(hashlib.sha256(images([c]).tobytes()).digest()[:8], "big") / 2**64
         rest = (place - TEST_FRACTION) / (1 - TEST_FRACTION)
-        assert part[str(c)] == ("test" if place < TEST_FRACTION else "valid" if rest < 0.25 else "train")
+        assert part[str(c)] == ("test" if place < TEST_FRACTION else "val" if rest < 0.25 else "train")
 
 
 def test_more_pictures_move_none_that_were_there():
     few, many = list(range(500)), list(range(900))
-    one, two = (placed(split_dataset(found(c, [k % 2 for k in c]), 0.1, "x")) for c in (few, many))
+    one, two = (placed(corpus.split(found(c, [k % 2 for k in c]), 0.1)) for c in (few, many))
     assert all(two[name] == part for name, part in one.items())
 
 
 def test_another_share_for_validation_leaves_the_test_set_alone():
     content = list(range(500))
-    tests = [split_dataset(found(content, [c % 2 for c in content]), v, "x").test.sources for v in (0.0, 0.1, 0.4)]
+    tests = [corpus.split(found(content, [c % 2 for c in content]), v).test.sources for v in (0.0, 0.1, 0.4)]
     assert tests[0] == tests[1] == tests[2]
 
 
 def test_a_class_of_ten_is_in_every_part():
     content = list(range(2000))
-    data = split_dataset(found(content, [c % 200 for c in content]), 0.1, "x")
+    data = corpus.split(found(content, [c % 200 for c in content]), 0.1)
     for split in data.splits.values():
         assert len(set(split.labels.tolist())) == 200
 
 
 def test_the_official_parts_stay_as_they_are():
     content = list(range(300))
-    test = Split(images([5000, 5001]), np.array([0, 1]), ["a", "b"])
-    valid = Split(images([6000]), np.array([0]), ["c"])
-    data = split_dataset(found(content, [c % 2 for c in content], test=test), 0.1, "x")
-    assert data.test is test and 15 <= len(data.valid) <= 45
-    data = split_dataset(found(content, [c % 2 for c in content], test=test, valid=valid), 0.1, "x")
-    assert (data.test, data.valid, len(data.train)) == (test, valid, 300)
-    data = split_dataset(found(content, [c % 2 for c in content], valid=valid), 0.1, "x")
-    assert data.valid is valid and 15 <= len(data.test) <= 45
+    test = ImageSplit(images([5000, 5001]), np.array([0, 1]), ["a", "b"])
+    valid = ImageSplit(images([6000]), np.array([0]), ["c"])
+    data = corpus.split(found(content, [c % 2 for c in content], test=test), 0.1)
+    assert data.test is test and 15 <= len(data.val) <= 45
+    data = corpus.split(found(content, [c % 2 for c in content], test=test, val=valid), 0.1)
+    assert (data.test, data.val, len(data.train)) == (test, valid, 300)
+    data = corpus.split(found(content, [c % 2 for c in content], val=valid), 0.1)
+    assert data.val is valid and 15 <= len(data.test) <= 45
 
 
-def test_a_picture_in_two_official_parts_is_told():
-    test = Split(images([7, 8, 5000]), np.array([0, 1, 1]), ["a", "b", "c"])
-    data = split_dataset(found(list(range(20)), [c % 2 for c in range(20)], test=test), 0.0, "x")
-    assert any("2 pictures of the test set also in the train set" in note for note in data.notes)
+def test_an_image_in_two_official_splits_is_reported():
+    test = ImageSplit(images([7, 8, 5000]), np.array([0, 1, 1]), ["a", "b", "c"])
+    data = corpus.split(found(list(range(20)), [c % 2 for c in range(20)], test=test), 0.0)
+    assert any("2 pictures of the test set also in the train set" in note for note in data.warnings)
 
 
 def test_what_is_linked_by_any_identity_is_one_unit():
@@ -160,8 +160,8 @@ def test_digests_are_those_of_the_pictures():
 
 def test_the_fingerprint_sees_every_pixel_label_class_and_place():
     content, labels = list(range(40)), [c % 2 for c in range(40)]
-    base = split_dataset(found(content, labels), 0.1, "x").fingerprint
-    assert base == split_dataset(found(content, labels), 0.1, "another name").fingerprint
+    base = corpus.split(found(content, labels), 0.1).fingerprint
+    assert base == corpus.split(found(content, labels), 0.1, "another name").fingerprint
     changed = [
         found([*content[:-1], 999], labels),
         found(content, [*labels[:-1], 1 - labels[-1]]),
@@ -170,34 +170,34 @@ def test_the_fingerprint_sees_every_pixel_label_class_and_place():
     ]
     renamed = found(content, labels)
     renamed.classes = ("0", "one")
-    prints = [split_dataset(f, 0.1, "x").fingerprint for f in (*changed, renamed)] + [
-        split_dataset(found(content, labels), 0.5, "x").fingerprint
+    prints = [corpus.split(f, 0.1).fingerprint for f in (*changed, renamed)] + [
+        corpus.split(found(content, labels), 0.5).fingerprint
     ]
     assert len({base, *prints}) == 7
 
 
 @pytest.mark.parametrize("content, labels", [([1, 2, 3], [0, 0, 0]), ([], []), ([5], [0])])
 def test_fewer_than_two_classes_are_refused(content, labels):
-    made = RawDataset("test", "here", ("a",), {"train": Split(images(content), np.array(labels, np.int64), [])})
+    made = RawDataset("test", "here", ("a",), {"train": ImageSplit(images(content), np.array(labels, np.int64), [])})
     with pytest.raises(DataError, match="two or more"):
-        split_dataset(made, 0.1, "x")
+        corpus.split(made, 0.1)
 
 
 def test_a_class_without_a_picture_is_refused():
     made = found([1, 2, 3, 4], [0, 0, 2, 2])
     with pytest.raises(DataError, match="'1'"):
-        split_dataset(made, 0.1, "x")
+        corpus.split(made, 0.1)
 
 
 def test_a_set_that_cannot_spare_a_test_picture_is_refused():
     with pytest.raises(DataError, match="cannot be divided"):
-        split_dataset(found([1, 2], [0, 1]), 0.1, "x")
+        corpus.split(found([1, 2], [0, 1]), 0.1)
 
 
 @pytest.mark.parametrize("valid", [-0.1, 1.0, 2.0])
 def test_a_share_outside_zero_to_one_is_refused(valid):
-    with pytest.raises(OptionError, match="--valid"):
-        split_dataset(found([1, 2, 3, 4], [0, 1, 0, 1]), valid, "x")
+    with pytest.raises(OptionError, match="--val-fraction"):
+        corpus.split(found([1, 2, 3, 4], [0, 1, 0, 1]), valid)
 
 
 def test_three_pictures_of_a_class_fill_all_three_parts():
@@ -215,19 +215,19 @@ def test_every_training_picture_is_in_exactly_one_fold_and_groups_are_in_one(giv
     groups = None
     if number_of_groups:
         groups = [c % number_of_groups for c in content[:-6]] + [1000, 1001, 1002, 1003, 1004, 1005]
-    plain = split_dataset(found(content, labels, groups), 0.1, "x")
+    plain = corpus.split(found(content, labels, groups), 0.1)
     unit, _ = duplicate_groups(np.array(content, np.uint64), np.array(groups or content, np.uint64))
     left = {u for u, c in zip(unit.tolist(), content, strict=True) if str(c) not in plain.test.sources}
     if len(left) < count:
         with pytest.raises(OptionError, match=f"into {len(left)} parts at most"):
-            split_dataset(found(content, labels, groups), 0.1, "x", f"1/{count}")
+            corpus.split(found(content, labels, groups), 0.1, fold=f"1/{count}")
         return
-    folds = [split_dataset(found(content, labels, groups), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
+    folds = [corpus.split(found(content, labels, groups), 0.1, fold=f"{n}/{count}") for n in range(1, count + 1)]
     for data in folds:
         assert data.test.sources == plain.test.sources
-        assert len(data.valid) and len(data.train) + len(data.valid) == len(content) - len(data.test)
-        assert not set(data.train.sources) & set(data.valid.sources)
-    assert sorted(name for data in folds for name in data.valid.sources) == sorted(
+        assert len(data.val) and len(data.train) + len(data.val) == len(content) - len(data.test)
+        assert not set(data.train.sources) & set(data.val.sources)
+    assert sorted(name for data in folds for name in data.val.sources) == sorted(
         name for name in map(str, content) if name not in plain.test.sources
     )
     for data in folds if groups else ():
@@ -242,26 +242,26 @@ def test_every_training_picture_is_in_exactly_one_fold_and_groups_are_in_one(giv
 def test_folds_are_stratified_and_equally_large(count):
     content = list(range(523))
     labels = [0 if c < 300 else 1 if c < 500 else 2 for c in content]
-    folds = [split_dataset(found(content, labels), 0.1, "x", f"{n}/{count}") for n in range(1, count + 1)]
-    per_class = np.array([np.bincount(data.valid.labels, minlength=3) for data in folds])
+    folds = [corpus.split(found(content, labels), 0.1, fold=f"{n}/{count}") for n in range(1, count + 1)]
+    per_class = np.array([np.bincount(data.val.labels, minlength=3) for data in folds])
     assert (np.ptp(per_class, axis=0) <= 1).all() and np.ptp(per_class.sum(1)) <= 1
     assert len({data.fingerprint for data in folds}) == count
 
 
 def test_folds_depend_on_content_alone():
     content, labels = list(range(200)), [c % 2 for c in range(200)]
-    one = placed(split_dataset(found(content, labels), 0.1, "x", "2/5"))
-    assert one == placed(split_dataset(found(content[::-1], labels[::-1]), 0.1, "x", "2/5"))
-    assert one == placed(split_dataset(found(content, labels), 0.4, "x", "2/5")), "the share of --valid is not used"
+    one = placed(corpus.split(found(content, labels), 0.1, fold="2/5"))
+    assert one == placed(corpus.split(found(content[::-1], labels[::-1]), 0.1, fold="2/5"))
+    assert one == placed(corpus.split(found(content, labels), 0.4, fold="2/5")), "the share of --valid is not used"
 
 
 def test_folds_leave_a_given_test_set_alone_and_refuse_a_given_validation_set():
     content, labels = list(range(100)), [c % 2 for c in range(100)]
-    test = Split(images([5000, 5001]), np.array([0, 1]), ["a", "b"])
-    folds = [split_dataset(found(content, labels, test=test), 0.1, "x", f"{n}/4") for n in range(1, 5)]
-    assert all(data.test is test and len(data.valid) == 25 for data in folds)
+    test = ImageSplit(images([5000, 5001]), np.array([0, 1]), ["a", "b"])
+    folds = [corpus.split(found(content, labels, test=test), 0.1, fold=f"{n}/4") for n in range(1, 5)]
+    assert all(data.test is test and len(data.val) == 25 for data in folds)
     with pytest.raises(DataError, match="validation set of its own") as error:
-        split_dataset(found(content, labels, valid=test), 0.1, "x", "1/4")
+        corpus.split(found(content, labels, val=test), 0.1, fold="1/4")
     assert "--fold" in error.value.cure
 
 
@@ -270,14 +270,14 @@ def test_folds_leave_a_given_test_set_alone_and_refuse_a_given_validation_set():
 )
 def test_a_text_that_is_no_fold_is_refused(text):
     with pytest.raises(OptionError, match=f"--fold {text} is no fold"):
-        split_dataset(found(list(range(20)), [c % 2 for c in range(20)]), 0.1, "x", text)
+        corpus.split(found(list(range(20)), [c % 2 for c in range(20)]), 0.1, fold=text)
 
 
 def test_a_part_without_a_picture_of_some_class_is_told():
-    lone = split_dataset(found(range(11), [0] * 10 + [1]), 0.1, "x")
+    lone = corpus.split(found(range(11), [0] * 10 + [1]), 0.1)
     absent = [part for part, split in lone.splits.items() if not (split.labels == 1).any()]
-    assert absent == ["valid", "test"]
-    assert [note for note in lone.notes if "no picture of" in note] == [
+    assert absent == ["val", "test"]
+    assert [note for note in lone.warnings if "no picture of" in note] == [
         f"The {part} set has no picture of {lone.classes[1]}." for part in absent
     ]
-    assert not any("no picture of" in note for note in split_dataset(found(range(40), [0, 1] * 20), 0.1, "x").notes)
+    assert not any("no picture of" in note for note in corpus.split(found(range(40), [0, 1] * 20), 0.1).warnings)

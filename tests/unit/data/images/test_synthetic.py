@@ -33,7 +33,7 @@ def test_more_targets_than_there_is_room_for_are_refused():
 
 def test_bars_are_a_whole_data_set():
     data = make_bars(count=240, size=12)
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 160, "valid": 40, "test": 40}
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 160, "val": 40, "test": 40}
     assert data.shape == (12, 12, 1) and data.train.images.dtype == np.uint8 and data.classes == CLASSES
     names = [name for split in data.splits.values() for name in split.sources]
     assert len(names) == len(set(names)) == 240

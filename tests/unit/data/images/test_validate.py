@@ -8,11 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.validate import check_dataset
 from thalweg.errors import DataError
 from thalweg.plots.contact_sheet import contact_sheet
-
-QUIET = {"notice": lambda message: None}
 
 
 @pytest.fixture
@@ -32,23 +29,27 @@ def planted(tmp_path):
 
 
 def names(pairs) -> set[tuple[str, str]]:
-    return {(p["one"]["source"].replace("\\", "/"), p["two"]["source"].replace("\\", "/")) for p in pairs}
+    return {(p["first"]["source"].replace("\\", "/"), p["second"]["source"].replace("\\", "/")) for p in pairs}
 
 
 def test_everything_planted_is_found_and_nothing_else(planted):
     before = corpus.tree(planted)
-    found = check_dataset(planted, valid=0.0, **QUIET).json()
+    found = corpus.check(planted, val_fraction=0.0).json()
     original = "train/cat/2.png"
-    assert names(found["exact"]) == {("train/cat/1.png", "test/cat/same.png")}
-    assert names(found["near"]) == {(original, f"test/cat/{n}") for n in ("jpeg.jpg", "large.png", "mirror.png")}
-    assert [p["mirrored"] for p in found["near"]] == [False, False, True]
-    assert names(found["torn"]) == {("train/cat/torn.png", "train/dog/5.png")}
-    assert {b["source"].replace("\\", "/").rpartition("/train/")[2].rpartition("/test/")[2] for b in found["bad"]} == {
+    assert names(found["cross_split_duplicates"]) == {("train/cat/1.png", "test/cat/same.png")}
+    assert names(found["near_duplicates"]) == {
+        (original, f"test/cat/{n}") for n in ("jpeg.jpg", "large.png", "mirror.png")
+    }
+    assert [p["mirrored"] for p in found["near_duplicates"]] == [False, False, True]
+    assert names(found["conflicting_labels"]) == {("train/cat/torn.png", "train/dog/5.png")}
+    assert {
+        b["path"].replace("\\", "/").rpartition("/train/")[2].rpartition("/test/")[2] for b in found["unreadable"]
+    } == {
         "cat/7.png",
         "dog/3.png",
     }
-    assert found["few"] == ["fox"] and not found["fine"]
-    assert found["counts"] == {"train": [40, 42, 4], "valid": [0, 0, 0], "test": [16, 11, 3]}
+    assert found["small_classes"] == ["fox"] and not found["ok"]
+    assert found["counts"] == {"train": [40, 42, 4], "val": [0, 0, 0], "test": [16, 11, 3]}
     assert found["sizes"] == [{"width": 60, "height": 40, "files": 116}, {"width": 90, "height": 60, "files": 1}]
     assert found["classes"] == ["cat", "dog", "fox"] and found["shape"] == [64, 64, 3]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -56,52 +57,52 @@ def test_everything_planted_is_found_and_nothing_else(planted):
 
 
 def test_the_terminal_is_told_the_same(planted):
-    text = "\n".join(check_dataset(planted, valid=0.0, **QUIET).lines())
+    text = "\n".join(corpus.check(planted, val_fraction=0.0).lines())
     for told in (
-        "folders of pictures, 3 classes, 64 x 64 RGB",
-        "2 files that cannot be used:",
+        "folders of pictures, 3 classes, 64x64 RGB",
+        "2 unreadable files:",
         "7.png: ",
-        "1 picture in two sets, exactly the same:",
+        "1 exact duplicate across splits:",
         "test/cat/same.png (test) = train/cat/1.png (train)",
-        "3 pictures in two sets, nearly the same:",
+        "3 near duplicates across splits:",
         "mirrored",
-        "with different labels",
+        "with two different labels",
         "Fewer than 10 training examples: 'fox'",
-        "Sizes of the files: 60 x 40 (116), 90 x 60 (1)",
+        "File sizes: 60x40 (116), 90x60 (1)",
     ):
         assert told in text.replace("\\", "/"), told
-    assert "Nothing found" not in text
+    assert "No problems" not in text
 
 
 def test_a_sound_set_is_called_sound(tmp_path):
-    found = check_dataset(corpus.folder(tmp_path / "set", {"a": 60, "b": 60}), **QUIET)
-    assert found.fine and found.lines()[-1].startswith("Nothing found")
+    found = corpus.check(corpus.folder(tmp_path / "set", {"a": 60, "b": 60}))
+    assert found.ok and found.lines()[-1].startswith("No problems")
     totals = [line.split() for line in found.lines() if line.startswith("all")][0][1:]
     assert sum(map(int, totals)) == 120
 
 
 def test_a_lopsided_set_is_told(tmp_path):
-    found = check_dataset(corpus.folder(tmp_path / "set", {"a": 260, "b": 20}), near=False, **QUIET)
-    assert found.imbalance == 13 and any("13 times as large" in line for line in found.lines()) and not found.fine
+    found = corpus.check(corpus.folder(tmp_path / "set", {"a": 260, "b": 20}), near_duplicates=False)
+    assert found.imbalance == 13 and any("13 times as large" in line for line in found.lines()) and not found.ok
 
 
 def test_many_classes_do_not_fill_the_screen(tmp_path):
     corpus.folder(tmp_path, {f"{n:03}": 3 for n in range(60)}, (8, 8))
-    lines = check_dataset(tmp_path, near=False, **QUIET).lines()
+    lines = corpus.check(tmp_path, near_duplicates=False).lines()
     assert any("and 30 more classes" in line for line in lines) and len(lines) < 60
 
 
 def test_strict_refuses_what_check_would_list(planted):
-    with pytest.raises(DataError, match="2 files cannot be used"):
-        check_dataset(planted, strict=True, **QUIET)
+    with pytest.raises(DataError, match="2 unreadable files"):
+        corpus.check(planted, strict=True)
 
 
 def test_the_near_copies_can_be_left_out(planted):
-    assert check_dataset(planted, near=False, **QUIET).near == ()
+    assert corpus.check(planted, near_duplicates=False).near_duplicates == ()
 
 
 def test_one_batch_is_drawn_with_its_labels(planted):
-    page = check_dataset(planted, near=False, **QUIET).picture()
+    page = corpus.check(planted, near_duplicates=False).image()
     assert page.mode == "RGB" and page.width == 648 and page.height > 600
     assert np.asarray(page).std() > 20
 

@@ -1,0 +1,114 @@
+"""Datasets as values that every task can fill. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from ..io.log import log_warning
+
+#: names of the splits, in the order in which they are listed
+SPLITS = ("train", "val", "test")
+
+#: `Dataset.messages` lists at most this many unreadable files
+MAX_LISTED_FILES = 10
+
+
+class Split(Protocol):
+    """Examples of one split. Only the task that made them knows what is inside."""
+
+    def __len__(self) -> int: ...
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Return names of the examples at `rows` for messages: file names, line numbers."""
+        ...
+
+
+S = TypeVar("S", bound=Split, covariant=True)
+
+
+@dataclass(frozen=True)
+class UnreadableFile:
+    """A file, or a line of a table, that was skipped, and the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset(Generic[S]):
+    """A dataset with its splits.
+
+    Attributes:
+        name: Short name, such as "digits" or the name of the folder.
+        format: Format that the reader recognized, such as "image folder".
+        path: Where the dataset was read from.
+        splits: "train", "val" and "test"; a split may be empty.
+        fingerprint: SHA-256, in hex, of everything that training sees. A resumed run compares it.
+        summary: What the examples are, such as "10 classes, 28x28 gray".
+        unit: One example, such as "image".
+        official_splits: Splits that come with the source. The others were taken from its training examples.
+        unreadable: Files that were skipped.
+        warnings: Findings that the user should know.
+    """
+
+    name: str
+    format: str
+    path: str
+    splits: Mapping[str, S]
+    fingerprint: str
+    summary: str
+    unit: str
+    official_splits: tuple[str, ...] = ()
+    unreadable: tuple[UnreadableFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def train(self) -> S:
+        """The training split."""
+        return self.splits["train"]
+
+    @property
+    def val(self) -> S:
+        """The validation split."""
+        return self.splits["val"]
+
+    @property
+    def test(self) -> S:
+        """The test split."""
+        return self.splits["test"]
+
+    def messages(self) -> list[str]:
+        """Return one line per warning and per skipped file (at most ten files)."""
+        lines = [f"note: {warning}" for warning in self.warnings]
+        lines += [f"skipped: {file.path}: {file.reason}" for file in self.unreadable[:MAX_LISTED_FILES]]
+        more = len(self.unreadable) - MAX_LISTED_FILES
+        if more > 0:
+            lines.append(f"skipped: {more:,} more {'file' if more == 1 else 'files'}")
+        return lines
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What to read, and how to split it.
+
+    Attributes:
+        source: Path, or the name of a dataset.
+        val_fraction: Fraction of the training examples that becomes the validation split, unless the source has one.
+        fold: "2/5" uses the second of five equal parts as validation split instead.
+        make_splits: False keeps all examples that have no official split in "train".
+        strict: Raise DataError for an unreadable file instead of skipping it.
+        offline: Never use the network.
+        log: Called with notices for the user.
+        progress: Called with (examples read, examples in total) while files are read.
+    """
+
+    source: str
+    val_fraction: float = 0.1
+    fold: str | None = None
+    make_splits: bool = True
+    strict: bool = False
+    offline: bool = False
+    log: Callable[[str], None] = log_warning
+    progress: Callable[[int, int], None] | None = None
