@@ -121,14 +121,11 @@ class TrainingLoop:
         """The features of all pictures, where only the last layer is trained on them; else None."""
         if not features.can_cache_features(self.options):
             return None
-        saved = checkpoint.load_latest(
-            self.folder.state, notice=lambda told: None
-        )  # it is told when the training goes on
+        saved = checkpoint.load_latest(self.folder.state, lambda told: None)  # it is told when the training goes on
         if saved:
             objective.load_state_dict(saved[1]["trainer"]["objective"])
-        options, device = self.options, self.device
         found = features.load_or_compute(
-            self.task, objective.model, self.data, self.facts, options, device, self.notice
+            self.task, objective.model, self.data, self.facts, self.options, self.notice
         )
         if self.content.setdefault("features", found is not None) != (found is not None):
             raise ResourceError(

@@ -41,9 +41,9 @@ def answered(monkeypatch) -> list[int]:
     asked: list[int] = []
     honest = features._extract_split
 
-    def whole(quick, task, split, *rest):
+    def whole(extractor, split, *rest):
         asked.append(len(split))
-        return honest(quick, task, split, *rest)
+        return honest(extractor, split, *rest)
 
     monkeypatch.setattr(features, "_extract_split", whole)
     return asked
@@ -220,7 +220,7 @@ def test_features_are_those_of_evaluation_even_where_nothing_is_made_quick(monke
     facts, network = task.facts(BARS), nn.Sequential()
     network.features, network.head = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout()), nn.Linear(4, 4)
     cpu = torch.device("cpu")
-    found = features.load_or_compute(task, network.train(), BARS, facts, Options(), cpu, lambda _: None)
+    found = features.load_or_compute(task, network.train(), BARS, facts, Options(), lambda _: None)
     expected = features.extract(network, task.prepared(BARS.test.images, facts, cpu))
     torch.testing.assert_close(found.test, expected)
     assert torch.equal(network.features[1].running_mean, torch.zeros(4))
@@ -300,12 +300,12 @@ def test_views_differ_and_are_drawn_among_in_every_epoch(learned, tmp_path, cach
     assert answered == [64, 64, 64, 16, 16]
     train = training.session.features.train
     assert train.shape == (3, 64, 16) and all((train[a] != train[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
-    stream, drawn = training.session.trainer.stream, []
+    stream, drawn = training.session.trainer.batches, []
     batches = iter(stream)
     for epoch in range(4):
         seen = torch.full((64,), -1)
         for step in range(stream.steps_per_epoch):
-            rows, batch = stream.rows(epoch * stream.steps_per_epoch + step), next(batches)
+            rows, batch = stream.batch_indices(epoch * stream.steps_per_epoch + step), next(batches)
             assert torch.equal(batch["label"], torch.from_numpy(BARS.train.labels[rows]))
             for row, feature in zip(rows, batch["features"], strict=True):
                 seen[row] = next(view for view in range(3) if torch.equal(train[view, row], feature))
@@ -348,7 +348,7 @@ def test_where_memory_is_too_small_every_epoch_asks_the_network(learned, tmp_pat
     monkeypatch.setattr(features, "get_free_memory", lambda: 2 * needed - 1)
     training = begin(tmp_path / "b", learned)
     assert training.session.features is None
-    assert any("computed anew in every epoch" in line and "6.1 kB" in line for line in training.lines())
+    assert any("in every epoch" in line and "6.1 kB" in line for line in training.lines())
     assert_same_result(cached, finish(training))
     for enough in (2 * needed, None):
         monkeypatch.setattr(features, "get_free_memory", lambda enough=enough: enough)
@@ -360,14 +360,14 @@ def test_where_memory_is_too_small_every_epoch_asks_the_network(learned, tmp_pat
 def stop_at(training: TrainingRun, step: int) -> Path:
     """Runs the training until a signal that comes within that update."""
     trainer = training.session.trainer
-    honest = trainer.update
+    honest = trainer.run_phase
 
     def update(*arguments):
         if trainer.step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return honest(*arguments)
 
-    trainer.update = update
+    trainer.run_phase = update
     with pytest.raises(InterruptedTrainingError):
         finish(training)
     return training.path

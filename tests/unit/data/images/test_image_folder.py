@@ -206,7 +206,7 @@ def test_degenerate_folders_are_refused_with_a_cure(tmp_path):
     refused(corpus.folder(tmp_path / "one", {"a": 5}), "only one class, 'a'")
     refused(corpus.folder(tmp_path / "single", {"a": 1}), "only one class")
     refused(corpus.folder(tmp_path / "hollow", {"a": 5, "b": 0}), "no picture in 'b'")
-    refused(corpus.folder(tmp_path / "two", {"a": 1, "b": 1}), "cannot be divided")
+    refused(corpus.folder(tmp_path / "two", {"a": 1, "b": 1}), "cannot be split")
 
 
 def test_a_class_of_broken_pictures_is_refused(tmp_path):
@@ -238,7 +238,7 @@ def test_an_empty_test_folder_is_replaced_and_told(tmp_path):
     corpus.folder(tmp_path / "train", {"a": 10, "b": 10})
     corpus.folder(tmp_path / "test", {"a": 0, "b": 0})
     data = corpus.load(tmp_path)
-    assert len(data.test) and any("test set given is empty" in note for note in data.warnings)
+    assert len(data.test) and any("official test split is empty" in note for note in data.warnings)
 
 
 def test_a_path_that_is_not_there_suggests_its_neighbour(tmp_path):
