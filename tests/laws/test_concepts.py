@@ -37,7 +37,7 @@ def explain(run_path):
 
     def explain_cached(name):
         if name not in cache:
-            words = [run_path] if CONCEPTS[name].subject in RUN_REQUIRED else []
+            words = [run_path] if CONCEPTS[name].input_kind in RUN_REQUIRED else []
             cache[name] = thalweg.explain(name, *words)
         return cache[name]
 
@@ -150,7 +150,7 @@ def test_a_concept_can_be_saved_as_svg_and_as_a_page(name, explain, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_saves_the_plot_and_prints_what_to_look_for(name, run_path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = [str(run_path)] if CONCEPTS[name].subject in RUN_REQUIRED else []
+    words = [str(run_path)] if CONCEPTS[name].input_kind in RUN_REQUIRED else []
     assert cli.invoke(["explain", name, *words]) == 0
     output = capsys.readouterr().out
     assert output.endswith(f"explained/{name}.png\n") and "Look for:" in output

@@ -44,7 +44,7 @@ def explain_large_coordinates():
         labels=np.arange(40) % 8,
         classes=[f"iris versicolor {number}" for number in range(8)],
         axes=["time since the epoch in microseconds", "width of the leaf in millimeters"],
-        told="points.csv",
+        title="points.csv",
     )
 
 

@@ -51,14 +51,14 @@ def explain_noise(model, channels=1, size=12, count=30, classes="abc", **setting
     x_1CHW = preprocess(images[:1])
     result = features(
         FeatureSettings(**settings),
-        network=model.eval(),
+        model=model.eval(),
         x_1CHW=x_1CHW,
-        picture_HWC=images[0],
+        image_HWC=images[0],
         classes=list(classes),
         probability_K=np.full(len(classes), 1 / len(classes), np.float32),
         training=training,
-        prepared=preprocess,
-        at_once=7,
+        preprocess=preprocess,
+        batch_size=7,
     )
     return result, x_1CHW, training
 
@@ -472,9 +472,9 @@ def test_a_prediction_of_nan_is_rejected():
     with pytest.raises(NonFiniteError):
         features(
             FeatureSettings(),
-            network=build(nn.Flatten, lambda: nn.Linear(144, 3)),
+            model=build(nn.Flatten, lambda: nn.Linear(144, 3)),
             x_1CHW=torch.zeros(1, 1, 12, 12),
-            picture_HWC=np.zeros((12, 12, 1), np.uint8),
+            image_HWC=np.zeros((12, 12, 1), np.uint8),
             classes="abc",
             probability_K=np.full(3, np.nan),
         )

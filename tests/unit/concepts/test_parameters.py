@@ -146,8 +146,8 @@ def test_a_run_is_counted_as_it_was_built(tmp_path, capsys):
 
 def test_bundled_models_are_named_like_runs():
     inputs = network.load_input(["digits-lenet"], None, None, True)
-    assert inputs["form"] == (28, 1, 10) and inputs["told"] == "digits-lenet"
-    assert network.load_input([], None, None, True)["told"] == "lenet"
+    assert inputs["form"] == (28, 1, 10) and inputs["title"] == "digits-lenet"
+    assert network.load_input([], None, None, True)["title"] == "lenet"
     assert network.load_input(["vgg16"], None, None, True)["form"] == (224, 3, 1000)
     assert network.load_input(["airbench"], None, None, True)["form"] == (32, 3, 10)
 

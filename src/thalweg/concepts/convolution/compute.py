@@ -101,14 +101,14 @@ class ConvolutionNumbers(TypedDict):
 
 @register_concept(TEXT, ConvolutionSettings, input_kind="image")
 def convolution(
-    settings: ConvolutionSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()
+    settings: ConvolutionSettings, image_HWC: np.ndarray, title: str, notes: Sequence[str] = ()
 ) -> ConceptResult:
     """Convolve an image: every product on a crop, the full output, and the receptive field of a stack.
 
     Args:
         settings: Kernel, hyperparameters and crop.
-        picture_HWC: Image, uint8; C is 1 or 3.
-        told: Name of the image.
+        image_HWC: Image, uint8; C is 1 or 3.
+        title: Name of the image.
         notes: Notes on how the image was read.
 
     Returns:
@@ -122,13 +122,13 @@ def convolution(
     kernels, divisor = parse_kernels(settings.kernel)
     channels = CHANNEL_NAMES[settings.channels]
     spec = _build_spec(settings, len(channels))
-    x_CHW = extract_channels(picture_HWC, settings.channels)
+    x_CHW = extract_channels(image_HWC, settings.channels)
     kernel_shape = kernels[0].shape
     sizes = _check_sizes(spec, x_CHW.shape[1:], kernel_shape)
     output_GOP = spec.apply(x_CHW, kernels)
     output_kind, color_limit = _choose_color_scale(output_GOP, kernels, spec, len(channels))
     numbers: ConvolutionNumbers = {
-        "image_name": told,
+        "image_name": title,
         "image": x_CHW.tolist(),
         "channels": list(channels),
         "groups": spec.groups,

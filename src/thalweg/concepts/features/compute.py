@@ -65,18 +65,18 @@ class FeatureInputs:
     """What the concept explains: a model and an image.
 
     `x_1CHW` is the preprocessed image and `probability_K` the prediction. `training` has the images searched for the
-    top images; `prepared` preprocesses a batch of them, and `at_once` is the batch size.
+    top images; `preprocess` preprocesses a batch of them, and `batch_size` is the batch size.
     """
 
-    network: nn.Module
+    model: nn.Module
     x_1CHW: Tensor
-    picture_HWC: np.ndarray
+    image_HWC: np.ndarray
     classes: Sequence[str]
     probability_K: np.ndarray
     training: ExampleSet | None = None
-    prepared: Callable[[np.ndarray], Tensor] | None = None
-    at_once: int = 64
-    told: str = ""
+    preprocess: Callable[[np.ndarray], Tensor] | None = None
+    batch_size: int = 64
+    title: str = ""
     notes: Sequence[str] = ()
 
 
@@ -194,20 +194,20 @@ def features(settings: FeatureSettings, **inputs: Any) -> ConceptResult:
     data = FeatureInputs(**inputs)
     if not np.isfinite(data.probability_K).all():
         raise NonFiniteError("The prediction is NaN or inf.", cure="The weights are not finite: train the model again.")
-    layers = _select_layers(units.all_layers(data.network, data.x_1CHW), settings.layer)
+    layers = _select_layers(units.all_layers(data.model, data.x_1CHW), settings.layer)
     modules = {layer.name: layer.layer for layer in layers}
-    outputs = units.layer_outputs(data.network, data.x_1CHW, modules)
+    outputs = units.layer_outputs(data.model, data.x_1CHW, modules)
     numbers: FeatureNumbers = {
-        "title": data.told,
+        "title": data.title,
         "predictions": _top_classes(data.probability_K, data.classes),
         "layers": _summarize_layers(layers, outputs, data.classes),
-        "filters": _first_layer_filters(data.network, data.x_1CHW),
+        "filters": _first_layer_filters(data.model, data.x_1CHW),
         "training": None,
         "units": [],
     }
     top_images: dict[int, np.ndarray] = {}
-    if data.training is not None and data.prepared is not None:
-        search = UnitSearch(data.network, data.training, data.prepared, data.at_once, data.classes)
+    if data.training is not None and data.preprocess is not None:
+        search = UnitSearch(data.model, data.training, data.preprocess, data.batch_size, data.classes)
         peaks = search.max_activations(modules)
         numbers["training"] = _add_purity(numbers["layers"], peaks, data.training.labels, settings)
         for name in _choose_unit_layers(numbers["layers"], settings.layer):
@@ -216,7 +216,7 @@ def features(settings: FeatureSettings, **inputs: Any) -> ConceptResult:
             search.add_patches(unit_numbers, modules[name])
             numbers["units"].append({"layer": name, "units": unit_numbers})
         top_images = _collect_images(numbers["units"], data.training.images)
-    frames = build_frames(numbers, data.picture_HWC, top_images)
+    frames = build_frames(numbers, data.image_HWC, top_images)
     # the units of the last layer are the most informative frame; without them, the feature maps of the first layer
     key_frame = len(frames) - 2 if numbers["units"] else 1
     return ConceptResult(dict(numbers), frames, describe_key_numbers(numbers), key_frame, list(data.notes))

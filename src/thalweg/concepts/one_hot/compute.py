@@ -59,7 +59,7 @@ class LabeledImages:
     """Images with labels, and a training and a test set for the linear fits.
 
     `images` (B, H, W, C) uint8 are displayed; `labels` (B,) are indices into `classes` (K,); `sources` (B,) name the
-    images; `learned` is the training set and `tested` the test set; `told` names the data.
+    images; `learned` is the training set and `tested` the test set; `title` names the data.
     """
 
     images: np.ndarray
@@ -68,7 +68,7 @@ class LabeledImages:
     sources: Sequence[str]
     learned: ImageSet
     tested: ImageSet
-    told: str = ""
+    title: str = ""
     notes: Sequence[str] = ()
 
 
@@ -129,7 +129,7 @@ def one_hot(settings: OneHotSettings, **inputs: Any) -> ConceptResult:
     columns = _select_columns(data.labels, num_classes)
     fits = compare_encodings(data.learned, data.tested, num_classes, settings.seed)
     numbers = OneHotNumbers(
-        title=data.told,
+        title=data.title,
         classes=list(data.classes),
         labels=data.labels.tolist(),
         sources=list(data.sources),

@@ -130,13 +130,13 @@ class PoolingNumbers(TypedDict):
 
 
 @register_concept(TEXT, PoolingSettings, input_kind="image")
-def pooling(settings: PoolingSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> ConceptResult:
+def pooling(settings: PoolingSettings, image_HWC: np.ndarray, title: str, notes: Sequence[str] = ()) -> ConceptResult:
     """Pool an image: every window of a crop, the full output, and how much the output changes after small shifts.
 
     Args:
         settings: Kind of pooling, hyperparameters and crop.
-        picture_HWC: Image, uint8; C is 1 or 3.
-        told: Name of the image.
+        image_HWC: Image, uint8; C is 1 or 3.
+        title: Name of the image.
         notes: Notes on how the image was read.
 
     Returns:
@@ -147,7 +147,7 @@ def pooling(settings: PoolingSettings, picture_HWC: np.ndarray, told: str, notes
     """
     from .captions import build_frames, describe_key_numbers, list_warnings
 
-    color_HW3 = np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3))
+    color_HW3 = np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3))
     x_HW = np.round(color_HW3 @ np.array(GRAY_WEIGHTS))
     stride = settings.window if settings.stride == "auto" else settings.stride
     spec = PoolSpec(settings.window, stride, settings.padding)
@@ -156,7 +156,7 @@ def pooling(settings: PoolingSettings, picture_HWC: np.ndarray, told: str, notes
     outputs = {kind: spec.apply(kind, x_HW) for kind in kinds}
     width = x_HW.shape[1]
     numbers: PoolingNumbers = {
-        "image_name": told,
+        "image_name": title,
         "image": x_HW.tolist(),
         "kinds": kinds,
         "window": spec.window,

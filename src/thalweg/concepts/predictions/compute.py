@@ -50,7 +50,7 @@ class PredictionInputs:
     logits: np.ndarray
     features: np.ndarray
     sources: Sequence[str]
-    told: str = ""
+    title: str = ""
     notes: Sequence[str] = ()
 
 
@@ -133,7 +133,7 @@ def predictions(settings: PredictionSettings, **inputs: Any) -> ConceptResult:
     uncertain = np.argsort(-entropy_N, kind="stable")[: settings.images]
     mistakes = accumulator.worst(settings.images)
     numbers: PredictionNumbers = {
-        "title": data.told,
+        "title": data.title,
         "classes": list(data.classes),
         "labels": scored.label_N.tolist(),
         "predictions": scored.predicted_N.tolist(),

@@ -80,13 +80,13 @@ class TrainingSettings:
 
 
 class PointsInput(TypedDict, total=False):
-    """Points of the user: (N, 2), labels (N,) into `classes`, names of the `axes`, `told` the name, and `notes`."""
+    """Points of the user: (N, 2), labels (N,) into `classes`, names of the `axes`, `title` the name, and `notes`."""
 
     points: np.ndarray
     labels: np.ndarray
     classes: Sequence[str]
     axes: Sequence[str]
-    told: str
+    title: str
     notes: Sequence[str]
 
 
@@ -133,7 +133,7 @@ def _check_settings(settings: TrainingSettings, inputs: PointsInput) -> None:
     has_table = "points" in inputs
     if has_table and settings.dataset != TrainingSettings.dataset:
         raise OptionError(
-            f"dataset: {settings.dataset} and {inputs.get('told', 'points')} exclude each other.",
+            f"dataset: {settings.dataset} and {inputs.get('title', 'points')} exclude each other.",
             cure="Give only one of them.",
             option="dataset",
             value=settings.dataset,
@@ -163,7 +163,7 @@ def _load_points(settings: TrainingSettings, inputs: PointsInput, generator: np.
         inputs["labels"],
         list(inputs.get("classes", ())),
         list(inputs.get("axes", ())),
-        inputs.get("told", ""),
+        inputs.get("title", ""),
     )
 
 

@@ -201,7 +201,7 @@ class _History:
 
     def save_weights(self, epoch: int, step: int) -> None:
         """Record the weights."""
-        batch = self.dataset.rows_of_split(0)[self.batches.rows(max(0, step - 1))].tolist()
+        batch = self.dataset.rows_of_split(0)[self.batches.batch_indices(max(0, step - 1))].tolist()
         weights = {name: values.clone() for name, values in self.model.state_dict().items()}
         self.states.append(_State(epoch, step, batch, weights))
 

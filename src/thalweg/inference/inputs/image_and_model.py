@@ -39,7 +39,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     if spec.tta != "none":
         notes.append("The prediction is averaged over augmented copies; the layers are those of the image itself.")
     x_1CHW = to_normalized_float(torch.from_numpy(image_HWC[None].copy()), spec)
-    with torch.inference_mode():
+    with torch.no_grad():
         probability_K = predict_proba(trained.model, x_1CHW.clone(), spec.tta)[0].numpy()
     return {
         "model": trained.model,
