@@ -47,7 +47,7 @@ MAP_GRID = 25
 #: compare=lr divides and multiplies the learning rate by this factor
 LR_FACTOR = 30
 
-_SPLIT_LABELS = {"train": "training", "valid": "validation", "test": "test"}
+_SPLIT_LABELS = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -337,8 +337,8 @@ def _frame_caption(runs: Sequence[ToyResult], epoch: int) -> str:
         f"Epoch {epoch}, step {epoch * run['steps_per_epoch']}: training accuracy {_format_accuracy(run, epoch)}, "
         f"loss {train['loss'][epoch]:.3g}"
     )
-    if "valid" in run["curves"]:
-        val = run["curves"]["valid"]
+    if "val" in run["curves"]:
+        val = run["curves"]["val"]
         text += f"; validation accuracy {_format_percent(val['accuracy'][epoch])}, loss {val['loss'][epoch]:.3g}"
     return text + "."
 
@@ -369,8 +369,8 @@ def _key_numbers(runs: Sequence[ToyResult]) -> dict[str, str]:
     for split in SPLITS:
         if split in run["curves"]:
             key_numbers[_SPLIT_LABELS[split]] = _format_final(run, split)
-    if "valid" in run["curves"]:
-        losses = run["curves"]["valid"]["loss"]
+    if "val" in run["curves"]:
+        losses = run["curves"]["val"]["loss"]
         best = int(np.argmin(losses))
         key_numbers["lowest validation loss"] = f"{losses[best]:.3g} after epoch {best}"
     key_numbers["parameters"] = f"{run['num_params']}, {run['label']}"
@@ -422,7 +422,7 @@ def _describe_problem(run: ToyResult) -> str:
             f"training and {train_loss[-1]:.3g} after it."
         )
     if _is_overfit(run):
-        val_loss = run["curves"]["valid"]["loss"]
+        val_loss = run["curves"]["val"]["loss"]
         best = int(np.argmin(val_loss))
         return (
             f"overfitting: after epoch {best} the validation loss rises from {val_loss[best]:.3g} to "
@@ -433,9 +433,9 @@ def _describe_problem(run: ToyResult) -> str:
 
 def _is_overfit(run: ToyResult) -> bool:
     """Return whether the validation loss ends well above its minimum while the training loss has fallen since."""
-    if "valid" not in run["curves"]:
+    if "val" not in run["curves"]:
         return False
-    val_loss = run["curves"]["valid"]["loss"]
+    val_loss = run["curves"]["val"]["loss"]
     train_loss = run["curves"]["train"]["loss"]
     best = int(np.argmin(val_loss))
     has_risen = val_loss[-1] > 1.2 * val_loss[best] + 0.02

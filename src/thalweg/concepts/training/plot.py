@@ -97,7 +97,7 @@ def _format_accuracies(run: ToyResult, epoch: int) -> str:
     if has_diverged(run, epoch):
         return f"diverged at step {run['diverged_at']}"
     texts = []
-    for split in ("train", "valid"):
+    for split in ("train", "val"):
         if split in run["curves"]:
             label, _, _ = decision_surface.SPLIT_STYLES[split]
             texts.append(f"{label} {style.format_percent(run['curves'][split]['accuracy'][epoch], 0)}")
