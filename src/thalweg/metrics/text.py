@@ -20,7 +20,7 @@ WARMUP = 256
 
 
 @contextmanager
-def single_thread() -> Iterator[None]:
+def use_single_thread() -> Iterator[None]:
     """Compute in one CPU thread: for products of a matrix with one vector, threads wait longer than they work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -31,7 +31,7 @@ def single_thread() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def surprise_per_token(
+def measure_surprise(
     model: nn.Module, tokens_N: Tensor, start_token: int, rows: int = 1, chunk: int = CHUNK
 ) -> np.ndarray:
     """Compute the surprise of every token given all before it, with carried state.
@@ -68,7 +68,7 @@ def surprise_per_token(
 def _read_piece(model: nn.Module, piece_RT: Tensor, state: object) -> tuple[Tensor, object]:
     """Return the surprise of all tokens of a piece but its first, and the state after it."""
     if len(piece_RT) == 1 and not piece_RT.is_cuda:
-        with single_thread():
+        with use_single_thread():
             logits_RTV, state = model(piece_RT[:, :-1], state)
     else:
         logits_RTV, state = model(piece_RT[:, :-1], state)
@@ -77,7 +77,9 @@ def _read_piece(model: nn.Module, piece_RT: Tensor, state: object) -> tuple[Tens
 
 
 @torch.inference_mode()
-def surprise_without_context(model: nn.Module, tokens_N: Tensor, window: int = 256, batch_size: int = 64) -> float:
+def measure_surprise_without_context(
+    model: nn.Module, tokens_N: Tensor, window: int = 256, batch_size: int = 64
+) -> float:
     """Compute the mean surprise where every window of the text begins with an empty state.
 
     This is how Transformers of a fixed context are often scored: nanoGPT's `estimate_loss`, but over all windows that

@@ -1,7 +1,4 @@
-"""Write text, one character at a time (Karpathy 2015, karpathy.github.io/2015/05/21/rnn-effectiveness).
-
-A model predicts the next character. Sampled again and again, it writes; and it measures how surprising a text is.
-"""
+"""Write text, one character at a time (Karpathy 2015, karpathy.github.io/2015/05/21/rnn-effectiveness)."""
 
 from __future__ import annotations
 
@@ -26,9 +23,10 @@ from ..data.text.text_dataset import UNKNOWN, TextDataset, TextSplit
 from ..data.text.text_file import normalize_newlines, read_text
 from ..data.text.text_report import TextReport, check_text_dataset
 from ..metrics.overfitting import describe_overfitting
-from ..metrics.text import surprise_per_token, surprise_without_context
+from ..metrics.text import measure_surprise, measure_surprise_without_context
 from ..models.write.sampling import Sampler, generate_tokens
 from ..objectives.recurrent import Recurrent
+from ..predictions.base import Prediction
 from ..predictions.text import TextPrediction
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, InputType, Metric, Plot, Setup, Task
@@ -162,7 +160,7 @@ class Write(Task):
         self, model: nn.Module, split: TextSplit, spec: WriteSpec, context: Context, rows: int
     ) -> EvalResult:
         model.eval()
-        nats = surprise_per_token(model, to_tokens(split, spec, context.device), spec.start_token, rows)
+        nats = measure_surprise(model, to_tokens(split, spec, context.device), spec.start_token, rows)
         metrics: dict[str, float | int | None] = dict.fromkeys(metric.name for metric in self.metrics)
         if len(nats):
             mean = float(nats.mean(dtype=np.float64))
@@ -176,7 +174,7 @@ class Write(Task):
     ) -> dict[str, Any]:
         """Return the surprise where every 256 characters begin without context, as Transformers are often scored."""
         tokens_N = to_tokens(dataset.test, spec, next(model.parameters()).device)
-        return {"nats_per_character_without_context": surprise_without_context(model, tokens_N, window=256)}
+        return {"nats_per_character_without_context": measure_surprise_without_context(model, tokens_N, window=256)}
 
     def plots(
         self, model: nn.Module, dataset: Any, spec: Any, options: Any, result: EvalResult, history: list[dict[str, Any]]
@@ -191,12 +189,12 @@ class Write(Task):
 
     def predict(
         self, model: nn.Module, names: Sequence[str], examples: Sequence[TextSplit], spec: WriteSpec, options: Any
-    ) -> list[TextPrediction]:
+    ) -> list[Prediction]:
         """Return each text with the surprise of its characters."""
         device = next(model.parameters()).device
-        predictions = []
+        predictions: list[Prediction] = []
         for name, example in zip(names, examples, strict=True):
-            nats = surprise_per_token(model, to_tokens(example, spec, device), spec.start_token)
+            nats = measure_surprise(model, to_tokens(example, spec, device), spec.start_token)
             predictions.append(TextPrediction(name, example.text, nats))
         return predictions
 

@@ -79,7 +79,12 @@ def test_unknown_characters_of_a_prompt_are_named():
 
 @pytest.mark.parametrize(
     "content",
-    ["naïve\n☃ 🐍".encode(), codecs.BOM_UTF8 + "naïve\n☃ 🐍".encode(), "naïve\n☃ 🐍".encode("utf-16"), "naïve\r\n☃ 🐍".encode()],
+    [
+        "naïve\n☃ 🐍".encode(),
+        codecs.BOM_UTF8 + "naïve\n☃ 🐍".encode(),
+        "naïve\n☃ 🐍".encode("utf-16"),
+        "naïve\r\n☃ 🐍".encode(),
+    ],
     ids=["utf-8", "utf-8 with mark", "utf-16", "windows line ends"],
 )
 def test_one_text_in_many_encodings(content):
@@ -299,7 +304,9 @@ def test_text_files_and_folders_are_recognized(tmp_path):
 
 
 def test_the_report_counts_characters_and_repeated_lines(tmp_path):
-    write_files(tmp_path, train=LINE * 20, val="fox\n", test=LINE + "This line of the test text is nowhere else to be read.\n")
+    write_files(
+        tmp_path, train=LINE * 20, val="fox\n", test=LINE + "This line of the test text is nowhere else to be read.\n"
+    )
     report = check_text_dataset(read(tmp_path))
     assert report.counts["o"] == 4 * 20 and report.repeated_fraction == {"val": 0.0, "test": 0.5}
     assert not report.ok and report.json()["characters"]["val"] == 4

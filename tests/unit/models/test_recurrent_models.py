@@ -156,8 +156,12 @@ def test_top_k_and_top_p_cut_the_tail():
     assert Sampler(top_k=2).probabilities(logits).tolist() == pytest.approx([0.625, 0.375, 0, 0])
     assert Sampler(top_p=0.7).probabilities(logits).tolist() == pytest.approx([0.625, 0.375, 0, 0])
     assert Sampler(top_p=0.01).probabilities(logits).tolist() == pytest.approx([1, 0, 0, 0])
-    assert Sampler(top_k=3, top_p=0.9).probabilities(logits).tolist() == pytest.approx([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0])
-    assert Sampler(temperature=0.5).probabilities(logits).tolist() == pytest.approx([0.6849, 0.2466, 0.0616, 0.0068], abs=1e-4)
+    assert Sampler(top_k=3, top_p=0.9).probabilities(logits).tolist() == pytest.approx(
+        [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]
+    )
+    assert Sampler(temperature=0.5).probabilities(logits).tolist() == pytest.approx(
+        [0.6849, 0.2466, 0.0616, 0.0068], abs=1e-4
+    )
 
 
 def test_a_tiny_temperature_takes_the_most_probable_token():

@@ -106,7 +106,7 @@ def check_alphabet(old: Sequence[str], new: Sequence[str]) -> None:
     missing = sorted(set(new) - set(old))
     if len(missing) > MAX_MISSING_FRACTION * len(new):
         raise OptionError(
-            f"--weights: they know {len(new) - len(missing)} of the text's {len(new)} characters, not {_quote(missing)}.",
+            f"--weights: {len(missing)} of the text's {len(new)} characters are unknown to them: {_quote(missing)}.",
             "Train without --weights, or take those of a similar text.",
             option="weights",
             value=missing,

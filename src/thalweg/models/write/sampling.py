@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...metrics.text import single_thread
+from ...metrics.text import use_single_thread
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def generate_tokens(
     tokens_BT = torch.tensor([list(prompt)], device=device)
     state = None
     while True:
-        with single_thread():
+        with use_single_thread():
             logits_BTV, state = model(tokens_BT, state)
         logits_V = logits_BTV[0, -1].float().cpu()
         logits_V[list(forbidden)] = float("-inf")
