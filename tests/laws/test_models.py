@@ -65,7 +65,7 @@ def build(name: str, more: dict, channels: int = 1, size: int | None = None) -> 
     """With weights of seed 0; of the size that most tests have."""
     torch.manual_seed(0)
     lighter = LIGHTER.get(file_of(name), {})
-    return MODELS[name](channels=channels, classes=CLASSES, size=size or usual(name, more), **lighter, **more)
+    return MODELS[name](in_channels=channels, num_classes=CLASSES, image_size=size or usual(name, more), **lighter, **more)
 
 
 def shapes_only(name: str) -> torch.device:
@@ -207,7 +207,7 @@ def test_a_model_says_what_it_is_and_whose(name):
 
 @pytest.mark.parametrize(("name", "more", "parameters"), PUBLISHED)
 def test_parameters_are_as_many_as_published(name, more, parameters):
-    network = MODELS[name](channels=1, classes=10, size=28, **more)
+    network = MODELS[name](in_channels=1, num_classes=10, image_size=28, **more)
     assert sum(w.numel() for w in network.parameters()) == parameters
 
 

@@ -16,7 +16,7 @@ def test_every_file_of_the_folder_of_models_is_found():
 
 
 def test_a_model_is_built_by_name():
-    built = registry.get_models()["mlp"](channels=1, classes=3, size=4, widths=[5])
+    built = registry.get_models()["mlp"](in_channels=1, num_classes=3, image_size=4, widths=[5])
     assert [tuple(w.shape) for w in built.parameters()] == [(5, 16), (5,), (3, 5), (3,)]
 
 
@@ -45,7 +45,7 @@ def test_found_by_name():
 
 def test_an_argument_that_a_model_does_not_have_is_named():
     with pytest.raises(OptionError, match="'lenet' has no argument 'activaton'") as raised:
-        registry.get_models()["lenet"](channels=1, classes=2, activaton="tanh")
+        registry.get_models()["lenet"](in_channels=1, num_classes=2, activaton="tanh")
     assert "'activation'" in raised.value.cure
 
 
@@ -61,7 +61,7 @@ def test_an_argument_that_a_model_does_not_have_is_named():
 def test_a_value_that_a_model_cannot_use_is_an_option_error(model, wrong):
     (name, value), *_ = wrong.items()
     with pytest.raises(OptionError, match=model) as raised:
-        registry.get_models()[model](channels=1, classes=2, size=28, **wrong)
+        registry.get_models()[model](in_channels=1, num_classes=2, image_size=28, **wrong)
     assert f"{name}={value}" in raised.value.message
 
 
@@ -76,5 +76,5 @@ def test_listings_are_folders_and_lists_at_once():
 
 def test_what_a_model_cannot_be_built_with_has_a_cure():
     with pytest.raises(OptionError, match="cannot be built with .*widths=") as error:
-        registry.find_model("convnet")(channels=1, classes=2, widths=["a", "b"])
+        registry.find_model("convnet")(in_channels=1, num_classes=2, widths=["a", "b"])
     assert "thalweg models" in error.value.cure

@@ -83,6 +83,9 @@ class TrainOptions:
     patience: Annotated[
         int | None, "stop after this many epochs without a better validation metric; keeps the best", Range(1, 1e6)
     ] = None
+    keep_best: Annotated[
+        bool | None, "save the weights of the best epoch instead of the last  [default: with --patience]"
+    ] = None
     val_fraction: Annotated[
         float, "fraction of the training set held out for validation, where none is given", Range(0, 1, below=True)
     ] = 0.1

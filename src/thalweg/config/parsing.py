@@ -292,3 +292,11 @@ def non_default(options: Any) -> dict[str, Any]:
         if value != getattr(defaults, field.name):
             result[field.name] = value
     return result
+
+
+def format_setting(value: Any) -> str:
+    """Format a value as --set takes it."""
+    if isinstance(value, list | tuple):
+        separator = ";" if value and isinstance(value[0], list | tuple) else ","
+        return separator.join(format_setting(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -10,25 +10,23 @@ a power cut or a full disk the previous checkpoint is intact. Nothing is pickled
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
-from ..errors import ModelFileError, NonFiniteError, ResourceError
+from ..errors import ModelFileError, NonFiniteError
+from ..io.atomic_write import disk_full_error, fsync_dir, write_fsync
 
 #: checkpoints that are not removed
 NUM_KEPT = 2
 #: what to do if a run finds no space on the disk
-RESUME_HINT = "Free disk space or use another --out. The last checkpoint is intact; continue with --resume."
 
 _TENSORS = "tensors.safetensors"
 _SKELETON = "state.json"
@@ -191,76 +189,6 @@ def unflatten_state(value: Any, tensors: dict[str, Tensor]) -> Any:
     if "tensor" in value:
         return tensors[value["tensor"]]
     return {key: unflatten_state(item, tensors) for key, item in value["pairs"]}
-
-
-def write_fsync(path: Path, data: bytes) -> None:
-    """Write `data` and wait until it is on the disk."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
-    """Replace a file in one step: readers see the old content or the new, never a part.
-
-    Args:
-        path: The file; missing folders are created.
-        data: The new content.
-        cure: What to try if the disk is full.
-
-    Raises:
-        ResourceError: If the file cannot be written.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_fsync(draft, data)
-        os.replace(draft, path)
-        fsync_dir(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise disk_full_error(error, path, len(data), cure) from error
-
-
-def fsync_dir(folder: Path) -> None:
-    """Make renames inside `folder` durable, on systems that support it."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def disk_full_error(error: OSError, path: Path, needed: int, cure: str = RESUME_HINT) -> ResourceError:
-    """Build the error for a failed write.
-
-    Args:
-        error: What the system reported.
-        path: The file or folder.
-        needed: The size of the data in bytes.
-        cure: What to try if the disk is full.
-
-    Returns:
-        The error to raise.
-    """
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return ResourceError(
-            f"Could not write {path}: {error.strerror}.",
-            cure="A file is in the place of a folder, or a folder in that of a file: move it, or write elsewhere.",
-            path=path,
-        )
-    try:
-        folder = path.parent if path.parent.exists() else Path()
-        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB"
-    except OSError:
-        free = "an unknown amount"
-    reason = error.strerror or error
-    return ResourceError(
-        f"Could not write {path}: {reason}; {needed / 1e6:.1f} MB are needed, {free} is free.", cure, path=path
-    )
 
 
 def _list_steps(folder: Path) -> list[int]:

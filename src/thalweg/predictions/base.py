@@ -30,6 +30,10 @@ class Prediction(Protocol):
         """Return one JSON object, without NaN."""
         ...
 
+    def colored(self, color: bool) -> list[str]:
+        """Return lines for a terminal that shows colors; without `color`, those of `brief`."""
+        ...
+
     def draw(self) -> Image.Image:
         """Draw the prediction."""
         ...
@@ -47,7 +51,15 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 class DisplayedPrediction:
-    """Base of predictions that display themselves in a notebook."""
+    """Base of predictions that display themselves in a terminal and in a notebook."""
+
+    def brief(self) -> list[str]:
+        """Return lines for a terminal."""
+        raise TypeError(f"{type(self).__name__} has no text")
+
+    def colored(self, color: bool) -> list[str]:
+        """Return the lines of `brief`."""
+        return self.brief()
 
     def draw(self) -> Image.Image:
         """Draw the prediction."""

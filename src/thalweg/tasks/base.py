@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..config.options import TrainOptions
 from ..data.base import DataRequest, Dataset
 from ..data.batches import BatchStream
 from ..errors import OptionError
@@ -65,7 +66,7 @@ class Context:
     """Where a task's function runs: device, seed, position among the ranks, and how to speak to the user.
 
     `load` loads another run by name, for tasks that build on one. `setup_record` holds what an earlier `setup` of the
-    same run left in run.json, so that a resumed run is set up alike.
+    same run left in run.json, so that a resumed run is set up alike. `options` are the common training options.
     """
 
     device: torch.device
@@ -76,7 +77,7 @@ class Context:
     log: Callable[[str], None] = lambda message: None
     load: Callable[[str], Any] | None = None
     setup_record: Mapping[str, Any] | None = None
-    checkpoint: Mapping[str, Any] | None = None
+    options: TrainOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,28 @@ class CardText:
 
 
 @dataclass(frozen=True)
+class ExportProof:
+    """How well an exported file agrees with the model: in words, what is wrong if anything, and in numbers."""
+
+    text: str
+    problem: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """How a model is exported. `prove` gets a function that runs the exported file on an input array."""
+
+    module: nn.Module
+    example_inputs: tuple[Tensor, ...]
+    dynamic_shapes: tuple[Any, ...]
+    input_names: list[str]
+    output_names: list[str]
+    metadata: dict[str, str]
+    prove: Callable[[Callable[[Any], Any]], ExportProof]
+
+
+@dataclass(frozen=True)
 class NoOptions:
     """A verb that takes no options of its own."""
 
@@ -149,6 +172,7 @@ class Task(ABC):
     TrainOptions: ClassVar[type] = NoOptions
     PredictOptions: ClassVar[type] = NoOptions
     SampleOptions: ClassVar[type | None] = None
+    ExplainOptions: ClassVar[type] = NoOptions
 
     # --- every task ---------------------------------------------------------------------------------------------------
 
@@ -213,9 +237,13 @@ class Task(ABC):
         """Generate samples; the k-th depends on seed + k alone."""
         raise OptionError(f"{self.name} models do not sample.", "thalweg predict RUN SOURCE", value=self.name)
 
+    def stream(self, model: nn.Module, spec: Any, options: Any) -> Iterator[str] | None:
+        """Generate one sample as text that is printed as it comes; None where samples are not text."""
+        return None
+
     # --- with a default that does nothing, or refuses in one sentence -------------------------------------------------
 
-    def default_options(self, dataset: Any, spec: Any, options: Any, common: Any) -> dict[str, Any]:
+    def default_options(self, dataset: Any, spec: Any, options: Any, common: TrainOptions) -> dict[str, Any]:
         """Return defaults for common training options that the user left to us."""
         return {}
 
@@ -261,7 +289,7 @@ class Task(ABC):
         """Return further figures of the final test that need the whole data set."""
         return {}
 
-    def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
+    def advice(self, history: list[dict[str, Any]], options: Any, common: TrainOptions) -> list[str]:
         """Return what to try next, judged by the learning curves."""
         return []
 
@@ -273,6 +301,6 @@ class Task(ABC):
         """Show what a model looked at."""
         raise OptionError(f"{self.name} models cannot be explained yet.", value=self.name)
 
-    def export_spec(self, model: nn.Module, spec: Any, samples: Any) -> Any:
-        """Describe how the model is exported, and the proofs that the export agrees."""
+    def export_spec(self, model: nn.Module, spec: Any, samples: Any) -> ExportSpec:
+        """Describe how the model is exported, and how to prove on `samples` (a split, or None) that it agrees."""
         raise OptionError(f"{self.name} models cannot be exported yet.", value=self.name)

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NotFoundError, OptionError, ResourceError
+from ..registry import ModelEntry, register_model_source
 
 PACKAGES = ("timm", "torchvision")
 
@@ -80,9 +82,9 @@ def check_exists(model: str) -> ModuleType:
 
 def build_external_model(
     model: str,
-    channels: int,
-    classes: int,
-    size: int = 224,
+    in_channels: int,
+    num_classes: int,
+    image_size: int = 224,
     pretrained: bool = False,
     offline: bool = False,
     **more: Any,
@@ -93,16 +95,17 @@ def build_external_model(
     with `offline` because it must not, and OptionError for what it cannot build, or cannot ask about such pictures.
     """
     (wanted, name), found = split_name(model), check_exists(model)
-    if wanted == "torchvision" and channels != 3:
+    if wanted == "torchvision" and in_channels != 3:
         raise OptionError(f"{model} reads colour pictures only.", cure="Give pictures with colours.")
 
     def made(**given: Any) -> nn.Module:
         with nullcontext() if not (pretrained and offline) else block_network():
             if wanted == "timm":
-                network = found.create_model(name, pretrained=pretrained, in_chans=channels, **given)
+                network = found.create_model(name, pretrained=pretrained, in_chans=in_channels, **given)
             else:
                 network = found.get_model(name, weights="DEFAULT" if pretrained else None, **given)
-        return check_output_shape(ExternalModel(network, classes, model), (2, channels, size, size), classes)
+        shape = (2, in_channels, image_size, image_size)
+        return check_output_shape(ExternalModel(network, num_classes, model), shape, num_classes)
 
     try:
         try:
@@ -110,7 +113,7 @@ def build_external_model(
         except (AssertionError, RuntimeError):
             if wanted != "timm" or "img_size" in more:
                 raise
-            return made(img_size=size, **more)  # transformers are built for pictures of one size
+            return made(img_size=image_size, **more)  # transformers are built for pictures of one size
     except OptionError:
         raise
     except OSError as error:
@@ -119,7 +122,7 @@ def build_external_model(
             cure=f"Allow the network once: {wanted} keeps what it fetched.",
         ) from error
     except Exception as error:  # another package's network may raise anything
-        told = f"{model} cannot be built for pictures of {size} x {size}: {first_error_line(error)}."
+        told = f"{model} cannot be built for pictures of {image_size} x {image_size}: {first_error_line(error)}."
         raise OptionError(told, cure="Give another --size or --model.") from error
 
 
@@ -178,3 +181,13 @@ def input_spec(model: str, notice: Callable[[str], None]) -> dict[str, Any]:
     if way != "bilinear":
         notice(f"{model} was trained on pictures resized by the {way} filter; here they are by the bilinear one.")
     return {"channels": 3, "ink": False, "size": [size] * 2, "resize": resize, "mean": list(mean), "std": list(std)}
+
+
+def find_external_model(model: str) -> ModelEntry:
+    """Return the entry of 'timm:NAME' or 'torchvision:NAME'. Raises what `check_exists` raises."""
+    check_exists(model)
+    return ModelEntry(model, "classify", f"see {model.partition(':')[0]}", partial(build_external_model, model))
+
+
+for _package in PACKAGES:
+    register_model_source(_package, find_external_model)

@@ -137,7 +137,7 @@ def test_networks_from_a_file_with_statistics_and_dropout_learn_the_same_from_fe
     """Batch statistics of the file stay as they are; the dropout of a head is drawn alike."""
     data = make_bars(count=24, size=32)
     torch.manual_seed(3)
-    state = registry.find_model(model)(channels=1, classes=7, size=32, **arguments).state_dict()
+    state = registry.find_model(model)(in_channels=1, num_classes=7, image_size=32, **arguments).state_dict()
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file(state, file)
     settings = {"model": model, "arguments": arguments, "steps": 3, "batch": 8, "epochs": None, "precision": "float32"}
@@ -188,7 +188,7 @@ def test_other_weights_form_or_pictures_are_answered_anew(learned, tmp_path, cac
     "other", [{"mean": [0.4]}, {"std": [0.2]}, {"size": [16, 17]}, {"resize": 20}, {"channels": 3}], ids=str
 )
 def test_what_features_are_named_by_sees_the_form_of_pictures(other):
-    network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8)
+    network = registry.find_model("lenet")(in_channels=1, num_classes=4, image_size=16, hidden=8)
     facts = {"channels": 1, "size": [16, 16], "mean": [0.5], "std": [0.1], "classes": list("abcd")}
     known = features.cache_key(network, facts, Options())
     assert features.cache_key(network, facts | other, Options()) != known
@@ -207,7 +207,7 @@ def test_what_features_are_named_by_sees_the_form_of_pictures(other):
 )
 def test_networks_of_the_same_weights_that_compute_otherwise_have_other_features(model, more):
     facts = {"channels": 3, "size": [75, 75], "mean": [0.5] * 3, "std": [0.1] * 3}
-    usual, other = (registry.find_model(model)(channels=3, classes=4, size=75, **given).eval() for given in ({}, more))
+    usual, other = (registry.find_model(model)(in_channels=3, num_classes=4, image_size=75, **given).eval() for given in ({}, more))
     other.load_state_dict(usual.state_dict())
     known = features.cache_key(usual, facts, Options())
     assert features.cache_key(other, facts, Options()) != known
@@ -228,7 +228,7 @@ def test_features_are_those_of_evaluation_even_where_nothing_is_made_quick(monke
 
 def test_features_are_those_of_any_number_of_classes():
     facts = {"channels": 1, "size": [16, 16], "mean": [0.5], "std": [0.1]}
-    few, many = (registry.find_model("lenet")(channels=1, classes=classes, size=16) for classes in (4, 9))
+    few, many = (registry.find_model("lenet")(in_channels=1, num_classes=classes, image_size=16) for classes in (4, 9))
     heads = {f"head.{name}": value for name, value in many.head.state_dict().items()}
     many.load_state_dict(few.state_dict() | heads)
     assert features.cache_key(few, facts, Options()) == features.cache_key(many, facts, Options())
@@ -394,7 +394,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_features(learned, tmp_path,
 
 
 def test_the_mode_of_a_network_is_left_as_it_was():
-    network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8)
+    network = registry.find_model("lenet")(in_channels=1, num_classes=4, image_size=16, hidden=8)
     x_BCHW = Classify().prepared(BARS.test.images, {"mean": [0.5], "std": [0.2]}, torch.device("cpu"))
     for mode in (True, False):
         found = features.extract(network.train(mode), x_BCHW)

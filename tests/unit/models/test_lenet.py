@@ -30,7 +30,7 @@ def test_the_connections_of_c3_are_those_of_table_one():
 
 
 def test_every_layer_has_the_free_parameters_that_the_paper_counts():
-    c1, _, s2, _, c3, _, s4, _, c5, _, _, f6, _ = lenet(channels=1, classes=10, variant="1998").features
+    c1, _, s2, _, c3, _, s4, _, c5, _, _, f6, _ = lenet(in_channels=1, num_classes=10, variant="1998").features
     connected = int(c3.mask.sum()) * 25 + len(c3.bias)
     assert [count(c1), count(s2), connected, count(s4), count(c5), count(f6)] == [156, 12, 1516, 32, 48120, 10164]
     assert sum([156, 12, 1516, 32, 48120, 10164]) == 60_000  # section II.B: "only 60,000 trainable free parameters"
@@ -38,7 +38,7 @@ def test_every_layer_has_the_free_parameters_that_the_paper_counts():
 
 def test_maps_have_the_sizes_of_figure_two():
     x, sizes = torch.zeros(2, 1, 32, 32), []
-    for layer in lenet(channels=1, classes=10, size=32, variant="1998").features:
+    for layer in lenet(in_channels=1, num_classes=10, image_size=32, variant="1998").features:
         x = layer(x)
         if not isinstance(layer, (ScaledTanh, nn.Flatten)):
             sizes.append(tuple(x.shape[1:]))
@@ -47,7 +47,7 @@ def test_maps_have_the_sizes_of_figure_two():
 
 @pytest.mark.parametrize(("size", "padding"), [(28, 2), (32, 0)])
 def test_pictures_are_padded_to_32(size, padding):
-    assert lenet(channels=1, classes=10, size=size, variant="1998").features[0].padding == (padding, padding)
+    assert lenet(in_channels=1, num_classes=10, image_size=size, variant="1998").features[0].padding == (padding, padding)
 
 
 def test_table_conv_equals_a_loop_over_its_connections():
@@ -108,14 +108,14 @@ def test_derivatives_are_those_of_finite_differences(layer, shape):
 
 
 def test_the_variant_of_the_talk_has_its_layers():
-    c1, pool, _, c2, _, _, _, hidden, _ = lenet(channels=1, classes=10, activation="tanh").features
+    c1, pool, _, c2, _, _, _, hidden, _ = lenet(in_channels=1, num_classes=10, activation="tanh").features
     assert [tuple(layer.weight.shape) for layer in (c1, c2, hidden)] == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 800)]
     assert isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
 
 
 @pytest.mark.parametrize("name", ["identity", "step", "logistic", "tanh", "arctan", "softsign", "relu"])
 def test_pooling_before_the_activation_gives_what_pooling_after_it_gives(name):
-    features = lenet(channels=1, classes=10, activation=name).features
+    features = lenet(in_channels=1, num_classes=10, activation=name).features
     swapped = nn.Sequential(*[features[i] for i in (0, 2, 1, 3, 5, 4, 6, 7, 8)])
     x = torch.randn(2, 1, 28, 28)
     torch.testing.assert_close(features(x), swapped(x))
@@ -123,7 +123,7 @@ def test_pooling_before_the_activation_gives_what_pooling_after_it_gives(name):
 
 @pytest.mark.parametrize("size", range(1, 40))
 def test_the_variant_of_the_talk_reads_every_size(size):
-    network = lenet(channels=1, classes=3, size=size, filters=(2, 3), hidden=4)
+    network = lenet(in_channels=1, num_classes=3, image_size=size, filters=(2, 3), hidden=4)
     assert network(torch.zeros(2, 1, size, size)).shape == (2, 3)
 
 
@@ -139,5 +139,5 @@ def test_the_variant_of_the_talk_reads_every_size(size):
 )
 def test_a_network_that_cannot_be_is_refused(wrong):
     with pytest.raises(OptionError):
-        lenet(channels=1, classes=10, **wrong)
-    assert lenet(channels=1, classes=10, variant=1998).head.in_features == 84  # a number, as --set gives it
+        lenet(in_channels=1, num_classes=10, **wrong)
+    assert lenet(in_channels=1, num_classes=10, variant=1998).head.in_features == 84  # a number, as --set gives it

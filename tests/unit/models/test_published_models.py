@@ -71,7 +71,7 @@ def numbered(network: nn.Module) -> nn.Module:
 
 def build(name: str, classes: int = 1000, device: str = "cpu", channels: int = 3, **more) -> nn.Module:
     with torch.device(device):
-        return MODELS[name](channels=channels, classes=classes, **more)
+        return MODELS[name](in_channels=channels, num_classes=classes, **more)
 
 
 @pytest.mark.parametrize(("name", "parameters", "entries", "digest"), PUBLISHED, ids=[row[0] for row in PUBLISHED])
@@ -126,7 +126,7 @@ def test_other_numbers_of_classes_and_channels_change_only_the_first_and_the_las
 )
 def test_small_pictures_keep_their_pixels_up_to_the_first_stage(size, stem, small):
     with torch.device("meta"):
-        network = resnet18(channels=3, classes=2, size=size, stem=stem)
+        network = resnet18(in_channels=3, num_classes=2, image_size=size, stem=stem)
         first = network.maxpool(network.conv1(torch.zeros(1, 3, size, size)))
     assert network.conv1.kernel_size == ((3, 3) if small else (7, 7))
     assert first.shape[2:] == ((size, size) if small else (-(-size // 4), -(-size // 4)))
@@ -141,7 +141,7 @@ def test_both_stems_have_the_same_names_of_weights():
 
 def test_a_stem_that_is_none_is_refused():
     with pytest.raises(OptionError, match="stem=big"):
-        resnet18(channels=3, classes=2, stem="big")
+        resnet18(in_channels=3, num_classes=2, stem="big")
 
 
 # --- VGG, Inception, MobileNet, first weights ------------------------------------------------------------------------
@@ -161,11 +161,11 @@ def test_a_dropout_that_is_no_probability_is_refused(name):
 @pytest.mark.parametrize("size", [75, 299])
 def test_inception_answers_twice_in_training_and_once_after(size):
     with torch.device("meta"):
-        network, x = inception_v3(channels=3, classes=5, size=size), torch.zeros(2, 3, size, size)
+        network, x = inception_v3(in_channels=3, num_classes=5, image_size=size), torch.zeros(2, 3, size, size)
         both = network.train()(x)
         assert isinstance(both, InceptionOutputs) and both.logits.shape == both.aux_logits.shape == (2, 5)
         assert network.eval()(x).shape == (2, 5)
-        alone = inception_v3(channels=3, classes=5, size=size, auxiliary=False)
+        alone = inception_v3(in_channels=3, num_classes=5, image_size=size, aux_logits=False)
         assert alone.train()(x).shape == (2, 5)
     assert not [key for key in alone.state_dict() if key.startswith("AuxLogits")]
 
@@ -180,7 +180,7 @@ def test_transform_input_brings_pixels_to_minus_one_to_one():
         torch.testing.assert_close(rescaling(normalised), plain(2 * pixels - 1), rtol=1e-4, atol=1e-5)
         assert (plain(normalised) - rescaling(normalised)).abs().max() > 1e-3
     with pytest.raises(OptionError, match="1 channels"):
-        inception_v3(channels=1, classes=3, transform_input=True)
+        inception_v3(in_channels=1, num_classes=3, transform_input=True)
 
 
 @pytest.mark.parametrize(("channels", "found"), [(1, 8), (4, 8), (11, 16), (12, 16), (18, 24), (20, 24), (240, 240)])

@@ -176,7 +176,7 @@ def test_a_network_of_another_package_is_trained_kept_and_asked_again(tmp_path, 
 
 @pytest.mark.parametrize("model", ["timm:toy", "torchvision:toy"])
 def test_the_head_of_the_features_is_the_network(model):
-    network = registry.find_model(model, "classify")(channels=3, classes=4, size=20).eval()
+    network = registry.find_model(model, "classify")(in_channels=3, num_classes=4, image_size=20).eval()
     x_BCHW = torch.randn(5, 3, 20, 20)
     torch.testing.assert_close(network.head(network.features(x_BCHW)), network(x_BCHW))
     assert network(x_BCHW).shape == (5, 4) and network.features(x_BCHW).shape == (5, 8)
@@ -184,10 +184,10 @@ def test_the_head_of_the_features_is_the_network(model):
 
 
 def test_a_head_for_as_many_classes_is_kept():
-    network = elsewhere.build_external_model("timm:toy", channels=3, classes=1000, pretrained=True).eval()
+    network = elsewhere.build_external_model("timm:toy", in_channels=3, num_classes=1000, pretrained=True).eval()
     x_BCHW, plain = torch.randn(2, 3, 20, 20), learned(Toy, True, {"in_chans": 3}).eval()
     torch.testing.assert_close(network(x_BCHW), plain(x_BCHW))
-    assert elsewhere.build_external_model("timm:toy", channels=3, classes=10).replaced and not network.replaced
+    assert elsewhere.build_external_model("timm:toy", in_channels=3, num_classes=10).replaced and not network.replaced
 
 
 def test_a_run_of_it_can_be_begun_from(tmp_path, calls):
@@ -272,7 +272,7 @@ def test_a_pretrained_network_can_be_asked_as_it_is(tmp_path, calls):
 
 
 def test_a_file_of_its_weights_can_be_given(tmp_path):
-    network = elsewhere.build_external_model("timm:toy", channels=3, classes=4)
+    network = elsewhere.build_external_model("timm:toy", in_channels=3, num_classes=4)
     safetensors.torch.save_file(network.state_dict(), tmp_path / "w.safetensors")
     training = api.plan_training(
         "classify", COLOUR, out=tmp_path / "a", model="timm:toy", weights=str(tmp_path / "w.safetensors"), report=False
@@ -291,7 +291,7 @@ def test_pictures_are_resized_as_the_weights_of_that_very_network_ask(model, for
 
 
 def test_names_with_a_tag_are_names_though_no_list_has_them():
-    assert elsewhere.build_external_model("timm:toy.a1", channels=3, classes=4, size=20)
+    assert elsewhere.build_external_model("timm:toy.a1", in_channels=3, num_classes=4, image_size=20)
     for package, name in (("torchvision", "fasterrcnn"), ("timm", "toy.a2")):
         with pytest.raises(NotFoundError, match=f"no model of {package} named '{name}'"):
             elsewhere.check_exists(f"{package}:{name}")
@@ -303,17 +303,17 @@ def test_a_network_that_gives_more_while_training_is_trained(tmp_path):
 
 
 def test_a_transformer_is_built_for_the_size_of_the_pictures():
-    assert elsewhere.build_external_model("timm:ofonesize", channels=3, classes=4, size=20).features.img_size == 20
-    assert elsewhere.build_external_model("timm:ofonesize", channels=3, classes=4, size=40).features.img_size == 40
+    assert elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=20).features.img_size == 20
+    assert elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=40).features.img_size == 40
     with pytest.raises(OptionError, match="doesn't match"):
-        elsewhere.build_external_model("timm:ofonesize", channels=3, classes=4, size=20, img_size=33)
+        elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=20, img_size=33)
     with pytest.raises(OptionError, match="doesn't match"):
-        elsewhere.build_external_model("torchvision:ofonesize", channels=3, classes=4, size=20)
+        elsewhere.build_external_model("torchvision:ofonesize", in_channels=3, num_classes=4, image_size=20)
 
 
 def test_trying_a_network_leaves_no_trace():
     torch.manual_seed(3)
-    network, following = elsewhere.build_external_model("timm:toy", channels=3, classes=4, size=20), torch.rand(1)
+    network, following = elsewhere.build_external_model("timm:toy", in_channels=3, num_classes=4, image_size=20), torch.rand(1)
     assert network.training and network.features.stem[1].num_batches_tracked == 0
     assert torch.equal(network.features.stem[1].running_mean, torch.zeros(6))
     torch.manual_seed(3)

@@ -38,7 +38,7 @@ def equal(one, other) -> bool:
 
 def build(name: str, classes: int) -> nn.Module:
     with skip_init():
-        return registry.find_model(name)(channels=3, classes=classes)
+        return registry.find_model(name)(in_channels=3, num_classes=classes)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def test_a_network_built_without_drawing_is_the_same_once_its_weights_are_loaded
     state = torch.get_rng_state()
     undrawn = build(model, 5)
     assert torch.equal(torch.get_rng_state(), state)  # no number was drawn
-    drawn = registry.find_model(model)(channels=3, classes=5)
+    drawn = registry.find_model(model)(in_channels=3, num_classes=5)
     load_strict(undrawn, drawn.state_dict(), HERE)
     x_BCHW = torch.randn(1, 3, 96, 96)
     with torch.inference_mode():

@@ -88,7 +88,7 @@ def test_a_row_agrees_with_itself(row):
 @ROWS
 def test_the_model_of_a_row_can_be_built_and_has_its_parameters(row):
     with skip_init():
-        network = registry.find_model(row.model, "classify")(channels=3, classes=1000, **row.arguments)
+        network = registry.find_model(row.model, "classify")(in_channels=3, num_classes=1000, **row.arguments)
     assert sum(p.numel() for p in network.parameters()) == row.parameters
 
 

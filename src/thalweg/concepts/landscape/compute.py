@@ -41,7 +41,7 @@ class LandscapeSettings:
     seed: Annotated[int, "seed of which examples are taken, and of where Lanczos begins", Range(0, 2**31)] = 0
 
 
-@register_concept(TEXT, LandscapeSettings, subject="weight_path")
+@register_concept(TEXT, LandscapeSettings, input_kind="weight_path")
 def landscape(
     settings: LandscapeSettings,
     objective: Supervised,
