@@ -14,7 +14,20 @@ from dataclasses import dataclass
 NUM_CHARACTERS = 300_000
 
 _NAMES = ("Ada", "Ben", "Clara", "Emil", "Greta", "Hugo", "Ida", "Jonas", "Karl", "Lena", "Mira", "Otto")
-_NOUNS = ("sailor", "river", "garden", "teacher", "horse", "baker", "engine", "lamp", "bird", "letter", "stone", "valley")
+_NOUNS = (
+    "sailor",
+    "river",
+    "garden",
+    "teacher",
+    "horse",
+    "baker",
+    "engine",
+    "lamp",
+    "bird",
+    "letter",
+    "stone",
+    "valley",
+)
 _ADJECTIVES = ("old", "young", "quiet", "bright", "heavy", "small", "patient", "green", "curious", "slow")
 _PLACES = ("by the river", "in the valley", "at the mill", "near the harbor", "under the bridge", "behind the house")
 #: singular present, plural present, past

@@ -29,6 +29,9 @@ MIN_CHARACTERS = 200
 #: shorter training texts are learned by heart
 FEW_CHARACTERS = 200_000
 
+#: a training with weights goes on only if they know all characters of the text but this fraction
+MAX_MISSING_FRACTION = 0.1
+
 DEFAULT_NAME = "sentences"
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -84,6 +87,38 @@ def encode_text(text: str, alphabet: Sequence[str]) -> np.ndarray:
     return np.where(known[index] == codes, index + 1, 0).astype(np.int32)
 
 
+def encode_prompt(prompt: str, alphabet: Sequence[str]) -> list[int]:
+    """Return the tokens of a prompt. Raises OptionError that names characters which the alphabet does not have."""
+    unknown = sorted(set(prompt) - set(alphabet[1:]))
+    if unknown:
+        raise OptionError(
+            f"--prompt: unknown characters {_quote(unknown)}; expected those of the training text.",
+            f"Known: {''.join(symbol for symbol in alphabet[1:] if symbol.isprintable())}",
+            option="prompt",
+            value=prompt,
+            allowed=alphabet[1:],
+        )
+    return encode_text(prompt, alphabet).tolist()
+
+
+def check_alphabet(old: Sequence[str], new: Sequence[str]) -> None:
+    """Raise OptionError where weights of alphabet `old` know too few characters of a text of alphabet `new`."""
+    missing = sorted(set(new) - set(old))
+    if len(missing) > MAX_MISSING_FRACTION * len(new):
+        raise OptionError(
+            f"--weights: {len(missing)} of the text's {len(new)} characters are unknown to them: {_quote(missing)}.",
+            "Train without --weights, or take those of a similar text.",
+            option="weights",
+            value=missing,
+        )
+
+
+def _quote(symbols: Sequence[str]) -> str:
+    """List at most twelve characters with quotes."""
+    quoted = ", ".join(map(repr, symbols[:12]))
+    return f"{quoted}, …" if len(symbols) > 12 else quoted
+
+
 def decode_tokens(tokens: Iterable[int], alphabet: Sequence[str]) -> str:
     """Return the text of indices into an alphabet."""
     return "".join(alphabet[token] for token in tokens)
@@ -120,14 +155,18 @@ def read_text_dataset(request: DataRequest, alphabet: Sequence[str] | None = Non
     """
     raw = read_raw_texts(request.source, request.strict)
     texts = split_texts(raw.texts, request)
-    shortest = 1 if alphabet is not None else MIN_CHARACTERS
-    _check_length(raw, texts, shortest)
+    is_for_training = request.make_splits and alphabet is None
+    _check_length(raw, texts, MIN_CHARACTERS if is_for_training else 1)
     return build_text_dataset(raw, texts, alphabet)
 
 
-def build_text_dataset(
-    raw: RawTexts, texts: Mapping[str, str], alphabet: Sequence[str] | None = None
-) -> TextDataset:
+def make_toy_dataset(num_characters: int = 12_000, seed: int = 1) -> TextDataset:
+    """Make a small dataset of the grammar's sentences."""
+    raw = RawTexts("toy", "generated text", "toy", {"all": generate_sentences(num_characters, seed)})
+    return build_text_dataset(raw, split_texts(raw.texts, DataRequest("toy")))
+
+
+def build_text_dataset(raw: RawTexts, texts: Mapping[str, str], alphabet: Sequence[str] | None = None) -> TextDataset:
     """Build a dataset of texts by split. Without an alphabet, take the one of train."""
     own = tuple(alphabet) if alphabet is not None else build_alphabet(texts["train"])
     splits = {}
@@ -212,6 +251,14 @@ def list_text_files(folder: Path) -> list[Path]:
     return files
 
 
+def is_text_source(path: Path) -> bool:
+    """Whether a path is a text file, or a folder that holds text files and nothing else."""
+    if not path.is_dir():
+        return path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
+    files = [file for file in path.iterdir() if not file.name.startswith(".")]
+    return bool(files) and all(file.is_file() and file.suffix.lower() in TEXT_SUFFIXES for file in files)
+
+
 def _join_files(files: Sequence[Path], name: str, kind: str, folder: Path, strict: bool) -> RawTexts:
     """Join files in their order; files that are all named after splits, with a train among them, keep theirs."""
     official = _name_splits(files)
@@ -270,6 +317,7 @@ def split_texts(texts: Mapping[str, str], request: DataRequest) -> dict[str, str
 
     Raises:
         OptionError: For a fold that is none.
+        DataError: For a fold where the source has a validation split.
     """
     result = {name: texts.get(name, "") for name in SPLITS}
     result["train"] += texts.get("all", "")
@@ -278,7 +326,13 @@ def split_texts(texts: Mapping[str, str], request: DataRequest) -> dict[str, str
     if "test" not in texts:
         result["train"], result["test"] = _cut_end(result["train"], TEST_FRACTION)
     if request.fold is not None:
-        result["train"], result["val"] = _cut_fold(result["train"] + result["val"], request.fold)
+        if "val" in texts:
+            raise DataError(
+                f"{request.source} has a validation split of its own; --fold needs one that is taken from train.",
+                "Leave --fold out, or join the files.",
+                path=request.source,
+            )
+        result["train"], result["val"] = _cut_fold(result["train"], request.fold)
     elif "val" not in texts:
         result["train"], result["val"] = _cut_end(result["train"], request.val_fraction)
     return result
@@ -331,8 +385,7 @@ def _find_warnings(splits: Mapping[str, TextSplit], is_new: bool) -> Iterable[st
         unknown = split.tokens == 0
         if unknown.any():
             symbols = sorted({split.text[i] for i in np.flatnonzero(unknown)})
-            more = ", …" if len(symbols) > 12 else ""
             yield (
                 f"{name}: {int(unknown.sum()):,} of {len(split):,} characters are not in the alphabet and are read as "
-                f"unknown: {', '.join(map(repr, symbols[:12]))}{more}"
+                f"unknown: {_quote(symbols)}"
             )

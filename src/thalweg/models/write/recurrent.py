@@ -6,6 +6,7 @@ result, never an attribute: `logits, state = model(tokens, state)`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -31,8 +32,8 @@ class RecurrentFeatures(nn.Module):
     def forward(self, tokens_BT: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Return the features (B, T, D) and the state after the last token."""
         x_BTE = self.dropout(self.embedding(tokens_BT))
-        features_BTD, state = self.rnn(x_BTE, state)
-        return self.dropout(features_BTD), state
+        features_BTD, last_state = self.rnn(x_BTE, state)
+        return self.dropout(features_BTD), last_state
 
 
 class CharacterModel(nn.Module):
@@ -45,8 +46,8 @@ class CharacterModel(nn.Module):
 
     def forward(self, tokens_BT: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Return logits (B, T, V) and the state after the last token; without a state, begin from zeros."""
-        features_BTD, state = self.features(tokens_BT, state)
-        return self.head(features_BTD), state
+        features_BTD, last_state = self.features(tokens_BT, state)
+        return self.head(features_BTD), last_state
 
     def initial_state(self, batch_size: int) -> State:
         """Return the state of `batch_size` rows before anything was read: zeros."""
@@ -59,7 +60,7 @@ class CharacterModel(nn.Module):
 
 
 def build_character_model(
-    cell: type[nn.RNNBase], num_tokens: int, layers: int, width: int, embedding: int, dropout: float
+    cell: Callable[..., nn.RNNBase], num_tokens: int, layers: int, width: int, embedding: int, dropout: float
 ) -> CharacterModel:
     """Build a character model with recurrent layers of one type.
 
