@@ -298,7 +298,7 @@ def load_strict(
             weights[name] = value
         elif weights[name].shape != value.shape:
             raise _shape_error(path, name, weights[name], value, is_head)
-        elif weights[name].is_floating_point() != value.is_floating_point():
+        elif weights[name].is_floating_point() != value.is_floating_point() and not name.endswith(BN_COUNTER):
             raise _dtype_error(path, name, weights[name], value)
     for name in weights:
         if name not in expected:
