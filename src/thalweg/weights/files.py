@@ -358,9 +358,7 @@ def classifier_layer(model: nn.Module) -> tuple[str, nn.Module]:
             if layers:
                 return names[layers[-1]], layers[-1]
     name = type(model).__name__
-    raise OptionError(
-        f"{name} has no layer with parameters.", cure="Choose another model.", option="model", value=name
-    )
+    raise OptionError(f"{name} has no layer with parameters.", cure="Choose another model.", option="model", value=name)
 
 
 def classifier_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -121,9 +121,7 @@ def ensure_downloaded(
     log(f"{row.model}, weights '{row.weights}': {format_bytes(row.bytes)} from {row.address}")
     log(f"license: {row.licence}")
     try:
-        return fetch(
-            row.address, path, sha256=row.sha256, notice=log, progress=progress or DownloadProgress(row, log)
-        )
+        return fetch(row.address, path, sha256=row.sha256, notice=log, progress=progress or DownloadProgress(row, log))
     except DataError as error:  # fetch() raises DataError; here the file is a model
         raise ModelFileError(error.message, error.cure, path=path, value=row.address) from None
 
