@@ -161,7 +161,9 @@ class _SplitExtractor:
         return torch.stack([_extract_split(self, split, augment) for _ in range(num_views)])
 
     def _prepare(self, images: np.ndarray) -> Tensor:
-        return self.task.prepared(images, self.input_spec, self.device)
+        # image tasks have this method, other tasks cannot cache features
+        task: Any = self.task
+        return task.prepared(images, self.input_spec, self.device)
 
     def extract_batch(self, images: np.ndarray, augment: Augment | None) -> Tensor:
         """Return the features of images (B, H, W, C) uint8, augmented if `augment` is given."""
@@ -195,7 +197,7 @@ def _extract_split(extractor: _SplitExtractor, split: Split, augment: Augment | 
 
 
 def _cache_path(key: str, num_views: int, split: Split) -> Path:
-    images_hash = hashlib.sha256(np.ascontiguousarray(split.images)).hexdigest()
+    images_hash = hashlib.sha256(np.ascontiguousarray(split.images).data).hexdigest()
     name = hashlib.sha256(f"{key} {num_views} {images_hash}".encode()).hexdigest()[:32]
     return cache_dir() / "features" / f"{name}.npy"
 
@@ -230,8 +232,9 @@ def layer_config(layer: nn.Module) -> dict[str, str]:
             continue
         if isinstance(value, (bool, int, float, str, tuple)):
             config[name] = repr(value)
-        if hasattr(value, "__qualname__"):
-            functions[name] = value.__qualname__
+        function_name = getattr(value, "__qualname__", None)
+        if function_name is not None:
+            functions[name] = function_name
     return config | functions
 
 

@@ -160,8 +160,9 @@ def _check_archive(path: Path) -> None:
         _check_num_tensors(sum("/data/" in entry.filename for entry in entries), path)
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise _contains_code_error(path, "a TorchScript program")
-        is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        if is_compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        methods = {entry.compress_type for entry in entries}
+        unpacked_size = sum(entry.file_size for entry in entries)
+        if not methods <= {zipfile.ZIP_STORED} or unpacked_size > path.stat().st_size:
             raise ModelFileError(
                 f"{path} is compressed: a small file could fill the memory.",
                 cure="Save it again with torch.save.",
@@ -192,7 +193,8 @@ def _check_pickle_calls(file: IO[bytes], path: Path) -> bool:
                     break
     except Exception:  # genops raises many kinds of errors for damaged pickles; torch.load reports them
         return False
-    _check_num_tensors(MAX_TENSORS + 1 if calls > _MAX_PICKLE_CALLS else 0, path)
+    if calls > _MAX_PICKLE_CALLS:
+        _check_num_tensors(MAX_TENSORS + 1, path)
     return True
 
 
@@ -228,7 +230,8 @@ def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     total = 0
     for name, value in tensors.items():
         is_dense = value.layout == torch.strided and value.device.type == "cpu"
-        total += value.nbytes if is_dense else 0
+        if is_dense:
+            total += value.nbytes
         if not is_dense or value.nbytes > size or total > 2 * size:
             raise ModelFileError(
                 f"{path}: '{name}' of shape {tuple(value.shape)} is not stored as a dense tensor.",
@@ -284,7 +287,7 @@ def load_strict(
         ModelFileError: For the first tensor that differs; the model has not changed then.
     """
     expected = model.state_dict()
-    weights = {name: value for name, value in tensors.items() if name in expected or not name.endswith(BN_COUNTER)}
+    weights = _drop_extra_counters(tensors, expected)
     head_prefixes = tuple(f"{name}." for name in classifier_layers(model)) if expected else ()
     kept = []
     for name, value in expected.items():
@@ -305,6 +308,14 @@ def load_strict(
             raise _name_error(path, name, f"the model has no tensor '{name}'")
     model.load_state_dict(weights)
     return kept
+
+
+def _drop_extra_counters(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    weights = {}
+    for name, value in tensors.items():
+        if name in expected or not name.endswith(BN_COUNTER):
+            weights[name] = value
+    return weights
 
 
 def _keeps_head_tensor(weight: Tensor, value: Tensor, replace_head: bool, new_head: bool) -> bool:
@@ -354,7 +365,7 @@ def classifier_layer(model: nn.Module) -> tuple[str, nn.Module]:
     names = {module: name for name, module in model.named_modules()}
     for parent in (getattr(model, "head", None), model):
         if isinstance(parent, nn.Module):
-            layers = [layer for layer in parent.modules() if _has_own_params(layer)]
+            layers = list(filter(_has_own_params, parent.modules()))
             if layers:
                 return names[layers[-1]], layers[-1]
     name = type(model).__name__

@@ -77,12 +77,12 @@ def local_path(row: PretrainedWeights) -> Path:
     roots = [cache_dir()]
     if os.environ.get("THALWEG_DATA"):
         roots.insert(0, Path(os.environ["THALWEG_DATA"]))
-    folders = [root / "weights" for root in roots]
     for file in checksums(row):
-        for folder in folders:
-            if os.path.isfile(folder / file):
-                return folder / file
-    return folders[-1] / row.file
+        for root in roots:
+            path = root / "weights" / file
+            if os.path.isfile(path):
+                return path
+    return cache_dir() / "weights" / row.file
 
 
 def checksums(row: PretrainedWeights) -> dict[str, str]:
