@@ -45,7 +45,7 @@ class Batch:
     """Labeled images and the logits of a model.
 
     `images` (B, H, W, C) uint8 are only displayed; `labels` (B,) are indices into `classes` (K,); `logits` are (B, K);
-    `sources` (B,) name the images; `told` names the model and the data.
+    `sources` (B,) name the images; `title` names the model and the data.
     """
 
     images: np.ndarray
@@ -53,7 +53,7 @@ class Batch:
     classes: Sequence[str]
     logits: np.ndarray
     sources: Sequence[str]
-    told: str = ""
+    title: str = ""
     notes: Sequence[str] = ()
 
 
@@ -124,7 +124,7 @@ def compute_loss(settings: LossSettings, batch: Batch) -> LossNumbers:
     correct_B = prediction_B == label_B
     mean_loss, gradient_BK = _backpropagate(settings, logits_BK, label_B)
     return LossNumbers(
-        title=batch.told,
+        title=batch.title,
         classes=list(batch.classes),
         sources=list(batch.sources),
         loss=settings.loss,

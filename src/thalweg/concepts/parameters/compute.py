@@ -124,14 +124,14 @@ class ParameterNumbers:
 
 
 @register_concept(TEXT, ParameterSettings, input_kind="network")
-def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[int], told: str) -> ConceptResult:
+def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[int], title: str) -> ConceptResult:
     """Count parameters, multiply-adds and memory of three models over the image size, and of one model by layers.
 
     Args:
         settings: Settings of the concept.
         build: Builds the model from (image size, channels, classes).
         form: The model's own image size, channels and classes, used for 'auto'.
-        told: Name of the model.
+        title: Name of the model.
 
     Returns:
         The counts, one frame per scaling curve, one frame per page of the layer table.
@@ -151,13 +151,13 @@ def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[
     for name, builders in (
         ("dense network", [_build_dense(settings)]),
         ("convolutional network", [_build_convolutional(settings)]),
-        (told, [lambda *_: model, build]),
+        (title, [lambda *_: model, build]),
     ):
         totals = [_count_first(builders, size, channels, classes) for size in image_sizes]
         scaling.append(_build_curve(name, totals, settings.batch_size))
     pages = _split_pages(table)
     numbers = ParameterNumbers(
-        model=told,
+        model=title,
         image_size=image_size,
         channels=channels,
         classes=classes,
