@@ -29,7 +29,10 @@ def table():
     points = np.random.default_rng(0).normal(size=(40, 2)) + np.array([1e12, 30])
     classes = [f"iris versicolor {n}" for n in range(8)]
     axes = ["time since the epoch in microseconds", "width of the leaf in millimetres"]
-    return training(TrainingSettings(epochs=1), points, np.arange(40) % 8, classes, axes, "points.csv")
+    labels = np.arange(40) % 8
+    return training(
+        TrainingSettings(epochs=1), points=points, labels=labels, classes=classes, axes=axes, told="points.csv"
+    )
 
 
 CASES = {
@@ -71,7 +74,7 @@ def test_no_text_is_over_another_or_cut_off(name):
 @pytest.mark.parametrize("layers", [[2, 2, 2, 2], [3, 5, 4, 2]])
 def test_weights_of_deep_networks_do_not_reach_into_units(layers):
     shown = thalweg.explain(
-        "backprop", layers=layers, inputs=[1] * layers[0], targets=[0] * 2, weights="random", biases="random", updates=2
+        "backprop", layers=layers, inputs=[1] * layers[0], targets=[0] * 2, weights="random", biases="random", steps=2
     )
     for frame in shown.result.frames[-4:-1]:
         figure, renderer = laid(frame)

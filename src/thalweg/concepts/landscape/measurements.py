@@ -5,7 +5,7 @@ Shapes: N snapshots of the path, D trained weights, F filters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,18 +93,29 @@ def interpolate(
     """
     fractions = line_fractions(num_points)
     points = [start_D + fraction * (end_D - start_D) for fraction in fractions]
-    train = [train_surface.evaluate(point_D) for point_D in points]
-    test = [test_surface.evaluate(point_D) for point_D in points]
-    between = [loss for fraction, (loss, _) in zip(fractions, train, strict=True) if 0 <= fraction <= 1]
+    train_loss, train_accuracy = _evaluate_all(train_surface, points)
+    test_loss, test_accuracy = _evaluate_all(test_surface, points)
+    between = train_loss[fractions.index(0.0) : fractions.index(1.0) + 1]
     return LineRecord(
         fraction=fractions,
-        train_loss=[loss for loss, _ in train],
-        train_accuracy=[accuracy for _, accuracy in train],
-        test_loss=[loss for loss, _ in test],
-        test_accuracy=[accuracy for _, accuracy in test],
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
         barrier=largest_barrier(between),
         fall=between[0] - between[-1],
     )
+
+
+def _evaluate_all(surface: LossSurface, points: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """Return the loss and the accuracy at each point."""
+    losses = []
+    accuracies = []
+    for weights_D in points:
+        loss, accuracy = surface.evaluate(weights_D)
+        losses.append(loss)
+        accuracies.append(accuracy)
+    return losses, accuracies
 
 
 def line_fractions(num_points: int) -> list[float]:
@@ -129,7 +140,7 @@ def measure_path(surface: LossSurface, steps: list[int], path_ND: Tensor) -> Pat
     """Measure loss, gradient norm and distances at each snapshot."""
     line_D = path_ND[-1] - path_ND[0]
     length = float(line_D.norm())
-    losses = [surface.evaluate(weights_D)[0] for weights_D in path_ND]
+    losses, _ = _evaluate_all(surface, path_ND)
     gradient_norms = [float(surface.compute_gradient(weights_D).norm()) for weights_D in path_ND]
     offset_ND = path_ND - path_ND[0]
     fraction_N = offset_ND @ line_D / max(length**2, 1e-30)
@@ -232,10 +243,8 @@ def compute_plane(
     second = torch.linspace(float(low[1]), float(high[1]), grid).tolist()
     losses = []
     for y in second:
-        row = []
-        for x in first:
-            loss, _ = surface.evaluate(end_D + x * directions_2D[0] + y * directions_2D[1])
-            row.append(loss)
+        points = (end_D + x * directions_2D[0] + y * directions_2D[1] for x in first)
+        row, _ = _evaluate_all(surface, points)
         losses.append(row)
     return PlaneRecord(first, second, losses, coordinates_N2.tolist(), explained_variance)
 
@@ -259,14 +268,15 @@ def compute_curvature(
     Returns:
         Eigenvalues and error bounds.
     """
-    spectra = [surface.hessian_extremes(path_ND[index], iterations, seed) for index in indices]
-    return CurvatureRecord(
-        step=[steps[index] for index in indices],
-        smallest=[spectrum.smallest for spectrum in spectra],
-        largest=[spectrum.largest for spectrum in spectra],
-        smallest_error=[spectrum.smallest_error for spectrum in spectra],
-        largest_error=[spectrum.largest_error for spectrum in spectra],
-    )
+    record = CurvatureRecord([], [], [], [], [])
+    for index in indices:
+        spectrum = surface.hessian_extremes(path_ND[index], iterations, seed)
+        record.step.append(steps[index])
+        record.smallest.append(spectrum.smallest)
+        record.largest.append(spectrum.largest)
+        record.smallest_error.append(spectrum.smallest_error)
+        record.largest_error.append(spectrum.largest_error)
+    return record
 
 
 def pick_evenly(count: int, size: int) -> list[int]:

@@ -191,7 +191,7 @@ def _label_plane_axes(axes: Axes, plane: PlaneRecord) -> None:
 def _is_inside(plane: PlaneRecord, points_N2: np.ndarray) -> np.ndarray:
     low = [plane.first[0], plane.second[0]]
     high = [plane.first[-1], plane.second[-1]]
-    return (points_N2 >= low).all(1) & (points_N2 <= high).all(1)
+    return np.asarray((points_N2 >= low).all(1) & (points_N2 <= high).all(1))
 
 
 def _decade_ticks(low: float, high: float) -> list[float]:

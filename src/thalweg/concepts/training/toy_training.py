@@ -135,7 +135,7 @@ def train_toy(dataset: ToyDataset, run: ToyRun, snapshot_epochs: Sequence[int], 
         snapshots.append(_snapshot(model, dataset, state, visible_neurons))
     return ToyResult(
         **asdict(run),
-        num_params=sum(param.numel() for param in model.parameters()),
+        num_params=sum(map(torch.numel, model.parameters())),
         steps_per_epoch=trainer.stream.steps_per_epoch,
         steps=trainer.step,
         curves=history.curves,
