@@ -156,7 +156,7 @@ def _check_settings(settings: TrainingSettings, inputs: PointsInput) -> None:
 
 
 def _load_points(settings: TrainingSettings, inputs: PointsInput, generator: np.random.Generator) -> Points:
-    if "points" not in inputs:
+    if "points" not in inputs or "labels" not in inputs:
         return make_dataset(settings.dataset, settings.points, settings.noise, generator)
     return Points(
         inputs["points"],
@@ -211,7 +211,9 @@ def _fit_window(points_N2: np.ndarray, square: bool) -> list[float]:
 
 def _build_runs(settings: TrainingSettings, num_train: int) -> list[ToyRun]:
     """Return one run, or three to compare."""
-    hidden = () if settings.hidden == "none" else tuple(settings.hidden)
+    hidden: tuple[int, ...] = ()
+    if settings.hidden != "none":
+        hidden = tuple(settings.hidden)
     if len(hidden) > MAX_HIDDEN_LAYERS:
         raise OptionError(
             f"hidden: got {len(hidden)} layers; expected at most {MAX_HIDDEN_LAYERS}.",
@@ -280,7 +282,9 @@ def _vary_hidden(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:
             option="hidden",
             value="none",
         )
-    smaller = (hidden[0] // 4,) if hidden[0] >= 4 else ()
+    smaller: tuple[int, ...] = ()
+    if hidden[0] >= 4:
+        smaller = (hidden[0] // 4,)
     larger = (MAX_WIDTH,) * len(hidden)
     if larger == hidden:
         larger = (*hidden, MAX_WIDTH)
@@ -306,7 +310,9 @@ def _build_frames(numbers: dict[str, Any], snapshot_epochs: Sequence[int]) -> li
     from .plot import plot_compare_runs, plot_training
 
     runs: list[ToyResult] = numbers["runs"]
-    plot = plot_training if len(runs) == 1 else plot_compare_runs
+    plot = plot_training
+    if len(runs) > 1:
+        plot = plot_compare_runs
     last = max(run["snapshots"][-1]["epoch"] for run in runs)
     frames = []
     for epoch in snapshot_epochs:
@@ -319,8 +325,9 @@ def _build_frames(numbers: dict[str, Any], snapshot_epochs: Sequence[int]) -> li
 def _frame_caption(runs: Sequence[ToyResult], epoch: int) -> str:
     if len(runs) > 1:
         accuracies = "; ".join(f"{run['label']}: {_format_accuracy(run, epoch)}" for run in runs)
-        time = f"After epoch {epoch}" if epoch else "Before training"
-        return f"{time}, training accuracy: {accuracies}."
+        if epoch == 0:
+            return f"Before training, training accuracy: {accuracies}."
+        return f"After epoch {epoch}, training accuracy: {accuracies}."
     (run,) = runs
     if epoch == 0:
         return (
@@ -386,12 +393,13 @@ def _format_final(run: ToyResult, split: str) -> str:
 
 
 def _describe_result(run: ToyResult) -> str:
-    text = "; ".join(
-        f"{_SPLIT_LABELS[split]} {_format_final(run, split)}" for split in SPLITS if split in run["curves"]
-    )
+    parts = []
+    for split in SPLITS:
+        if split in run["curves"]:
+            parts.append(f"{_SPLIT_LABELS[split]} {_format_final(run, split)}")
     if run["diverged_at"] is not None:
-        text += f"; then diverged at step {run['diverged_at']}"
-    return text
+        parts.append(f"then diverged at step {run['diverged_at']}")
+    return "; ".join(parts)
 
 
 def _collect_notes(settings: TrainingSettings, runs: Sequence[ToyResult]) -> list[str]:
