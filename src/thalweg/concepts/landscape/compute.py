@@ -78,7 +78,7 @@ class LandscapeRecord:
 def landscape(
     settings: LandscapeSettings,
     objective: Supervised,
-    trail: Sequence[tuple[int, dict[str, Tensor]]],
+    snapshots: Sequence[tuple[int, dict[str, Tensor]]],
     train: Sequence[Batch],
     test: Sequence[Batch],
     title: str = "",
@@ -88,7 +88,7 @@ def landscape(
     Args:
         settings: how much is computed.
         objective: the model and its loss.
-        trail: snapshots (step, weights by name), from the initial to the final weights.
+        snapshots: snapshots (step, weights by name), from the initial to the final weights.
         train: batches of training examples.
         test: batches of test examples.
         title: title of the plots.
@@ -99,9 +99,9 @@ def landscape(
     Raises:
         NonFiniteError: the loss of the initial or the final weights is NaN or inf.
     """
-    names = list(trail[0][1])
-    steps = [step for step, _ in trail]
-    path_ND = torch.stack([flatten([weights[name] for name in names]) for _, weights in trail])
+    names = list(snapshots[0][1])
+    steps = [step for step, _ in snapshots]
+    path_ND = torch.stack([flatten([weights[name] for name in names]) for _, weights in snapshots])
     curvature_indices = pick_evenly(settings.curvature_points, len(steps))
 
     fraction, note = _fit_budget(settings, LossSurface(objective, train, names), path_ND, len(curvature_indices))
