@@ -131,12 +131,12 @@ def test_what_is_missing_is_fetched_by_its_address_and_sum(places, monkeypatch):
     put(places / "cache" / "data" / "small", dict([next(iter(contents.items()))]))
     fetched = []
 
-    def fetch(url, to, *, sha256, md5, notice, progress):
+    def fetch(url, to, *, sha256, notice, progress, options):
         fetched.append(url)
         assert sha256 == hashlib.sha256(contents[to.name]).hexdigest()
         put(to.parent, {to.name: contents[to.name]})
-        for share in range(0, 101, 2):
-            progress(share, 100)
+        for percent in range(0, 101, 2):
+            progress(percent, 100)
 
     monkeypatch.setattr(named, "fetch", fetch)
     told = []
@@ -210,7 +210,9 @@ def test_the_catalogue_tells_every_name_and_what_it_costs(places):
     listed = {entry["name"]: entry for entry in list_datasets()}
     assert set(listed) == {"digits", "mnist", "fashion-mnist", "cifar10"}
     assert listed["digits"]["where"] == "installed" and listed["mnist"]["where"] is None
-    assert listed["mnist"]["bytes"] == 11_594_722 and all(e["licence"] and e["classes"] == 10 for e in listed.values())
+    assert listed["mnist"]["bytes"] == 11_594_722 and all(
+        row["license"] and row["classes"] == 10 for row in listed.values()
+    )
 
 
 def test_mnist_is_the_official_one(monkeypatch):
