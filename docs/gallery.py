@@ -1,12 +1,16 @@
-"""Draws every concept into docs/gallery/, with what came along with the package or was trained here, and lists them.
+"""Plot every concept into docs/gallery/ and list the plots in its README.
 
-python docs/gallery.py [NAME ...]
+    python docs/gallery.py [NAME ...]
+
+Data sets and models are bundled with the package; the one run that some concepts need is trained here.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -14,60 +18,82 @@ import thalweg
 from thalweg import registry
 from thalweg.concepts.base import CHAPTERS
 from thalweg.inference.inputs import RUN_REQUIRED
-from thalweg.plots import animation as films
+from thalweg.plots.animation import build_palette, encode_gif
 
-OUT = Path(__file__).parent / "gallery"
-#: the run of the concepts that are about one
+OUTPUT = Path(__file__).parent / "gallery"
+#: the run for concepts that explain one
 RUN = Path("runs/gallery")
-#: what is shown beside the defaults: file name -> concept, words, settings
-MORE = {
-    "descent-himmelblau": ("descent", (), {"surface": "himmelblau"}),
-    "training-rates": ("training", (), {"compare": "rates"}),
-    "convolution-sobel": ("convolution", (), {"kernel": "sobel"}),
-}
-#: concepts whose steps are shown as a film too
-FILMS = ("training", "descent", "convolution", "backprop")
+MAX_SIZE = (900, 1200)
+COLORS = 128
+#: concepts whose steps are also an animation
+ANIMATED = ("training", "descent", "convolution", "backprop")
 
 
-def small(image: Image.Image) -> Image.Image:
-    """900 pixels wide, in 128 colours."""
-    image.thumbnail((900, 1200), Image.Resampling.LANCZOS)
-    return image.quantize(palette=films.build_palette([image], 128), dither=Image.Dither.NONE)
+@dataclass(frozen=True)
+class GalleryItem:
+    """One plot: its file name without ending, the concept, and its settings."""
+
+    file: str
+    concept: str
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-def words_of(name: str) -> tuple:
-    """The run, for a concept that is about one; it is trained if it is not there."""
-    if registry.get_concepts()[name].subject not in RUN_REQUIRED:
+#: plots beside those of the default settings
+EXTRA_ITEMS = (
+    GalleryItem("descent-himmelblau", "descent", {"surface": "himmelblau"}),
+    GalleryItem("training-rates", "training", {"compare": "rates"}),
+    GalleryItem("convolution-sobel", "convolution", {"kernel": "sobel"}),
+)
+
+
+def shrink(image: Image.Image) -> Image.Image:
+    """Return the image at most 900 pixels wide, in 128 colors."""
+    image.thumbnail(MAX_SIZE, Image.Resampling.LANCZOS)
+    return image.quantize(palette=build_palette([image], COLORS), dither=Image.Dither.NONE)
+
+
+def inputs_for(concept: str) -> tuple[Path, ...]:
+    """Return the run for a concept that explains one; train it if it does not exist."""
+    if registry.get_concepts()[concept].subject not in RUN_REQUIRED:
         return ()
     if not (RUN / "run.json").exists():
         thalweg.train("classify", "digits", model="lenet", epochs=20, threads=1, out=RUN)
     return (RUN,)
 
 
-def main(wanted: list[str]) -> None:
-    """Writes the pictures of the wanted concepts (all, if none are named), and the list of all that are there."""
-    OUT.mkdir(exist_ok=True)
+def list_items(chapter: str) -> list[GalleryItem]:
+    """Return the plots of a chapter."""
     concepts = registry.get_concepts()
-    asked = {name: (name, words_of(name), {}) for name in concepts} | {
-        file: (name, words_of(name), given) for file, (name, _, given) in MORE.items() if name in concepts
-    }
-    lines = ["# Every concept, drawn", "", "Made by `make gallery`; each picture says the command that draws it.", ""]
+    items = [GalleryItem(name, name) for name in concepts]
+    items += [item for item in EXTRA_ITEMS if item.concept in concepts]
+    return [item for item in items if concepts[item.concept].page.chapter == chapter]
+
+
+def render_item(item: GalleryItem, write: bool) -> list[str]:
+    """Return the lines of an item in the README; write its files if `write`."""
+    title = registry.get_concepts()[item.concept].page.title
+    rendered = thalweg.explain(item.concept, *inputs_for(item.concept), **item.settings)
+    if write:
+        shrink(rendered.draw()).save(OUTPUT / f"{item.file}.png", optimize=True)
+        if item.file in ANIMATED:
+            frames = [frame.draw() for frame in rendered.result.frames]
+            (OUTPUT / f"{item.file}.gif").write_bytes(encode_gif(frames))
+        print(OUTPUT / f"{item.file}.png")
+    lines = [f"### {title}", "", f"`{rendered.command}`", "", f"![{title}]({item.file}.png)", ""]
+    if item.file in ANIMATED:
+        lines += [f"[Step by step]({item.file}.gif)", ""]
+    return lines
+
+
+def main(names: list[str]) -> None:
+    """Write the plots with these file names (all, if there are no names), and the list of all plots."""
+    OUTPUT.mkdir(exist_ok=True)
+    lines = ["# Plots of every concept", "", "Generated by `make gallery`; above each plot is its command.", ""]
     for chapter in CHAPTERS:
         lines += [f"## {chapter}", ""]
-        for file, (name, words, given) in asked.items():
-            page = concepts[name].page
-            if page.chapter != chapter:
-                continue
-            shown = thalweg.explain(name, *words, **given)
-            if not wanted or file in wanted:
-                small(shown.draw()).save(OUT / f"{file}.png", optimize=True)
-                if file in FILMS:
-                    (OUT / f"{file}.gif").write_bytes(films.encode_gif([frame.draw() for frame in shown.result.frames]))
-                print(f"{OUT / file}.png")
-            lines += [f"### {page.title}", "", f"`{shown.command}`", "", f"![{page.title}]({file}.png)", ""]
-            if file in FILMS:
-                lines += [f"[Step by step]({file}.gif)", ""]
-    (OUT / "README.md").write_text("\n".join(lines), encoding="utf-8")
+        for item in list_items(chapter):
+            lines += render_item(item, write=not names or item.file in names)
+    (OUTPUT / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

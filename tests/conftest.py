@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from jaxtyping import install_import_hook
+
+# first of all, because it checks shapes and types only in modules that are imported later
+CHECKED = ["thalweg.layers", "thalweg.losses", "thalweg.metrics", "thalweg.attribution"]
+install_import_hook(CHECKED, "beartype.beartype")
+
 import os
 import socket
 from pathlib import Path

@@ -53,7 +53,7 @@ def theirs(name: str, classes: int = 1000, **more) -> nn.Module:
 
 def ours(name: str, classes: int = 1000, **more) -> nn.Module:
     """The network of the same name in this package."""
-    return registry.find_model(name)(channels=3, classes=classes, **more)
+    return registry.find_model(name)(in_channels=3, num_classes=classes, **more)
 
 
 def stir(network: nn.Module) -> None:
@@ -89,7 +89,7 @@ def outputs(names: list[str], batch: int) -> Iterator[tuple[str, float]]:
         reference, network = theirs(name, **more), ours(name, **more)
         stir(reference)
         network.load_state_dict(reference.state_dict(), strict=True)
-        size = registry.find_model(name).arguments["size"].default
+        size = registry.find_model(name).parameters["image_size"].default
         x = torch.randn(batch, 3, size, size)
         expected = answers(reference, x, training=False)
         still = apart(expected, answers(network, x, training=False))

@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
 
 def network() -> nn.Module:
     """Equal to torchvision's, bit for bit, with random weights and statistics that are not those of the beginning."""
-    made = resnet50(channels=3, classes=1000).eval()
+    made = resnet50(in_channels=3, num_classes=1000).eval()
     for layer in made.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.running_mean, std=0.1)

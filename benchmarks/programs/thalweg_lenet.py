@@ -48,7 +48,7 @@ def main() -> None:
         if report.step % stream.steps_per_epoch == 0:
             seconds.append(time.perf_counter() - began)
             began = time.perf_counter()
-    report_throughput(stream.steps_per_epoch * stream.batch, seconds)
+    report_throughput(stream.steps_per_epoch * stream.batch_size, seconds)
 
 
 if __name__ == "__main__":

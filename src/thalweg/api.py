@@ -1,133 +1,230 @@
-"""The façade: all that the command line and the studio use, and what `import thalweg` offers.
+"""Everything that the command line and the studio use, and what `import thalweg` offers.
 
-train, training    a training, whole or step by step
-explain            a concept, or what a network looked at
-load, predict …    a finished run, or a network with published weights
-weights_list …     published weights
-data_check …       what is in a data set
+train, plan_training       a training, in full or step by step
+explain                    a concept, or what a model looked at
+load                       a run, a bundled model, or a published one: predict, sample, evaluate, explain, export
+list_tasks, list_models, list_recipes, list_concepts, list_datasets, list_weights
 
 What only one verb needs is imported by that verb.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import registry
-from .config import recipes as recipe_files
-from .errors import NotFoundError, OptionError
-from .inference.model import Run, TrainedModel, bundled_models, load, resolve_name
-from .inference.predict import Prediction, UnreadableImage, iter_sources
+from .config.options import TrainOptions
+from .config.parsing import option_fields
+from .config.recipes import load_recipes
+from .errors import NotFoundError, OptionError, did_you_mean
+from .inference.model import Run, TrainedModel, load, resolve_name
+from .inference.sources import iter_sources
+from .io.log import Notify, log_warning
+from .predictions.base import Prediction, UnreadableSource
 from .weights.store import download_weights, get_weights_path, list_weights
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from .training.run import TrainingRun
 
-    from .training.build import TrainingRun
+__all__ = [
+    "Prediction",
+    "Run",
+    "TrainedModel",
+    "UnreadableSource",
+    "check_dataset",
+    "compare_models",
+    "concept_text",
+    "download_dataset",
+    "download_weights",
+    "explain",
+    "export_samples",
+    "format_metrics",
+    "get_weights_path",
+    "is_concept",
+    "layer_summary",
+    "list_concepts",
+    "list_datasets",
+    "list_layer_groups",
+    "list_models",
+    "list_recipes",
+    "list_tasks",
+    "list_weights",
+    "load",
+    "plan_training",
+    "raise_unknown_name",
+    "train",
+]
 
 
 def train(
-    task: str = "classify",
+    task: str | None = None,
     data: Any = None,
     *,
     recipe: str | None = None,
-    out: Any = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     **options: Any,
 ) -> Run:
-    """Trains to the end and returns the run. Options are those of `thalweg options`; `arguments` go to the model.
+    """Train to the end and return the run.
 
-    `data` is a path, a known name, or a `Data`. Notices and the plan are printed on standard error.
+    Args:
+        task: The task, such as "classify"; a recipe brings its own.
+        data: A path, the name of a data set, or data in memory: a Dataset, or (images, labels).
+        recipe: The name of a recipe, or a YAML file.
+        out: The run's folder. Default: a new one in runs/.
+        resume: Continue the run in `out` exactly where it stopped.
+        options: Any option of `thalweg train TASK --help`, and `model_kwargs` for the model.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        OptionError: For an option that does not exist or has a value that is not allowed.
+        DataError: For data that cannot be used.
     """
-    from .io.log import log_warning
-
-    begun = plan_training(task, data, recipe=recipe, out=out, resume=resume, **options)
-    for line in begun.lines():
+    run = plan_training(task, data, recipe=recipe, out=out, resume=resume, **options)
+    for line in run.describe():
         log_warning(line)
-    for progress in begun:
-        if progress.valid:
+    show = _make_notebook_progress()
+    for progress in run:
+        for warning in progress.warnings:
+            log_warning(warning)
+        if show is not None:
+            show(progress)
+        elif progress.val:
             log_warning(
-                f"epoch {progress.epoch:g} of {progress.epochs:g}: " + format_metrics(progress.losses, progress.valid)
+                f"epoch {progress.epoch:g}/{progress.epochs:g}  {format_metrics(progress.losses, progress.val)}"
             )
-    return begun.run
+    return Run(run.run_dir)
 
 
-def format_metrics(losses: dict[str, float], valid: dict[str, Any]) -> str:
-    """Training loss and validation figures in one line."""
-    told = [f"training {k} {v:.4f}" for k, v in losses.items() if k == "loss"]
-    told += [f"validation {k} {v:.4f}" for k, v in valid.items() if k in ("loss", "accuracy") and v is not None]
-    return ", ".join(told)
+def _complete_signature() -> None:
+    """Give `train` a signature with all common options, so that help, completion and editors see them."""
+    signature = inspect.signature(train)
+    parameters = [item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD]
+    variable = [item for item in signature.parameters.values() if item.kind is item.VAR_KEYWORD]
+    lines = []
+    for field in option_fields(TrainOptions).values():
+        if field.name == "data":
+            continue
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.kind)
+        )
+        lines.append(f"        {field.name}: {field.help}")
+    train.__signature__ = signature.replace(parameters=[*parameters, *variable])  # type: ignore[attr-defined]
+    text = train.__doc__ or ""
+    train.__doc__ = text + "\n    Common options:\n" + "\n".join(lines) + "\n"
 
 
-def plan_training(task: str = "classify", data: Any = None, **given: Any) -> TrainingRun:
-    """A Training: planned, checked, not begun. Iterating it trains and yields Progress; then its `run` is there."""
-    from .training.build import TrainingRun
-
-    return TrainingRun(task, data, **given)
+_complete_signature()
 
 
-def predict(
-    names: Sequence[str], sources: Any, weights: str | None = None, offline: bool = False, **choices: Any
-) -> dict[str, Iterator[Prediction | UnreadableImage]]:
-    """The answers of several networks to the same pictures, by name; every address is fetched once for all of them.
+def _make_notebook_progress() -> Callable[[Any], None] | None:
+    """Return a function that shows progress in a notebook; None outside of one."""
+    from .pages.notebook import make_progress_display
 
-    Weights are fetched only if all names are known and there is a picture. Raises what `load` and `Trained.predict` do.
+    return make_progress_display()
+
+
+def format_metrics(losses: Mapping[str, float], val: Mapping[str, Any]) -> str:
+    """Format training losses and validation metrics in one line, those first that both have."""
+    parts = [f"{name} {value:.4f}" for name, value in losses.items()]
+    numbers = {name: value for name, value in val.items() if isinstance(value, float)}
+    shared = [name for name in losses if name in numbers] or list(numbers)[:3]
+    parts += [f"val {name} {numbers[name]:.4f}" for name in shared]
+    return "  ".join(parts)
+
+
+def plan_training(
+    task: str | None = None,
+    data: Any = None,
+    *,
+    recipe: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    notify: Notify | None = None,
+    **options: Any,
+) -> TrainingRun:
+    """Return a TrainingRun: planned, checked, not begun. Iterating it trains and yields TrainingProgress."""
+    from .training.build import TrainingRequest
+    from .training.run import TrainingRun
+
+    if data is not None and isinstance(data, os.PathLike):
+        data = os.fspath(data)
+    folder = os.fspath(out) if out is not None else None
+    notify = notify or Notify()
+    request = TrainingRequest(task, data, recipe, folder, resume, options, load, notify.progress)
+    return TrainingRun(request, notify.log)
+
+
+def compare_models(
+    names: Sequence[str], sources: Any, weights: str | None = None, offline: bool = False, **options: Any
+) -> dict[str, Iterator[Prediction | UnreadableSource]]:
+    """Return the predictions of several models for the same sources, by name; every URL is fetched once.
+
+    Weights are downloaded only if all names are known and there is a readable source. Raises what `load` and
+    `TrainedModel.predict` raise.
     """
     for name in names:
         resolve_name(name, weights)
-    asked = list(iter_sources(sources, readers=len(names)))
-    unreadable = [picture.content for picture in asked if isinstance(picture.content, UnreadableImage)]
-    if asked and len(unreadable) == len(asked):
+    if len(names) == 1:
+        model = load(names[0], weights, offline)
+        return {names[0]: iter(model.predict(sources, **options))}
+    kinds = {name: registry.find_task(task_of(name))().input_type for name in names}
+    input_types = set(kinds.values())
+    if len(input_types) != 1 or None in input_types:
+        raise OptionError(f"{', '.join(names)} do not read the same kind of source.", value=list(names))
+    listed = list(iter_sources(sources, input_types.pop(), num_models=len(names)))
+    unreadable = [source.content for source in listed if isinstance(source.content, UnreadableSource)]
+    if listed and len(unreadable) == len(listed):
         return {name: iter(unreadable) for name in names}
-    networks = {name: load(name, weights, offline) for name in names}
-    return {name: network.predict(asked, offline=offline, **choices) for name, network in networks.items()}
+    models = {name: load(name, weights, offline) for name in names}
+    return {name: iter(model.predict(listed, **options)) for name, model in models.items()}
 
 
-def explain(
-    name: Any = None,
-    *subjects: Any,
-    target: str | None = None,
-    methods: Sequence[str] | None = None,
-    offline: bool = False,
-    **given: Any,
-) -> Any:
-    """A concept with these settings, or what a network looked at in a picture. Both have draw() and json().
+def task_of(name: str, weights: str | None = None) -> str:
+    """Return the task of a run or model, without loading weights. Raises what `load` raises for an unknown name."""
+    from .runs.run_dir import RunDir
 
-    explain("neuron", weights=[2, -1])        a result: also save("neuron.html"); what it is about follows its name
-    explain("squeezenet1_1", "dog.jpg")       a run, or a network with published weights; `target` is the class asked
-                                              about (None: the likeliest); also pictures()
+    folder = resolve_name(name, weights)
+    if folder is not None:
+        return RunDir(folder).read_record().task
+    return registry.find_model(name).task
 
-    `weights` is what `load` takes, but for concepts that have a setting of that name. Without a name: the concepts.
-    Raises what `lessons.explained`, or `load` and `Trained.explain`, raise.
+
+def explain(name: Any = None, *inputs: Any, offline: bool = False, **settings: Any) -> Any:
+    """Explain a concept with these settings, or what a model looked at in a source. Both have draw() and json().
+
+    Args:
+        name: A concept, a run, or a model with published weights. None lists the concepts.
+        inputs: What the concept is about (an image, a table, a run), or the source of a model.
+        offline: Never use the network.
+        settings: Settings of the concept; for a model those of its task, such as `target_class` and `methods`.
+            `weights` is what `load` takes, but for concepts that have a setting of that name.
+
+    Returns:
+        A RenderedConcept, or what the task explains.
+
+    Raises:
+        NotFoundError: For a name of nothing.
+        OptionError: For an unknown setting.
     """
-    from .inference import explain_concept as lessons
+    from .inference import explain_concept
 
     if name is None:
-        return lessons.list_concepts()
+        return list_concepts()
     if is_concept(name):
-        return lessons.explain_concept(name, subjects, given, offline)
-    weights = given.pop("weights", None)
-    if given or len(subjects) != 1:
+        return explain_concept.explain_concept(name, inputs, settings, offline)
+    weights = settings.pop("weights", None)
+    if len(inputs) != 1:
         raise_unknown_name(name)
-        raise OptionError(f"{name} is asked about one picture, and has no settings.", cure="explain(name, picture)")
-    return load(name, weights, offline).explain(subjects[0], target, methods)
-
-
-def list_concepts() -> list[dict[str, Any]]:
-    """A row per concept, in the order of the talk."""
-    from .inference import explain_concept as lessons
-
-    return lessons.list_concepts()
-
-
-def format_concepts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Concepts by chapter, a line each."""
-    from .inference import explain_concept as lessons
-
-    return lessons.format_concepts(rows)
+        raise OptionError(f"{name} needs exactly one source.", "explain(name, source)", value=len(inputs))
+    return load(name, weights, offline).explain(inputs[0], **settings)
 
 
 def is_concept(name: Any) -> bool:
@@ -136,165 +233,105 @@ def is_concept(name: Any) -> bool:
 
 
 def concept_text(name: str) -> list[str]:
-    """The text of a concept and its settings, in lines. Raises NotFound."""
-    from .inference import explain_concept as lessons
+    """Return the text of a concept and its settings, in lines. Raises NotFoundError."""
+    from .inference import explain_concept
 
-    page = lessons.find_concept(name).page
-    return [page.title, "", " ".join(page.body.split()), "", *lessons.settings_help(name), "", f"Source: {page.source}"]
+    text = explain_concept.find_concept(name).text
+    exercises = [f"{number}. {exercise}" for number, exercise in enumerate(text.exercises, 1)]
+    settings = explain_concept.settings_help(name)
+    body = " ".join(text.body.split())
+    return [text.title, "", body, "", *settings, "", "Exercises", *exercises, "", f"Source: {text.source}"]
 
 
 def raise_unknown_name(name: Any) -> None:
-    """Raises NotFound, with the nearest concepts, for a name that neither a concept nor a run nor a network has."""
+    """Raise NotFoundError, with the nearest concepts, for a name that is neither a concept, a run nor a model."""
     try:
         resolve_name(name)
     except NotFoundError as error:
-        from .errors import did_you_mean
-
-        cures = (did_you_mean(str(name), registry.get_concepts()), error.cure)
-        near = " ".join(cure for cure in cures if cure.startswith("Did"))
-        error.cure = near or f"{error.cure} Of concepts: {cures[0]}"
+        concepts = did_you_mean(str(name), registry.get_concepts())
+        matches = " ".join(cure for cure in (concepts, error.cure) if cure.startswith("Did"))
+        error.cure = matches or f"{error.cure} Concepts: {concepts}"
         raise
 
 
-def write_images(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
-    """Writes pictures as NAME.png into a folder that is made if need be; their files. Raises ResourceError."""
-    from .runs.artifacts import save_images
+def list_concepts() -> list[dict[str, Any]]:
+    """Return a row per concept, in the order of the talk."""
+    from .inference import explain_concept
 
-    return save_images(pictures, folder)
+    return explain_concept.list_concepts()
 
 
 def list_models() -> list[dict[str, Any]]:
-    """A row per model: name, task, paper, about, arguments."""
-    return [
-        {
-            "name": entry.name,
-            "task": entry.task,
-            "about": entry.about,
-            "paper": entry.paper,
-            "arguments": {k: None if p.default is p.empty else p.default for k, p in entry.arguments.items()},
-        }
-        for entry in registry.get_models().values()
-    ]
-
-
-def list_layer_groups(name: str) -> list[dict[str, Any]]:
-    """A row per part of a model, from the picture on: what `freeze` and `unfreeze` count. Raises NotFound."""
-    from .engine.freezing import layer_groups
-    from .inference.inputs import network
-
-    entry = registry.find_model(name)
-    side, channels, classes = network.default_shape(entry)
-    found = layer_groups(network.meta_builder(entry)(side, channels, classes))
-    return [
-        {
-            "part": part.name,
-            "layers": " ".join(type(layer).__name__ for layer in part.layers),
-            "parameters": sum(weight.numel() for weight in part.weights),
-            "unfreeze": len(found) - 1 - number,
-        }
-        for number, part in enumerate(found)
-    ]
-
-
-def layer_summary(name: str) -> dict[str, Any]:
-    """A model layer by layer, for one picture of the size that it is made for, and all layers in total. NotFound.
-
-    Networks made for ImageNet have 1,000 classes here, others ten. `picture` is its shape: channels, height, width.
-    """
-    from .attribution.layer_summary import sum_rows, summarize_layers
-    from .inference.inputs import network
-
-    entry = registry.find_model(name)
-    side, channels, classes = network.default_shape(entry)
-    picture = (channels, side, side)
-    rows = summarize_layers(network.meta_builder(entry)(side, channels, classes), picture).rows
-    told = [
-        {
-            "layer": row.name,
-            "kind": row.kind,
-            "answer": row.shape,
-            "parameters": row.parameters,
-            "multiply_adds": row.multiply_adds,
-            "sees": row.field,
-        }
-        for row in [*rows, sum_rows(rows, "all")]
-    ]
-    return {"model": name, "picture": picture, "classes": classes, "layers": told[:-1], "total": told[-1]}
+    """Return a row per model: name, task, summary, paper, arguments with their defaults."""
+    rows = []
+    for entry in registry.get_models().values():
+        arguments = {}
+        for name, parameter in entry.parameters.items():
+            arguments[name] = None if parameter.default is parameter.empty else parameter.default
+        rows.append(
+            {
+                "name": entry.name,
+                "task": entry.task,
+                "summary": entry.summary,
+                "paper": entry.paper,
+                "arguments": arguments,
+            }
+        )
+    return rows
 
 
 def list_tasks() -> list[dict[str, Any]]:
-    """A row per task: name, about, default model and data."""
-    return [
-        {"name": name, "about": cls.about, "model": cls.default_model, "data": cls.default_data}
-        for name, cls in registry.get_tasks().items()
-    ]
+    """Return a row per task: name, description, default model and data."""
+    rows = []
+    for name, cls in registry.get_tasks().items():
+        rows.append(
+            {"name": name, "description": cls.description, "model": cls.default_model, "data": cls.default_data}
+        )
+    return rows
 
 
 def list_recipes() -> list[dict[str, Any]]:
-    """A row per recipe."""
-    return [asdict(recipe) for recipe in recipe_files.load_recipes().values()]
+    """Return a row per recipe."""
+    return [asdict(recipe) for recipe in load_recipes().values()]
 
 
-def check_dataset(source: str, **choices: Any) -> Any:
-    """What is in a data set: format, counts, sizes, bad files, duplicates. Has lines(), json() and picture()."""
-    from .data.images.validate import check_dataset
+def list_layer_groups(name: str) -> list[dict[str, Any]]:
+    """Return a row per layer group of a model, from the input on: what --freeze and --unfreeze-groups count."""
+    from .inference.layer_tables import layer_group_rows
 
-    return check_dataset(source, **choices)
+    return layer_group_rows(name)
+
+
+def layer_summary(name: str) -> dict[str, Any]:
+    """Return a model layer by layer, for one example of the size that it is made for, and all layers in total."""
+    from .inference.layer_tables import layer_summary_of
+
+    return layer_summary_of(name)
+
+
+def check_dataset(source: str, task: str | None = None, **options: Any) -> Any:
+    """Check a data set: formats, counts, unreadable files, duplicates. Has ok, lines(), json() and picture()."""
+    from .inference.datasets import check_source
+
+    return check_source(source, task, options)
 
 
 def list_datasets() -> list[dict[str, Any]]:
-    """A row per data set that has a name."""
+    """Return a row per data set that has a name."""
     from .data.images.named_datasets import list_datasets
 
     return list_datasets()
 
 
 def download_dataset(name: str, offline: bool = False) -> Path | None:
-    """Fetches a named data set into the cache, if it is nowhere yet; its folder. Raises NotFound, ResourceError."""
+    """Download a named data set into the cache, if it is nowhere yet; return its folder."""
     from .data.images.named_datasets import ensure_downloaded
-    from .io.log import log_warning
 
-    return ensure_downloaded(name, offline=offline, notice=log_warning)
-
-
-def export_samples(name: str, count: int, out: Any) -> list[Path]:
-    """Writes pictures of the test set of a data set as PNG files NAME-CLASS-NUMBER.png: one of each class in turn."""
-    from PIL import Image
-
-    from .data.images.load import load_dataset
-
-    data = load_dataset(name)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = sorted(
-        range(len(data.test)),
-        key=lambda row: (int((data.test.labels[:row] == data.test.labels[row]).sum()), data.test.labels[row]),
-    )
-    written = []
-    for number, row in enumerate(rows[:count]):
-        image = data.test.images[row]
-        label = data.classes[data.test.labels[row]]
-        path = folder / f"{data.name}-{number}-is-{label}.png".replace("/", "-")
-        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
-        written.append(path)
-    return written
+    return ensure_downloaded(name, offline, log_warning)
 
 
-__all__ = [
-    "Prediction",
-    "Run",
-    "TrainedModel",
-    "UnreadableImage",
-    "explain",
-    "load",
-    "list_models",
-    "predict",
-    "list_recipes",
-    "bundled_models",
-    "list_tasks",
-    "train",
-    "plan_training",
-    "list_weights",
-    "download_weights",
-    "get_weights_path",
-]
+def export_samples(name: str, count: int, out: str | os.PathLike[str]) -> list[Path]:
+    """Write images of the test split of a data set as PNG files NAME-INDEX-is-CLASS.png, one of each class in turn."""
+    from .inference.datasets import export_samples
+
+    return export_samples(name, count, Path(out))

@@ -1,4 +1,4 @@
-"""What holds for every concept that can be explained: a new file in explain/ is held to it from its first day."""
+"""Laws for every registered concept: texts, settings, numbers, frames, pages and the command line."""
 
 from __future__ import annotations
 
@@ -19,123 +19,154 @@ from thalweg.config import options
 from thalweg.errors import OptionError
 from thalweg.inference.inputs import RUN_REQUIRED
 
-NAMES = list(registry.get_concepts())
+CONCEPTS = registry.get_concepts()
+NAMES = list(CONCEPTS)
 
 
 @pytest.fixture(scope="session")
-def run_of_digits(tmp_path_factory):
-    """A small run, for concepts that are about one."""
+def run_path(tmp_path_factory):
+    """A small run, for concepts that need one."""
     out = tmp_path_factory.mktemp("concepts") / "run"
     return thalweg.train("classify", "digits", model="lenet", epochs=2, threads=1, out=out, report=False).path
 
 
 @pytest.fixture(scope="session")
-def shown(run_of_digits):
-    """Every concept with its defaults, computed once each."""
-    kept = {}
+def explain(run_path):
+    """Explain a concept with its defaults, computed once per concept."""
+    cache = {}
 
-    def one(name):
-        if name not in kept:
-            words = [run_of_digits] if registry.get_concepts()[name].subject in RUN_REQUIRED else []
-            kept[name] = thalweg.explain(name, *words)
-        return kept[name]
+    def explain_cached(name):
+        if name not in cache:
+            words = [run_path] if CONCEPTS[name].input_kind in RUN_REQUIRED else []
+            cache[name] = thalweg.explain(name, *words)
+        return cache[name]
 
-    return one
+    return explain_cached
 
 
-def test_the_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):
+def test_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):
     assert cli.invoke(["explain"]) == 0
-    told = capsys.readouterr().out
-    places = [re.search(rf"^  {name}  ", told, re.MULTILINE).start() for name in NAMES]
-    assert places == sorted(places)
-    chapters = [told.index(f"{chapter}\n") for chapter in CHAPTERS if f"{chapter}\n" in told]
-    assert chapters == sorted(chapters) and len(chapters) == len(
-        {e.page.chapter for e in registry.get_concepts().values()}
-    )
+    output = capsys.readouterr().out
+    positions = [re.search(rf"^  {name}  ", output, re.MULTILINE).start() for name in NAMES]
+    assert positions == sorted(positions)
+    chapters = [output.index(f"{chapter}\n") for chapter in CHAPTERS if f"{chapter}\n" in output]
+    assert chapters == sorted(chapters)
+    assert len(chapters) == len({concept.page.chapter for concept in CONCEPTS.values()})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_page_says_what_it_is_what_to_look_for_and_where_it_comes_from(name):
-    page = registry.get_concepts()[name].page
-    assert page.chapter in CHAPTERS and page.title and page.source and len(page.look_for) >= 2
-    assert len(page.body.split()) >= 40 and page.formulas
-    assert not re.search(r"\b(TODO|simply|obviously)\b", page.body)
+def test_the_text_has_a_chapter_a_body_formulas_and_a_source(name):
+    text = CONCEPTS[name].page
+    assert text.chapter in CHAPTERS
+    assert text.title and text.source and text.formulas
+    assert len(text.body.split()) >= 40
+    assert not re.search(r"\b(TODO|simply|obviously)\b", text.body)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_settings_have_help_and_ranges_and_wrong_ones_are_refused(name, capsys):
-    entry = registry.get_concepts()[name]
-    ranges = options.option_ranges(entry.settings)
-    for key, (kind, about, _) in options.option_fields(entry.settings).items():
-        assert about and about[0].islower(), key
+def test_the_text_says_at_least_two_things_to_look_for(name):
+    assert len(CONCEPTS[name].page.look_for) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_text_has_two_exercises_with_a_command_and_a_question(name):
+    exercises = CONCEPTS[name].page.exercises
+    assert len(exercises) == 2
+    for exercise in exercises:
+        assert f"`thalweg explain {name}" in exercise
+        assert "?" in exercise
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_commands_of_exercises_use_settings_that_exist(name):
+    concept = CONCEPTS[name]
+    for exercise in concept.page.exercises:
+        settings = dict(pair.split("=", 1) for pair in re.findall(r"--set ([\w-]+=[^\s`]+)", exercise))
+        options.parse_options(settings, concept.settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_has_help_and_numbers_have_a_range(name):
+    settings = CONCEPTS[name].settings
+    ranges = options.option_ranges(settings)
+    for key, (kind, text, _) in options.option_fields(settings).items():
+        assert text and text[0].islower(), key
         if {int, float} & set(options.union_members(kind)):
             assert key in ranges, f"{key} has no range"
+    for key, allowed in ranges.items():
+        with pytest.raises(OptionError):
+            options.parse_options({key: allowed.high * 2 + 1}, settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_settings_are_rejected(name, capsys):
     assert cli.invoke(["explain", name, "--set", "no_such_thing=1"]) == 2
     assert "no_such_thing" in capsys.readouterr().err
-    for key, allowed in ranges.items():
-        with pytest.raises(OptionError, match=key.replace("_", "-")):
-            options.parse_options({key: allowed.high * 2 + 1}, entry.settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_number_is_json_and_the_same_again(name, shown):
-    found = shown(name)
-    text = json.dumps(found.json(), allow_nan=False)
+def test_numbers_are_json(name, explain):
+    rendered = explain(name)
+    text = json.dumps(rendered.json(), allow_nan=False)
     assert len(text) < 20_000_000
-    assert {"concept", "settings", "numbers", "frames"} <= set(json.loads(text)) and found.result.numbers
-    again = registry.get_concepts()[name].explain
-    assert again.__doc__ and found.result.key_numbers
+    assert {"concept", "settings", "numbers", "frames"} <= set(json.loads(text))
+    assert rendered.result.numbers and rendered.result.key_numbers
+    assert CONCEPTS[name].explain.__doc__
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_frame_has_its_caption_and_the_size_of_the_others(name, shown):
-    frames = shown(name).result.frames
+def test_frames_have_captions(name, explain):
+    frames = explain(name).result.frames
     assert 1 <= len(frames) <= 60
-    assert all(frame.caption.endswith((".", "?", "!")) and len(frame.caption) <= 300 for frame in frames)
-    some = [frames[0], frames[shown(name).result.key_frame], frames[-1]]
-    drawn = [frame.draw() for frame in some]
-    assert len({image.size for image in drawn}) == 1
-    for image in drawn:
+    for frame in frames:
+        assert frame.caption.endswith((".", "?", "!")) and len(frame.caption) <= 300
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_have_one_size_and_nothing_is_cut_off(name, explain):
+    result = explain(name).result
+    images = [frame.draw() for frame in (result.frames[0], result.frames[result.key_frame], result.frames[-1])]
+    assert len({image.size for image in images}) == 1
+    for image in images:
         assert image.mode == "RGB" and 600 <= image.width <= 1800 and image.height <= 2400
-        grey = np.asarray(image.convert("L"))
-        assert grey.std() > 5, "blank"
-        for edge in (grey[0], grey[-1], grey[:, 0], grey[:, -1]):
-            assert (edge > 250).all(), "something is cut off at an edge"
+        gray_HW = np.asarray(image.convert("L"))
+        assert gray_HW.std() > 5, "blank"
+        for edge in (gray_HW[0], gray_HW[-1], gray_HW[:, 0], gray_HW[:, -1]):
+            assert (edge > 250).all(), "cut off at an edge"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_can_be_kept_as_a_vector_picture_and_as_a_page(name, shown, tmp_path):
-    found = shown(name)
-    svg = found.save(tmp_path / "a.svg")
+def test_a_concept_can_be_saved_as_svg_and_as_a_page(name, explain, tmp_path):
+    rendered = explain(name)
+    svg = rendered.save(tmp_path / "a.svg")
     assert ET.parse(svg).getroot().tag.endswith("svg")
-    page = found.save(tmp_path / "a.html").read_text(encoding="utf-8")
-    assert len(page.encode()) < 1_500_000
-    assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "url(" not in page
-    assert page.count("<img ") == len(found.result.frames)
-    assert ("<script>" in page) == (len(found.result.frames) > 1)
+    html = rendered.save(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert len(html.encode()) < 1_500_000
+    assert not re.search(r"(src|href)=\"(?!data:|#)", html) and "url(" not in html
+    assert html.count("<img ") == len(rendered.result.frames)
+    assert ("<script>" in html) == (len(rendered.result.frames) > 1)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_command_line_draws_it_and_tells_its_figures(name, run_of_digits, tmp_path, monkeypatch, capsys):
+def test_the_command_line_saves_the_plot_and_prints_what_to_look_for(name, run_path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = [str(run_of_digits)] if registry.get_concepts()[name].subject in RUN_REQUIRED else []
+    words = [str(run_path)] if CONCEPTS[name].input_kind in RUN_REQUIRED else []
     assert cli.invoke(["explain", name, *words]) == 0
-    told = capsys.readouterr().out
-    assert told.endswith(f"explained/{name}.png\n") and "Look for:" in told
+    output = capsys.readouterr().out
+    assert output.endswith(f"explained/{name}.png\n") and "Look for:" in output
     with Image.open(tmp_path / "explained" / f"{name}.png") as image:
         image.load()
 
 
-def test_settings_are_dataclasses_whose_defaults_may_not_be_changed():
-    for entry in registry.get_concepts().values():
-        assert entry.settings.__dataclass_params__.frozen
-        made = options.parse_options(
-            {field.name: getattr(entry.settings(), field.name) for field in fields(entry.settings)}, entry.settings
-        )
-        assert vars(made).keys() == vars(entry.settings()).keys()
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_frozen_dataclasses_with_valid_defaults(name):
+    settings = CONCEPTS[name].settings
+    assert settings.__dataclass_params__.frozen
+    defaults = {field.name: getattr(settings(), field.name) for field in fields(settings)}
+    assert vars(options.parse_options(defaults, settings)).keys() == defaults.keys()
 
 
-def test_what_is_neither_a_concept_nor_a_model_is_told_both(capsys):
+def test_an_unknown_name_suggests_a_concept(capsys):
     assert cli.invoke(["explain", "nueron"]) == 2
     assert "'neuron'" in capsys.readouterr().err
     assert api.is_concept("neuron") and not api.is_concept("lenet")

@@ -137,12 +137,12 @@ def stuck(folder: Path) -> None:
 
     def update(trainer, phase, batches):
         (folder / "stuck").touch()
-        while not trainer.pause:
+        while not trainer.pause_requested:
             time.sleep(0.005)
         (folder / "asked").touch()
         time.sleep(300)
 
-    Trainer.update = update
+    Trainer.run_phase = update
 
 
 @pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])

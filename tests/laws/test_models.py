@@ -65,7 +65,7 @@ def build(name: str, more: dict, channels: int = 1, size: int | None = None) -> 
     """With weights of seed 0; of the size that most tests have."""
     torch.manual_seed(0)
     lighter = LIGHTER.get(file_of(name), {})
-    return MODELS[name](channels=channels, classes=CLASSES, size=size or usual(name, more), **lighter, **more)
+    return MODELS[name](in_channels=channels, num_classes=CLASSES, image_size=size or usual(name, more), **lighter, **more)
 
 
 def shapes_only(name: str) -> torch.device:
@@ -207,7 +207,7 @@ def test_a_model_says_what_it_is_and_whose(name):
 
 @pytest.mark.parametrize(("name", "more", "parameters"), PUBLISHED)
 def test_parameters_are_as_many_as_published(name, more, parameters):
-    network = MODELS[name](channels=1, classes=10, size=28, **more)
+    network = MODELS[name](in_channels=1, num_classes=10, image_size=28, **more)
     assert sum(w.numel() for w in network.parameters()) == parameters
 
 
@@ -224,7 +224,7 @@ def test_a_network_learns_to_tell_bars_apart(name, more):
     network = MODELS[name](**task.arguments(facts), **more)
     task.initialise(network, data, facts, "cpu")
     objective, stream = task.objective(network, facts, Options()), task.stream(data.train, 32, 0, 0, 1, "cpu")
-    recipe = TrainConfig(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup=0.25)
+    recipe = TrainConfig(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup_fraction=0.25)
     for _ in Trainer(objective, stream, recipe, task.augment(facts, Options())):
         pass
     network.eval()

@@ -1,1 +1,1 @@
-"""What a model looked at: one method per file, pure functions from a model and an image to maps."""
+"""Attribution: which parts of an image a model's prediction depends on. One method per file, as pure functions."""

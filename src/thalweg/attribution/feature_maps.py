@@ -1,72 +1,106 @@
-"""Feature maps (Zeiler and Fergus 2014, arXiv:1311.2901): what each layer answers to a picture.
+"""Feature maps (Zeiler and Fergus 2014, arXiv:1311.2901): the outputs of each layer for one image.
 
-Of every convolution the answer is taken behind its activation, of a block of several convolutions that of the block.
+The output of a convolution is taken after its activation, that of a block of several convolutions after the block.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import OptionError
 from .hooks import CapturedLayer, capture_maps
 
-#: layers shown of a network that has more
+#: largest number of layers to show
 MAX_LAYERS = 12
+
+Item = TypeVar("Item")
 
 
 class FeatureMaps(NamedTuple):
-    """The strongest answers of one layer."""
+    """The strongest maps of one layer."""
 
-    #: the layer's name in the network, and its class
+    #: name of the layer in the model, and its class
     name: str
     kind: str
-    #: how many maps the layer has
+    #: number of maps of the layer
     channels: int
-    #: which of them these are, strongest first
-    channel_N: np.ndarray
+    #: indices of these maps among them, strongest first
+    channel_N: Int[np.ndarray, " N"]
     #: the maps, float32
-    maps_NHW: np.ndarray
+    maps_NHW: Float[np.ndarray, "N H W"]
 
     def json(self) -> dict[str, Any]:
-        """Name, kind, the maps' number and size, and which are the strongest."""
-        size = list(self.maps_NHW.shape[1:])
-        strongest = self.channel_N.tolist()
-        return {"name": self.name, "kind": self.kind, "channels": self.channels, "size": size, "strongest": strongest}
+        """Return name, kind, number and size of the maps, and the indices of the strongest."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "channels": self.channels,
+            "size": list(self.maps_NHW.shape[1:]),
+            "strongest": self.channel_N.tolist(),
+        }
 
 
-def feature_maps(network: nn.Module, x_1CHW: Tensor, most: int = 16) -> list[FeatureMaps]:
-    """The `most` strongest maps of at most 12 layers, from the first to the last, evenly spread over the depth.
+def feature_maps(model: nn.Module, x_1CHW: Tensor, max_maps: int = 16) -> list[FeatureMaps]:
+    """Return the strongest maps of at most 12 layers, evenly spaced from the first to the last.
 
-    A map is as strong as its root mean square. Raises OptionError for a network that makes no maps.
+    The strength of a map is its root mean square.
+
+    Args:
+        model: any model with convolutions.
+        x_1CHW: one image as the model reads it.
+        max_maps: largest number of maps of each layer.
+
+    Returns:
+        The maps by layer, in the order of the forward pass.
+
+    Raises:
+        OptionError: the model has no layer that returns maps.
     """
 
-    def strongest(map_1CHW: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def select_strongest(map_1CHW: Tensor) -> tuple[np.ndarray, np.ndarray]:
         map_CHW = map_1CHW[0].float()
-        order_N = map_CHW.square().mean((1, 2)).argsort(descending=True, stable=True)[:most]
+        order_N = map_CHW.square().mean((1, 2)).argsort(descending=True, stable=True)[:max_maps]
         return order_N.cpu().numpy(), map_CHW[order_N].cpu().numpy()
 
-    found = select_layers(capture_maps(network, x_1CHW, strongest))
-    if not found:
-        raise OptionError("The network has no convolution that answers with maps, so there are no maps to look at.")
-    if len(found) > MAX_LAYERS:
-        found = [found[index] for index in torch.linspace(0, len(found) - 1, MAX_LAYERS).round().int().tolist()]
-    return [FeatureMaps(one.name, type(one.layer).__name__, one.size[0], *one.kept) for one in found]
+    layers = select_layers(capture_maps(model, x_1CHW, select_strongest))
+    if not layers:
+        raise OptionError(
+            "The model has no convolution that returns maps, so there are no feature maps.",
+            cure="Use the method 'integrated-gradients' or 'occlusion', which work for every model.",
+            allowed=("integrated-gradients", "occlusion"),
+        )
+    rows: list[FeatureMaps] = []
+    for captured in pick_evenly(layers, MAX_LAYERS):
+        channel_N, maps_NHW = captured.value
+        rows.append(FeatureMaps(captured.name, type(captured.layer).__name__, captured.size[0], channel_N, maps_NHW))
+    return rows
 
 
-def select_layers(seen: list[CapturedLayer]) -> list[CapturedLayer]:
-    """The last answer after each convolution and before the next; inside a block that is itself among them, none.
+def select_layers(captured: Sequence[CapturedLayer]) -> list[CapturedLayer]:
+    """Return the last output after each convolution and before the next, and of a block only its own output.
 
-    Where blocks leave fewer than four, what is inside them is shown too.
+    Where that leaves fewer than four layers, the layers inside the blocks are returned too.
     """
-    every: list[CapturedLayer] = []
-    for one in seen:
-        if isinstance(one.layer, nn.Conv2d):
-            every.append(one)
-        elif every:
-            every[-1] = one
-    blocks = [one for one in every if not any(one.name.startswith(f"{other.name}.") for other in every)]
-    return blocks if len(blocks) >= 4 else every
+    layers: list[CapturedLayer] = []
+    for row in captured:
+        if isinstance(row.layer, nn.Conv2d):
+            layers.append(row)
+        elif layers:
+            layers[-1] = row
+    prefixes = tuple(f"{row.name}." for row in layers)
+    blocks = [row for row in layers if not row.name.startswith(prefixes)]
+    return blocks if len(blocks) >= 4 else layers
+
+
+def pick_evenly(items: Sequence[Item], max_items: int) -> list[Item]:
+    """Return at most `max_items` of the items, evenly spaced, including the first and the last."""
+    if len(items) <= max_items:
+        return list(items)
+    indices = torch.linspace(0, len(items) - 1, max_items).round().int().tolist()
+    return [items[index] for index in indices]

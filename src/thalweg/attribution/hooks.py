@@ -1,6 +1,6 @@
-"""Asking a network without leaving a trace: modes, hooks, gradients and buffers are afterwards what they were before.
+"""Run a model without side effects: its mode, hooks, gradients and buffers are the same afterwards.
 
-B pictures, C channels, H W pixels, K classes.
+B images, C channels, H W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -17,18 +18,18 @@ from ..errors import OptionError
 
 
 class CapturedLayer(NamedTuple):
-    """A layer that answered with a map: its name, itself, the map's size (C, H, W), and what was kept of the map."""
+    """A layer that returned a map: its name, the layer, the size (C, H, W) of the map, and a value computed from it."""
 
     name: str
     layer: nn.Module
     size: tuple[int, int, int]
-    kept: Any
+    value: Any
 
 
 @contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Within it the network evaluates, and gradients can be asked for even where they were switched off."""
-    modes = {module: module.training for module in network.modules()}
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode and enable gradients inside, and restore the mode of every layer afterwards."""
+    modes = {module: module.training for module in model.modules()}
     for module in modes:
         module.training = False
     try:
@@ -40,8 +41,8 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def forward_hooks(layers: Iterable[nn.Module], hook: Callable) -> Iterator[None]:
-    """Within it, `hook(layer, inputs, output)` hears every answer of these layers and may replace it."""
+def forward_hooks(layers: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    """Call `hook(layer, inputs, output)` after each forward pass of these layers inside; it may replace the output."""
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
         yield
@@ -50,64 +51,101 @@ def forward_hooks(layers: Iterable[nn.Module], hook: Callable) -> Iterator[None]
             handle.remove()
 
 
-def single_image(x_1CHW: Tensor) -> Tensor:
-    """One picture as floats that nobody else holds. Raises OptionError for any other shape."""
+def single_image(x_1CHW: Tensor) -> Float[Tensor, "1 C H W"]:
+    """Return a copy of one image. Raises OptionError for any other shape."""
     if x_1CHW.ndim != 4 or len(x_1CHW) != 1:
-        raise OptionError(f"A tensor of shape {tuple(x_1CHW.shape)} is not one picture.", cure="Give (1, C, H, W).")
+        shape = tuple(x_1CHW.shape)
+        raise OptionError(
+            f"image: a tensor of shape {shape}; expected one image (1, C, H, W).", "Pass a single image.", value=shape
+        )
     with torch.inference_mode(False):
         return x_1CHW.detach().clone()
 
 
-def class_logits(network: nn.Module, x_BCHW: Tensor, target: int) -> Tensor:
-    """Logits (B, K). Raises OptionError where the network has no class of that number."""
-    logits_BK = network(x_BCHW)
-    if not 0 <= target < logits_BK.shape[1]:
-        raise OptionError(
-            f"There is no class number {target}.", cure=f"Give 0 to {logits_BK.shape[1] - 1}, the network's classes."
-        )
+def class_logits(model: nn.Module, x_BCHW: Float[Tensor, "B C H W"], target: int) -> Float[Tensor, "B K"]:
+    """Compute the logits of all classes. Raises OptionError if the model has no class with the index `target`.
+
+    Args:
+        model: a classifier.
+        x_BCHW: images as the model reads them.
+        target: index of a class.
+
+    Returns:
+        Logits (B, K).
+
+    Raises:
+        OptionError: the model has no class with that index.
+    """
+    logits_BK = model(x_BCHW)
+    num_classes = logits_BK.shape[1]
+    if not 0 <= target < num_classes:
+        raise unknown_class_error(target, num_classes)
     return logits_BK
 
 
-def input_gradient(answer_B: Tensor, at: Tensor) -> Tensor:
-    """The gradient of the sum of the answers at a tensor, in its shape. Raises OptionError where there is none."""
-    found = None
-    if answer_B.requires_grad:
-        (found,) = torch.autograd.grad(answer_B.sum(), at, allow_unused=True)
-    if found is None:
+def unknown_class_error(target: int, num_classes: int) -> OptionError:
+    """Return the error for a class index that the model does not have."""
+    return OptionError(
+        f"target: class {target}; expected 0 to {num_classes - 1}.",
+        cure=f"Use the index of one of the model's {num_classes} classes.",
+        option="target",
+        value=target,
+        allowed=range(num_classes),
+    )
+
+
+def input_gradient(output_B: Float[Tensor, " B"], wrt: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Compute the gradient of the sum of the outputs with respect to a tensor. Raises OptionError if there is none."""
+    gradient = None
+    if output_B.requires_grad:
+        (gradient,) = torch.autograd.grad(output_B.sum(), wrt, allow_unused=True)
+    if gradient is None:
         raise OptionError(
-            "The answer has no gradient there: an activation of the network, such as the step, has no slope.",
-            cure="Use the method 'occlusion', which needs none.",
+            "The output has no gradient there: an activation of the model, such as the step, has no derivative.",
+            cure="Use the method 'occlusion', which needs no gradient.",
+            allowed=("occlusion",),
         )
-    return found.detach()
+    return gradient.detach()
 
 
 def is_feature_map(output: Any) -> bool:
-    """Whether a layer's answer is (B, C, H, W) of more than one pixel each way."""
+    """Return whether a layer's output is (B, C, H, W) with more than one pixel in each direction."""
     return isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1
 
 
 def capture_maps(
-    network: nn.Module, x_1CHW: Tensor, keep: Callable[[Tensor], Any] = lambda _: None
+    model: nn.Module, x_1CHW: Tensor, reduce: Callable[[Tensor], Any] = lambda _: None
 ) -> list[CapturedLayer]:
-    """The layers that answer with maps, in the order of their answers, each with what `keep(map)` makes of the map.
+    """Return the layers that return maps, in the order of the forward pass.
 
-    Left out is what computes nothing of its own, or only makes maps smaller: sequences, dropout, pooling.
+    Sequences, dropout and pooling are skipped, because they compute nothing of their own or only shrink maps.
+
+    Args:
+        model: any model.
+        x_1CHW: one image as the model reads it.
+        reduce: computes the value to keep of each map (1, C, H, W).
+
+    Returns:
+        A row per layer and call, with the value of `reduce`.
     """
-    names = {
-        layer: name for name, layer in network.named_modules() if layer is not network and not is_passthrough(layer)
-    }
-    found: list[CapturedLayer] = []
+    names: dict[nn.Module, str] = {}
+    for name, layer in model.named_modules():
+        if layer is not model and not is_passthrough(layer):
+            names[layer] = name
+    captured: list[CapturedLayer] = []
 
-    def note(layer: nn.Module, _, output: Any) -> None:
+    def record(layer: nn.Module, _: Any, output: Any) -> None:
         if is_feature_map(output):
-            found.append(CapturedLayer(names[layer], layer, tuple(output.shape[1:]), keep(output.detach())))
+            _, channels, height, width = output.shape
+            value = reduce(output.detach())
+            captured.append(CapturedLayer(names[layer], layer, (channels, height, width), value))
 
-    with eval_mode(network), forward_hooks(names, note), torch.no_grad():
-        network(single_image(x_1CHW))
-    return found
+    with eval_mode(model), forward_hooks(names, record), torch.no_grad():
+        model(single_image(x_1CHW))
+    return captured
 
 
 def is_passthrough(layer: nn.Module) -> bool:
-    """Whether a layer only passes on, or makes smaller, what another computed."""
+    """Return whether a layer only passes on, or shrinks, what another layer computed."""
     pooling = type(layer).__module__ == "torch.nn.modules.pooling"
     return pooling or isinstance(layer, (nn.Sequential, nn.Identity, _DropoutNd))

@@ -1,8 +1,8 @@
-"""A network layer by layer: shapes, weights, multiply-adds and receptive fields, found by watching it answer once.
+"""A model layer by layer: shapes, parameters, multiply-adds and receptive fields, from tracing one forward pass.
 
-The receptive field of a neuron is the part of the picture that it can see. Through a kernel of k by steps of s it grows
-by (k - 1) times the distance of two neighbours, which becomes s times as large (Araujo, Norris and Sim 2019,
-doi:10.23915/distill.00021, equation 1). Nothing is computed where the network is on PyTorch's device "meta".
+The receptive field of a neuron is the part of the image that its activation depends on. A kernel of size k and stride s
+enlarges it by (k - 1) times the distance of neighboring neurons, and multiplies that distance by s (Araujo, Norris and
+Sim 2019, doi:10.23915/distill.00021, equation 1). With a model on PyTorch's device "meta" nothing is computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import OptionError
 from .hooks import eval_mode
 
 aten = torch.ops.aten
-#: poolings by windows, and the place of the dilation among their arguments
+#: windowed pooling -> index of the dilation among its arguments
 _POOLING_OPS = {aten.max_pool2d_with_indices: 4, aten.avg_pool2d: None}
 _ADAPTIVE_POOLING_OPS = (aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d)
 _FLATTENING_OPS = (aten.mean, aten.sum, aten.amax, aten.view, aten._unsafe_view)
@@ -27,26 +27,33 @@ _MIXING_OPS = (aten.permute, aten.transpose, aten.convolution)
 
 
 class LayerInfo(NamedTuple):
-    """What is told of one layer, or of a part of several."""
+    """Facts about one layer, or about a group of layers."""
 
-    #: its name in the network, and its class
+    #: name in the model, and class
     name: str
     kind: str
-    #: of its answer to one picture, without the batch; None for one that answers in training alone
+    #: shape of the output for one image, without the batch; None for a layer that is used in training only
     shape: tuple[int, ...] | None
     #: weights and biases, trained or not
     parameters: int
-    #: multiplications with an addition, for one picture
+    #: multiplications with an addition, for one image
     multiply_adds: int
-    #: height or width, the larger, of what one of its neurons sees of the picture, in pixels, also beyond the border;
-    #: None where that is not known
+    #: the larger side of the receptive field in pixels, including pixels beyond the border; None if unknown
     field: int | None
-    #: numbers of its answers that take up memory of their own
+    #: values of the outputs that occupy memory of their own
     answers: int
 
 
+class ModuleInfo(NamedTuple):
+    """Class, output shape and receptive field of a module; None where unknown."""
+
+    kind: str
+    shape: tuple[int, ...] | None
+    field: int | None
+
+
 class ReceptiveField(NamedTuple):
-    """What neurons of a map see: pixels down and across, and how many pixels apart neighbours look."""
+    """Receptive field of a map's neurons: height and width in pixels, and the distance of neighbors' fields."""
 
     height: float
     width: float
@@ -55,101 +62,127 @@ class ReceptiveField(NamedTuple):
 
 
 class LayerSummary(NamedTuple):
-    """A network layer by layer: `rows`, and of all its modules, by name: kind, shape and field."""
+    """A model layer by layer: `rows`, and all its modules by name."""
 
     rows: list[LayerInfo]
-    modules: dict[str, tuple[str, tuple[int, ...] | None, int | None]]
+    modules: dict[str, ModuleInfo]
 
 
-def summarize_layers(network: nn.Module, shape: Sequence[int]) -> LayerSummary:
-    """A row for each layer, in the order of their answers, for one picture of `shape` (C, H, W).
+def summarize_layers(model: nn.Module, shape: Sequence[int]) -> LayerSummary:
+    """Return a row per layer, in the order of the forward pass, for one image of `shape` (C, H, W).
 
-    A row is for what has no layers inside it, or has weights or multiply-adds of its own; weights that layers share
-    count in the first, and a layer that answers several times stands where it does so last. At the end are layers that
-    were not asked. Raises OptionError for a picture that the network cannot read.
+    There is a row for each module without children, and for each with parameters or multiply-adds of its own. Shared
+    parameters count in the first layer; a layer that is called several times is listed at its last call; layers that
+    are not called come last. Raises OptionError for an image that the model cannot read.
     """
-    device = next((value.device for value in [*network.parameters(), *network.buffers()]), torch.device("cpu"))
-    picture_1CHW = torch.zeros(1, *shape, device=device)
-    watch = _LayerTracer(network, picture_1CHW)
+    device = next((value.device for value in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    image_1CHW = torch.zeros(1, *shape, device=device)
+    tracer = _LayerTracer(model, image_1CHW)
     try:
-        # where no gradient could be asked for, attention is one operation in which nothing can be counted
-        with eval_mode(network), watch:
-            network(picture_1CHW)
+        # gradients stay enabled, because without them attention is one operation in which nothing can be counted
+        with eval_mode(model), tracer:
+            model(image_1CHW)
     except RuntimeError as error:
-        told = str(error).partition("\n")[0].rstrip(".")
-        asked = " x ".join(map(str, shape))
-        raise OptionError(f"{type(network).__name__} reads no pictures of {asked} (C, H, W): {told}.") from error
-    modules = {
-        name: (type(layer).__name__, *watch.seen.get(layer, (None, None))[:2]) for layer, name in watch.names.items()
-    }
-    return LayerSummary(watch.rows(), modules)
+        reason = str(error).partition("\n")[0].rstrip(".")
+        size = " x ".join(map(str, shape))
+        raise OptionError(
+            f"image: {size} (C, H, W); {type(model).__name__} cannot read it: {reason}.",
+            cure="Use the channels and the size that the model is made for.",
+            value=tuple(shape),
+        ) from error
+    modules: dict[str, ModuleInfo] = {}
+    for layer, name in tracer.names.items():
+        call = tracer.calls.get(layer)
+        modules[name] = ModuleInfo(type(layer).__name__, call.shape if call else None, call.field if call else None)
+    return LayerSummary(tracer.rows(), modules)
 
 
 def sum_rows(rows: Sequence[LayerInfo], name: str, kind: str = "") -> LayerInfo:
-    """Several rows as one, whose answer is that of the last one that answered."""
-    answered = [row for row in rows if row.shape is not None]
+    """Sum several rows; shape and receptive field are those of the last layer that is called.
+
+    Args:
+        rows: rows of a summary.
+        name: name of the sum.
+        kind: class of the sum.
+
+    Returns:
+        One row.
+    """
+    called = [row for row in rows if row.shape is not None]
     return LayerInfo(
         name,
         kind,
-        answered[-1].shape if answered else None,
-        sum(row.parameters for row in rows),
-        sum(row.multiply_adds for row in rows),
-        answered[-1].field if answered else None,
-        sum(row.answers for row in rows),
+        shape=called[-1].shape if called else None,
+        parameters=sum(row.parameters for row in rows),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+        field=called[-1].field if called else None,
+        answers=sum(row.answers for row in rows),
     )
 
 
 def main_layers(rows: Sequence[LayerInfo]) -> list[LayerInfo]:
-    """The rows that have weights, multiply or change the shape: without activations and what hands on its input."""
-    found: list[LayerInfo] = []
+    """Return the rows with parameters, multiply-adds or a new shape, so without activations and pass-through layers."""
+    selected: list[LayerInfo] = []
     for row in rows:
-        changes = row.answers and not (found and found[-1].shape == row.shape)
-        if row.parameters or row.multiply_adds or changes:
-            found.append(row)
-    return found
+        reshapes = row.answers and not (selected and selected[-1].shape == row.shape)
+        if row.parameters or row.multiply_adds or reshapes:
+            selected.append(row)
+    return selected
 
 
-def group_by_module(table: LayerSummary, most: int) -> list[LayerInfo]:
-    """The working rows, joined by the modules that hold them, as deep inside as leaves at most `most`.
+def group_by_module(summary: LayerSummary, max_rows: int) -> list[LayerInfo]:
+    """Group the main layers by the modules that contain them, as deep inside as at most `max_rows` allow.
 
-    Where even the outermost modules are more, they are what is given.
+    If there are more outermost modules than that, all of those are returned.
     """
-    rows = main_layers(table.rows)
+    rows = main_layers(summary.rows)
+    groups: dict[str, list[LayerInfo]] = {}
     for depth in range(max(row.name.count(".") for row in rows) + 1, 0, -1):
-        joined: dict[str, list[LayerInfo]] = {}
+        groups = {}
         for row in rows:
-            joined.setdefault(".".join(row.name.split(".")[:depth]), []).append(row)
-        if len(joined) <= most or depth == 1:
+            prefix = ".".join(row.name.split(".")[:depth])
+            groups.setdefault(prefix, []).append(row)
+        if len(groups) <= max_rows:
             break
-    return [inside[0] if len(inside) == 1 else _module_row(table, name, inside) for name, inside in joined.items()]
+    return [_module_row(summary, name, group) for name, group in groups.items()]
 
 
-def _module_row(table: LayerSummary, name: str, inside: Sequence[LayerInfo]) -> LayerInfo:
-    """What is inside of one module as one row, with the module's own answer, where it gives one."""
-    kind, shape, field = table.modules[name]
-    row = sum_rows(inside, name, kind)
+def _module_row(summary: LayerSummary, name: str, group: Sequence[LayerInfo]) -> LayerInfo:
+    """Return the layers of a module as one row, with the module's own output if it is called."""
+    if len(group) == 1:
+        return group[0]
+    kind, shape, field = summary.modules[name]
+    row = sum_rows(group, name, kind)
     return row if shape is None else row._replace(shape=shape, field=field)
 
 
-# --- watching --------------------------------------------------------------------------------------------------------
+# --- tracing ---------------------------------------------------------------------------------------------------------
+
+
+class _Call(NamedTuple):
+    """The last output of a layer, and the values of all its outputs with memory of their own."""
+
+    shape: tuple[int, ...]
+    field: int | None
+    values: int
 
 
 class _LayerTracer(TorchDispatchMode):
-    """Notes of every operation whose layer it is, its multiply-adds, and what its results see of the picture."""
+    """Record for every operation its layer, its multiply-adds, and the receptive field of its results."""
 
-    def __init__(self, network: nn.Module, picture_1CHW: Tensor):
+    def __init__(self, model: nn.Module, image_1CHW: Tensor):
         super().__init__()
-        self.names = {layer: name for name, layer in network.named_modules()}
+        self.names = {layer: name for name, layer in model.named_modules()}
         self.running: list[nn.Module] = []
-        self.work: dict[nn.Module, int] = {}
-        self.seen: dict[nn.Module, tuple[tuple[int, ...], int | None, int]] = {}
+        self.multiply_adds: dict[nn.Module, int] = {}
+        self.calls: dict[nn.Module, _Call] = {}
         self.handles: list[Any] = []
-        picture_1CHW.sees = ReceptiveField(1, 1, 1, 1)
+        _set_field(image_1CHW, ReceptiveField(1, 1, 1, 1))
 
     def __enter__(self) -> _LayerTracer:
         for layer in self.names:
-            self.handles.append(layer.register_forward_pre_hook(self._begin))
-            self.handles.append(layer.register_forward_hook(self._end))
+            self.handles.append(layer.register_forward_pre_hook(self._begin_layer))
+            self.handles.append(layer.register_forward_hook(self._end_layer))
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -157,122 +190,183 @@ class _LayerTracer(TorchDispatchMode):
         for handle in self.handles:
             handle.remove()
 
-    def _begin(self, layer: nn.Module, _: Any) -> None:
+    def _begin_layer(self, layer: nn.Module, _: Any) -> None:
         self.running.append(layer)
-        self.work.setdefault(layer, 0)
+        self.multiply_adds.setdefault(layer, 0)
 
-    def _end(self, layer: nn.Module, given: tuple[Any, ...], answer: Any) -> None:
+    def _end_layer(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.running.pop()
-        answer = answer[0] if isinstance(answer, tuple) else answer
-        if not isinstance(answer, Tensor):
+        output = output[0] if isinstance(output, tuple) else output
+        if not isinstance(output, Tensor):
             return
-        stored = {one.untyped_storage()._cdata for one in given if isinstance(one, Tensor)}
-        fresh = 0 if answer.untyped_storage()._cdata in stored else answer.numel()
-        before = self.seen.pop(layer)[2] if layer in self.seen else 0
-        self.seen[layer] = (tuple(answer.shape[1:]), _tensor_shape(answer), before + fresh)
+        input_storages = {value.untyped_storage()._cdata for value in inputs if isinstance(value, Tensor)}
+        values = 0 if output.untyped_storage()._cdata in input_storages else output.numel()
+        if layer in self.calls:  # removed, so that the layer is listed at its last call
+            values += self.calls.pop(layer).values
+        self.calls[layer] = _Call(tuple(output.shape[1:]), _field_size(output), values)
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = function(*args, **(kwargs or {}))
-        packet = function._overloadpacket
-        if packet in flop_registry:
-            # floating point operations are counted there, two for every multiplication with an addition
-            self.work[self.running[-1]] += flop_registry[packet](*args, **(kwargs or {}), out_val=answer) // 2
-        given = [one for one in _flatten_tensors(args) if hasattr(one, "sees")]
-        if given:
-            for one in _flatten_tensors([answer]):
-                one.sees = _propagate_field(packet, args, given, one)
-        return answer
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        op = func._overloadpacket
+        if op in flop_registry:
+            # the registry counts floating point operations, two for every multiplication with an addition
+            self.multiply_adds[self.running[-1]] += flop_registry[op](*args, **kwargs, out_val=output) // 2
+        inputs = [tensor for tensor in _flatten_tensors(args) if _has_field(tensor)]
+        if inputs:
+            for tensor in _flatten_tensors([output]):
+                _set_field(tensor, _propagate_field(op, args, inputs, tensor))
+        return output
 
     def rows(self) -> list[LayerInfo]:
-        """What was noted, layer by layer."""
-        found, counted = [], set()
-        for layer in [*self.seen, *(layer for layer in self.names if layer not in self.seen)]:
-            own = [weight for weight in layer.parameters(recurse=False) if id(weight) not in counted]
-            counted.update(map(id, own))
-            count, work = sum(weight.numel() for weight in own), self.work.get(layer, 0)
-            shape, field, answers = self.seen.get(layer, (None, None, 0))
-            whole = layer in self.seen and next(layer.children(), None) is None
-            if whole or count or work:
-                # what holds other layers gives the answer of the last of them, which is counted there
-                answers = answers if whole else 0
-                kind = type(layer).__name__
-                found.append(LayerInfo(self.names[layer] or kind, kind, shape, count, work, field, answers))
-        return found
+        """Return the rows of the summary."""
+        rows: list[LayerInfo] = []
+        counted: set[int] = set()
+        uncalled = [layer for layer in self.names if layer not in self.calls]
+        for layer in [*self.calls, *uncalled]:
+            row = self._make_row(layer, counted)
+            if row is not None:
+                rows.append(row)
+        return rows
+
+    def _make_row(self, layer: nn.Module, counted: set[int]) -> LayerInfo | None:
+        """Return the row of a layer, or None for a mere container; adds its parameters to the `counted` ones."""
+        own = [param for param in layer.parameters(recurse=False) if id(param) not in counted]
+        counted.update(map(id, own))
+        parameters = sum(param.numel() for param in own)
+        multiply_adds = self.multiply_adds.get(layer, 0)
+        call = self.calls.get(layer)
+        is_leaf = call is not None and next(layer.children(), None) is None
+        if not (is_leaf or parameters or multiply_adds):
+            return None
+        kind = type(layer).__name__
+        name = self.names[layer] or kind
+        if call is None:
+            return LayerInfo(name, kind, None, parameters, multiply_adds, None, 0)
+        # the output of a container is that of its last child, where it is counted
+        values = call.values if is_leaf else 0
+        return LayerInfo(name, kind, call.shape, parameters, multiply_adds, call.field, values)
 
 
 def _flatten_tensors(values: Any) -> list[Tensor]:
-    """The tensors in arguments, also those in lists of them."""
-    found = []
+    """Return the tensors among arguments, including those in lists."""
+    tensors: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, (list, tuple)):
-            found += _flatten_tensors(value)
-    return found
+            tensors += _flatten_tensors(value)
+    return tensors
 
 
 # --- receptive fields ------------------------------------------------------------------------------------------------
 
 
-def _tensor_shape(tensor: Tensor) -> int | None:
-    sees = getattr(tensor, "sees", None)
-    return None if sees is None else round(max(sees.height, sees.width))
+#: attribute of a tensor that holds its receptive field
+_FIELD_ATTRIBUTE = "_thalweg_receptive_field"
+
+
+def _set_field(tensor: Tensor, field: ReceptiveField | None) -> None:
+    """Attach a receptive field to a tensor; None if it is unknown."""
+    setattr(tensor, _FIELD_ATTRIBUTE, field)
+
+
+def _has_field(tensor: Tensor) -> bool:
+    """Return whether a tensor depends on the image, with a known or an unknown receptive field."""
+    return hasattr(tensor, _FIELD_ATTRIBUTE)
+
+
+def _get_field(tensor: Tensor) -> ReceptiveField | None:
+    return getattr(tensor, _FIELD_ATTRIBUTE, None)
+
+
+def _field_size(tensor: Tensor) -> int | None:
+    field = _get_field(tensor)
+    return None if field is None else round(max(field.height, field.width))
 
 
 def _spatial_size(tensor: Tensor) -> tuple[int, int] | None:
-    """Height and width of maps (B, C, H, W); of neurons (B, N) they are 1; None for other shapes."""
+    """Return height and width of maps (B, C, H, W), 1 and 1 for neurons (B, N), None for other shapes."""
     if tensor.ndim == 4:
         return tensor.shape[2], tensor.shape[3]
     return (1, 1) if tensor.ndim == 2 else None
 
 
-def _propagate_field(
-    packet: Any, args: Sequence[Any], given: Sequence[Tensor], answer: Tensor
+def _propagate_field(op: Any, args: Sequence[Any], inputs: Sequence[Tensor], output: Tensor) -> ReceptiveField | None:
+    """Return the receptive field of an operation's result; None if it is unknown."""
+    size = _spatial_size(output)
+    fields: list[ReceptiveField] = []
+    for tensor in inputs:
+        field = _get_field(tensor)
+        if field is None:
+            return None
+        fields.append(field)
+    if size is None:
+        return None
+    if op is aten.convolution and not args[6]:
+        return _apply_kernel(fields[0], args[1].shape[2:], args[3], args[5])
+    if op in _POOLING_OPS:
+        return _apply_pooling(fields[0], op, args)
+    sizes = [_spatial_size(tensor) for tensor in inputs]
+    if op in _ADAPTIVE_POOLING_OPS or (op in _FLATTENING_OPS and size == (1, 1)):
+        return None if sizes[0] is None else _apply_adaptive_pool(fields[0], sizes[0], size)
+    if op in _MIXING_OPS:
+        return None
+    return _apply_elementwise(op, fields, sizes, size)
+
+
+def _apply_elementwise(
+    op: Any,
+    fields: Sequence[ReceptiveField],
+    sizes: Sequence[tuple[int, int] | None],
+    size: tuple[int, int],
 ) -> ReceptiveField | None:
-    """What the result of an operation sees; None where that is not known."""
-    sees, sizes, size = given[0].sees, [_spatial_size(one) for one in given], _spatial_size(answer)
-    if size is None or any(one.sees is None for one in given):
+    """Return the field after an operation on maps of one size and single values; None for other sizes."""
+    same_size = all(other in (size, (1, 1)) for other in sizes)
+    if not same_size and op is not aten.constant_pad_nd:
         return None
-    if packet is aten.convolution and not args[6]:
-        return _apply_kernel(sees, args[1].shape[2:], args[3], args[5])
-    if packet in _POOLING_OPS:
-        place = _POOLING_OPS[packet]
-        dilation = args[place] if place and len(args) > place else (1, 1)
-        return _apply_kernel(sees, args[1], args[2] if len(args) > 2 and args[2] else args[1], dilation)
-    if packet in _ADAPTIVE_POOLING_OPS or (packet in _FLATTENING_OPS and size == (1, 1)):
-        return _apply_adaptive_pool(sees, sizes[0], size)
-    same = all(one in (size, (1, 1)) for one in sizes) or packet is aten.constant_pad_nd
-    if not same or packet in _MIXING_OPS:
-        return None
-    near = next((one for one, its in zip(given, sizes, strict=True) if its == size), given[0]).sees
-    height, width = max(one.sees.height for one in given), max(one.sees.width for one in given)
-    return ReceptiveField(height, width, near.step_y, near.step_x)
+    nearest = fields[sizes.index(size)] if size in sizes else fields[0]
+    height = max(field.height for field in fields)
+    width = max(field.width for field in fields)
+    return ReceptiveField(height, width, nearest.step_y, nearest.step_x)
+
+
+def _apply_pooling(field: ReceptiveField, op: Any, args: Sequence[Any]) -> ReceptiveField:
+    """Return the field after windowed pooling."""
+    kernel = args[1]
+    stride = args[2] if len(args) > 2 and args[2] else kernel
+    index = _POOLING_OPS[op]
+    dilation = args[index] if index is not None and len(args) > index else (1, 1)
+    return _apply_kernel(field, kernel, stride, dilation)
 
 
 def _apply_kernel(
-    sees: ReceptiveField, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+    field: ReceptiveField, kernel: Sequence[int], stride: Sequence[int | float], dilation: Sequence[int]
 ) -> ReceptiveField:
-    """Behind a kernel that is moved by steps."""
-    (high, wide), (step_y, step_x), (apart_y, apart_x) = map(_to_pair, (kernel, stride, dilation))
+    """Return the field after a sliding window."""
+    kernel_height, kernel_width = _to_pair(kernel)
+    stride_y, stride_x = _to_pair(stride)
+    dilation_y, dilation_x = _to_pair(dilation)
     return ReceptiveField(
-        sees.height + (high - 1) * apart_y * sees.step_y,
-        sees.width + (wide - 1) * apart_x * sees.step_x,
-        sees.step_y * step_y,
-        sees.step_x * step_x,
+        height=field.height + (kernel_height - 1) * dilation_y * field.step_y,
+        width=field.width + (kernel_width - 1) * dilation_x * field.step_x,
+        step_y=field.step_y * stride_y,
+        step_x=field.step_x * stride_x,
     )
 
 
-def _apply_adaptive_pool(sees: ReceptiveField, size: tuple[int, int], wanted: tuple[int, int]) -> ReceptiveField:
-    """Behind a pooling that brings a map from one size to another, from both ends of it to both ends."""
-    kernel, stride = [], []
-    for had, want in zip(size, wanted, strict=True):
-        # window n is from the floor of n times had / want to the ceiling of (n + 1) times that
-        longest = max(-(-(n + 1) * had // want) - n * had // want for n in range(want))
+def _apply_adaptive_pool(field: ReceptiveField, size_in: tuple[int, int], size_out: tuple[int, int]) -> ReceptiveField:
+    """Return the field after adaptive pooling, whose windows span the map from edge to edge."""
+    kernel: list[int] = []
+    stride: list[float] = []
+    for before, after in zip(size_in, size_out, strict=True):
+        # window n is from the floor of n * before / after to the ceiling of (n + 1) * before / after
+        longest = max(-(-(n + 1) * before // after) - n * before // after for n in range(after))
         kernel.append(longest)
-        stride.append((had - longest) / (want - 1) if want > 1 else 1)
-    return _apply_kernel(sees, kernel, stride, (1, 1))
+        stride.append((before - longest) / (after - 1) if after > 1 else 1)
+    return _apply_kernel(field, kernel, stride, (1, 1))
 
 
-def _to_pair(value: Sequence[float]) -> Sequence[float]:
-    """A size for both directions as one for each."""
-    return (value[0], value[0]) if len(value) == 1 else value
+def _to_pair(value: Sequence[int | float]) -> tuple[int | float, int | float]:
+    """Return a size for both directions as one for each."""
+    return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])

@@ -58,6 +58,12 @@ def print_result(text: str = "") -> None:
         print(text, flush=True)
 
 
+def print_text(text: str) -> None:
+    """Print a piece of text without a line break after it; control characters but line breaks are escaped."""
+    if is_main_process():
+        print("\n".join(map(escape_controls, text.split("\n"))), end="", flush=True)
+
+
 def print_notice(text: str = "") -> None:
     """One line of notices. A terminal that has gone away does not stop the work."""
     if is_main_process():
@@ -143,21 +149,22 @@ def format_duration(seconds: float | None) -> str:
 # --- progress --------------------------------------------------------------------------------------------------------
 
 
-def progress_line(report: Any) -> str:
-    """A report of progress in one line: where the training stands, its figures, the time passed and left.
+def progress_line(progress: Any) -> str:
+    """Format progress in one line: time left first, then where the training stands, and its figures.
 
-    A validation is shown by those of its figures that the losses have too; where none has, by its first three.
+    A validation is shown by those of its metrics that the losses have too; where none has, by its first three.
     """
-    told = [f"epoch {round(report.epoch, 1):g}/{round(report.epochs, 1):g}"]
-    told += [f"{name} {value:.4f}" for name, value in report.losses.items()]
-    if report.valid is None:
-        told += [f"step {report.step}/{report.steps}", f"lr {report.lr:.3g}"]
+    left = format_duration(progress.eta)
+    parts = [f"{left} left"] if left else []
+    parts.append(f"epoch {round(progress.epoch, 1):g}/{round(progress.epochs, 1):g}")
+    parts += [f"{name} {value:.4f}" for name, value in progress.losses.items()]
+    if progress.val is None:
+        parts += [f"step {progress.step}/{progress.steps}", f"lr {progress.lr:.3g}"]
     else:
-        valid = {name: value for name, value in report.valid.items() if isinstance(value, float)}
-        shown = [name for name in report.losses if name in valid] or list(valid)[:3]
-        told += [f"valid {name} {valid[name]:.4f}" for name in shown]
-    left = format_duration(report.remaining)
-    return "  ".join([*told, format_duration(report.seconds) + (f", {left} left" if left else "")])
+        numbers = {name: value for name, value in progress.val.items() if isinstance(value, float)}
+        shared = [name for name in progress.losses if name in numbers] or list(numbers)[:3]
+        parts += [f"val {name} {numbers[name]:.4f}" for name in shared]
+    return "  ".join([*parts, format_duration(progress.elapsed)])
 
 
 class PlainProgress:
@@ -173,29 +180,29 @@ class PlainProgress:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, report: Any) -> None:
-        """Takes one report of progress."""
-        for note in report.notes:
-            print_notice(escape_controls(note))
+    def show(self, progress: Any) -> None:
+        """Show one progress."""
+        for warning in progress.warnings:
+            print_notice(escape_controls(warning))
         now = self.clock()
-        if report.valid is not None or now - self.last >= self.every:
+        if progress.val is not None or now - self.last >= self.every:
             self.last = now
-            print_notice(progress_line(report))
+            print_notice(progress_line(progress))
 
 
 class ProgressBar:
     """Progress as a bar that stays in its line, with a line above it for every validation."""
 
     def __init__(self, stream: TextIO | None = None, every: float = 0.2, clock: Callable[[], float] = time.monotonic):
-        from rich import progress
+        from rich import progress as rich_progress
         from rich.console import Console
         from rich.table import Column
 
         self.every, self.clock, self.last = every, clock, -math.inf
         # Without its own thread the bar takes no time from the training.
-        self.bar = progress.Progress(
-            progress.BarColumn(bar_width=20),
-            progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        self.bar = rich_progress.Progress(
+            rich_progress.BarColumn(bar_width=20),
+            rich_progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             console=Console(file=stream or sys.stderr, highlight=False),
             auto_refresh=False,
             redirect_stdout=False,
@@ -211,16 +218,18 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def show(self, report: Any) -> None:
-        """Takes one report of progress."""
-        for note in report.notes:
-            self.bar.print(escape_controls(note), markup=False)
-        if report.valid is not None:
-            self.bar.print(progress_line(report), markup=False)
+    def show(self, progress: Any) -> None:
+        """Show one progress."""
+        for warning in progress.warnings:
+            self.bar.print(escape_controls(warning), markup=False)
+        if progress.val is not None:
+            self.bar.print(progress_line(progress), markup=False)
         now = self.clock()
         if now - self.last >= self.every:
             self.last = now
-            self.bar.update(self.row, completed=report.step, total=report.steps, description=progress_line(report))
+            self.bar.update(
+                self.row, completed=progress.step, total=progress.steps, description=progress_line(progress)
+            )
             self.bar.refresh()
 
 
@@ -233,8 +242,8 @@ class NoProgress:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, report: Any) -> None:
-        """Takes one report of progress, and shows nothing."""
+    def show(self, progress: Any) -> None:
+        """Show nothing."""
 
 
 def make_progress() -> PlainProgress | ProgressBar | NoProgress:
@@ -243,3 +252,30 @@ def make_progress() -> PlainProgress | ProgressBar | NoProgress:
         return NoProgress()
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     return ProgressBar() if live else PlainProgress()
+
+
+class ReadingProgress:
+    """A line after the first second, and every few seconds from then on, while files are read."""
+
+    def __init__(self, first: float = 1.0, every: float = 2.0, clock: Callable[[], float] = time.monotonic):
+        self.clock = clock
+        self.next = clock() + first
+        self.every = every
+
+    def __enter__(self) -> ReadingProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, done: int, total: int) -> None:
+        """Show how many of how many files are read."""
+        now = self.clock()
+        if now >= self.next:
+            self.next = now + self.every
+            print_notice(f"reading: {done:,} of {total:,}")
+
+
+def make_reading_progress() -> ReadingProgress:
+    """Return the display for reading data."""
+    return ReadingProgress()

@@ -9,7 +9,6 @@ import typer
 
 from ..errors import OptionError
 from .console import escape_controls, print_notice, print_result, to_json
-from .lazy import facade
 
 DataArgument = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -19,7 +18,7 @@ data_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 @data_app.callback()
 def data_callback(context: typer.Context) -> None:
-    """Look at data, and fetch data sets by name."""
+    """Check data, and download data sets by name."""
     if context.invoked_subcommand is None:
         print_result(context.get_help())
 
@@ -27,12 +26,15 @@ def data_callback(context: typer.Context) -> None:
 @data_app.command("check")
 def data_check(
     source: Annotated[str, typer.Argument(metavar="DATA", help="a folder, a file or the name of a data set")],
-    size: Annotated[int | None, typer.Option(metavar="N", help="height and width that pictures are brought to")] = None,
+    image_size: Annotated[int | None, typer.Option(metavar="N", help="height and width of the images")] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="check it for this task  [default: the one that recognizes it]")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="refuse data with unreadable files")] = False,
     save: Annotated[str | None, typer.Option(metavar="FILE", help="draw one batch into this picture")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what is in a data set, and what is wrong with it.
+    """Check a data set: what is in it, and what would spoil a training.
 
     Format, counts per class, sizes, unreadable files, duplicates across the splits.
 
@@ -40,15 +42,15 @@ def data_check(
     thalweg data check photos/
     thalweg data check photos/ --save batch.png
     """
-    api = facade()
+    from .. import api
 
-    wanted = {} if size is None else {"size": size}
-    found = api.check_dataset(source, strict=strict, **wanted)
+    options = {} if image_size is None else {"image_size": image_size}
+    report = api.check_dataset(source, task, strict=strict, **options)
     if save:
-        _save_image(found.picture(), save)
+        _save_image(report.picture(), save)
     if json:
-        return print_result(to_json(found.json()))
-    for line in found.lines():
+        return print_result(to_json(report.json()))
+    for line in report.lines():
         print_result(escape_controls(line))
 
 
@@ -64,33 +66,32 @@ def _save_image(picture: Any, path: str) -> None:
 
 @data_app.command("list")
 def data_list(json: JsonOption = False) -> None:
-    """List the data sets that have a name, and where they are found."""
-    api = facade()
+    """List the data sets that have a name, and where they are report."""
+    from .. import api
+    from . import predictions
 
-    from . import predictions as answers
-
-    for line in answers.format_rows(api.list_datasets(), json):
+    for line in predictions.format_rows(_readable_sizes(api.list_datasets(), json), json):
         print_result(line)
 
 
-@data_app.command("get")
+@data_app.command("download")
 def data_download(
     name: DataArgument, offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False
 ) -> None:
-    """Fetch a data set by name, and print where it is.
+    """Download a data set by name, and print where it is.
 
     \b
-    thalweg data get mnist
+    thalweg data download mnist
     """
-    api = facade()
+    from .. import api
 
     folder = api.download_dataset(name, offline=offline)
     if folder is None:
-        return print_notice(f"'{name}' came with the installation; there is nothing to fetch.")
+        return print_notice(f"'{name}' is bundled; there is nothing to download.")
     print_result(str(folder))
 
 
-@data_app.command("sample")
+@data_app.command("export-samples")
 def data_export_samples(
     name: DataArgument,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="how many pictures")] = 5,
@@ -99,9 +100,20 @@ def data_export_samples(
     """Write a few pictures of a test split as PNG files.
 
     \b
-    thalweg data sample digits --count 5 --out digits/
+    thalweg data export-samples digits --count 5 --out digits/
     """
-    api = facade()
+    from .. import api
 
     for path in api.export_samples(name, count, folder):
         print_result(str(path))
+
+
+def _readable_sizes(rows: list[dict[str, Any]], json: bool) -> list[dict[str, Any]]:
+    """Return the rows with sizes as people read them: 170.5 MB; JSON keeps bytes."""
+    if json:
+        return rows
+    readable = []
+    for row in rows:
+        size = row.get("bytes")
+        readable.append({**row, "bytes": f"{size / 1e6:.1f} MB" if isinstance(size, int) and size else size})
+    return readable

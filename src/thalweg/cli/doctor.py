@@ -296,3 +296,23 @@ def check_datasets(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> Hea
     absent = [row["name"] for row in rows if not row["where"]]
     message = ", ".join(here) or "none is here"
     return HealthCheck("data sets", "ok", f"{message}; not here yet: {', '.join(absent)}" if absent else message)
+
+
+def check_run(path: str) -> HealthCheck:
+    """Verify the files of a run against its checksums."""
+    from ..errors import ThalwegError
+    from ..runs.run_dir import RunDir
+
+    run_dir = RunDir(path)
+    try:
+        run_dir.read_record()
+    except ThalwegError as error:
+        return HealthCheck("run", "problem", escape_controls(error.message), error.cure)
+    changed = run_dir.verify()
+    if changed:
+        return HealthCheck(
+            "run", "problem", f"{path}: changed or missing: {', '.join(changed)}", "Restore them from a copy."
+        )
+    count = len(run_dir.read_checksums())
+    message = f"{path}: {count} files as they were written" if count else f"{path}: a run without checksums"
+    return HealthCheck("run", "ok" if count else "warning", message)

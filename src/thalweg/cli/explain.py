@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import OptionError
-from . import option_flags as flags
+from . import option_flags
 from .console import escape_controls, print_notice, print_result, to_json
-from .lazy import facade
 from .predictions import expand_stdin
 
 SaveOption = Annotated[
@@ -18,15 +17,11 @@ SaveOption = Annotated[
     typer.Option(
         metavar="FILE|DIR",
         help="of a concept: FILE.png, svg, gif, mp4, html or json  [default: explained/NAME.png]; "
-        "of a picture: a folder  [default: explained]",
+        "of a source: a folder  [default: explained]",
     ),
 ]
 MethodsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME,…",
-        help="of a picture: grad-cam, integrated-gradients, occlusion, feature-maps  [default: all]",
-    ),
+    str | None, typer.Option(metavar="NAME,…", help="explanation methods of a model's source  [default: all]")
 ]
 WeightsOption = Annotated[
     str | None, typer.Option(metavar="imagenet|FILE|RUN", help="weights for a model's name  [default: imagenet]")
@@ -35,22 +30,22 @@ WeightsOption = Annotated[
 
 def explain(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="a concept, or a run or model to be asked about a picture")
+        str | None, typer.Argument(metavar="NAME", help="a concept, or a run or model whose predictions are explained")
     ] = None,
-    subjects: Annotated[
-        list[str] | None, typer.Argument(metavar="SUBJECT", help="what it is about: a picture, a table, a run")
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT", help="what it is about: an image, a table, a run")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="a setting of the concept; --about lists them"),
+        typer.Option("--set", metavar="KEY=VALUE", help="a setting of the concept; --describe lists them"),
     ] = None,
-    about: Annotated[bool, typer.Option("--about", help="only the text of a concept and its settings")] = False,
-    frame: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="which step a .png or .svg shows  [default: what says most]")
+    describe: Annotated[bool, typer.Option("--describe", help="only the text of a concept and its settings")] = False,
+    step: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="which step a .png or .svg shows  [default: the key step]")
     ] = None,
-    target: Annotated[
+    target_class: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME", help="of a picture: the class in question  [default: the likeliest]"),
+        typer.Option("--target-class", metavar="NAME", help="class to explain  [default: the most probable]"),
     ] = None,
     methods: MethodsOption = None,
     weights: WeightsOption = None,
@@ -58,78 +53,89 @@ def explain(
     save: SaveOption = None,
     json: Annotated[bool, typer.Option("--json", help="print every number as JSON")] = False,
 ) -> None:
-    """Explain a concept with numbers that are computed, or show what a classifier looked at in a picture.
+    """Explain a concept with numbers that are computed, or show what a model looked at.
 
     \b
     thalweg explain                                        the concepts, by chapter
     thalweg explain neuron --set weights=2,-1 --save neuron.html
     thalweg explain convolution photo.jpg --set kernel=sobel
-    thalweg explain landscape runs/a                       was it an easy way down?
+    thalweg explain landscape runs/a                       the loss surface along the path of a training
     thalweg explain squeezenet1_1 dog.jpg                  heat maps, feature maps, learned filters
-    thalweg explain runs/a horse.jpg --class horse --methods grad-cam
+    thalweg explain runs/a horse.jpg --target-class horse --methods grad-cam
     """
-    api = facade()
+    from .. import api
+
     if name is None:
         return _print_concepts(api, json)
     if api.is_concept(name):
-        if target or methods:
+        if target_class or methods:
             raise OptionError(
-                f"--class and --methods are for pictures, and {name} is a concept.",
-                cure=f"A run or model of that name is ./{name}.",
+                f"--target-class and --methods belong to models; {name} is a concept.",
+                f"A run or model of that name is ./{name}.",
+                option="target_class" if target_class else "methods",
             )
-        if about:
+        if describe:
             return print_result("\n".join(escape_controls(line) for line in api.concept_text(name)))
-        given = flags.parse_key_values([*(settings or ()), *([f"weights={weights}"] if weights is not None else [])])
-        shown = api.explain(name, *(subjects or ()), offline=offline, **given)
-        return _print_concept(shown, save or f"explained/{name}.png", frame, json)
-    if len(subjects or ()) != 1 or settings or about or frame:
+        pairs = [*(settings or ()), *([f"weights={weights}"] if weights is not None else [])]
+        values = option_flags.parse_key_values(pairs)
+        result = api.explain(name, *(inputs or ()), offline=offline, **values)
+        return _print_concept(result, save or f"explained/{name}.png", step, json)
+    if len(inputs or ()) != 1 or settings or describe or step:
         api.raise_unknown_name(name)
-        raise _explain_usage_error(name, len(subjects or ()))
-    (asked,) = expand_stdin(subjects, sys.stdin)
-    found = api.explain(name, asked, target=target, methods=_split_names(methods), weights=weights, offline=offline)
-    _print_attribution(api, found, save or "explained", json)
+        raise _explain_usage_error(name, len(inputs or ()))
+    options: dict[str, Any] = {}
+    if target_class is not None:
+        options["target_class"] = target_class
+    if methods is not None:
+        options["methods"] = _split_names(methods)
+    (source,) = expand_stdin(inputs or (), sys.stdin)
+    result = api.load(name, weights, offline).explain(source, **options)
+    _print_attribution(api, result, save or "explained", json)
 
 
-def _explain_usage_error(name: str, pictures: int) -> OptionError:
-    """What is wrong with a question to a run or a model that is not about one picture, or has settings."""
-    told = "and has no --set, --about or --frame, as concepts have" if pictures == 1 else f"here are {pictures}"
-    return OptionError(f"{name} is asked about one picture, {told}.", cure=f"thalweg explain {name} picture.png")
+def _explain_usage_error(name: str, num_sources: int) -> OptionError:
+    """Build the error for a model that is not given exactly one source, or is given settings."""
+    problem = "takes no --set, --describe or --step, as concepts do" if num_sources == 1 else f"got {num_sources}"
+    return OptionError(f"{name} explains exactly one source; {problem}.", f"thalweg explain {name} image.png")
 
 
-def _split_names(given: str | None) -> list[str] | None:
-    """What stands between commas; None stays None."""
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+def _split_names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _print_concepts(api: Any, json: bool) -> None:
+    from ..inference.explain_concept import format_concepts
+
     rows = api.list_concepts()
     if json:
         return print_result(to_json(rows, indent=2))
-    for line in api.format_concepts(rows):
+    for line in format_concepts(rows):
         print_result(line)
     print_notice(
-        "thalweg explain NAME draws one; --about says what can be set; --save NAME.html makes a page of all its steps."
+        "thalweg explain NAME draws one; --describe lists its settings; --save NAME.html makes a page of all its steps."
     )
 
 
-def _print_concept(shown: Any, save: str, frame: int | None, json: bool) -> None:
-    written = shown.save(save, frame)
-    for note in shown.result.notes:
+def _print_concept(result: Any, save: str, step: int | None, json: bool) -> None:
+    path = result.save(save, step)
+    for note in result.result.notes:
         print_notice(f"note: {escape_controls(note)}")
     if json:
-        return print_result(to_json({**shown.json(), "picture": str(written)}))
-    for line in shown.lines():
+        return print_result(to_json({**result.json(), "image": str(path)}))
+    for line in result.lines():
         print_result(escape_controls(line))
-    print_result(str(written))
+    print_result(str(path))
 
 
-def _print_attribution(api: Any, found: Any, save: str, json: bool) -> None:
-    written = api.write_images(found.pictures(), save)
-    for method, note in found.notes.items():
+def _print_attribution(api: Any, result: Any, save: str, json: bool) -> None:
+    from ..runs.artifacts import save_images
+
+    paths = save_images(result.images(), save)
+    for method, note in result.notes.items():
         print_notice(f"{method}: {escape_controls(note)}")
     if json:
-        return print_result(to_json({**found.json(), "pictures": [str(path) for path in written]}))
-    for label, probability in found.answers:
+        return print_result(to_json({**result.json(), "images": [str(path) for path in paths]}))
+    for label, probability in result.predictions:
         print_result(f"  {probability:.3f}  {escape_controls(label)}")
-    for path in written:
+    for path in paths:
         print_result(str(path))

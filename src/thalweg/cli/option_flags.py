@@ -1,4 +1,4 @@
-"""From the command line to options: one flag for every field of `Options`, and `--set key=value` for the rest.
+"""From the command line to options: one flag per field of an options dataclass, and `--set key=value` for the rest.
 
 A flag that was not given is not passed on, so that recipes and defaults can fill in what is missing.
 """
@@ -7,137 +7,189 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from ..config import options
+from ..config.options import TrainOptions
+from ..config.parsing import OptionField, option_fields, parse_value, union_members
 from ..errors import OptionError
 
-#: what has a place of its own on the command line: DATA, and --set
-NOT_FLAGS = {"data", "arguments"}
+#: options with a place of their own on the command line: DATA, and --set
+NOT_FLAGS = {"data", "model_kwargs"}
+_METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
-def with_option_flags(function: Callable) -> Callable:
-    """Gives `function(..., **given)` a flag for every option: `given` receives texts, booleans, or None."""
-    told = inspect.signature(function, eval_str=True)
-    own = [p for p in told.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_make_flag(name, *facts))
-        for name, facts in options.option_fields().items()
-        if name not in NOT_FLAGS
-    ]
-    function.__signature__ = told.replace(parameters=[*own, *flags])
-    return function
+def add_flags(function: Callable[..., Any], *classes: type) -> None:
+    """Give `function(..., **given)` a flag for every option: `given` receives strings, booleans, or None."""
+    signature = inspect.signature(inspect.unwrap(function), eval_str=True)
+    original = getattr(function, "original_parameters", None)
+    if original is None:
+        original = [item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD]
+        function.original_parameters = original  # type: ignore[attr-defined]
+    taken = {item.name for item in original}
+    flags = []
+    for cls in classes:
+        for name, field in option_fields(cls).items():
+            if name in NOT_FLAGS or name in taken:
+                continue
+            taken.add(name)
+            kind = inspect.Parameter.KEYWORD_ONLY
+            flags.append(inspect.Parameter(name, kind, default=None, annotation=make_flag(field)))
+    function.__signature__ = signature.replace(parameters=[*original, *flags])  # type: ignore[attr-defined]
 
 
-def _make_flag(name: str, kind: Any, about: str, default: Any) -> Any:
-    spelled = name.replace("_", "-")
-    if kind is bool:
-        about += "  [default: on]" if default else ""
-        return Annotated[bool | None, typer.Option(f"--{spelled}/--no-{spelled}", help=about, show_default=False)]
-    if default is not None:
-        about = f"{about}  [default: {default}]"
-    choices = literal_choices(kind)
-    complete = {"autocompletion": lambda: choices} if choices else {}
-    flag = typer.Option(f"--{spelled}", help=about, metavar=_metavar(kind), show_default=False, **complete)
+def make_flag(field: OptionField) -> Any:
+    """Return the annotation of a flag."""
+    text = field.help
+    if field.range is not None:
+        text = f"{text}, {field.range}"
+    if field.kind is bool:
+        text += "  [default: on]" if field.default else ""
+        flag = typer.Option(f"--{field.flag}/--no-{field.flag}", help=text, show_default=False)
+        return Annotated[bool | None, flag]
+    if field.default is not None and "[default" not in text:
+        text = f"{text}  [default: {format_default(field.default)}]"
+    choices = literal_choices(field.kind)
+    complete: dict[str, Any] = {"autocompletion": lambda: choices} if choices else {}
+    flag = typer.Option(f"--{field.flag}", help=text, metavar=_metavar(field.kind), show_default=False, **complete)
     return Annotated[str | None, flag]
 
 
+def format_default(value: Any) -> str:
+    """Format a default as it would be typed."""
+    if value == "":
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def literal_choices(kind: Any) -> list[str]:
-    """The words that a type allows: those of its Literals."""
-    return [
-        word for member in options.union_members(kind) if get_origin(member) is Literal for word in get_args(member)
-    ]
+    """Return the words that a type allows: those of its Literals."""
+    choices: list[str] = []
+    for member in union_members(kind):
+        if get_origin(member) is Literal:
+            choices += get_args(member)
+    return choices
 
 
 def _metavar(kind: Any) -> str:
-    words = {int: "N", float: "NUMBER", str: "TEXT"}
-    plain = [words[member] for member in options.union_members(kind) if member in words]
-    return "|".join([*plain, *literal_choices(kind)])
+    plain = [_METAVARS[member] for member in union_members(kind) if member in _METAVARS]
+    return "|".join([*plain, *literal_choices(kind)]) or "VALUE,…"
 
 
-def parse_flags(flags: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[str, Any]:
-    """The options that were given, converted: `flags` by field (None: not given), `settings` as 'key=value'.
+def parse_flags(flags: Mapping[str, Any], settings: Sequence[str], classes: Sequence[type]) -> dict[str, Any]:
+    """Return the options that were given, converted.
 
-    A key of `settings` that is no option is an argument of the model. Raises OptionError for a value that does not fit,
-    a setting without '=', and an option that is given twice.
+    Args:
+        flags: Values by field; None: not given.
+        settings: Texts 'key=value'; a key that is no option is an argument of the model.
+        classes: The dataclasses of the options.
+
+    Returns:
+        Option values by name.
+
+    Raises:
+        OptionError: For a value that does not fit, a setting without '=', and an option that is given twice.
     """
-    known = options.option_fields()
+    fields: dict[str, OptionField] = {}
+    for cls in classes:
+        fields = {**option_fields(cls), **fields}
     texts = {name: value for name, value in flags.items() if value is not None}
-    arguments = {}
-    for name, text in parse_key_values(settings, texts).items():
-        if name in NOT_FLAGS:
-            raise OptionError(
-                f"--set {name}={text}: '{name}' has a place of its own.", cure="See `thalweg train --help`."
-            )
-        if name in known:
+    model_kwargs = {}
+    for name, text in parse_key_values(settings, taken=texts).items():
+        if name in fields and name != "model_kwargs":
             texts[name] = text
         else:
-            arguments[name] = parse_value(text)
-    values = {name: _convert_option(name, value, known[name][0]) for name, value in texts.items()}
-    return values | ({"arguments": arguments} if arguments else {})
+            model_kwargs[name] = parse_yaml_value(text)
+    options = {name: _convert_option(fields[name], value) for name, value in texts.items()}
+    return {**options, "model_kwargs": model_kwargs} if model_kwargs else options
 
 
-def parse_key_values(settings: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
-    """'key=value' texts as a mapping, the dashes of keys as underscores.
-
-    Raises OptionError for what is not of that form, and for what is given twice, also among what is `taken`.
-    """
-    found: dict[str, str] = {}
+def parse_key_values(settings: Sequence[str], taken: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Parse 'key=value' texts. Raises OptionError for one without '=', and for a key that is given twice."""
+    pairs: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         name = key.strip().replace("-", "_")
-        if not equals or not name.isidentifier():
-            raise OptionError(f"--set {setting}: this is not key=value.", cure="For example: --set activation=tanh")
-        if name in taken or name in found:
-            raise OptionError(f"'{name}' is given twice.", cure="Leave one of the two out.")
-        found[name] = text
-    return found
+        if not equals or not name:
+            raise OptionError(
+                f"--set: '{setting}' is not KEY=VALUE.",
+                "For example: --set activation=tanh",
+                option="set",
+                value=setting,
+            )
+        if name in pairs or name in (taken or {}):
+            raise OptionError(f"'{name}' is given twice.", "Leave one of the two out.", option=name)
+        pairs[name] = text
+    return pairs
 
 
-def _convert_option(name: str, value: Any, kind: Any) -> Any:
-    number = options.convert(name, value, kind)
-    # '+5' stays a text: the number of epochs in all is known only to the run that is resumed.
-    return value if name == "epochs" and str(value).startswith("+") else number
+def _convert_option(field: OptionField, value: Any) -> Any:
+    is_relative = field.name == "epochs" and str(value).startswith("+")
+    number = parse_value(field, str(value)[1:] if is_relative else value)
+    # '+5' stays a string: the number of epochs in all is known only to the run that is resumed
+    return value if is_relative else number
 
 
-def parse_value(text: str) -> Any:
-    """A text as YAML reads it: 3, 0.5, true, tanh; commas make a list: 128,64. Raises OptionError if it is neither."""
+def parse_yaml_value(text: str) -> Any:
+    """Parse a text as YAML does: 3, 0.5, true, tanh; commas make a list: 128,64. Raises OptionError."""
     import yaml
 
-    listed = "," in text and not text.lstrip().startswith(("[", "{", '"', "'"))
+    is_list = "," in text and not text.lstrip().startswith(("[", "{", '"', "'"))
     try:
-        value = yaml.safe_load(f"[{text.rstrip(', ')}]" if listed else text)
+        value = yaml.safe_load(f"[{text.rstrip(', ')}]" if is_list else text)
     except yaml.YAMLError:
         raise OptionError(
-            f"--set: the value {text!r} cannot be read.", cure="Quote it: --set 'name=\"a: b\"'"
+            f"--set: cannot parse the value {text!r}.", "Quote it: --set 'name=\"a: b\"'", option="set", value=text
         ) from None
     return _to_plain(value, text)
 
 
 def _to_plain(value: Any, text: str) -> Any:
-    """Turns 1e-3, which YAML takes for a text, into a number; refuses what no file of options could hold."""
+    """Turn 1e-3, which YAML takes for a string, into a number; refuse what no file of options could hold."""
     if isinstance(value, list):
-        return [_to_plain(v, text) for v in value]
+        return [_to_plain(item, text) for item in value]
     if isinstance(value, dict):
-        return {str(k): _to_plain(v, text) for k, v in value.items()}
+        return {str(key): _to_plain(item, text) for key, item in value.items()}
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
             return value
     if isinstance(value, float) and not math.isfinite(value):
-        raise OptionError(f"--set: {text!r} is not a finite number.", cure="Give a finite number.")
+        raise OptionError(f"--set: {text!r} is not a finite number.", option="set", value=text)
     if value is None or isinstance(value, bool | int | float):
         return value
     return str(value)
 
 
 def check_relative_epochs(epochs: str | None, resume: bool) -> None:
-    """`--epochs +N` means N more than the resumed run was to have. Raises OptionError without `--resume`."""
+    """Raise OptionError for `--epochs +N`, which adds N epochs to a resumed run, without `--resume`."""
     if epochs is not None and epochs.startswith("+") and not resume:
         raise OptionError(
-            f"--epochs {epochs}: only a resumed run can have more.", cure="Add --resume, or give the total."
+            f"--epochs {epochs} adds epochs to a resumed run.",
+            "Add --resume, or give the total.",
+            option="epochs",
+            value=epochs,
         )
+
+
+def first_positional(words: Sequence[str], value_flags: Sequence[str]) -> str | None:
+    """Return the first word that is neither a flag nor a flag's value."""
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == "--":
+            return None
+        elif word.startswith("-") and word != "-":
+            skip = word in value_flags
+        else:
+            return word
+    return None
+
+
+def common_value_flags() -> list[str]:
+    """Return the common training flags that take a value."""
+    return [f"--{field.flag}" for field in option_fields(TrainOptions).values() if field.kind is not bool]

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
@@ -17,39 +18,40 @@ from .console import (
     format_cell,
     format_csv_line,
     format_table,
+    is_main_process,
     print_notice,
     print_result,
     to_json,
 )
 
-#: with so many classes or fewer, every class is shown in a column of its own
-MAX_COLUMNS = 10
+#: predictions whose rows have more columns are printed as a block of lines each
+MAX_COLUMNS = 13
 
 
 def expand_stdin(sources: Sequence[str], stdin: TextIO) -> list[Any]:
-    """The sources, with '-' replaced by what standard input holds: a picture as bytes, or one path per line.
+    """Replace '-' by what standard input holds: an image as bytes, or one path per line.
 
-    The paths may also be divided by null characters, as `find -print0` does.
-    Raises DataError where standard input is empty.
+    The paths may also be separated by null characters, as `find -print0` does. Raises DataError where it is empty.
     """
-    found: list[Any] = []
+    expanded: list[Any] = []
     for source in sources:
-        found += _read_stdin(stdin) if source == "-" else [source]
-    return found
+        expanded += _read_stdin(stdin) if source == "-" else [source]
+    return expanded
 
 
 def _read_stdin(stdin: TextIO) -> list[Any]:
     content = stdin.buffer.read()
     if not content.strip():
-        raise DataError("-: standard input is empty.", cure="Send it a picture, or one path per line.")
+        raise DataError("-: standard input is empty; expected a file's content, or one path per line.")
     if _is_image(content):
         return [content]
     lines = content.split(b"\0" if b"\0" in content else b"\n")
-    return [os.fsdecode(line) for line in (line.removesuffix(b"\r") for line in lines) if line.strip()]
+    paths = [os.fsdecode(line) for line in (line.removesuffix(b"\r") for line in lines) if line.strip()]
+    return paths
 
 
 def _is_image(content: bytes) -> bool:
-    """Whether bytes are a picture, though perhaps a damaged one, and no list of paths, none of which is empty."""
+    """Whether bytes are an image, though perhaps a damaged one, and not a list of paths, none of which is empty."""
     from ..data.images.image_decoding import ImageReadError, read_header
 
     if content.startswith(b"\xff\xd8\xff") or b"\0\0" in content:
@@ -60,156 +62,147 @@ def _is_image(content: bytes) -> bool:
         return False
 
 
-def print_predictions(found: Iterable[Any], form: str, top: int | None) -> int:
-    """Prints every prediction as it comes, in `form` (table, csv, json); names what was unreadable; the exit code.
-
-    `top` is the number of classes shown; None: all of them where they are few, else five.
-    """
-    printer = {"table": TablePrinter, "csv": CsvPrinter, "json": JsonPrinter}[form](top)
-    unreadable = 0
-    for one in found:
-        if hasattr(one, "reason"):
-            unreadable += 1
-            print_notice(f"unreadable: {escape_controls(one.source)}: {escape_controls(one.reason)}")
+def print_predictions(predictions: Iterable[Any], form: str) -> int:
+    """Print every prediction as it comes, in `form` (table, csv, json); report unreadable sources; the exit code."""
+    printer = {"table": TablePrinter, "csv": CsvPrinter, "json": JsonPrinter}[form]()
+    num_unreadable = 0
+    for prediction in predictions:
+        if not prediction:
+            num_unreadable += 1
+            print_notice(f"unreadable: {escape_controls(prediction.source)}: {escape_controls(prediction.reason)}")
         else:
-            printer.show(one)
-    if unreadable:
-        print_notice(f"{unreadable} of the sources could not be read.")
-    return DataError.exit_code if unreadable else 0
+            printer.show(prediction)
+    if num_unreadable:
+        print_notice(f"{num_unreadable} of the sources could not be read.")
+    return DataError.exit_code if num_unreadable else 0
 
 
-def print_comparison(found: Mapping[str, Iterable[Any]], form: str, top: int | None) -> int:
-    """Prints the answers of several models to the same sources, side by side in a table; the exit code.
+def print_comparison(predictions: Mapping[str, Iterable[Any]], form: str) -> int:
+    """Print the predictions of several models for the same sources, side by side in a table; the exit code.
 
-    `found` has the predictions of each model by its name, in the same order of sources. What one model cannot read, as
-    an empty page where it has learned drawings, is answered by the others.
+    `predictions` are those of each model by its name, in the same order of sources. What one model cannot read, as an
+    empty page where it was trained on drawings, is predicted by the others.
     """
-    count, unreadable, begun = top or 5, 0, False
-    for row in zip(*found.values(), strict=True):
-        answers = {name: one for name, one in zip(found, row, strict=True) if not hasattr(one, "reason")}
-        if len(answers) < len(row):
-            unreadable += 1
-            _print_unreadable(dict(zip(found, row, strict=True)), alone=not answers)
-        if form == "csv" and answers and not begun:
-            ranked = [name for rank in range(1, count + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-            print_result(format_csv_line(["source", "model", "label", *ranked]))
-            begun = True
-        if form == "table" and answers:
-            _print_side_by_side(answers, count)
-        for name, answer in answers.items() if form != "table" else ():
-            line = format_csv_line([str(answer.source), name, answer.label, *_format_cells(answer.top(count), count)])
-            print_result(line if form == "csv" else to_json({"model": name, **answer.json()}))
-    if unreadable:
-        print_notice(f"{unreadable} of the sources could not be read.")
-    return DataError.exit_code if unreadable else 0
+    num_unreadable = 0
+    header: list[str] | None = None
+    for row in zip(*predictions.values(), strict=True):
+        by_name = dict(zip(predictions, row, strict=True))
+        readable = {name: prediction for name, prediction in by_name.items() if prediction}
+        if len(readable) < len(row):
+            num_unreadable += 1
+            _print_unreadable(by_name, is_alone=not readable)
+        if form == "table" and readable:
+            _print_side_by_side(readable)
+        for name, prediction in readable.items():
+            if form == "json":
+                print_result(to_json({"model": name, **prediction.json()}))
+            elif form == "csv":
+                header = _print_csv_rows([{"model": name, **values} for values in prediction.rows()], header)
+    if num_unreadable:
+        print_notice(f"{num_unreadable} of the sources could not be read.")
+    return DataError.exit_code if num_unreadable else 0
 
 
-def _print_unreadable(row: Mapping[str, Any], alone: bool) -> None:
-    """Says why one source has no answer: in one line if all models say the same, else with the models' names."""
-    reasons = {name: one.reason for name, one in row.items() if hasattr(one, "reason")}
+def _print_csv_rows(rows: list[dict[str, Any]], header: list[str] | None) -> list[str]:
+    """Print CSV rows, before the first of them their header; return the header."""
+    if header is None:
+        header = list(rows[0])
+        print_result(format_csv_line(header))
+    for row in rows:
+        print_result(format_csv_line([row.get(name, "") for name in header]))
+    return header
+
+
+def _print_unreadable(row: Mapping[str, Any], is_alone: bool) -> None:
+    """Say why one source was not read: in one line if all models say the same, else with the models' names."""
+    reasons = {name: prediction.reason for name, prediction in row.items() if not prediction}
     source = escape_controls(next(iter(row.values())).source)
-    if alone and len(set(reasons.values())) == 1:
+    if is_alone and len(set(reasons.values())) == 1:
         reasons = {"": next(iter(reasons.values()))}
     for name, reason in reasons.items():
-        print_notice(f"unreadable{' by ' if name else ''}{escape_controls(name)}: {source}: {escape_controls(reason)}")
+        by = " by " if name else ""
+        print_notice(f"unreadable{by}{escape_controls(name)}: {source}: {escape_controls(reason)}")
 
 
-def _print_side_by_side(answers: Mapping[str, Any], top: int) -> None:
-    """One source: a column for each model with its likeliest classes."""
-    print_result(escape_controls(next(iter(answers.values())).source))
-    columns = [[f"{p:.3f}  {escape_controls(label)}" for label, p in answer.top(top)] for answer in answers.values()]
-    for line in format_table(
-        list(map(escape_controls, answers)), [list(row) for row in itertools.zip_longest(*columns, fillvalue="")]
-    ):
+def _print_side_by_side(predictions: Mapping[str, Any]) -> None:
+    """Print one source: a column for each model with its lines."""
+    print_result(escape_controls(next(iter(predictions.values())).source))
+    columns = [list(map(escape_controls, prediction.brief())) for prediction in predictions.values()]
+    rows = [list(row) for row in itertools.zip_longest(*columns, fillvalue="")]
+    for line in format_table(list(map(escape_controls, predictions)), rows):
         print_result("  " + line)
 
 
 class JsonPrinter:
     """One JSON object per line."""
 
-    def __init__(self, top: int | None):
-        pass
-
     def show(self, prediction: Any) -> None:
-        """Prints one prediction."""
+        """Print one prediction."""
         print_result(to_json(prediction.json()))
 
 
-class _ColumnPrinter:
-    """What table and CSV share: the first prediction decides whether every class has a column of its own."""
+class CsvPrinter:
+    """Comma-separated values with a header."""
 
-    def __init__(self, top: int | None):
-        self.top = top
-        self.classes: Sequence[str] | None = None
+    def __init__(self) -> None:
+        self.header: list[str] | None = None
 
     def show(self, prediction: Any) -> None:
-        """Prints one prediction, and the headings before the first one."""
-        if self.classes is None:
-            few = self.top is None and len(prediction.classes) <= MAX_COLUMNS
-            self.classes = list(prediction.classes) if few else []
-            self.headings()
-        if self.classes:
-            probability = dict(prediction.top(MAX_COLUMNS))
-            self.every(prediction, [probability[label] for label in self.classes])
-        else:
-            self.best(prediction, prediction.top(self.top or 5))
+        """Print the rows of one prediction, and the header before the first one."""
+        self.header = _print_csv_rows(prediction.rows(), self.header)
 
 
-class TablePrinter(_ColumnPrinter):
-    """The table of the talk: a row per source, a column per class. With many classes, the best of them in lines."""
+class TablePrinter:
+    """A line per prediction where its columns are few; else its source with its lines below."""
 
-    def headings(self) -> None:
-        """The names of the classes, over their columns."""
-        if self.classes:
-            self.widths = [max(5, display_width(escape_controls(label))) for label in self.classes]
-            named = (
-                " " * (w - display_width(escape_controls(c))) + escape_controls(c)
-                for c, w in zip(self.classes, self.widths, strict=True)
-            )
-            print_result("  ".join([*named, "answer", "source"]))
+    def __init__(self) -> None:
+        self.header: list[str] | None = None
+        self.widths: list[int] = []
 
-    def every(self, prediction: Any, probabilities: list[float]) -> None:
-        """The probability of every class."""
-        cells = [f"{p:{w}.3f}" for p, w in zip(probabilities, self.widths, strict=True)]
-        longest = max(len("answer"), *(display_width(escape_controls(c)) for c in self.classes))
-        label = escape_controls(prediction.label)
-        print_result(
-            "  ".join([*cells, label + " " * (longest - display_width(label)), escape_controls(prediction.source)])
-        )
+    def show(self, prediction: Any) -> None:
+        """Print one prediction, and the header before the first one."""
+        rows = prediction.rows()
+        columns = [name for name in rows[0] if name != "source"] if rows else []
+        is_narrow = len(rows) == 1 and 2 <= len(columns) <= MAX_COLUMNS and not columns[-1].startswith("probability_")
+        if not is_narrow:
+            return self._print_block(prediction)
+        if self.header is None:
+            self._print_header(columns, rows[0])
+        cells = []
+        for name, width in zip(self.header or [], self.widths, strict=True):
+            cells.append(_align(_format_number(rows[0].get(name)), width))
+        print_result("  ".join([*cells, escape_controls(prediction.source)]))
 
-    def best(self, prediction: Any, ranked: list[tuple[str, float]]) -> None:
-        """The likeliest classes."""
+    def _print_header(self, columns: list[str], row: dict[str, Any]) -> None:
+        numbers = [name for name in columns if isinstance(row[name], float)]
+        others = [name for name in columns if name not in numbers]
+        self.header = [*numbers, *others]
+        longest = max((display_width(escape_controls(name)) for name in columns), default=0)
+        for name in self.header:
+            width = max(5, display_width(escape_controls(name)))
+            self.widths.append(width if name in numbers else max(width, longest))
+        cells = [_align(escape_controls(name), width) for name, width in zip(self.header, self.widths, strict=True)]
+        print_result("  ".join([*cells, "source"]))
+
+    def _print_block(self, prediction: Any) -> None:
         print_result(escape_controls(prediction.source))
-        for label, probability in ranked:
-            print_result(f"  {probability:.3f}  {escape_controls(label)}")
+        color = is_main_process() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        color = color and "NO_COLOR" not in os.environ
+        lines = prediction.colored(color)
+        for line in lines:
+            print_result(f"  {line}" if color else f"  {escape_controls(line)}")
 
 
-class CsvPrinter(_ColumnPrinter):
-    """Comma-separated values with one line of headings."""
-
-    def headings(self) -> None:
-        """Columns per class, or the best classes by rank."""
-        ranks = range(1, (self.top or 5) + 1)
-        last = self.classes or [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
-        print_result(format_csv_line(["source", "label", *last]))
-
-    def every(self, prediction: Any, probabilities: list[float]) -> None:
-        """The probability of every class."""
-        print_result(format_csv_line([str(prediction.source), prediction.label, *probabilities]))
-
-    def best(self, prediction: Any, ranked: list[tuple[str, float]]) -> None:
-        """The likeliest classes."""
-        print_result(format_csv_line([str(prediction.source), prediction.label, *_format_cells(ranked, self.top or 5)]))
+def _format_number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else escape_controls(format_cell(value))
 
 
-def _format_cells(ranked: list[tuple[str, float]], count: int) -> list[Any]:
-    """Labels and probabilities in one row, with empty cells where there are fewer than `count` classes."""
-    cells = [cell for pair in ranked for cell in pair]
-    return cells + [""] * (2 * count - len(cells))
+def _align(text: str, width: int) -> str:
+    return " " * (width - display_width(text)) + text
 
 
 def format_rows(rows: Iterable[Any], json: bool) -> list[str]:
-    """Rows as one JSON list, as a table where it is not wider than the terminal, else as a block of lines per row.
+    """Format rows as one JSON list, as a table where it fits the terminal, else as a block of lines per row.
 
     A row is a mapping, a dataclass or a named tuple.
     """
@@ -226,9 +219,10 @@ def format_rows(rows: Iterable[Any], json: bool) -> list[str]:
 
 
 def _format_block(row: dict[str, Any], columns: int) -> list[str]:
-    """The first value as a heading; the others below it, each with its name."""
+    """Format the first value as a heading; the others below it, each with its name."""
     (_, heading), *rest = row.items()
-    lines, indent = [format_cell(heading)], max(len(name) for name in row) + 4
+    lines = [format_cell(heading)]
+    indent = max(len(name) for name in row) + 4
     for name, value in rest:
         if text := format_cell(value):
             lead = f"  {name}".ljust(indent)

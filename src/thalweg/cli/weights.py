@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from .console import format_cell, format_table, print_result, to_json
-from .lazy import facade
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="see `thalweg weights list`")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="imagenet, or imagenet-v2 where there are two")]
@@ -32,9 +31,9 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
     thalweg weights list
     thalweg weights list --json        with address, checksum, licence, preprocessing
     """
-    api = facade()
+    from .. import api
 
-    rows = api.weights_list()
+    rows = api.list_weights()
     if json:
         return print_result(to_json(rows, indent=2))
     for line in format_table(HEADINGS, [_format_row(row) for row in rows]):
@@ -50,7 +49,7 @@ def _format_row(row: dict[str, Any]) -> list[Any]:
     return [row["model"], row["weights"], *sizes, row["top1"], row["top5"], "here" if row["where"] else "no"]
 
 
-@weights_app.command("pull")
+@weights_app.command("download")
 def weights_download(
     model: ModelArgument,
     name: NameArgument = "imagenet",
@@ -59,21 +58,21 @@ def weights_download(
     """Fetch published weights, and print their file.
 
     \b
-    thalweg weights pull resnet50
-    thalweg weights pull resnet50 imagenet-v2
+    thalweg weights download resnet50
+    thalweg weights download resnet50 imagenet-v2
     """
-    api = facade()
+    from .. import api
 
-    print_result(str(api.weights_pull(model, name, offline=offline)))
+    print_result(str(api.download_weights(model, name, offline=offline)))
 
 
-@weights_app.command("where")
+@weights_app.command("path")
 def weights_path(model: ModelArgument, name: NameArgument = "imagenet") -> None:
     """Print the file of published weights; the exit code is 5 where they are not on this machine.
 
     \b
-    thalweg weights where resnet50
+    thalweg weights path resnet50
     """
-    api = facade()
+    from .. import api
 
-    print_result(str(api.weights_where(model, name)))
+    print_result(str(api.get_weights_path(model, name)))

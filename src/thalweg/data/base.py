@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
 
 from ..io.log import log_warning
 
@@ -22,6 +24,10 @@ class Split(Protocol):
 
     def names(self, rows: Sequence[int]) -> list[str]:
         """Return names of the examples at `rows` for messages: file names, line numbers."""
+        ...
+
+    def keys(self) -> np.ndarray | None:
+        """Return a 64-bit hash (N,) of the content of each example; None where examples cannot be told apart."""
         ...
 
 
@@ -94,21 +100,24 @@ class DataRequest:
     """What to read, and how to split it.
 
     Attributes:
-        source: Path, or the name of a dataset.
+        source: Path, or the name of a dataset; tasks may accept arrays and datasets too.
         val_fraction: Fraction of the training examples that becomes the validation split, unless the source has one.
         fold: "2/5" uses the second of five equal parts as validation split instead.
         make_splits: False keeps all examples that have no official split in "train".
         strict: Raise DataError for an unreadable file instead of skipping it.
         offline: Never use the network.
         log: Called with notices for the user.
+        for_training: The examples will be trained on: with a model's spec, only its form of inputs is applied, and
+            labels may be others.
         progress: Called with (examples read, examples in total) while files are read.
     """
 
-    source: str
+    source: Any
     val_fraction: float = 0.1
     fold: str | None = None
     make_splits: bool = True
     strict: bool = False
     offline: bool = False
+    for_training: bool = False
     log: Callable[[str], None] = log_warning
     progress: Callable[[int, int], None] | None = None

@@ -1,13 +1,13 @@
-"""Batches: endless orders over data that is already on the device, each a function of the step alone.
+"""Endless batches from data that is already on the device; the order is a function of the step.
 
-A stream is told its seed, rank and number of ranks, counts the batches that were used, and can name the rows of any
-step, so that resuming is exact and a bad batch can be reported.
+A batch stream knows its seed and rank, counts the batches it has yielded, and can name the examples of any step.
+Resuming is therefore exact, and a bad batch can be reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,135 +16,189 @@ from ..errors import DataError
 
 
 class BatchStream(Protocol):
-    """What the trainer needs of a source of batches."""
+    """What the trainer needs from a source of batches. `batch_size` counts the examples over all ranks."""
 
     steps_per_epoch: int
+    batch_size: int
     device: torch.device
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Batches without end, from the current position on."""
+        """Yield batches without end, from the current position."""
+        ...
 
-    def rows(self, step: int) -> list[int]:
-        """The rows of the training set that step `step` uses on this rank."""
+    def batch_indices(self, step: int) -> list[int]:
+        """Return the indices of the training examples that step `step` uses on this rank."""
+        ...
 
-    def state_dict(self) -> dict:
-        """The position."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position."""
+        ...
 
-    def load_state_dict(self, state: dict) -> None:
-        """Continues at a saved position."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved position."""
+        ...
 
 
 class InMemoryBatches:
-    """The whole training set on the device; a batch is an index into it.
+    """Batches that index tensors on the device.
 
-    `tensors` share their first dimension N. `batch` is the number of examples over all ranks; each rank takes its part.
-    The order of epoch e is a permutation drawn from (seed, e); examples that do not fill a last batch are left out of
-    that epoch. Raises DataError where the ranks cannot share a batch.
+    The order of epoch e is a random permutation seeded by (seed, e). Examples that do not fill a last batch are left
+    out of that epoch.
+
+    Args:
+        tensors: Tensors by name, with a common first dimension N.
+        batch_size: The number of examples per step over all ranks; each rank takes an equal part.
+        seed: Seeds the order.
+        rank: The index of this process.
+        world_size: The number of processes.
+
+    Raises:
+        DataError: If there are no examples, or the ranks cannot take equal parts of a batch.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], batch: int, seed: int = 0, rank: int = 0, ranks: int = 1):
-        self.tensors, self.seed, self.rank, self.ranks = tensors, seed, rank, ranks
-        self.examples = len(next(iter(tensors.values())))
-        self.batch = min(batch, self.examples)
-        if self.batch < ranks or self.batch % ranks:
-            raise DataError(
-                f"A batch of {self.batch} examples cannot be shared by {ranks} ranks.",
-                cure="Give --batch a multiple of the number of ranks.",
-            )
-        self.device = next(iter(tensors.values())).device
-        self.steps_per_epoch = self.examples // self.batch
-        self.step, self._epoch, self._order = 0, -1, torch.empty(0)
+    def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+        first = next(iter(tensors.values()))
+        self.tensors = tensors
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.num_examples = len(first)
+        self.batch_size = min(batch_size, self.num_examples)
+        if self.batch_size < world_size or self.batch_size % world_size:
+            raise _batch_split_error(self.batch_size, world_size)
+        self.device = first.device
+        self.steps_per_epoch = self.num_examples // self.batch_size
+        self.step = 0
+        self._epoch = -1
+        self._order = torch.empty(0)
 
     def _indices(self, step: int) -> Tensor:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-            self._order = torch.randperm(self.examples, generator=generator).to(self.device)
+            self._order = torch.randperm(self.num_examples, generator=generator).to(self.device)
             self._epoch = epoch
-        share = self.batch // self.ranks
-        start = position * self.batch + self.rank * share
-        return self._order[start : start + share]
+        size = self.batch_size // self.world_size
+        start = position * self.batch_size + self.rank * size
+        return self._order[start : start + size]
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         while True:
-            rows = self._indices(self.step)
+            indices_B = self._indices(self.step)
             self.step += 1
-            yield {name: values.index_select(0, rows) for name, values in self.tensors.items()}
+            yield {name: values.index_select(0, indices_B) for name, values in self.tensors.items()}
 
-    def rows(self, step: int) -> list[int]:
-        """The rows that step `step` uses on this rank."""
+    def batch_indices(self, step: int) -> list[int]:
+        """Return the indices of the examples that step `step` uses on this rank."""
         return self._indices(step).tolist()
 
-    def state_dict(self) -> dict:
-        """The number of batches used."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of batches yielded."""
         return {"step": self.step}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Continues after that number of batches."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after that number of batches."""
         self.step = state["step"]
 
 
 class FeatureViewBatches(InMemoryBatches):
-    """As Resident, over V versions of the same N examples: `features` is (V, N, ...), all else (N, ...).
+    """Batches of cached features: `features` is (V, N, ...), V augmented views of N examples; all else is (N, ...).
 
-    Which version of an example an epoch sees is drawn from (seed, epoch, example).
+    The view of an example in an epoch is random, seeded by (seed, epoch, example).
     """
 
-    def __init__(self, tensors: dict[str, Tensor], batch: int, seed: int = 0, rank: int = 0, ranks: int = 1):
+    def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         self.features = tensors["features"]
-        super().__init__({k: v for k, v in tensors.items() if k != "features"}, batch, seed, rank, ranks)
+        others = {name: values for name, values in tensors.items() if name != "features"}
+        super().__init__(others, batch_size, seed, rank, world_size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         while True:
-            rows, epoch = self._indices(self.step), self.step // self.steps_per_epoch
+            indices_B = self._indices(self.step)
+            epoch = self.step // self.steps_per_epoch
             generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-            view = torch.randint(len(self.features), (self.examples,), generator=generator).to(self.device)[rows]
+            view_N = torch.randint(len(self.features), (self.num_examples,), generator=generator)
+            view_B = view_N.to(self.device)[indices_B]
             self.step += 1
-            batch = {name: values.index_select(0, rows) for name, values in self.tensors.items()}
-            yield {"features": match_memory_format(self.features[view, rows]), **batch}
+            batch = {"features": match_memory_format(self.features[view_B, indices_B])}
+            for name, values in self.tensors.items():
+                batch[name] = values.index_select(0, indices_B)
+            yield batch
 
 
 def match_memory_format(features: Tensor) -> Tensor:
-    """Features as a network leaves them in memory: dropout draws its numbers in the order in which they lie there."""
-    return features.contiguous(memory_format=torch.channels_last) if features.ndim == 4 else features
+    """Return features in the memory format of a model's output, because dropout masks follow the order in memory."""
+    if features.ndim == 4:
+        return features.contiguous(memory_format=torch.channels_last)
+    return features
 
 
 class SequenceBatches:
-    """One long sequence (N,) cut into `batch` rows that go on from batch to batch, `length` items at a time.
+    """One long sequence cut into `batch_size` rows, which continue from batch to batch.
 
-    Yields `tokens` (B, T), `next` (B, T) and `starts` (B,), 1 where the rows begin again at their first item.
+    Yields `tokens` and `targets` (B, T), `row` (B,) int64, the index of each row, and `resets` (B,), 1 where the rows
+    start again at their first token.
+
+    Args:
+        tokens_N: The sequence.
+        batch_size: The number of rows over all ranks.
+        length: The number of tokens T of a row in one batch.
+        rank: The index of this process.
+        world_size: The number of processes.
+
+    Raises:
+        DataError: If the sequence is too short, or the ranks cannot take equal parts of the rows.
     """
 
-    def __init__(self, tokens_N: Tensor, batch: int, length: int, rank: int = 0, ranks: int = 1):
-        if batch % ranks or len(tokens_N) < batch * (length + 1):
+    def __init__(self, tokens_N: Tensor, batch_size: int, length: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size:
+            raise _batch_split_error(batch_size, world_size)
+        min_tokens = batch_size * (length + 1)
+        if len(tokens_N) < min_tokens:
             raise DataError(
-                f"A sequence of {len(tokens_N)} items does not give {batch} rows of {length + 1} over {ranks} ranks.",
-                cure="Give more text, a smaller --batch, or a --batch that the ranks can share.",
+                f"The text is too short: {len(tokens_N):,} tokens; expected at least {min_tokens:,} "
+                f"for {batch_size} rows of {length + 1}.",
+                cure="Use more text or a smaller --batch-size.",
+                value=len(tokens_N),
+                allowed=[min_tokens],
             )
-        self.length, share = length, batch // ranks
-        width = (len(tokens_N) - 1) // batch
-        first = torch.arange(rank * share, (rank + 1) * share) * width
-        self.rows_BW = torch.stack([tokens_N[f : f + width + 1] for f in first.tolist()])
-        self.steps_per_epoch, self.device = width // length, tokens_N.device
+        row_length = (len(tokens_N) - 1) // batch_size
+        rows_per_rank = batch_size // world_size
+        self.batch_size = batch_size
+        self.length = length
+        self.device = tokens_N.device
+        self.row_B = torch.arange(rank * rows_per_rank, (rank + 1) * rows_per_rank, device=self.device)
+        starts = (self.row_B * row_length).tolist()
+        self.tokens_BL = torch.stack([tokens_N[start : start + row_length + 1] for start in starts])
+        self.steps_per_epoch = row_length // length
         self.step = 0
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         while True:
             position = self.step % self.steps_per_epoch
             start = position * self.length
-            piece = self.rows_BW[:, start : start + self.length + 1]
+            tokens_BT = self.tokens_BL[:, start : start + self.length + 1]
+            resets_B = torch.full((len(tokens_BT),), float(position == 0), device=self.device)
             self.step += 1
-            starts = torch.full((len(piece),), float(position == 0), device=piece.device)
-            yield {"tokens": piece[:, :-1], "next": piece[:, 1:], "starts": starts}
+            yield {"tokens": tokens_BT[:, :-1], "targets": tokens_BT[:, 1:], "row": self.row_B, "resets": resets_B}
 
-    def rows(self, step: int) -> list[int]:
-        """The first item of the piece that step `step` reads."""
+    def batch_indices(self, step: int) -> list[int]:
+        """Return the position within the rows at which step `step` starts."""
         return [step % self.steps_per_epoch * self.length]
 
-    def state_dict(self) -> dict:
-        """The number of batches used."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of batches yielded."""
         return {"step": self.step}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Continues after that number of batches."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after that number of batches."""
         self.step = state["step"]
+
+
+def _batch_split_error(batch_size: int, world_size: int) -> DataError:
+    return DataError(
+        f"A batch of {batch_size} examples cannot be split over {world_size} ranks; expected a multiple.",
+        cure=f"Set --batch-size to a multiple of {world_size}.",
+        option="batch_size",
+        value=batch_size,
+    )

@@ -1,85 +1,124 @@
-"""What survives a kill: the whole state of a training, in a folder that is complete or not there.
+"""Checkpoints: the full state of a training, in a folder that is complete or does not exist.
 
-    state/00000469/tensors.safetensors      every tensor, by its path in the state
+    state/00000469/tensors.safetensors      every tensor, named by its path in the state
     state/00000469/state.json               everything else, with references to the tensors
     state/00000469/manifest.json            SHA-256 and size of both
 
-Written to a temporary folder, each file flushed to the disk, then renamed: a kill, a power cut or a full disk leaves
-the checkpoint before it as it was. Nothing is pickled.
+A checkpoint is written to a temporary folder, each file is flushed to disk, then the folder is renamed: after a kill,
+a power cut or a full disk the previous checkpoint is intact. Nothing is pickled.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
-from ..errors import ModelFileError, NonFiniteError, ResourceError
+from ..errors import ModelFileError, NonFiniteError
+from ..io.atomic_write import disk_full_error, fsync_dir, write_fsync
 
+#: checkpoints that are not removed
 NUM_KEPT = 2
-#: what to do where a run finds no room on the disk
-RESUME_HINT = "Make room or give another --out. What was saved before is whole; continue with --resume."
+#: what to do if a run finds no space on the disk
+
+_TENSORS = "tensors.safetensors"
+_SKELETON = "state.json"
+_MANIFEST = "manifest.json"
 
 
-def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
-    """Writes `state` (nested dicts and lists of tensors and JSON values) as the checkpoint of `step`.
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of `step`, and remove all others except the one before it.
 
-    Returns its folder. Keeps the one before it too, and removes all others: older ones, and those of later steps, which
-    were damaged or we would be there. Raises NonFinite for a tensor that is infinite or not a number, ResourceError
-    where the disk is full.
+    Args:
+        folder: Holds one folder per checkpoint.
+        step: Names the checkpoint. Checkpoints of later steps are removed: they were damaged.
+        state: Nested dicts and lists of tensors and JSON values.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        NonFiniteError: If a tensor holds NaN or inf.
+        ResourceError: If the disk is full.
     """
     tensors: dict[str, Tensor] = {}
     skeleton = flatten_state(state, "", tensors)
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise NonFiniteError(
-                f"'{name}' became infinite or not a number at step {step}; that checkpoint was not written.",
-                cure="Give a smaller --lr, or --clip 1.",
-                step=step,
-            )
+    _check_finite(tensors, step)
     files = {
-        "tensors.safetensors": safetensors.torch.save(tensors),
-        "state.json": json.dumps(skeleton, allow_nan=False).encode(),
+        _TENSORS: safetensors.torch.save(tensors),
+        _SKELETON: json.dumps(skeleton, allow_nan=False).encode(),
     }
-    sums = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
-    files["manifest.json"] = json.dumps({"step": step, "files": sums}, indent=1).encode()
-    final, draft = folder / f"{step:08d}", folder / f".draft-{os.getpid()}"
+    files[_MANIFEST] = _build_manifest(step, files)
+    checkpoint = folder / f"{step:08d}"
+    draft = folder / f".draft-{os.getpid()}"
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            fsync_dir(folder.parent)
-        draft.mkdir()
-        for name, data in files.items():
-            write_fsync(draft / name, data)
-        fsync_dir(draft)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(draft, final)
+        _write_draft(draft, files)
+        if checkpoint.exists():
+            shutil.rmtree(checkpoint)
+        os.replace(draft, checkpoint)
         fsync_dir(folder)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise disk_full_error(error, final, sum(map(len, files.values()))) from error
+        raise disk_full_error(error, checkpoint, sum(map(len, files.values()))) from error
+    _remove_others(folder, step)
+    return checkpoint
+
+
+def _check_finite(tensors: dict[str, Tensor], step: int) -> None:
+    for value in tensors.values():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise NonFiniteError(
+                f"The training diverged at step {step}: the state holds NaN or inf; expected finite numbers. "
+                "The checkpoint was not written.",
+                cure="--lr auto finds a learning rate.",
+                step=step,
+            )
+
+
+def _build_manifest(step: int, files: dict[str, bytes]) -> bytes:
+    entries = {}
+    for name, data in files.items():
+        entries[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return json.dumps({"step": step, "files": entries}, indent=1).encode()
+
+
+def _write_draft(draft: Path, files: dict[str, bytes]) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+    if not draft.parent.exists():
+        draft.parent.mkdir(parents=True)
+        fsync_dir(draft.parent.parent)
+    draft.mkdir()
+    for name, data in files.items():
+        write_fsync(draft / name, data)
+    fsync_dir(draft)
+
+
+def _remove_others(folder: Path, step: int) -> None:
     steps = _list_steps(folder)
-    for other in set(steps) - set(steps[: steps.index(step) + 1][-NUM_KEPT:]):
+    earlier = steps[: steps.index(step) + 1]
+    for other in set(steps) - set(earlier[-NUM_KEPT:]):
         shutil.rmtree(folder / f"{other:08d}", ignore_errors=True)
-    return final
 
 
-def load_latest(folder: Path, notice: Callable[[str], None]) -> tuple[int, dict] | None:
-    """The newest whole checkpoint as (step, state), or None where there is none.
+def load_latest(folder: Path, log: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
+    """Load the newest intact checkpoint and remove what an interrupted `save_checkpoint` left.
 
-    Damaged ones are named and passed over; what a kill inside `save_checkpoint` left is removed.
-    Raises ModelFileError where there are checkpoints and all of them are damaged.
+    Args:
+        folder: Holds one folder per checkpoint.
+        log: Receives a message for each damaged checkpoint.
+
+    Returns:
+        The step and the state, or None if there are no checkpoints.
+
+    Raises:
+        ModelFileError: If all checkpoints are damaged.
     """
     for draft in folder.glob(".draft-*"):
         shutil.rmtree(draft, ignore_errors=True)
@@ -88,102 +127,71 @@ def load_latest(folder: Path, notice: Callable[[str], None]) -> tuple[int, dict]
         try:
             return step, load_checkpoint(folder / f"{step:08d}")
         except ModelFileError as error:
-            notice(f"{error.message} Going back to the checkpoint before it.")
+            log(f"{error.message} Going back to the checkpoint before it.")
     if steps:
         raise ModelFileError(
-            f"{folder}: all {len(steps)} checkpoints are damaged.", cure="Train again into another folder."
+            f"{folder}: all {len(steps)} checkpoints are damaged; expected an intact one.",
+            cure="Train again in another folder.",
+            path=folder,
         )
     return None
 
 
-def load_checkpoint(checkpoint: Path) -> dict:
-    """The state in one checkpoint folder. Raises ModelFileError if any byte differs from its manifest."""
+def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """Load the state of one checkpoint. Raises ModelFileError if any byte differs from the manifest."""
     try:
-        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-        data = {name: (checkpoint / name).read_bytes() for name in ("tensors.safetensors", "state.json")}
-        told = {name: (manifest["files"][name]["sha256"], manifest["files"][name]["bytes"]) for name in data}
-        name_of_step = f"{manifest['step']:08d}"
+        manifest = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        name = f"{manifest['step']:08d}"
+        data = {}
+        for file_name in (_TENSORS, _SKELETON):
+            data[file_name] = (checkpoint / file_name).read_bytes()
+            entry = manifest["files"][file_name]
+            checksum = (entry["sha256"], entry["bytes"])
+            if (hashlib.sha256(data[file_name]).hexdigest(), len(data[file_name])) != checksum:
+                path = checkpoint / file_name
+                raise ModelFileError(f"{path} is damaged: its SHA-256 differs from the manifest.", path=path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{checkpoint} is not a whole checkpoint ({error}).") from error
-    for name, content in data.items():
-        if (hashlib.sha256(content).hexdigest(), len(content)) != told[name]:
-            raise ModelFileError(f"{checkpoint / name} is damaged: its SHA-256 is not that of the manifest.")
-    if name_of_step != checkpoint.name:
-        raise ModelFileError(f"{checkpoint / 'manifest.json'} is damaged: it is that of {name_of_step}.")
-    return unflatten_state(json.loads(data["state.json"]), safetensors.torch.load(data["tensors.safetensors"]))
+        raise ModelFileError(f"{checkpoint} is not a complete checkpoint ({error}).", path=checkpoint) from error
+    if name != checkpoint.name:
+        path = checkpoint / _MANIFEST
+        raise ModelFileError(f"{path} is damaged: it is that of {name}.", path=path, value=name)
+    return unflatten_state(json.loads(data[_SKELETON]), safetensors.torch.load(data[_TENSORS]))
 
 
 def flatten_state(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for `value`; its tensors go into `tensors` under their paths."""
+    """Convert nested state to JSON values, and move its tensors to `tensors`.
+
+    Args:
+        value: Nested dicts, lists and tuples of tensors and JSON values.
+        path: The name of `value` within the state; tensors are named by their paths.
+        tensors: Receives the tensors, on the CPU.
+
+    Returns:
+        JSON values with references to the tensors.
+    """
     if isinstance(value, Tensor):
         tensors[path] = value.detach().cpu().contiguous().clone()
         return {"tensor": path}
     if isinstance(value, dict):
         pairs = [[key, flatten_state(item, f"{path}/{key}", tensors)] for key, item in value.items()]
-        return {"pairs": pairs}  # pairs, because the keys of an optimiser's state are numbers
+        return {"pairs": pairs}  # pairs, because the keys of an optimizer's state are integers
     if isinstance(value, (list, tuple)):
         return [flatten_state(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
     return value
 
 
 def unflatten_state(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `flatten_state` was given (tuples come back as lists)."""
-    if isinstance(value, dict):
-        if "tensor" in value:
-            return tensors[value["tensor"]]
-        return {key: unflatten_state(item, tensors) for key, item in value["pairs"]}
-    return [unflatten_state(item, tensors) for item in value] if isinstance(value, list) else value
-
-
-def write_fsync(path: Path, data: bytes) -> None:
-    """Writes `data` and waits until the disk has it."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
-    """Replaces a file in one step: readers see the old content or the new, never a part.
-
-    Makes the folders above it where they are missing. Raises ResourceError, with that cure where there is no room.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_fsync(draft, data)
-        os.replace(draft, path)
-        fsync_dir(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise disk_full_error(error, path, len(data), cure) from error
-
-
-def fsync_dir(folder: Path) -> None:
-    """Makes renames inside `folder` durable, where the system knows how."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def disk_full_error(error: OSError, path: Path, needed: int, cure: str = RESUME_HINT) -> ResourceError:
-    """What to tell the user when writing `needed` bytes to `path` failed."""
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        stands = "A file stands where a folder is needed, or the reverse: move it away, or write elsewhere."
-        return ResourceError(f"Could not write {path}: {error.strerror}.", stands)
-    try:
-        free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB"
-    except OSError:
-        free = "an unknown amount"
-    return ResourceError(
-        f"Could not write {path}: {error.strerror or error}; {needed / 1e6:.1f} MB are needed, {free} is free.",
-        cure,
-    )
+    """Reverse `flatten_state`; tuples come back as lists."""
+    if isinstance(value, list):
+        return [unflatten_state(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    return {key: unflatten_state(item, tensors) for key, item in value["pairs"]}
 
 
 def _list_steps(folder: Path) -> list[int]:
-    return sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())

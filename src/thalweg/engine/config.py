@@ -1,11 +1,11 @@
-"""How long and how fast: all that a paper's training section says, in numbers, and nothing about the task."""
+"""The training settings of a paper: steps, optimizer and learning-rate schedule, independent of the task."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-#: Rates at which each optimiser does well on the networks of this package, with batches of 32 to 512.
+#: Learning rates that work well for the models of this package, with batches of 32 to 512.
 DEFAULT_LR = {
     "sgd": 0.1,
     "momentum": 0.05,
@@ -21,44 +21,67 @@ DEFAULT_LR = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What the trainer does, resolved: no choices are left open. `rate` is the schedule, a function of the step."""
+    """The resolved settings of a training: no value is left to choose.
+
+    Attributes:
+        steps: Number of training steps.
+        lr: The highest learning rate of the schedule.
+        optimizer: A key of `DEFAULT_LR`.
+        momentum: Momentum; for Adam and AdamW the first beta.
+        beta2: Second beta of Adam and AdamW.
+        weight_decay: Weight decay of matrices and filters.
+        schedule: constant, step, linear, cosine or one-cycle.
+        warmup_fraction: Fraction of the steps in which the learning rate rises.
+        grad_clip: Maximum norm of the gradient.
+        ema_decay: Decay of the exponential moving average of the parameters; 0: none.
+        grad_accum: Micro-batches per step.
+        report_every: Steps from one report to the next.
+        precision: float32 or bfloat16 (autocast).
+        compile: Compile the losses with torch.compile.
+        cuda_graph: Record the step as a CUDA graph and replay it.
+        seed: Seeds everything random in the loop.
+        trainable_groups: Layer groups before the last layer that are trained from the start; None: all.
+        unfreeze_interval: Steps after which one more layer group is trained; 0: never.
+        layer_decay: Factor on the learning rate from one layer group to the one before it.
+    """
 
     steps: int = 100
     lr: float = 1e-3
     optimizer: str = "adam"
     momentum: float = 0.9
+    beta2: float = 0.999
     weight_decay: float = 0.0
     schedule: str = "cosine"
-    warmup: float = 0.0  # share of the steps
-    clip: float | None = None  # largest norm of the gradient
-    ema: float = 0.0  # decay of the averaged weights
-    accumulate: int = 1  # micro-batches per step
-    report: int = 50  # steps between reports
+    warmup_fraction: float = 0.0
+    grad_clip: float | None = None
+    ema_decay: float = 0.0
+    grad_accum: int = 1
+    report_every: int = 50
     precision: str = "float32"
     compile: bool = False
-    graph: bool = False  # record the update on a GPU and replay it
+    cuda_graph: bool = False
     seed: int = 0
-    trained_parts: int | None = None  # parts before the last layer that are trained from the start; None: all
-    unfreeze_every: int = 0  # steps after which one part more is trained; 0: never
-    layer_decay: float = 1.0  # rate of a part as a share of the rate of the next
+    trainable_groups: int | None = None
+    unfreeze_interval: int = 0
+    layer_decay: float = 1.0
 
-    def rate(self, step: int) -> float:
-        """The learning rate of `step`, counted from 0.
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of `step`, counted from 0.
 
         After a linear warm-up: constant; step (a tenth after 1/2 and again after 3/4 of the run); linear to zero;
         cosine to zero (Loshchilov and Hutter 2017, arXiv:1608.03983); one-cycle (Smith and Topin 2018,
-        arXiv:1708.07120), which warms up from 1/25 of the rate and ends near zero.
+        arXiv:1708.07120), which warms up from 1/25 of the learning rate and ends near zero.
         """
-        warm = round(self.warmup * self.steps)
-        if step < warm:
-            low = 1 / 25 if self.schedule == "one-cycle" else 0.0
-            return self.lr * (low + (1 - low) * (step + 1) / warm)
-        done = (step - warm) / max(1, self.steps - warm)
+        warmup_steps = round(self.warmup_fraction * self.steps)
+        if step < warmup_steps:
+            start = 1 / 25 if self.schedule == "one-cycle" else 0.0
+            return self.lr * (start + (1 - start) * (step + 1) / warmup_steps)
+        progress = (step - warmup_steps) / max(1, self.steps - warmup_steps)
         match self.schedule:
             case "constant":
                 return self.lr
             case "step":
-                return self.lr * (0.1 if done >= 0.5 else 1.0) * (0.1 if done >= 0.75 else 1.0)
+                return self.lr * (0.1 if progress >= 0.5 else 1.0) * (0.1 if progress >= 0.75 else 1.0)
             case "linear":
-                return self.lr * (1 - done)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+                return self.lr * (1 - progress)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * progress))

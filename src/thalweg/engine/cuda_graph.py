@@ -1,8 +1,8 @@
-"""An update recorded once and replayed: on a GPU one call in place of the hundreds that it takes to launch its kernels.
+"""Record a training step as a CUDA graph and replay it: one launch instead of hundreds.
 
-A CUDA graph holds what the device was told to do, not what the host decided meanwhile. So whatever changes from step to
-step has to lie in memory that stays: the batch is copied into place, rates are tensors, sums grow in place. Random
-numbers stay those of the step, because a replay begins with the seed and position of the device's generator.
+A CUDA graph holds the operations of the device, not the decisions of the host. Whatever changes from step to step must
+therefore lie in fixed memory: the batch is copied into place, learning rates are tensors, sums grow in place. Random
+numbers stay those of the step, because a replay starts from the seed and offset of the device's generator.
 """
 
 from __future__ import annotations
@@ -16,66 +16,73 @@ from torch import Tensor
 
 from ..objectives.base import Batch, Phase
 
-#: updates of each kind that are done as usual before one is recorded: libraries choose kernels and get their memory
+#: steps of each kind that run normally before recording, while libraries choose kernels and allocate memory
 WARMUP_CALLS = 3
 
 
 class StepRecorder(Protocol):
-    """Does work as usual, or records it."""
+    """Run a function, or record it for replay."""
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Does the work now."""
+    def run(self, step_fn: Callable[[], None]) -> None:
+        """Run `step_fn` now."""
+        ...
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What does the work each time it is called; the work itself is not done yet."""
+    def record(self, step_fn: Callable[[], None]) -> Callable[[], None]:
+        """Record `step_fn` without running it and return a function that replays it."""
+        ...
 
 
 class CudaGraphRecorder:
-    """CUDA graphs, recorded on a stream of their own, as torch.cuda.graph asks for."""
+    """CUDA graphs, recorded on a side stream, as torch.cuda.graph requires."""
 
     def __init__(self, device: torch.device):
-        self.device, self.stream = device, torch.cuda.Stream(device)
-        torch.backends.cudnn.benchmark = True  # shapes stay, so it pays to look for the quickest convolutions once
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
+        torch.backends.cudnn.benchmark = True  # shapes are static, so searching for the fastest kernels pays off
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Does the work on that stream, between what was launched before and what will be after."""
-        usual = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(usual)
+    def run(self, step_fn: Callable[[], None]) -> None:
+        """Run `step_fn` on the side stream, ordered before and after the current stream."""
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            work()
-        usual.wait_stream(self.stream)
+            step_fn()
+        current.wait_stream(self.stream)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A graph's replay."""
+    def record(self, step_fn: Callable[[], None]) -> Callable[[], None]:
+        """Record a graph and return its replay."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream):
-            work()
+            step_fn()
         return graph.replay
 
 
 class GraphedStep:
-    """`work(due, batch)`, from the fourth call with the same phases due on as a replay of what was recorded.
+    """Call `step_fn(due, batch)`; from the fourth call with the same phases on, replay its recording.
 
-    Batches must keep their names, shapes and types.
+    Batches must keep their names, shapes and dtypes.
     """
 
-    def __init__(self, work: Callable[[list[Phase], Batch], None], recorder: StepRecorder):
-        self.work, self.recorder = work, recorder
+    def __init__(self, step_fn: Callable[[list[Phase], Batch], None], recorder: StepRecorder):
+        self.step_fn = step_fn
+        self.recorder = recorder
         self.batch: dict[str, Tensor] = {}
         self.calls: Counter[tuple[str, ...]] = Counter()
         self.replays: dict[tuple[str, ...], Callable[[], None]] = {}
 
     def __call__(self, due: list[Phase], batch: Batch) -> None:
-        """One step."""
+        """Run one step."""
+        self._copy_batch(batch)
+        names = tuple(phase.name for phase in due)
+        if self.calls[names] < WARMUP_CALLS:
+            self.calls[names] += 1
+            self.recorder.run(lambda: self.step_fn(due, self.batch))
+            return
+        if names not in self.replays:
+            self.replays[names] = self.recorder.record(lambda: self.step_fn(due, self.batch))
+        self.replays[names]()
+
+    def _copy_batch(self, batch: Batch) -> None:
         if not self.batch:
             self.batch = {name: torch.empty_like(value) for name, value in batch.items()}
         for name, value in batch.items():
             self.batch[name].copy_(value)
-        kind = tuple(phase.name for phase in due)
-        if self.calls[kind] < WARMUP_CALLS:
-            self.calls[kind] += 1
-            self.recorder.run(lambda: self.work(due, self.batch))
-            return
-        if kind not in self.replays:
-            self.replays[kind] = self.recorder.record(lambda: self.work(due, self.batch))
-        self.replays[kind]()

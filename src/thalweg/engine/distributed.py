@@ -1,11 +1,12 @@
-"""Several processes as one: who am I, and sums over all. Alone, every function does nothing.
+"""Training in several processes: ranks, and sums over all of them. In a single process every function does nothing.
 
-Started by `torchrun -m thalweg train ...`; gloo on processors, NCCL on CUDA.
+Started by `torchrun -m thalweg train ...`; gloo on CPUs, NCCL on CUDA.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,24 +15,30 @@ from torch import Tensor
 
 
 def get_rank() -> int:
-    """The number of this process, from 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    """Return the index of this process, from 0."""
+    return dist.get_rank() if _is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if _is_initialized() else 1
+
+
+def _is_initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
-def process_group(device: torch.device):
-    """Joins the group that torchrun describes in the environment, and leaves it at the end; alone, does nothing."""
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the process group that torchrun describes in the environment, and leave it at the end."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
+    backend = "gloo"
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # else all would talk through the first
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # else all ranks would use the first GPU
+    dist.init_process_group(backend)
     try:
         yield
     finally:
@@ -39,22 +46,23 @@ def process_group(device: torch.device):
 
 
 def all_reduce_sum(tensors: list[Tensor]) -> None:
-    """Replaces each tensor by its sum over all processes, in one exchange."""
-    flat = torch.cat([t.reshape(-1) for t in tensors])
+    """Replace each tensor by its sum over all processes, in one message."""
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     dist.all_reduce(flat)
-    parts = flat.split([t.numel() for t in tensors])
-    torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+    pieces = flat.split([tensor.numel() for tensor in tensors])
+    sums = [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
+    torch._foreach_copy_(tensors, sums)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def all_gather(tensor: Tensor) -> Tensor:
-    """(ranks, ...): the tensor of every process."""
-    parts = [torch.empty_like(tensor) for _ in range(world_size())]
-    dist.all_gather(parts, tensor.contiguous())
-    return torch.stack(parts)
+    """Return the tensors of all processes, stacked as (ranks, ...)."""
+    tensors = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(tensors, tensor.contiguous())
+    return torch.stack(tensors)
 
 
 def any_rank(flag: bool) -> bool:
-    """True in every process if it is true in any."""
+    """Return True in every process if `flag` is True in any."""
     if world_size() == 1:
         return flag
     votes = _to_device_tensor(float(flag))
@@ -63,13 +71,14 @@ def any_rank(flag: bool) -> bool:
 
 
 def broadcast_from_0(number: float) -> float:
-    """The number of rank 0, in every process: times differ between them, and what follows from times must not."""
+    """Return the number of rank 0 in every process, so that timing-based decisions agree on all ranks."""
     if world_size() == 1:
         return number
-    told = _to_device_tensor(number)
-    dist.broadcast(told, 0)
-    return told.item()
+    value = _to_device_tensor(number)
+    dist.broadcast(value, 0)
+    return value.item()
 
 
 def _to_device_tensor(number: float) -> Tensor:
-    return torch.tensor(number, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return torch.tensor(number, dtype=torch.float64, device=device)

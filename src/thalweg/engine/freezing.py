@@ -1,130 +1,148 @@
-"""Fine-tuning: which parts of a network keep what they learned elsewhere, which learn on, from when, and how fast.
+"""Fine-tuning: which layer groups of a model are trained, from which step, and at which learning rate.
 
-Freezing all but the last layer, discriminative rates and gradual unfreezing (Howard and Ruder 2018, arXiv:1801.06146,
-sections 3.2 and 3.3).
+Freezing all but the last layer, discriminative learning rates and gradual unfreezing (Howard and Ruder 2018,
+arXiv:1801.06146, sections 3.2 and 3.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MethodType
 
+import torch
 from torch import Tensor, nn
 
 from .config import TrainConfig
 
 _BATCH_NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-#: children that are only brackets around a network's layers
+#: children that only contain the layers of a model
 _CONTAINER_NAMES = ("features", "classifier", "head")
+#: the auxiliary classifier of an Inception, which is trained together with the last layer
+_AUXILIARY_NAME = "AuxLogits"
 
 
 def freeze(module: nn.Module) -> None:
-    """The weights of `module` get no gradient, and its batch statistics stay what they are, whatever the mode."""
+    """Stop training `module`: no gradients, and constant batch statistics in every mode."""
     module.requires_grad_(False)
-    for part in module.modules():
-        if isinstance(part, _BATCH_NORM_TYPES):
-            part.eval()
-            part.train = lambda mode=True, part=part: part
+    for layer in module.modules():
+        if isinstance(layer, _BATCH_NORM_TYPES):
+            layer.eval()
+            layer.train = MethodType(_ignore_mode, layer)
+
+
+def _ignore_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
+    return layer
 
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """Neighbouring layers that are trained or not trained together: their names, and the layers."""
+    """Adjacent layers that are trained or frozen together."""
 
     name: str
     layers: tuple[nn.Module, ...]
 
     @property
-    def weights(self) -> Iterable[Tensor]:
-        """The weights of all layers."""
-        return (weight for layer in self.layers for weight in layer.parameters())
+    def params(self) -> Iterator[Tensor]:
+        """The parameters of all layers."""
+        for layer in self.layers:
+            yield from layer.parameters()
 
 
-def layer_groups(network: nn.Module) -> list[LayerGroup]:
-    """The network in parts with weights, from the picture on; the last layer, and what belongs to it, is the last part.
+def layer_groups(model: nn.Module) -> list[LayerGroup]:
+    """Return the layer groups of a model from the input on; the last layer forms the last group.
 
-    A part is a child of the network (of its `features` and `classifier`, where it has such), with the normalisation
-    that follows it: a convolution, a stage, a block.
+    A group is a child of the model (or of its `features` and `classifier`) that has parameters, with the normalization
+    that follows it: a convolution, a stage, a block. An auxiliary classifier belongs to the last group.
     """
-    found: list[LayerGroup] = []
-    for name, layer in _leaf_blocks(network):
-        if not any(True for _ in layer.parameters()):
+    groups: list[LayerGroup] = []
+    auxiliary: tuple[nn.Module, ...] = ()
+    for name, layer in _named_blocks(model):
+        if next(layer.parameters(), None) is None:
             continue
-        if isinstance(layer, _BATCH_NORM_TYPES) and found:
-            found[-1] = LayerGroup(found[-1].name, (*found[-1].layers, layer))
+        if name == _AUXILIARY_NAME:
+            auxiliary = (layer,)
+        elif isinstance(layer, _BATCH_NORM_TYPES) and groups:
+            groups[-1] = LayerGroup(groups[-1].name, (*groups[-1].layers, layer))
         else:
-            found.append(LayerGroup(name, (layer,)))
-    auxiliary = [part for part in found if part.name == "AuxLogits"]  # a second last layer, in the middle of the file
-    found = [part for part in found if part.name != "AuxLogits"]
-    last = found[-1]
-    return [*found[:-1], LayerGroup(last.name, (*last.layers, *(x for part in auxiliary for x in part.layers)))]
+            groups.append(LayerGroup(name, (layer,)))
+    last = groups[-1]
+    return [*groups[:-1], LayerGroup(last.name, (*last.layers, *auxiliary))]
 
 
-def _leaf_blocks(network: nn.Module) -> Iterable[tuple[str, nn.Module]]:
-    for name, child in network.named_children():
+def _named_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in model.named_children():
         if name in _CONTAINER_NAMES and isinstance(child, nn.Sequential):
-            yield from ((f"{name}.{inner}", layer) for inner, layer in child.named_children())
+            for child_name, layer in child.named_children():
+                yield f"{name}.{child_name}", layer
         else:
             yield name, child
 
 
 class FreezeSchedule:
-    """What a recipe says of the parts of a network, as a function of the step, so that a resumed run goes on exactly.
+    """Which layer groups are trained, and how fast, as a function of the step, so that resuming is exact.
 
-    Parts that are never trained are frozen when this is made. `begins` is the step from which each of the others is.
+    Creating the schedule freezes the groups that are never trained. `start_steps` maps each other parameter to the
+    first step that trains it.
     """
 
-    def __init__(self, network: nn.Module, recipe: TrainConfig):
-        self.begins: dict[Tensor, int] = {}
-        self.factors: dict[Tensor, float] = {}
-        self.late: list[tuple[int, LayerGroup]] = []
-        for behind, part in enumerate(reversed(layer_groups(network))):
-            begins = unfreeze_step(behind, recipe)
-            if begins is None:
-                for layer in part.layers:
+    def __init__(self, model: nn.Module, config: TrainConfig):
+        self.start_steps: dict[Tensor, int] = {}
+        self.lr_factors: dict[Tensor, float] = {}
+        self.late_groups: list[tuple[int, LayerGroup]] = []
+        self._late_params: list[Tensor] = []
+        for distance, group in enumerate(reversed(layer_groups(model))):
+            start_step = unfreeze_step(distance, config)
+            if start_step is None:
+                for layer in group.layers:
                     freeze(layer)
                 continue
-            if begins:
-                self.late.append((begins, part))
-            for weight in part.weights:
-                self.begins[weight], self.factors[weight] = begins, recipe.layer_decay**behind
-        trained = [(weight, weight.requires_grad) for _, part in self.late for weight in part.weights]
-        self._wanted = [weight for weight, wanted in trained if wanted]
+            for param in group.params:
+                self.start_steps[param] = start_step
+                self.lr_factors[param] = config.layer_decay**distance
+            if start_step:
+                self.late_groups.append((start_step, group))
+                # Parameters that the model itself never trains stay frozen.
+                self._late_params += [param for param in group.params if param.requires_grad]
 
-    def apply(self, step: int) -> None:
-        """Switches the parts on whose time has come, and the others off, their batch statistics included."""
-        for begins, part in self.late:
-            for layer in part.layers:
-                for inner in layer.modules():
-                    if isinstance(inner, _BATCH_NORM_TYPES):
-                        inner.train(step >= begins)
-        for weight in self._wanted:
-            weight.requires_grad_(step >= self.begins[weight])
+    def set_trainable(self, step: int) -> None:
+        """Unfreeze the groups that are trained at `step` and freeze the others, batch statistics included."""
+        for start_step, group in self.late_groups:
+            for layer in group.layers:
+                for module in layer.modules():
+                    if isinstance(module, _BATCH_NORM_TYPES):
+                        module.train(step >= start_step)
+        for param in self._late_params:
+            param.requires_grad_(step >= self.start_steps[param])
 
-    def rate(self, weight: Tensor, step: int) -> float:
-        """What the learning rate of `weight` is multiplied with at `step`."""
-        return self.factors.get(weight, 1.0) if step >= self.begins.get(weight, 0) else 0.0
+    def lr_factor(self, param: Tensor, step: int) -> float:
+        """Return the factor on the learning rate of `param` at `step`."""
+        if step < self.start_steps.get(param, 0):
+            return 0.0
+        return self.lr_factors.get(param, 1.0)
 
 
-def unfreeze_step(behind: int, recipe: TrainConfig) -> int | None:
-    """The step from which the part that stands `behind` places before the last layer is trained; None: never."""
-    if recipe.trained_parts is None or behind <= recipe.trained_parts:
+def unfreeze_step(distance: int, config: TrainConfig) -> int | None:
+    """Return the first step that trains a layer group, given its distance from the last one; None: never."""
+    if config.trainable_groups is None or distance <= config.trainable_groups:
         return 0
-    return (behind - recipe.trained_parts) * recipe.unfreeze_every if recipe.unfreeze_every else None
+    if not config.unfreeze_interval:
+        return None
+    return (distance - config.trainable_groups) * config.unfreeze_interval
 
 
-def is_finetuning(recipe: TrainConfig) -> bool:
-    """Whether the recipe treats the parts of a network differently."""
-    return recipe.trained_parts is not None or recipe.layer_decay != 1.0
+def is_finetuning(config: TrainConfig) -> bool:
+    """Return True if the layer groups of the model are trained differently."""
+    return config.trainable_groups is not None or config.layer_decay != 1.0
 
 
-def split_param_groups(optimizer, finetuning: FreezeSchedule) -> None:
-    """Divides the groups of a new optimiser so that every group's weights have one rate."""
+def split_param_groups(optimizer: torch.optim.Optimizer, schedule: FreezeSchedule) -> None:
+    """Split the parameter groups of a new optimizer so that all parameters of a group have one learning rate."""
     groups = []
     for group in optimizer.param_groups:
-        alike: dict[tuple[int, float], list[Tensor]] = {}
-        for weight in group["params"]:
-            key = finetuning.begins.get(weight, 0), finetuning.factors.get(weight, 1.0)
-            alike.setdefault(key, []).append(weight)
-        groups += [{**group, "params": weights} for weights in alike.values()]
+        by_schedule: dict[tuple[int, float], list[Tensor]] = {}
+        for param in group["params"]:
+            key = (schedule.start_steps.get(param, 0), schedule.lr_factors.get(param, 1.0))
+            by_schedule.setdefault(key, []).append(param)
+        groups += [{**group, "params": params} for params in by_schedule.values()]
     optimizer.param_groups = groups

@@ -1,31 +1,42 @@
-"""The optimisers of the talk, by name, in their quickest form on the device, and Muon."""
+"""Build the optimizers by name, in the fastest implementation for the device, and Muon."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .config import TrainConfig
 
+ParamGroup = dict[str, Any]
 
-def build_optimizer(module: nn.Module, weights: Iterable[Tensor], recipe: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser named by the recipe for the given weights of `module`.
+
+def build_optimizer(module: nn.Module, params: Iterable[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
+    """Build the optimizer of `config` for `params`, parameters of `module`.
 
     SGD (Robbins and Monro 1951), momentum (Polyak 1964), Nesterov (1983), AdaGrad (Duchi et al. 2011), AdaDelta (Zeiler
     2012), RMSProp (Tieleman and Hinton 2012), Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), Muon
     (Jordan et al. 2024). Weight decay applies to matrices and filters, not to biases and scales.
+
+    Args:
+        module: The module that is trained; Muon needs the order of its matrices.
+        params: The trainable parameters.
+        config: Names the optimizer and its settings.
+
+    Returns:
+        The optimizer, at the highest learning rate.
     """
-    weights = list(weights)
-    groups = [
-        {"params": [w for w in weights if w.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    lr, momentum, betas = recipe.lr, recipe.momentum, (recipe.momentum, 0.999)
-    on_gpu = recipe.graph and weights[0].device.type == "cuda"  # counters too, as a recorded update needs them
-    match recipe.optimizer:
+    params = list(params)
+    if config.optimizer == "muon":
+        return Muon(module, params, config)
+    groups = _split_decay_groups(params, config.weight_decay)
+    if config.optimizer in ("adam", "adamw"):
+        return _build_adam(groups, config)
+    lr = config.lr
+    momentum = config.momentum
+    match config.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr, fused=True)
         case "momentum":
@@ -33,96 +44,131 @@ def build_optimizer(module: nn.Module, weights: Iterable[Tensor], recipe: TrainC
         case "nesterov":
             return torch.optim.SGD(groups, lr, momentum, nesterov=True, fused=True)
         case "adagrad":
-            return torch.optim.Adagrad(groups, lr, eps=1e-7, fused=all(w.device.type == "cpu" for w in weights))
+            return torch.optim.Adagrad(groups, lr, eps=1e-7, fused=all(p.device.type == "cpu" for p in params))
         case "adadelta":
             return torch.optim.Adadelta(groups, lr, foreach=True)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr, foreach=True)
-        case "adam":
-            return torch.optim.Adam(groups, lr, betas, fused=True, capturable=on_gpu)
-        case "adamw":
-            return torch.optim.AdamW(groups, lr, betas, fused=True, capturable=on_gpu)
-    return Muon(module, weights, recipe)
+    raise ValueError(f"unknown optimizer: '{config.optimizer}'")
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
-    """What a checkpoint must know. Rates follow from the step, wherever they lie."""
-    found = optimizer.state_dict()
-    return {**found, "param_groups": [{**group, "lr": float(group["lr"])} for group in found["param_groups"]]}
+def _split_decay_groups(params: list[Tensor], weight_decay: float) -> list[ParamGroup]:
+    matrices: ParamGroup = {"params": [], "weight_decay": weight_decay}
+    vectors: ParamGroup = {"params": [], "weight_decay": 0.0}
+    for param in params:
+        group = matrices if param.ndim > 1 else vectors
+        group["params"].append(param)
+    return [group for group in (matrices, vectors) if group["params"]]
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict) -> None:
-    """Continues with what `optimizer_state` gave; the rates stay in the memory that they are in."""
-    rates = [group["lr"] for group in optimizer.param_groups]
+def _build_adam(groups: list[ParamGroup], config: TrainConfig) -> torch.optim.Optimizer:
+    # A CUDA graph needs the step counters on the device too.
+    capturable = config.cuda_graph and groups[0]["params"][0].device.type == "cuda"
+    betas = (float(config.momentum), float(config.beta2))  # torch refuses to mix an integer with a tensor
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, config.lr, betas, fused=True, capturable=capturable)
+    return torch.optim.AdamW(groups, config.lr, betas, fused=True, capturable=capturable)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the state for a checkpoint. Learning rates become floats, because they follow from the step."""
+    state = optimizer.state_dict()
+    groups = []
+    for group in state["param_groups"]:
+        groups.append({**group, "lr": float(group["lr"])})
+    return {**state, "param_groups": groups}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Restore what `optimizer_state` returned; learning-rate tensors stay in place for CUDA graphs."""
+    lrs = [group["lr"] for group in optimizer.param_groups]
     optimizer.load_state_dict(saved)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
-    for weight, values in optimizer.state.items():
-        for key, value in values.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
-                # Fused optimisers walk through memory: their state must lie in it as the weight does.
-                values[key] = torch.empty_like(weight).copy_(value)
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        group["lr"] = lr
+    for param, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                # Fused optimizers walk through memory: their state needs the memory format of the parameter.
+                state[key] = torch.empty_like(param).copy_(value)
 
 
-def newton_schulz(gradient_NM: Tensor, rounds: int = 5) -> Tensor:
-    """The matrix with the singular vectors of `gradient_NM` and singular values near one.
+def newton_schulz(gradient_NM: Tensor, iterations: int = 5) -> Tensor:
+    """Return a matrix with the singular vectors of `gradient_NM` and singular values near one.
 
     Newton-Schulz iteration with the quintic polynomial of Jordan et al. 2024 (kellerjordan.github.io/posts/muon).
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = gradient_NM if gradient_NM.shape[0] <= gradient_NM.shape[1] else gradient_NM.T
+    a = 3.4445
+    b = -4.7750
+    c = 2.0315
+    is_tall = gradient_NM.shape[0] > gradient_NM.shape[1]
+    x = gradient_NM.T if is_tall else gradient_NM
     x = x / (x.norm() + 1e-7)
-    for _ in range(rounds):
+    for _ in range(iterations):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if gradient_NM.shape[0] <= gradient_NM.shape[1] else x.T
+    return x.T if is_tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum made orthogonal for filters and hidden matrices; AdamW at a tenth of the rate for all else.
+    """Orthogonalized momentum for hidden matrices and filters; AdamW at a tenth of the learning rate for the rest.
 
     Filters (O, I, h, w) are taken as matrices (O, I*h*w). The first and last matrix of the module, biases and scales go
     to AdamW, as the authors advise.
     """
 
-    def __init__(self, module: nn.Module, weights: list[Tensor], recipe: TrainConfig):
-        matrices = [w for w in module.parameters() if w.ndim > 1]
-        edges = {id(w) for w in (matrices[:1] + matrices[-1:])}
-        hidden = [w for w in weights if w.ndim > 1 and id(w) not in edges]
-        rest = [w for w in weights if w.ndim <= 1 or id(w) in edges]
-        common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
-        common |= {"capturable": True}  # so that torch restores counters to the device of the weights
-        groups = [{"params": hidden, "muon": True, **common}, {"params": rest, "muon": False, **common}]
-        super().__init__([g for g in groups if g["params"]], {})
-        self.products = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+    def __init__(self, module: nn.Module, params: list[Tensor], config: TrainConfig):
+        matrices = [param for param in module.parameters() if param.ndim > 1]
+        edges = set(map(id, matrices[:1] + matrices[-1:]))
+        hidden: list[Tensor] = []
+        others: list[Tensor] = []
+        for param in params:
+            if param.ndim > 1 and id(param) not in edges:
+                hidden.append(param)
+            else:
+                others.append(param)
+        common = {
+            "lr": config.lr,
+            "weight_decay": config.weight_decay,
+            "momentum": config.momentum,
+            "capturable": True,  # torch then restores the counters to the device of the parameters
+        }
+        groups = [{"params": hidden, "muon": True, **common}, {"params": others, "muon": False, **common}]
+        super().__init__([group for group in groups if group["params"]], {})
+        # bfloat16 is accurate enough, as the authors found.
+        self.matmul_dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
-        """One update of every weight that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            for weight in (w for w in group["params"] if w.grad is not None):
-                (self._orthogonal_step if group["muon"] else self._adam_step)(weight, group)
+            update = self._muon_step if group["muon"] else self._adam_step
+            for param in group["params"]:
+                if param.grad is not None:
+                    update(param, group)
 
-    def _orthogonal_step(self, weight: Tensor, group: dict) -> None:
-        state = self.state[weight]
+    def _muon_step(self, param: Tensor, group: ParamGroup) -> None:
+        assert param.grad is not None
+        state = self.state[param]
         if not state:
-            state["velocity"] = torch.zeros_like(weight)
-        velocity = state["velocity"].lerp_(weight.grad, 1 - group["momentum"])
-        update = weight.grad.lerp(velocity, group["momentum"])  # Nesterov
-        matrix = update.flatten(1).to(self.products)  # bfloat16 is enough, as the authors found
+            state["velocity"] = torch.zeros_like(param)
+        velocity = state["velocity"].lerp_(param.grad, 1 - group["momentum"])
+        update = param.grad.lerp(velocity, group["momentum"])  # Nesterov
+        matrix = update.flatten(1).to(self.matmul_dtype)
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.sub_(newton_schulz(matrix).to(weight.dtype).view_as(weight) * (group["lr"] * scale))
+        param.mul_(1 - group["lr"] * group["weight_decay"])
+        param.sub_(newton_schulz(matrix).to(param.dtype).view_as(param) * (group["lr"] * scale))
 
-    def _adam_step(self, weight: Tensor, group: dict) -> None:
-        state = self.state[weight]
+    def _adam_step(self, param: Tensor, group: ParamGroup) -> None:
+        assert param.grad is not None
+        state = self.state[param]
         if not state:
-            state["step"] = torch.zeros((), device=weight.device)
-            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+            state["step"] = torch.zeros((), device=param.device)
+            state["mean"] = torch.zeros_like(param)
+            state["square"] = torch.zeros_like(param)
         state["step"] += 1
-        mean = state["mean"].lerp_(weight.grad, 0.1)
-        square = state["square"].lerp_(weight.grad.square(), 0.05)
+        mean = state["mean"].lerp_(param.grad, 0.1)
+        square = state["square"].lerp_(param.grad.square(), 0.05)
         denominator = (square / (1 - 0.95 ** state["step"])).sqrt_().add_(1e-8)
-        decay = group["weight_decay"] if weight.ndim > 1 else 0.0
-        rate = 0.1 * group["lr"]
-        weight.mul_(1 - rate * decay).sub_(rate * mean / (1 - 0.9 ** state["step"]) / denominator)
+        weight_decay = group["weight_decay"] if param.ndim > 1 else 0.0
+        lr = 0.1 * group["lr"]
+        param.mul_(1 - lr * weight_decay).sub_(lr * mean / (1 - 0.9 ** state["step"]) / denominator)

@@ -1,37 +1,37 @@
-"""The one training loop. It knows phases, and nothing of tasks, networks or pictures.
+"""The training loop. It runs the phases of an objective, and does not depend on tasks, models or images.
 
-    for report in Trainer(objective, stream, recipe):
+    for report in Trainer(objective, batches, config):
         print(report.step, report.losses)
 
-No callbacks: the loop yields and the caller decides. It may stop at any report, save, score, and iterate again.
+There are no callbacks: the loop yields and the caller decides. The caller may stop at any report, save, score, and
+iterate again.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data.batches import BatchStream
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, OptionError
 from ..objectives.base import Batch, Loss, Objective, Phase
 from . import distributed as ranks
-from . import freezing as finetune
-from . import optimizers
+from . import ema, freezing, optimizers
 from .config import TrainConfig
 from .cuda_graph import CudaGraphRecorder, GraphedStep
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What happened since the last report: `step` updates are done; losses are means over all items since then.
+    """The state of the loop after `step` updates; losses are means over all items since the last report.
 
-    Losses are empty where no report is due: when the trainer was paused, and at its halts.
+    Losses are empty if no report is due: after a pause request, and at the extra yield steps.
     """
 
     step: int
@@ -39,247 +39,362 @@ class StepReport:
     lr: float
 
 
-class Trainer:
-    """Runs an objective over a stream, as a recipe says.
+@dataclass(frozen=True)
+class LossSums:
+    """Sums of a loss and its metrics, by name, over `count` items."""
 
-    `augment` turns a batch of the stream into one that the objective reads; it may be random. Which weights are trained
-    is recorded once, here: freeze before. `average` is the running mean of the network, if the recipe asks for one.
+    sums: dict[str, Tensor]
+    count: Tensor | int
+
+
+def keep_batch(batch: Batch) -> Batch:
+    """Return the batch unchanged."""
+    return batch
+
+
+class Trainer:
+    """Train an objective on a stream of batches.
+
+    Which parameters are trained is decided once, here: freeze before. Phases without trainable parameters are skipped.
+
+    Args:
+        objective: Lists the phases of a step.
+        batches: Yields batches on the device of the objective.
+        config: The training settings.
+        augment: Turns a batch of the stream into one that the objective reads; may be random.
+
+    Raises:
+        OptionError: If every parameter is frozen.
     """
 
     def __init__(
         self,
         objective: Objective,
-        stream: BatchStream,
-        recipe: TrainConfig,
-        augment: Callable[[Batch], Batch] = lambda batch: batch,
+        batches: BatchStream,
+        config: TrainConfig,
+        augment: Callable[[Batch], Batch] = keep_batch,
     ):
-        self.objective, self.stream, self.recipe, self.augment = objective, stream, recipe, augment
+        self.objective = objective
+        self.batches = batches
+        self.config = config
+        self.augment = augment
         self.step = 0
-        self.phases = objective.phases()
         self.device = next(objective.parameters()).device
-        self.finetuning = finetune.FreezeSchedule(objective.model, recipe) if finetune.is_finetuning(recipe) else None
-        self.trainable = {p.name: [w for w in p.module.parameters() if w.requires_grad] for p in self.phases}
+        self.precision = torch.bfloat16 if config.precision == "bfloat16" else None
+        self.freeze_schedule: freezing.FreezeSchedule | None = None
+        if freezing.is_finetuning(config):
+            self.freeze_schedule = freezing.FreezeSchedule(objective.model, config)
+        self._build_phases()
+        self._build_optimizers()
+        self.ema_model: nn.Module | None = None
+        self._scored_model = objective.model
+        if config.ema_decay:
+            self.ema_model = ema.copy_for_ema(objective.model)
+            self._scored_model = ema.with_ema(objective.model, self.ema_model)
+        self.loss_sums: dict[str, Tensor] = {}
+        #: set by a signal handler: yield after the running step
+        self.pause_requested = False
+        #: steps after which the loop also yields, on every rank
+        self.extra_yield_steps: frozenset[int] = frozenset()
+        self.graphed_step: GraphedStep | None = None
+        if config.cuda_graph:
+            self.use_lr_tensors()
+            self.graphed_step = GraphedStep(self.train_step, CudaGraphRecorder(self.device))
+
+    def _build_phases(self) -> None:
+        phases = self.objective.phases()
+        self.has_single_loss = [phase.name for phase in phases] == ["fit"]
+        self.phases: list[Phase] = []
+        self.losses: dict[str, Callable[[Batch], Loss]] = {}
+        self.trainable_params: dict[str, list[nn.Parameter]] = {}
+        for phase in phases:
+            params = [param for param in phase.module.parameters() if param.requires_grad]
+            if params:
+                self.phases.append(phase)
+                self.trainable_params[phase.name] = params
+                self.losses[phase.name] = phase.loss
+                if self.config.compile and phase.compile:
+                    self.losses[phase.name] = torch.compile(phase.loss)
+        if not self.phases:
+            raise OptionError(
+                "Every parameter is frozen; expected at least one that is trained.",
+                cure="Freeze fewer layers.",
+                option="freeze",
+            )
+
+    def _build_optimizers(self) -> None:
+        """Build one optimizer for each module; phases of the same module share it."""
         self.optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
-        for phase in self.phases:  # phases that share a module share its optimiser
+        self.phase_lrs: dict[str, list[float | Tensor]] = {}
+        for phase in self.phases:
             if phase.module not in self.optimizers:
-                weights = self.trainable[phase.name]
-                self.optimizers[phase.module] = optimizers.build_optimizer(phase.module, weights, recipe)
-                if self.finetuning:
-                    finetune.split_param_groups(self.optimizers[phase.module], self.finetuning)
-        if recipe.graph:  # a recorded update reads its rates where they were when it was recorded
-            for group in self.groups:
-                group["lr"] = torch.full((), recipe.lr, device=self.device)
-        self.losses = {p.name: torch.compile(p.loss) if recipe.compile and p.compile else p.loss for p in self.phases}
-        self.average = copy.deepcopy(objective.model).requires_grad_(False) if recipe.ema else None
-        self.alone = len(self.optimizers) == 1  # with several modules, each phase switches its own weights on and off
-        if not self.alone:
-            objective.requires_grad_(False)
-        self.sums: dict[str, Tensor] = {}
-        self.pause = False  # set by a signal handler: hands control back after the step that is running
-        self.halts: frozenset[int] = frozenset()  # steps after which control is handed back as well, on every rank
-        self.precision = torch.bfloat16 if recipe.precision == "bfloat16" else None
-        self.recorded = GraphedStep(self.advance, CudaGraphRecorder(self.device)) if recipe.graph else None
+                params = self.trainable_params[phase.name]
+                optimizer = optimizers.build_optimizer(phase.module, params, self.config)
+                if self.freeze_schedule:
+                    freezing.split_param_groups(optimizer, self.freeze_schedule)
+                self.optimizers[phase.module] = optimizer
+            num_groups = len(self.optimizers[phase.module].param_groups)
+            self.phase_lrs[phase.name] = [self.config.lr] * num_groups
+        # With several modules, each phase switches the gradients of its own parameters on and off.
+        self.single_module = len(self.optimizers) == 1
+        if not self.single_module:
+            self.objective.requires_grad_(False)
+
+    def use_lr_tensors(self) -> None:
+        """Keep the learning rates in tensors, because a recorded step reads them from fixed addresses."""
+        for name, lrs in self.phase_lrs.items():
+            self.phase_lrs[name] = [torch.full((), self.config.lr, device=self.device) for _ in lrs]
+        for phase in self.phases:
+            self._apply_lr(phase)
 
     @property
     def model(self) -> nn.Module:
-        """The network to score and to save: the average where there is one."""
-        return self.objective.model if self.average is None else self.average
+        """The model to score and to save: with the averaged parameters, if there are any."""
+        return self._scored_model
 
     @property
-    def groups(self) -> list[dict]:
-        """The groups of weights of all optimisers."""
-        return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers."""
+        groups = []
+        for optimizer in self.optimizers.values():
+            groups += optimizer.param_groups
+        return groups
 
     def __iter__(self) -> Iterator[StepReport]:
         self.objective.train()
-        batches = iter(self.stream)
-        while self.step < self.recipe.steps:
-            if self.finetuning:
-                self.finetuning.apply(self.step)
-            self._set_rates()
-            seed_generators(self.seed(), self.device)
-            due = [phase for phase in self.phases if self.step % phase.every == 0]
-            (self.recorded or self.advance)(due, next(batches))
-            if self.average is not None:
-                self._average()
+        batches = iter(self.batches)
+        while self.step < self.config.steps:
+            if self.freeze_schedule:
+                self.freeze_schedule.set_trainable(self.step)
+            self._set_lr()
+            seed_generators(self.step_seed(), self.device)
+            due = [phase for phase in self.phases if phase.is_due(self.step)]
+            run_step = self.graphed_step or self.train_step
+            run_step(due, next(batches))
+            if self.ema_model is not None:
+                decay = ema.ema_decay_at(self.step, self.config.ema_decay)
+                ema.update_ema(self.ema_model, self.objective.model, decay)
             self.step += 1
-            if self.due:
-                yield self.report()
-            elif self.step in self.halts or self.pause and ranks.world_size() == 1:  # several ranks pause at a report
-                yield StepReport(self.step, {}, self.recipe.rate(self.step - 1))
+            if self.report_due:
+                yield self.collect_report()
+            elif self.step in self.extra_yield_steps or self._pauses_here():
+                yield StepReport(self.step, {}, self.config.lr_at(self.step - 1))
 
-    def advance(self, due: list[Phase], batch: Batch) -> None:
-        """One step but for what the host decides: the phases that are due, on a batch as it comes from the stream."""
+    def _pauses_here(self) -> bool:
+        return self.pause_requested and ranks.world_size() == 1  # several ranks pause together, at a report
+
+    def train_step(self, due: list[Phase], batch: Batch) -> None:
+        """Run one training step: augment the batch, then update every phase that is due."""
         batch = self.augment(batch)
-        micro = [batch] if self.recipe.accumulate == 1 else split_micro_batches(batch, self.recipe.accumulate)
+        micro_batches = [batch]
+        if self.config.grad_accum > 1:
+            micro_batches = split_micro_batches(batch, self.config.grad_accum)
         for phase in due:
-            self._collect(phase, *self.update(phase, micro))
+            self._accumulate_losses(phase, self.run_phase(phase, micro_batches))
 
-    def _set_rates(self) -> None:
-        rate = self.recipe.rate(self.step)
-        for group in self.groups:
-            factor = self.finetuning.rate(group["params"][0], self.step) if self.finetuning else 1.0
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate * factor)
-            else:
-                group["lr"] = rate * factor
+    def _set_lr(self) -> None:
+        """Compute the learning rates of this step for every phase and parameter group."""
+        lr = self.config.lr_at(self.step)
+        for phase in self.phases:
+            lrs = self.phase_lrs[phase.name]
+            for index, group in enumerate(self.optimizers[phase.module].param_groups):
+                group_lr = lr * phase.lr_scale * self._lr_factor(group)
+                current = lrs[index]
+                if isinstance(current, Tensor):
+                    current.fill_(group_lr)
+                else:
+                    lrs[index] = group_lr
+
+    def _lr_factor(self, group: dict[str, Any]) -> float:
+        if self.freeze_schedule is None:
+            return 1.0
+        return self.freeze_schedule.lr_factor(group["params"][0], self.step)
+
+    def _apply_lr(self, phase: Phase) -> None:
+        groups = self.optimizers[phase.module].param_groups
+        for group, lr in zip(groups, self.phase_lrs[phase.name], strict=True):
+            group["lr"] = lr
 
     @property
-    def due(self) -> bool:
-        """Whether a report is due: every so many steps, at the end of an epoch, at the end of the run."""
-        return 0 in (
-            self.step % self.recipe.report,
-            self.step % self.stream.steps_per_epoch,
-            self.recipe.steps - self.step,
-        )
+    def report_due(self) -> bool:
+        """True every `report_every` steps, at the end of an epoch, and at the end of the run."""
+        if self.step == self.config.steps:
+            return True
+        return self.step % self.config.report_every == 0 or self.step % self.batches.steps_per_epoch == 0
 
-    def seed(self) -> int:
-        """Randomness is a function of (seed, step, rank): nothing to save, and any step can be replayed alone.
+    def step_seed(self) -> int:
+        """Return the seed of this step, a hash of (seed, step, rank), so that any step can be replayed alone.
 
-        32 bits, because the generator of a processor ignores the rest.
+        32 bits, because the generator of the CPU ignores the others.
         """
-        return zlib.crc32(f"{self.recipe.seed}/{self.step}/{ranks.get_rank()}".encode())
+        return zlib.crc32(f"{self.config.seed}/{self.step}/{ranks.get_rank()}".encode())
 
-    def report(self) -> StepReport:
-        """The means since the last report; begins a new one. The only place where the host waits for the device.
+    def collect_report(self) -> StepReport:
+        """Return the means since the last report and start new ones. Only here the host waits for the device.
 
-        Raises NonFinite where a loss on another device than the processor was no number: there it is seen only now.
+        A single phase named fit is reported as `loss` and its metrics by their names; other phases as `<phase>` and
+        `<phase>/<metric>`.
+
+        Raises:
+            NonFiniteError: If a mean is NaN or inf on a device other than the CPU, where it is checked only now.
         """
         means = {}
         for phase in self.phases:
-            items = float(self.sums.get(f"{phase.name}/items", 0.0))
-            for key in [k for k in self.sums if k.startswith(phase.name + "/")]:
-                if items and not key.endswith("/items"):
-                    means[key.removesuffix("/loss").removeprefix("fit/")] = float(self.sums[key]) / items
-        if "fit" in means:
-            means = {"loss": means.pop("fit"), **means}
-        for total in self.sums.values():
+            means |= self._phase_means(phase)
+        for total in self.loss_sums.values():
             total.zero_()
         if self.device.type != "cpu" and not all(map(math.isfinite, means.values())):
-            raise self._non_finite(self.phases[0])
-        return StepReport(self.step, means, self.recipe.rate(self.step - 1))
+            raise self._divergence_error(self.phases[0], self.config.lr_at(self.step - 1))
+        return StepReport(self.step, means, self.config.lr_at(self.step - 1))
 
-    def update(self, phase: Phase, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor | int]:
-        """One optimiser step on `phase.module`: sums of the loss and its parts, and the items they are over.
+    def _phase_means(self, phase: Phase) -> dict[str, float]:
+        prefix = f"{phase.name}/"
+        means = {}
+        count = float(self.loss_sums.get(f"{prefix}count", 0.0))
+        for key, value in self.loss_sums.items():
+            if count and key.startswith(prefix) and key != f"{prefix}count":
+                means[self._report_key(phase, key.removeprefix(prefix))] = float(value) / count
+        return means
 
-        Raises NonFinite before the weights change, if the loss is infinite or not a number.
+    def _report_key(self, phase: Phase, name: str) -> str:
+        if self.has_single_loss:
+            return name
+        return phase.name if name == "loss" else f"{phase.name}/{name}"
+
+    def run_phase(self, phase: Phase, batches: list[Batch]) -> LossSums:
+        """Run one optimizer step on `phase.module` and return the sums of its loss and metrics.
+
+        Raises:
+            NonFiniteError: If the loss is NaN or inf on the CPU; the parameters have not changed then.
         """
-        weights, optimizer = self.trainable[phase.name], self.optimizers[phase.module]
-        if not self.alone:
-            for weight in weights:
-                weight.requires_grad_(True)
+        params = self.trainable_params[phase.name]
+        optimizer = self.optimizers[phase.module]
+        self._apply_lr(phase)
+        self._switch_gradients(params, on=True)
         optimizer.zero_grad(set_to_none=True)
-        sums, items, plain = self._gradients(phase, batches, weights)
-        if not self.alone:
-            for weight in weights:
-                weight.requires_grad_(False)
-        if self.device.type == "cpu" and not math.isfinite(sums["loss"].item()):
-            raise self._non_finite(phase)
-        if not plain:
-            gradients = [w.grad for w in weights if w.grad is not None]
-            torch._foreach_div_(gradients, items)
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(weights, self.recipe.clip)
+        totals = self._backward(phase, batches)
+        self._switch_gradients(params, on=False)
+        if self.device.type == "cpu" and not math.isfinite(totals.sums["loss"].item()):
+            raise self._divergence_error(phase, self.config.lr_at(self.step))
+        if not self._is_already_mean(batches):
+            gradients = [param.grad for param in params if param.grad is not None]
+            torch._foreach_div_(gradients, totals.count)  # pyright: ignore[reportPrivateImportUsage]
+        if self.config.grad_clip:
+            nn.utils.clip_grad_norm_(params, self.config.grad_clip)
         optimizer.step()
-        return sums, items
+        return totals
 
-    def _gradients(self, phase: Phase, batches: list[Batch], weights: list[Tensor]):
-        """Fills `.grad`; returns (sums, items, whether the gradients already are those of the mean)."""
-        plain = len(batches) == 1 and ranks.world_size() == 1
+    def _switch_gradients(self, params: list[nn.Parameter], on: bool) -> None:
+        if not self.single_module:
+            for param in params:
+                param.requires_grad_(on)
+
+    def _is_already_mean(self, batches: list[Batch]) -> bool:
+        """Return True if the gradient of the mean loss needs no division by the count afterwards."""
+        return len(batches) == 1 and ranks.world_size() == 1
+
+    def _backward(self, phase: Phase, batches: list[Batch]) -> LossSums:
+        """Fill `.grad`: with the gradients of the mean loss if `_is_already_mean`, else of the sum."""
         sums: dict[str, Tensor] = {}
-        items: Tensor | int = 0
+        count: Tensor | int = 0
         for batch in batches:
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                 loss = self.losses[phase.name](batch)
             # A sum adds up correctly over micro-batches and ranks; a mean of means would not.
-            (loss.mean if plain else loss.mean * loss.items).backward()
-            for name, value in (("loss", loss.mean.detach()), *loss.parts.items()):
-                part = value * loss.items
-                sums[name] = sums[name] + part if name in sums else part
-            items = items + loss.items
+            target = loss.mean if self._is_already_mean(batches) else loss.mean * loss.count
+            target.backward()
+            for name, mean in (("loss", loss.mean.detach()), *loss.metrics.items()):
+                value = mean * loss.count
+                if name in sums:
+                    value = sums[name] + value
+                sums[name] = value
+            count = count + loss.count
         if ranks.world_size() > 1:
-            weights = [weight for weight in weights if weight.requires_grad]  # not parts that wait to be trained
-            for weight in weights:  # every rank must send the same weights
-                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            items = torch.as_tensor(items, dtype=torch.float32, device=self.device).reshape(())
-            ranks.all_reduce_sum([w.grad for w in weights] + [*sums.values(), items])
-        return sums, items, plain
+            count = self._sum_over_ranks(phase, sums, count)
+        return LossSums(sums, count)
 
-    def _collect(self, phase: Phase, sums: dict[str, Tensor], items: Tensor | int) -> None:
-        for name, value in (*sums.items(), ("items", items)):
+    def _sum_over_ranks(self, phase: Phase, sums: dict[str, Tensor], count: Tensor | int) -> Tensor:
+        """Add gradients and sums of all ranks in place; return the total count."""
+        gradients = []
+        for param in self.trainable_params[phase.name]:
+            if param.requires_grad:  # not the groups that are unfrozen later
+                if param.grad is None:  # every rank must send the same tensors
+                    param.grad = torch.zeros_like(param)
+                gradients.append(param.grad)
+        total = torch.as_tensor(count, dtype=torch.float32, device=self.device).reshape(())
+        ranks.all_reduce_sum([*gradients, *sums.values(), total])
+        return total
+
+    def _accumulate_losses(self, phase: Phase, totals: LossSums) -> None:
+        for name, value in (*totals.sums.items(), ("count", totals.count)):
             key = f"{phase.name}/{name}"
-            if key not in self.sums:
-                self.sums[key] = torch.zeros((), device=self.device)
-            self.sums[key] += value
+            if key not in self.loss_sums:
+                self.loss_sums[key] = torch.zeros((), device=self.device)
+            self.loss_sums[key] += value
 
-    def _average(self) -> None:
-        decay = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.objective.model.parameters()), 1 - decay)
-            # Batch statistics belong to the weights that were run; they are averages themselves.
-            for mean, latest in zip(self.average.buffers(), self.objective.model.buffers(), strict=True):
-                mean.copy_(latest)
-
-    def _non_finite(self, phase: Phase) -> NonFiniteError:
-        rows = tuple(self.stream.rows(self.step))
+    def _divergence_error(self, phase: Phase, lr: float) -> NonFiniteError:
         return NonFiniteError(
-            f"The loss of phase '{phase.name}' became infinite or not a number at step {self.step}; "
-            "the weights before it are kept.",
-            cure="Give a smaller --lr, or --clip 1; if it stays, look at the pictures of that batch.",
+            f"The training diverged at step {self.step} (lr {lr:g}): the {phase.name} loss is NaN or inf; "
+            "expected a finite loss.",
+            cure="--lr auto finds a learning rate.",
             step=self.step,
-            indices=rows,
+            indices=tuple(self.batches.batch_indices(self.step)),
         )
 
-    def state_dict(self) -> dict:
-        """All that must survive: counters, weights, buffers, optimisers, the sums of the open report.
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that resuming needs.
 
-        With several ranks every rank must call this: buffers that differ between ranks are gathered.
+        With several ranks every rank must call this, because buffers that differ between ranks are gathered.
         """
-        buffers = dict(self.objective.named_buffers()) if ranks.world_size() > 1 else {}
+        buffers = {}
+        if ranks.world_size() > 1:
+            for name, buffer in self.objective.named_buffers():
+                buffers[name] = ranks.all_gather(buffer)
         return {
             "step": self.step,
             "objective": self.objective.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
+            "ema_model": None if self.ema_model is None else self.ema_model.state_dict(),
             "optimizers": [optimizers.optimizer_state(optimizer) for optimizer in self.optimizers.values()],
-            "stream": self.stream.state_dict(),
-            "sums": dict(self.sums),
-            "ranks": {name: ranks.all_gather(value) for name, value in buffers.items()},
+            "batches": self.batches.state_dict(),
+            "loss_sums": dict(self.loss_sums),
+            "ranks": buffers,
         }
 
-    def load_state_dict(self, state: dict) -> None:
-        """Continues exactly where `state_dict` was taken."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was called."""
         self.step = state["step"]
         self.objective.load_state_dict(state["objective"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        if self.ema_model is not None:
+            self.ema_model.load_state_dict(state["ema_model"])
         for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
             optimizers.load_optimizer_state(optimizer, saved)
-        self.stream.load_state_dict(state["stream"])
-        self.sums = {name: total.to(self.device, copy=True) for name, total in state["sums"].items()}
-        if self.recorded:
-            self.recorded = GraphedStep(self.advance, self.recorded.recorder)  # what was recorded knows the old memory
+        self.batches.load_state_dict(state["batches"])
+        self.loss_sums = {name: total.to(self.device, copy=True) for name, total in state["loss_sums"].items()}
+        if self.graphed_step:  # the recording reads the memory of the old state
+            self.graphed_step = GraphedStep(self.train_step, self.graphed_step.recorder)
         for name, buffer in self.objective.named_buffers():
-            if name in state["ranks"] and ranks.world_size() == len(state["ranks"][name]):
-                buffer.copy_(state["ranks"][name][ranks.get_rank()])
+            saved_buffers = state["ranks"].get(name, ())
+            if len(saved_buffers) == ranks.world_size():
+                buffer.copy_(saved_buffers[ranks.get_rank()])
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seeds what the random numbers of a step come from: the processor's generator, and the device's own."""
+    """Seed the generators that the random numbers of a step come from: the CPU's and the device's."""
     if device.type not in ("cpu", "cuda"):
-        torch.manual_seed(seed)  # every device there is, which takes a millisecond
+        torch.manual_seed(seed)  # seeds every device, which takes a millisecond
         return
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        number = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[number].manual_seed(seed)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
 
 
-def split_micro_batches(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in `parts` pieces, as equal as can be."""
-    pieces = {name: values.tensor_split(parts) for name, values in batch.items()}
-    return [
-        {name: pieces[name][part] for name in batch} for part in range(parts) if len(next(iter(pieces.values()))[part])
-    ]
-
-
-__all__ = ["Loss", "StepReport", "Trainer", "split_micro_batches"]
+def split_micro_batches(batch: Batch, count: int) -> list[Batch]:
+    """Split a batch into `count` micro-batches of sizes as equal as possible; empty ones are left out."""
+    pieces = {name: values.tensor_split(count) for name, values in batch.items()}
+    micro_batches = []
+    for index in range(count):
+        micro_batch = {name: values[index] for name, values in pieces.items()}
+        if len(next(iter(micro_batch.values()))):
+            micro_batches.append(micro_batch)
+    return micro_batches

@@ -1,68 +1,77 @@
-"""A concept asked about: its settings read, the result computed, and written as picture, film, page or numbers."""
+"""Explain a concept: parse settings, compute the result, and write it as image, film, page or numbers."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from .. import registry
-from ..concepts.base import CHAPTERS, ConceptResult
-from ..config import options as settings
-from ..engine.checkpoint import atomic_write
+from ..concepts.base import CHAPTERS, ConceptResult, ConceptText, Frame
+from ..config.json_record import to_json
+from ..config.parsing import describe_type, format_setting, json_schema, non_default, option_fields, parse_options
 from ..errors import NotFoundError, OptionError
-from ..pages import concept_page as lessonpage
-from ..plots import animation as films
+from ..io.atomic_write import atomic_write
+from ..pages.concept_page import render_html
+from ..plots.animation import encode_gif, encode_mp4
+from ..predictions.base import encode_png
 from ..registry import ConceptEntry
-from ..runs.run_dir import to_json
-from . import inputs as subjects
+from .inputs import load_input
 
 
+@dataclass(frozen=True, repr=False)
 class RenderedConcept:
-    """A concept with what came out for these settings: look at it with draw(), keep it with save(), read json()."""
+    """A concept with its result for these settings: look at it with draw(), keep it with save(), read json()."""
 
-    def __init__(self, entry: ConceptEntry, asked: Any, result: ConceptResult, words: Sequence[str] = ()):
-        self.name, self.page, self.asked, self.result = entry.name, entry.page, asked, result
-        self.words = tuple(words)
+    name: str
+    text: ConceptText
+    settings: Any
+    result: ConceptResult
+    inputs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self.result.frames)} frames>"
 
     @property
     def command(self) -> str:
-        """What shows the same on the command line."""
-        import shlex
-
-        words = ["thalweg", "explain", self.name, *self.words]
-        for key, value in settings.non_default(self.asked).items():
+        """The command that shows the same."""
+        words = ["thalweg", "explain", self.name, *self.inputs]
+        for key, value in non_default(self.settings).items():
             words += ["--set", f"{key}={format_setting(value)}"]
         return shlex.join(words)
 
-    def draw(self, frame: int | None = None) -> Image.Image:
-        """One frame, counted from 1; None: the one that says most. Raises OptionError for one that there is not."""
-        return self._frame(frame).draw()
+    def draw(self, step: int | None = None) -> Image.Image:
+        """Draw one step, counted from 1; None: the key step. Raises OptionError for one that there is not."""
+        return self._frame(step).draw()
 
-    def _frame(self, number: int | None):
+    def _frame(self, step: int | None) -> Frame:
         frames = self.result.frames
-        if number is None:
+        if step is None:
             return frames[self.result.key_frame]
-        if not 1 <= number <= len(frames):
-            raise OptionError(f"There is no frame {number}.", cure=f"Give 1 to {len(frames)}.")
-        return frames[number - 1]
+        if not 1 <= step <= len(frames):
+            raise OptionError(
+                f"--step: {step} is out of range; expected 1 to {len(frames)}.",
+                option="step",
+                value=step,
+                allowed=[1, len(frames)],
+            )
+        return frames[step - 1]
 
     def json(self) -> dict[str, Any]:
-        """Everything that is shown, as JSON values."""
+        """Return everything that is shown, as JSON values."""
         return to_json(
             {
                 "concept": self.name,
-                "title": self.page.title,
+                "title": self.text.title,
                 "command": self.command,
-                "settings": vars(self.asked),
-                "figures": self.result.key_numbers,
+                "settings": vars(self.settings),
+                "key_numbers": self.result.key_numbers,
                 "numbers": self.result.numbers,
                 "frames": [frame.caption for frame in self.result.frames],
                 "notes": list(self.result.notes),
@@ -70,111 +79,130 @@ class RenderedConcept:
         )
 
     def lines(self) -> list[str]:
-        """The page for a terminal: text, formulas, figures, what to look for."""
-        wrapped = [textwrap.fill(" ".join(p.split()), 100) for p in self.page.body.split("\n\n") if p.strip()]
-        lines = [self.page.title, "", *"\n\n".join(wrapped).split("\n"), ""]
-        lines += [f"    {plain}" for plain, _ in self.page.formulas] + ([""] if self.page.formulas else [])
+        """Return the page for a terminal: text, formulas, key numbers, what to look for."""
+        lines = [self.text.title, ""]
+        for paragraph in self.text.body.split("\n\n"):
+            if paragraph.strip():
+                lines += [*textwrap.wrap(" ".join(paragraph.split()), 100), ""]
+        for plain, _ in self.text.formulas:
+            lines.append(f"    {plain}")
         width = max((len(name) for name in self.result.key_numbers), default=0)
-        lines += [f"  {name:<{width}}  {figure}" for name, figure in self.result.key_numbers.items()]
-        lines += ["", "Look for:", *(f"- {' '.join(sentence.split())}" for sentence in self.page.look_for)]
-        return [*lines, "", f"Source: {self.page.source}"]
+        if self.text.formulas:
+            lines.append("")
+        for name, value in self.result.key_numbers.items():
+            lines.append(f"  {name:<{width}}  {value}")
+        lines += ["", "Look for:", *(f"- {sentence}" for sentence in self.text.look_for)]
+        return [*lines, "", f"Source: {self.text.source}"]
 
-    def save(self, path: Any, frame: int | None = None) -> Path:
-        """Writes png, svg (one frame), gif, mp4 (all frames), html or json, by the ending of the name.
+    def save(self, path: str | Path, step: int | None = None) -> Path:
+        """Write png, svg (one step), gif, mp4 (all steps), html or json, by the ending of the name.
 
         Raises OptionError for another ending, ResourceError where it cannot be written.
         """
         path = Path(path)
         writers = {
-            ".png": lambda: _encode_png(self.draw(frame)),
-            ".svg": lambda: self._frame(frame).to_svg().encode(),
-            ".gif": lambda: films.encode_gif([one.draw() for one in self.result.frames]),
-            ".mp4": lambda: films.encode_mp4([one.draw() for one in self.result.frames]),
-            ".html": lambda: lessonpage.render_html(self).encode(),
+            ".png": lambda: encode_png(self.draw(step)),
+            ".svg": lambda: self._frame(step).to_svg().encode(),
+            ".gif": lambda: encode_gif([frame.draw() for frame in self.result.frames]),
+            ".mp4": lambda: encode_mp4([frame.draw() for frame in self.result.frames]),
+            ".html": lambda: render_html(self).encode(),
             ".json": lambda: json.dumps(self.json(), indent=1, allow_nan=False).encode(),
         }
-        if path.suffix.lower() not in writers:
+        writer = writers.get(path.suffix.lower())
+        if writer is None:
             raise OptionError(
-                f"{path}: a file of that name cannot be written.", cure=f"End it in {', '.join(writers)}."
+                f"--save: {path} has an unknown ending; expected {', '.join(writers)}.",
+                option="save",
+                value=str(path),
+                allowed=list(writers),
             )
-        atomic_write(path, writers[path.suffix.lower()](), cure="Make room, or give another --save.")
+        atomic_write(path, writer(), cure="Give another --save.")
         return path
 
-
-def _encode_png(image: Image.Image) -> bytes:
-    import io
-
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-def format_setting(value: Any) -> str:
-    """A setting as --set takes it."""
-    if isinstance(value, list | tuple):
-        return (";" if value and isinstance(value[0], list | tuple) else ",").join(
-            format_setting(inner) for inner in value
-        )
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    def _repr_png_(self) -> bytes:
+        return encode_png(self.draw())
 
 
 def list_concepts() -> list[dict[str, Any]]:
-    """A row per concept, in the order of the talk: name, chapter, about, subject, settings as a JSON schema."""
-    return [
-        {
-            "name": name,
-            "chapter": entry.page.chapter,
-            "title": entry.page.title,
-            "about": entry.page.summary,
-            "subject": entry.subject,
-            "settings": settings.json_schema(entry.settings)["properties"],
-        }
-        for name, entry in registry.get_concepts().items()
-    ]
+    """Return a row per concept, in the order of the talk: name, chapter, title, summary, input, settings as schema."""
+    rows = []
+    for name, entry in registry.get_concepts().items():
+        rows.append(
+            {
+                "name": name,
+                "chapter": entry.text.chapter,
+                "title": entry.text.title,
+                "summary": entry.text.summary,
+                "input": entry.input_kind,
+                "settings": json_schema(entry.settings)["properties"],
+            }
+        )
+    return rows
 
 
 def format_concepts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The concepts by chapter, a line each."""
-    width, lines = max(len(row["name"]) for row in rows), []
+    """Format the concepts by chapter, a line each."""
+    width = max(len(row["name"]) for row in rows)
+    lines: list[str] = []
     for chapter in CHAPTERS:
         inside = [row for row in rows if row["chapter"] == chapter]
-        lines += ["", chapter, *(f"  {row['name']:<{width}}  {row['title']}" for row in inside)] if inside else []
+        if not inside:
+            continue
+        lines += ["", chapter]
+        for row in inside:
+            needs = "  (needs a run)" if row["input"] in ("weight_path", "test_predictions") else ""
+            lines.append(f"  {row['name']:<{width}}  {row['title']}{needs}")
     return lines[1:]
 
 
 def settings_help(name: str) -> list[str]:
-    """What can be set of a concept, a line each. Raises NotFound."""
-    entry = find_concept(name)
-    ranges = settings.option_ranges(entry.settings)
+    """Return what can be set of a concept, a line each. Raises NotFoundError."""
     lines = []
-    for key, (kind, help_, default) in settings.option_fields(entry.settings).items():
-        between = f", {ranges[key].low:g} to {ranges[key].high:g}" if key in ranges else ""
-        lines.append(f"  --set {key}={format_setting(default)}   {help_} ({settings.describe_type(kind)}{between})")
+    for field in option_fields(find_concept(name).settings).values():
+        allowed = describe_type(field.kind) + (f", {field.range}" if field.range is not None else "")
+        lines.append(f"  --set {field.name}={format_setting(field.default)}   {field.help} ({allowed})")
     return lines
 
 
 def find_concept(name: str) -> ConceptEntry:
-    """The concept of that name. Raises NotFound, with the nearest names."""
-    found = registry.get_concepts()
-    if name not in found:
-        raise NotFoundError.for_unknown("concept", name, found)
-    return found[name]
+    """Return the concept of that name. Raises NotFoundError, with the nearest names."""
+    concepts = registry.get_concepts()
+    if name not in concepts:
+        raise NotFoundError.for_unknown("concept", name, concepts)
+    return concepts[name]
 
 
 def explain_concept(
-    name: str, words: Sequence[Any], given: Mapping[str, Any], offline: bool = False
+    name: str, inputs: Sequence[Any], settings: Mapping[str, Any], offline: bool = False
 ) -> RenderedConcept:
-    """Asks the concept about the subject that `words` name, with these settings.
+    """Compute a concept.
 
-    Among those `weights` says, where the concept has no such setting, with which weights a model by name is loaded.
-    Raises NotFound, OptionError for settings that it does not have or allow, and what the subject's reading raises.
+    Args:
+        name: The concept.
+        inputs: What it is about: an image, a table, a run.
+        settings: Its settings; `weights` says, where the concept has no such setting, which weights a model gets.
+        offline: Never use the network.
+
+    Returns:
+        The concept with its result.
+
+    Raises:
+        NotFoundError: For an unknown concept.
+        OptionError: For settings that it does not have or allow.
     """
-    entry, given = find_concept(name), dict(given)
-    weights = None if "weights" in settings.option_fields(entry.settings) else given.pop("weights", None)
+    entry = find_concept(name)
+    values = dict(settings)
+    weights = None if "weights" in option_fields(entry.settings) else values.pop("weights", None)
     try:
-        asked = settings.parse_options(given, entry.settings)
+        parsed = parse_options(values, entry.settings)
     except OptionError as error:
-        raise OptionError(f"{name}: {error.message}", error.cure) from None
-    found = subjects.load_input(entry.subject, words, asked, weights, offline)
-    result = entry.explain(asked, **found)
-    return RenderedConcept(entry, asked, result, [str(word) for word in words if isinstance(word, str | Path)])
+        raise OptionError(
+            f"{name}: {error.message}",
+            error.cure,
+            option=error.option or "",
+            value=error.value,
+            allowed=error.allowed or [],
+        ) from None
+    result = entry.explain(parsed, **load_input(entry.input_kind, inputs, parsed, weights, offline))
+    words = tuple(str(word) for word in inputs if isinstance(word, str | Path))
+    return RenderedConcept(name, entry.text, parsed, result, words)

@@ -1,4 +1,4 @@
-"""Write files so that a crash, a power cut or a full disk leaves the old content or the new, never a part."""
+"""Files that are replaced in one step and are on the disk when the call returns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,28 @@ from pathlib import Path
 
 from ..errors import ResourceError
 
-#: what to do if a run cannot be written
-RESUME_HINT = "Free some space or choose another --out. Everything saved before is intact; continue with --resume."
+RESUME_HINT = "Free disk space or use another --out. The last checkpoint is intact; continue with --resume."
+
+
+def write_fsync(path: Path, data: bytes) -> None:
+    """Write `data` and wait until it is on the disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
-    """Replace a file in one step, making missing folders. Raises ResourceError with `cure`."""
+    """Replace a file in one step: readers see the old content or the new, never a part.
+
+    Args:
+        path: The file; missing folders are created.
+        data: The new content.
+        cure: What to try if the disk is full.
+
+    Raises:
+        ResourceError: If the file cannot be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,16 +44,8 @@ def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:
         raise disk_full_error(error, path, len(data), cure) from error
 
 
-def write_fsync(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def fsync_dir(folder: Path) -> None:
-    """Wait until renames inside a folder are on the disk, where the system supports it."""
+    """Make renames inside `folder` durable, on systems that support it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -47,22 +55,29 @@ def fsync_dir(folder: Path) -> None:
 
 
 def disk_full_error(error: OSError, path: Path, needed: int, cure: str = RESUME_HINT) -> ResourceError:
-    """Return the error for the user after writing `needed` bytes to `path` failed."""
-    reason = error.strerror or str(error)
+    """Build the error for a failed write.
+
+    Args:
+        error: What the system reported.
+        path: The file or folder.
+        needed: The size of the data in bytes.
+        cure: What to try if the disk is full.
+
+    Returns:
+        The error to raise.
+    """
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return ResourceError(
-            f"Could not write {path}: {reason}.",
-            cure="A file is where a folder is needed, or the reverse: move it away, or write elsewhere.",
+            f"Could not write {path}: {error.strerror}.",
+            cure="A file is in the place of a folder, or a folder in that of a file: move it, or write elsewhere.",
             path=path,
         )
     try:
-        folder = path.parent if path.parent.exists() else Path(".")
+        folder = path.parent if path.parent.exists() else Path()
         free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB"
     except OSError:
         free = "an unknown amount"
+    reason = error.strerror or error
     return ResourceError(
-        f"Could not write {path}: {reason}; {needed / 1e6:.1f} MB are needed, {free} is free.",
-        cure=cure,
-        path=path,
-        value=needed,
+        f"Could not write {path}: {reason}; {needed / 1e6:.1f} MB are needed, {free} is free.", cure, path=path
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 
 def log_warning(message: str) -> None:
@@ -18,3 +20,11 @@ def escape_unprintable(text: str) -> str:
             character = character.encode("unicode_escape").decode("ascii")
         characters.append(character)
     return "".join(characters)
+
+
+@dataclass(frozen=True)
+class Notify:
+    """Where notices go, and the progress of reading files: (files read, files in total)."""
+
+    log: Callable[[str], None] = log_warning
+    progress: Callable[[int, int], None] | None = None

@@ -1,1 +1,1 @@
-"""Blocks that three or more models use, each citing its paper."""
+"""Building blocks that three or more models use, each citing its paper."""

@@ -1,30 +1,34 @@
-"""A trained network made quick on processors: the same answers by fewer calls, with weights laid out once.
+"""Optimize a trained model for inference on CPUs: the same outputs from fewer calls, with weights laid out once.
 
-In evaluation a batch normalisation is a fixed scale and shift, so it goes into the weights of the convolution before it
-(Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.1), and dropout does nothing. What follows a convolution, a sum or
-an activation, is done by oneDNN while the result is still in the processor's cache.
+In evaluation, batch normalization is a fixed scale and shift, so it is folded into the weights of the convolution
+before it (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.1), and dropout does nothing. oneDNN applies a following
+sum or activation while the output of the convolution is still in the CPU's cache.
 
-PyTorch's compiler calls oneDNN in this way; the calls are not part of its public interface. So what was made is tried
-before it is used, and a plainer form is taken where anything fails or answers otherwise.
+PyTorch's compiler calls oneDNN in this way, but the calls are not part of its public interface. So each optimized model
+is compared with the original before it is used, and a simpler form is taken if one fails or gives other outputs.
 """
 
 from __future__ import annotations
 
 import operator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-#: how far answers may differ, as a share of the largest; in ResNet-50 the order of sums alone makes 1e-6
+from .activations import FunctionModule
+
+#: largest difference as a fraction of the largest output; in ResNet-50 the order of sums alone gives 1e-6
 TOLERANCE = 1e-5
 
-#: activations that oneDNN does with a convolution, as modules, functions and methods -> its names for them
+#: activations that oneDNN fuses with a convolution, as modules, functions and methods -> oneDNN's names
 ACTIVATIONS: dict[Any, str] = {
     **dict.fromkeys((nn.ReLU, F.relu, torch.relu, "relu"), "relu"),
     **dict.fromkeys((nn.Hardswish, F.hardswish), "hardswish"),
@@ -36,131 +40,177 @@ ADD_OPS = (operator.add, operator.iadd, torch.add)
 NO_OPS = (nn.Dropout, nn.Dropout2d, nn.Identity)
 
 
-def optimize_for_inference(network: nn.Module, shape: tuple[int, int, int, int]) -> nn.Module:
-    """What answers to batches of about `shape` (B, C, H, W) as `network` does in evaluation, but quicker on processors.
+def optimize_for_inference(model: nn.Module, shape: tuple[int, int, int, int]) -> nn.Module:
+    """Return a module that computes what `model` does in evaluation mode, faster on CPUs.
 
-    Its own weights and mode stay as they are, and what comes back does not follow later changes of them. Answers differ
-    by TOLERANCE at most; where that cannot be had, `network` itself comes back. It takes as long as a few answers do.
+    `shape` (B, C, H, W) is the approximate shape of the batches. The model keeps its weights and its mode; the returned
+    module does not follow later changes of the weights. The outputs differ by at most TOLERANCE; if no optimized form
+    achieves that, `model` itself is returned. Takes as long as a few forward passes.
     """
-    batch, *picture = shape
-    modes = {layer: layer.training for layer in network.modules()}
-    network.eval()
+    with _eval_mode(model), torch.no_grad():
+        for optimize in (fuse_activations, fold_batch_norm):
+            optimized = _try_optimize(optimize, model, shape)
+            if optimized is not None:
+                return optimized
+    return model
+
+
+def _try_optimize(
+    optimize: Callable[[nn.Module, Tensor], nn.Module], model: nn.Module, shape: tuple[int, int, int, int]
+) -> nn.Module | None:
+    """Return the optimized model, or None if optimizing fails or changes the outputs."""
+    # any model may be passed in, and a private call may be missing, so any exception may occur
+    with suppress(Exception):
+        # oneDNN lays weights out in one way for single images and in another for two or more
+        batch_size = min(shape[0], 2)
+        example_BCHW = torch.randn(batch_size, *shape[1:], generator=torch.Generator().manual_seed(0))
+        example_BCHW = example_BCHW.to(next(model.parameters()).dtype)
+        optimized = optimize(model, example_BCHW)
+        if outputs_match(optimized(example_BCHW), model(example_BCHW)):
+            return optimized
+    return None
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode inside, and restore the mode of every layer afterwards."""
+    modes = {layer: layer.training for layer in model.modules()}
+    model.eval()
     try:
-        with torch.no_grad():
-            for make in (fuse_activations, fold_batch_norm):
-                with suppress(Exception):  # a network that cannot be followed, a call that is gone may raise anything
-                    # oneDNN lays weights out in one way for single pictures and in another for two or more
-                    example_BCHW = torch.randn(min(batch, 2), *picture, generator=torch.Generator().manual_seed(0))
-                    example_BCHW = example_BCHW.to(next(network.parameters()).dtype)
-                    made = make(network, example_BCHW)
-                    if outputs_match(made(example_BCHW), network(example_BCHW)):
-                        return made
+        yield
     finally:
         for layer, training in modes.items():
             layer.training = training
-    return network
 
 
-def outputs_match(answer: Tensor, expected: Tensor) -> bool:
-    """Whether no value differs by more than TOLERANCE of the largest."""
-    return bool((answer - expected).abs().max() <= TOLERANCE * expected.abs().max())
+def outputs_match(outputs: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> bool:
+    """Return whether no value differs by more than TOLERANCE times the largest value."""
+    return bool((outputs - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
-def fold_batch_norm(network: nn.Module, example_BCHW: Tensor) -> fx.GraphModule:
-    """`network` without dropout, normalisation in the weights of convolutions, channels last in memory."""
-    made = fx.symbolic_trace(network)
-    for node in list(made.graph.nodes):
-        layer, done = module_of(made, node), [node]
+class _Tracer(fx.Tracer):
+    """Trace into every module of ours but the named activations, as PyTorch does with its own layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, FunctionModule) or super().is_leaf_module(m, module_qualified_name)
+
+
+def fold_batch_norm(model: nn.Module, example_BCHW: Float[Tensor, "B C H W"]) -> fx.GraphModule:
+    """Return `model` without dropout, with batch normalization folded into convolutions, channels last in memory."""
+    traced = fx.GraphModule(model, _Tracer().trace(model))
+    for node in list(traced.graph.nodes):
+        layer = module_of(traced, node)
         if isinstance(layer, NO_OPS):
             node.replace_all_uses_with(node.args[0])
-            made.graph.erase_node(node)
+            traced.graph.erase_node(node)
         elif type(layer) is nn.Conv2d:
-            follower = single_user(node)
-            norm = module_of(made, follower)
-            if type(norm) is nn.BatchNorm2d and norm.track_running_stats:
-                layer, done = fuse_conv_bn_eval(layer, norm), [node, follower]
-            else:
-                layer = deepcopy(layer)
-            replace_chain(made, done, layer.to(memory_format=torch.channels_last), node.args)
-    return recompile(made)
+            _fold_convolution(traced, node, layer)
+    return recompile(traced)
 
 
-def fuse_activations(network: nn.Module, example_BCHW: Tensor) -> fx.GraphModule:
-    """`network` as by `fold_batch_norm`, each convolution in one call with the sum and the activation after it."""
-    made = fold_batch_norm(network, example_BCHW)
-    ShapeProp(made).propagate(example_BCHW)
-    for node in list(made.graph.nodes):
-        layer = module_of(made, node)
-        if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            continue
-        done, addend, follower = [node], (), single_user(node)
-        if follower is not None and follower.target in ADD_OPS and has_same_shapes(follower):
-            addend = tuple(other for other in follower.args if other is not node)
-            done, follower = [node, follower], single_user(follower)
-        activation = ACTIVATIONS.get(op_of(made, follower), "none")
-        if activation == "relu" or (activation != "none" and not addend):
-            done.append(follower)
-        else:
-            activation = "none"
-        shape = node.args[0].meta["tensor_meta"].shape
-        replace_chain(made, done, FusedConv2d(layer, shape, activation), (node.args[0], *addend))
-    return recompile(made)
+def _fold_convolution(traced: fx.GraphModule, node: fx.Node, conv: nn.Conv2d) -> None:
+    """Replace a convolution, and a batch normalization that alone follows it, by one convolution."""
+    chain = [node]
+    user = single_user(node)
+    norm = module_of(traced, user)
+    if user is not None and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
+        conv = fuse_conv_bn_eval(conv, norm)
+        chain.append(user)
+    else:
+        conv = deepcopy(conv)
+    channels_last: Any = {"memory_format": torch.channels_last}  # which the stubs of Module.to lack
+    replace_chain(traced, chain, conv.to(**channels_last), node.args)
+
+
+def fuse_activations(model: nn.Module, example_BCHW: Float[Tensor, "B C H W"]) -> fx.GraphModule:
+    """Return `model` as `fold_batch_norm` does, with each convolution, sum and activation in one call."""
+    traced = fold_batch_norm(model, example_BCHW)
+    ShapeProp(traced).propagate(example_BCHW)
+    for node in list(traced.graph.nodes):
+        layer = module_of(traced, node)
+        if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+            _fuse_convolution(traced, node, layer)
+    return recompile(traced)
+
+
+def _fuse_convolution(traced: fx.GraphModule, node: fx.Node, conv: nn.Conv2d) -> None:
+    """Replace a convolution, a sum that alone follows it, and an activation after that by one call."""
+    chain = [node]
+    addend: tuple[Any, ...] = ()
+    user = single_user(node)
+    if user is not None and user.target in ADD_OPS and has_same_shapes(user):
+        addend = tuple(other for other in user.args if other is not node)
+        chain.append(user)
+        user = single_user(user)
+    activation = ACTIVATIONS.get(op_of(traced, user), "none")
+    # with a sum, oneDNN fuses no other activation than ReLU
+    if user is not None and (activation == "relu" or (activation != "none" and not addend)):
+        chain.append(user)
+    else:
+        activation = "none"
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    fused = FusedConv2d(conv, source.meta["tensor_meta"].shape, activation)
+    replace_chain(traced, chain, fused, (source, *addend))
 
 
 class FusedConv2d(nn.Module):
-    """activation(convolution(x) + added) in one call, the weights laid out for inputs of `shape` (B, C, H, W)."""
+    """activation(convolution(x) + addend) in one call, with weights laid out for inputs of `shape` (B, C, H, W)."""
 
-    def __init__(self, layer: nn.Conv2d, shape: torch.Size, activation: str):
+    def __init__(self, conv: nn.Conv2d, shape: torch.Size, activation: str):
         super().__init__()
-        self.where = (layer.padding, layer.stride, layer.dilation, layer.groups)
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight.detach(), *self.where, list(shape))
-        self.bias, self.activation = layer.bias, activation
+        self.geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.geometry, list(shape))
+        self.bias = conv.bias
+        self.activation = activation
 
-    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """(B, I, H, W) -> (B, O, h, w); `added` is of the latter shape."""
-        do = torch.ops.mkldnn._convolution_pointwise
-        if added is None:
-            return do(x, self.weight, self.bias, *self.where, self.activation, [], "")
+    def forward(self, x: Float[Tensor, "B C H W"], addend: Float[Tensor, "B O h w"] | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, O, h, w); `addend` has the shape of the output."""
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        if addend is None:
+            return convolve(x, self.weight, self.bias, *self.geometry, self.activation, [], "")
         activation = None if self.activation == "none" else self.activation
-        return do(x, added, self.weight, self.bias, *self.where, "add", 1.0, activation, [], None)
+        return convolve(x, addend, self.weight, self.bias, *self.geometry, "add", 1.0, activation, [], None)
 
 
-def module_of(made: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
-    """The module that a node calls; None for nodes of other kinds."""
-    return made.get_submodule(node.target) if node is not None and node.op == "call_module" else None
+def module_of(traced: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
+    """Return the module that a node calls; None for other kinds of nodes."""
+    if node is None or node.op != "call_module":
+        return None
+    return traced.get_submodule(str(node.target))
 
 
-def op_of(made: fx.GraphModule, node: fx.Node | None) -> Any:
-    """What a node does, as ACTIVATIONS has it: the class of a module, a function, or the name of a method."""
-    layer = module_of(made, node)
+def op_of(traced: fx.GraphModule, node: fx.Node | None) -> Any:
+    """Return the operation of a node as a key of ACTIVATIONS: a module class, a function, or the name of a method."""
+    layer = module_of(traced, node)
     return type(layer) if layer is not None else getattr(node, "target", None)
 
 
 def single_user(node: fx.Node) -> fx.Node | None:
-    """The one node that uses what `node` gives; None where several do."""
+    """Return the only node that uses the output of `node`; None if there are several."""
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def has_same_shapes(node: fx.Node) -> bool:
-    """Whether a sum is one of two different tensors of one shape, without further arguments."""
-    tensors = {other: other.meta["tensor_meta"].shape for other in node.args if isinstance(other, fx.Node)}
-    return len(tensors) == len(node.args) == 2 and len(set(tensors.values())) == 1 and not node.kwargs
+    """Return whether a sum adds two different tensors of the same shape, without further arguments."""
+    shapes = {other: other.meta["tensor_meta"].shape for other in node.args if isinstance(other, fx.Node)}
+    return len(shapes) == len(node.args) == 2 and len(set(shapes.values())) == 1 and not node.kwargs
 
 
-def replace_chain(made: fx.GraphModule, done: list[fx.Node], layer: nn.Module, arguments: tuple[fx.Node, ...]) -> None:
-    """Puts a call of `layer` where the last node of a chain stands, and takes the chain away."""
-    name = f"{done[0].name}_"
-    made.add_submodule(name, layer)
-    with made.graph.inserting_before(done[-1]):
-        new = made.graph.call_module(name, arguments)
-    new.meta = done[-1].meta
-    done[-1].replace_all_uses_with(new)
-    for node in reversed(done):
-        made.graph.erase_node(node)
+def replace_chain(traced: fx.GraphModule, chain: list[fx.Node], layer: nn.Module, args: tuple[Any, ...]) -> None:
+    """Replace a chain of nodes by a call of `layer`, at the position of the chain's last node."""
+    name = f"{chain[0].name}_"
+    traced.add_submodule(name, layer)
+    with traced.graph.inserting_before(chain[-1]):
+        call = traced.graph.call_module(name, args)
+    call.meta = chain[-1].meta
+    chain[-1].replace_all_uses_with(call)
+    for node in reversed(chain):
+        traced.graph.erase_node(node)
 
 
-def recompile(made: fx.GraphModule) -> fx.GraphModule:
-    """The module with code for its graph, and without the layers that are not called any more."""
-    made.delete_all_unused_submodules()
-    made.recompile()
-    return made
+def recompile(traced: fx.GraphModule) -> fx.GraphModule:
+    """Regenerate the code of the graph and drop modules that it no longer calls."""
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced

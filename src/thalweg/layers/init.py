@@ -1,23 +1,24 @@
-"""How weights begin (He, Zhang, Ren, Sun 2015, arXiv:1502.01852)."""
+"""Initialization of weights (He, Zhang, Ren, Sun 2015, arXiv:1502.01852)."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import nn
 
-ModuleT = TypeVar("Network", bound=nn.Module)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def he_normal_(network: ModuleT, mode: str = "fan_out") -> ModuleT:
-    """Draws every convolution's weights with variance 2 / fan, which ReLUs neither shrink nor blow up; biases are 0.
+def he_normal_(model: ModuleT, mode: Literal["fan_in", "fan_out"] = "fan_out") -> ModuleT:
+    """Initialize every convolution with variance 2 / fan, which ReLUs neither shrink nor amplify, and bias 0.
 
-    `mode` says what keeps its spread: "fan_in" the values on the way up (equation 10), "fan_out" the gradients on the
-    way down (equation 14). Linear layers stay as PyTorch begins them. Changes the network in place and returns it.
+    `mode` says what keeps its variance: "fan_in" the activations of the forward pass (equation 10), "fan_out" the
+    gradients of the backward pass (equation 14). Linear layers keep PyTorch's initialization. Works in place and
+    returns the model.
     """
-    for layer in network.modules():
+    for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    return network
+    return model

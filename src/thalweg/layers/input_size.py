@@ -1,12 +1,20 @@
-"""The least size of picture that is left with a pixel after every convolution and pooling of a network."""
+"""The smallest image that leaves a pixel after every convolution and pooling of a model."""
 
 from __future__ import annotations
 
 from ..errors import OptionError
 
 
-def check_min_size(least: int, size: int, name: str) -> None:
-    """Raises OptionError if the network `name`, which reads pictures of `least` pixels and up, is to read `size`."""
-    if size < least:
-        cure = f"Give --size {least} or more" + (", or take resnet18, which reads every size." if least > 1 else ".")
-        raise OptionError(f"{name} reads pictures of at least {least} pixels, not {size}.", cure=cure)
+def check_min_size(min_size: int, image_size: int, model_name: str) -> None:
+    """Raise OptionError if `image_size` is below the `min_size` pixels that the model needs."""
+    if image_size >= min_size:
+        return
+    cure = f"Give --size {min_size} or more."
+    if min_size > 1:
+        cure = f"Give --size {min_size} or more, or use resnet18, which reads every size."
+    raise OptionError(
+        f"image_size: {image_size}; {model_name} needs at least {min_size} pixels.",
+        cure=cure,
+        option="image_size",
+        value=image_size,
+    )

@@ -1,1 +1,1 @@
-"""Loss functions: pure functions of tensors, the source in each docstring."""
+"""Loss functions: pure functions of tensors, with the source in each docstring."""

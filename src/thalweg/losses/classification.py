@@ -1,33 +1,54 @@
 """Losses of a classifier: cross-entropy and squared error against one-hot targets, both with label smoothing.
 
-B examples of a batch, K classes. Nothing here waits for the device, so all of it may stand in a captured step.
+B examples of a batch, K classes. Nothing here waits for the device, so CUDA graphs can capture all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def one_hot(labels_B: Tensor, classes: int, smoothing: float = 0.0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Targets (B, K) that are 1 at the label and 0 elsewhere; labels_B is int64 in [0, classes).
+def one_hot(
+    labels_B: Int[Tensor, " B"], num_classes: int, smoothing: float = 0.0, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "B K"]:
+    """Return targets: 1 at the label and 0 elsewhere, or their mixture with the uniform distribution.
 
-    With `smoothing` s in [0, 1] they are 1 - s + s/K at the label and s/K elsewhere (Szegedy et al., 2016;
-    arXiv:1512.00567, section 7), so each row still sums to 1.
+    Args:
+        labels_B: labels, int64 in [0, num_classes).
+        num_classes: number of classes K.
+        smoothing: s in [0, 1]; targets are 1 - s + s/K at the label and s/K elsewhere (Szegedy et al., 2016;
+            arXiv:1512.00567, section 7), so each row still sums to 1.
+        dtype: type of the targets.
+
+    Returns:
+        Targets (B, K).
     """
-    share = smoothing / classes
-    targets_BK = torch.full((len(labels_B), classes), share, dtype=dtype, device=labels_B.device)
-    return targets_BK.scatter_(1, labels_B[:, None], 1.0 - smoothing + share)
+    off_target = smoothing / num_classes
+    targets_BK = torch.full((len(labels_B), num_classes), off_target, dtype=dtype, device=labels_B.device)
+    return targets_BK.scatter_(1, labels_B[:, None], 1.0 - smoothing + off_target)
 
 
 def cross_entropy(
-    logits_BK: Tensor, labels_B: Tensor, smoothing: float = 0.0, weight_B: Tensor | None = None
-) -> Tensor:
-    """Mean over the batch of -sum_k target_k log softmax(logits)_k, in nats; a scalar.
+    logits_BK: Float[Tensor, "B K"],
+    labels_B: Int[Tensor, " B"],
+    smoothing: float = 0.0,
+    weight_B: Float[Tensor, " B"] | None = None,
+) -> Float[Tensor, ""]:
+    """Compute the mean over the batch of -sum_k target_k log softmax(logits)_k, in nats.
 
-    logits_BK are the raw outputs (no softmax before), labels_B is int64 in [0, K). The targets are those of `one_hot`.
-    Each example counts `weight_B` times, where that is given; the sum is divided by B all the same.
+    Args:
+        logits_BK: raw outputs, without a softmax.
+        labels_B: labels, int64 in [0, K).
+        smoothing: label smoothing; the targets are those of `one_hot`.
+        weight_B: how often each example counts; the weighted sum is still divided by B.
+
+    Returns:
+        A scalar.
     """
     if weight_B is None:
         return F.cross_entropy(logits_BK, labels_B, label_smoothing=smoothing)
@@ -35,13 +56,24 @@ def cross_entropy(
 
 
 def squared_error(
-    logits_BK: Tensor, labels_B: Tensor, smoothing: float = 0.0, weight_B: Tensor | None = None
-) -> Tensor:
-    """Mean over the batch of sum_k (logits_k - target_k)^2; a scalar.
+    logits_BK: Float[Tensor, "B K"],
+    labels_B: Int[Tensor, " B"],
+    smoothing: float = 0.0,
+    weight_B: Float[Tensor, " B"] | None = None,
+) -> Float[Tensor, ""]:
+    """Compute the mean over the batch of sum_k (logits_k - target_k)^2.
 
-    The raw outputs are compared with the targets of `one_hot`, not their softmax: the outputs themselves are to become
-    0 and 1 (Hui and Belkin, 2021; arXiv:2006.07322). A sum over classes, so it does not shrink as classes are added.
-    Each example counts `weight_B` times, where that is given.
+    The raw outputs themselves, not their softmax, are to become 0 and 1 (Hui and Belkin, 2021; arXiv:2006.07322). The
+    error is summed over the classes, so it does not shrink as classes are added.
+
+    Args:
+        logits_BK: raw outputs.
+        labels_B: labels, int64 in [0, K).
+        smoothing: label smoothing; the targets are those of `one_hot`.
+        weight_B: how often each example counts; the weighted sum is still divided by B.
+
+    Returns:
+        A scalar.
     """
     targets_BK = one_hot(labels_B, logits_BK.shape[1], smoothing, logits_BK.dtype)
     if weight_B is not None:
@@ -49,5 +81,5 @@ def squared_error(
     return F.mse_loss(logits_BK, targets_BK, reduction="sum") / len(labels_B)
 
 
-#: what `--loss` and the concept of the loss name
-LOSSES = {"cross-entropy": cross_entropy, "squared-error": squared_error}
+#: losses by the name that `--loss` and the concept `loss` use
+LOSSES: dict[str, Callable[..., Tensor]] = {"cross-entropy": cross_entropy, "squared-error": squared_error}

@@ -1,1 +1,1 @@
-"""Small accumulators of numbers that judge a model, one idea per file."""
+"""Metrics: pure functions of arrays and small accumulators, one idea per file."""

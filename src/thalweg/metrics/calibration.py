@@ -1,6 +1,6 @@
-"""Is a classifier as often right as it says? (Guo, Pleiss, Sun, Weinberger, 2017; arXiv:1706.04599, section 2.)
+"""Calibration: whether a classifier's confidence equals its accuracy.
 
-N examples, M bins.
+Guo, Pleiss, Sun, Weinberger, 2017 (arXiv:1706.04599), section 2. N examples, M bins.
 """
 
 from __future__ import annotations
@@ -8,39 +8,49 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 
 class ReliabilityBins(NamedTuple):
     """Examples grouped by confidence into M bins of equal width over (0, 1]; means are NaN where a bin is empty."""
 
     #: examples in the bin, int64
-    count_M: np.ndarray
+    count_M: Int[np.ndarray, " M"]
     #: mean confidence, float64 in [0, 1]
-    confidence_M: np.ndarray
-    #: share that was right, float64 in [0, 1]
-    accuracy_M: np.ndarray
+    confidence_M: Float[np.ndarray, " M"]
+    #: fraction of correct predictions, float64 in [0, 1]
+    accuracy_M: Float[np.ndarray, " M"]
 
 
-def reliability_bins(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = 15) -> ReliabilityBins:
-    """The reliability diagram's numbers: confidence_N in [0, 1] is the probability of the answer, right_N is boolean.
+def reliability_bins(
+    confidence_N: Float[np.ndarray, " N"], correct_N: Bool[np.ndarray, " N"], num_bins: int = 15
+) -> ReliabilityBins:
+    """Compute the numbers of a reliability diagram.
 
-    A confidence on the edge between two bins belongs to the lower one, as in the paper.
+    Args:
+        confidence_N: probability of the predicted class, in [0, 1].
+        correct_N: whether the prediction is correct.
+        num_bins: number of bins M.
+
+    Returns:
+        Counts, mean confidence and accuracy of each bin. A confidence on the edge between two bins belongs to the lower
+        one, as in the paper.
     """
-    confidence_N, right_N = np.asarray(confidence_N, np.float64), np.asarray(right_N, np.float64)
-    # summed in sorted order, so that the order of the examples cannot be seen in the last bits
-    order = np.argsort(confidence_N)
-    confidence_N, right_N = confidence_N[order], right_N[order]
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    bin_N = np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, bins - 1)
-    count_M = np.bincount(bin_N, minlength=bins)
+    # summed in sorted order, so that the order of the examples does not change the last bits
+    order_N = np.argsort(confidence_N)
+    confidence_N = confidence_N[order_N].astype(np.float64)
+    weight_N = correct_N[order_N].astype(np.float64)
+    edges = np.linspace(0.0, 1.0, num_bins + 1)
+    bin_N = np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, num_bins - 1)
+    count_M = np.bincount(bin_N, minlength=num_bins)
     with np.errstate(invalid="ignore"):
-        confidence_M = np.bincount(bin_N, confidence_N, bins) / count_M
-        accuracy_M = np.bincount(bin_N, right_N, bins) / count_M
+        confidence_M = np.bincount(bin_N, confidence_N, num_bins) / count_M
+        accuracy_M = np.bincount(bin_N, weight_N, num_bins) / count_M
     return ReliabilityBins(count_M, confidence_M, accuracy_M)
 
 
 def expected_calibration_error(bins: ReliabilityBins) -> float:
-    """Mean over the examples of |accuracy - confidence| of their bin, in [0, 1]. NaN without examples."""
+    """Compute the mean over the examples of |accuracy - confidence| of their bin, in [0, 1]. NaN without examples."""
     total = bins.count_M.sum()
     if total == 0:
         return float("nan")

@@ -1,1 +1,1 @@
-"""One file per network, the paper in its header, in a folder per task."""
+"""Models: one file per architecture with its paper in the header, in one folder per task."""

@@ -1,1 +1,1 @@
-"""What is minimised: a loss, the phases of a step, and the objectives that tasks choose from."""
+"""Training objectives: losses, and the phases of one training step."""

@@ -1,4 +1,4 @@
-"""Three values: a loss that knows what it is a mean of, a phase of a step, and the objective that lists its phases."""
+"""The interface between objectives and the trainer: `Loss`, `Phase` and `Objective`."""
 
 from __future__ import annotations
 
@@ -7,45 +7,70 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-#: Tensors by name, with static shapes; targets of varying number are padded and carry `real`.
+#: Tensors by name, with static shapes; targets of varying number are padded and carry a mask `real`.
 Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar mean over `items` things (pictures, boxes, letters), so that it adds up over micro-batches and ranks.
+    """A scalar loss: the mean over `count` items (images, boxes, characters).
 
-    `parts` are further means over the same items, for the curves; they are detached.
+    The trainer weights each mean by its count, so that micro-batches and ranks add up to the loss of the full batch.
+    `metrics` are detached means over the same items, reported beside the loss.
     """
 
     mean: Tensor
-    items: Tensor | int
-    parts: dict[str, Tensor] = field(default_factory=dict)
+    count: Tensor | int
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One update inside a step: `loss` is differentiated with respect to the trainable weights of `module` only.
+    """One optimizer update within a training step, on the trainable parameters of `module`.
 
-    `every`: run on every n-th step only (lazy regularisation). `compile`: False where the loss itself differentiates,
-    because torch.compile has no double backward.
+    Attributes:
+        name: The key of the phase in reports.
+        module: The module whose parameters are updated. Phases with the same module share one optimizer.
+        loss: Computes the loss of a batch.
+        interval: Run on every n-th step only (lazy regularization).
+        compile: False if the loss itself differentiates, because torch.compile has no double backward.
+        lr_scale: Factor on the learning rate (two-time-scale update rule, Heusel et al. 2017, arXiv:1706.08500).
+        begins: The first step on which the phase runs.
+        ends: The first step on which the phase no longer runs; None: it runs until the end.
     """
 
     name: str
     module: nn.Module
     loss: Callable[[Batch], Loss]
-    every: int = 1
+    interval: int = 1
     compile: bool = True
+    lr_scale: float = 1.0
+    begins: int = 0
+    ends: int | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Return True if the phase runs on `step`, counted from 0."""
+        if step < self.begins:
+            return False
+        if self.ends is not None and step >= self.ends:
+            return False
+        return step % self.interval == 0
 
 
 class Objective(nn.Module):
-    """What is minimised. Its parameters and buffers are all that a checkpoint must know of it.
+    """A training objective. Its parameters and buffers are everything that a checkpoint must hold of it.
 
-    `model` is what is averaged, scored and exported.
+    `model` is averaged (see `averaged_child`), scored and exported. It may hold several networks as children.
     """
 
     model: nn.Module
 
     def phases(self) -> list[Phase]:
-        """The updates of one step, in order."""
-        raise TypeError(f"{type(self).__name__} lists no phases")
+        """Return the updates of one step, in order."""
+        raise TypeError(f"{type(self).__name__} defines no phases")
+
+
+def averaged_child(model: nn.Module) -> nn.Module:
+    """Return the module whose parameters are averaged: the child `network` if `model` has one, else `model`."""
+    child = model._modules.get("network")
+    return model if child is None else child

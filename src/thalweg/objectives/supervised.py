@@ -1,4 +1,4 @@
-"""Supervised learning: one network, one loss."""
+"""Supervised learning: one model, one loss."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from torch import nn
 
 from .base import Batch, Loss, Objective, Phase
 
+Criterion = Callable[[nn.Module, Batch], Loss]
+
 
 class Supervised(Objective):
-    """Minimises `criterion(network, batch)`, a pure function that returns a Loss."""
+    """Minimize `criterion(model, batch)`, a pure function that returns a Loss."""
 
-    def __init__(self, network: nn.Module, criterion: Callable[[nn.Module, Batch], Loss]):
+    def __init__(self, model: nn.Module, criterion: Criterion):
         super().__init__()
-        self.model, self.criterion = network, criterion
+        self.model = model
+        self.criterion = criterion
 
     def loss(self, batch: Batch) -> Loss:
-        """The criterion of the network on one batch."""
+        """Return the criterion of the model on one batch."""
         return self.criterion(self.model, batch)
 
     def phases(self) -> list[Phase]:
-        """One phase, named fit."""
+        """Return one phase, named fit."""
         return [Phase("fit", self.model, self.loss)]

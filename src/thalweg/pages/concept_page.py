@@ -1,185 +1,265 @@
-"""The page of a concept: one file with text, formulas and every frame under a slider; works offline, light and dark."""
+"""The page of a concept: one offline HTML file with text, formulas and all frames behind a slider, light and dark."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, features
 
+from ..concepts.base import ConceptResult, ConceptText
+from ..config.parsing import format_setting, option_fields
 from ..data.images.image_loading import prefetch_map
 from ..plots.animation import build_palette
 from ..plots.tex_svg import render_formula_svg
 from .html import data_uri, escape, html_document
 
-if TYPE_CHECKING:
-    from ..inference.explain_concept import RenderedConcept
 
-#: bytes of text and frames of a page, where any way of writing the frames is small enough; that frames have at least
-MAX_BYTES, MIN_FRAME_BYTES = 390_000, 150_000
-#: side, in pixels, of the blocks in which a frame is told from the one before
+class RenderedConcept(Protocol):
+    """What the page shows: a concept with its text, its settings and its result."""
+
+    @property
+    def text(self) -> ConceptText: ...
+    @property
+    def settings(self) -> Any: ...
+    @property
+    def result(self) -> ConceptResult: ...
+    @property
+    def command(self) -> str: ...
+
+
+#: target size of a page in bytes; frames may always use the minimum
+MAX_BYTES = 390_000
+MIN_FRAME_BYTES = 150_000
+#: side, in pixels, of the blocks in which a frame is compared with the previous one
 BLOCK_SIZE = 4
-#: a way of writing frames: pixels per unit of the drawing; colours (None: all that there are), without loss; or WebP's
-#: quality, with loss, as suits photographs
-Encoding = tuple[float, int | None, int | None]
+#: a frame that changes more than this fraction of its pixels is stored completely
+_MAX_DELTA = 0.6
+#: positions of the frames, as fractions of all, by which the size of an encoding is estimated
+_SAMPLE_POSITIONS = (0.3, 0.6, 0.8, 1.0)
+#: an estimate may exceed the budget by this factor; it is a few percent off
+_ESTIMATE_TOLERANCE = 1.05
+
+
+class Encoding(NamedTuple):
+    """How to encode frames.
+
+    `scale` is pixels per unit; `colors` the size of the palette (None: all colors); `quality` that of lossy WebP
+    (None: lossless).
+    """
+
+    scale: float
+    colors: int | None
+    quality: int | None
+
+
 #: best first
-_ENCODINGS: tuple[Encoding, ...] = (
-    (2.0, None, None), (2.0, 256, None), (2.0, 128, None), (2.0, None, 80), (1.5, 128, None), (1.5, None, 75),
-    (1.25, 64, None), (1.0, 64, None), (1.0, None, 60), (0.8, None, 45),
-)  # fmt: skip
+_ENCODINGS = (
+    Encoding(2.0, None, None),
+    Encoding(2.0, 256, None),
+    Encoding(2.0, 128, None),
+    Encoding(2.0, None, 80),
+    Encoding(1.5, 128, None),
+    Encoding(1.5, None, 75),
+    Encoding(1.25, 64, None),
+    Encoding(1.0, 64, None),
+    Encoding(1.0, None, 60),
+    Encoding(0.8, None, 45),
+)
 
 
-def render_html(shown: RenderedConcept) -> str:
-    """The page, as text to be written in UTF-8."""
-    result, told = shown.result, shown.page
-    heads = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in result.key_numbers.items())
-    paragraphs = "".join(f"<p>{escape(' '.join(p.split()))}</p>\n" for p in told.text.split("\n\n") if p.strip())
-    formulas = "".join(f'<p class="formula">{render_formula_svg(tex, plain)}</p>\n' for plain, tex in told.formulas)
-    look = "".join(f"<li>{escape(' '.join(sentence.split()))}</li>" for sentence in told.look)
-    notes = "".join(f"<p><strong>Note:</strong> {escape(note)}</p>\n" for note in result.notes)
-    above = f'<p class="chapter">{escape(told.chapter)}</p>\n<h1>{escape(told.title)}</h1>\n{paragraphs}{formulas}'
-    below = (
-        f"{notes}" + (f"<dl>{heads}</dl>\n" if heads else "") + f"<h2>What to look for</h2>\n<ul>{look}</ul>\n"
-        f"<h2>Settings</h2>\n{_render_settings(shown)}\n"
-        f"<h2>Repeat it</h2>\n<pre><code>{escape(shown.command)}</code></pre>\n"
-        f'<p class="source">Source: {escape(told.source)}</p>'
-    )
-    # four letters hold three bytes
-    budget = max(MIN_FRAME_BYTES, (MAX_BYTES - len(above) - len(below)) * 3 // 4)
-    script = _SCRIPT if len(result.frames) > 1 else ""
-    return html_document(told.title, above + _render_frames(shown, budget) + below, script, _STYLE)
+def render_html(rendered: RenderedConcept) -> str:
+    """Return the page, to be written as UTF-8."""
+    text = rendered.text
+    before = _render_introduction(text)
+    after = _render_details(rendered)
+    # base64 has four letters for three bytes
+    budget = max(MIN_FRAME_BYTES, (MAX_BYTES - len(before) - len(after)) * 3 // 4)
+    script = _SCRIPT if len(rendered.result.frames) > 1 else ""
+    return html_document(text.title, before + _render_frames(rendered, budget) + after, script, _STYLE)
 
 
-def _render_settings(shown: RenderedConcept) -> str:
-    from ..config import options
-    from ..inference.explain_concept import format_setting
+def _render_introduction(text: ConceptText) -> str:
+    """Render chapter, title, body and formulas."""
+    lines = [f'<p class="chapter">{escape(text.chapter)}</p>\n<h1>{escape(text.title)}</h1>\n']
+    for paragraph in text.body.split("\n\n"):
+        if paragraph.strip():
+            lines.append(f"<p>{_escape_line(paragraph)}</p>\n")
+    for plain, tex in text.formulas:
+        lines.append(f'<p class="formula">{render_formula_svg(tex, plain)}</p>\n')
+    return "".join(lines)
 
+
+def _render_details(rendered: RenderedConcept) -> str:
+    """Render notes, key numbers, what to look for, settings, command, exercises and source."""
+    result = rendered.result
+    text = rendered.text
+    lines = [f"<p><strong>Note:</strong> {escape(note)}</p>\n" for note in result.notes]
+    if result.key_numbers:
+        lines.append("<dl>")
+        for name, value in result.key_numbers.items():
+            lines.append(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>")
+        lines.append("</dl>\n")
+    lines.append(f"<h2>What to look for</h2>\n<ul>{_render_items(text.look_for)}</ul>\n")
+    lines.append(f"<h2>Settings</h2>\n{_render_settings(rendered)}\n")
+    lines.append(f"<h2>Repeat it</h2>\n<pre><code>{escape(rendered.command)}</code></pre>\n")
+    if text.exercises:
+        lines.append(f"<h2>Exercises</h2>\n<ol>{_render_items(text.exercises)}</ol>\n")
+    lines.append(f'<p class="source">Source: {escape(text.source)}</p>')
+    return "".join(lines)
+
+
+def _render_items(sentences: Iterable[str]) -> str:
+    return "".join(f"<li>{_escape_line(sentence)}</li>" for sentence in sentences)
+
+
+def _escape_line(text: str) -> str:
+    """Escape a text and join its lines."""
+    return escape(" ".join(text.split()))
+
+
+def _render_settings(rendered: RenderedConcept) -> str:
+    """Render a table of the settings with their values."""
+    settings = rendered.settings
     rows = ""
-    for key, (_, about, _) in options.option_fields(type(shown.asked)).items():
-        value = escape(format_setting(getattr(shown.asked, key)))
-        rows += f"<tr><td><code>{escape(key)}</code></td><td>{value}</td><td>{escape(about)}</td></tr>"
+    for field in option_fields(type(settings)).values():
+        value = escape(format_setting(getattr(settings, field.name)))
+        rows += f"<tr><td><code>{escape(field.name)}</code></td><td>{value}</td><td>{escape(field.help)}</td></tr>"
     return (
         '<div class="wide" tabindex="0"><table><thead><tr><th scope="col">setting</th><th scope="col">value</th>'
-        f'<th scope="col">what it is</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<th scope="col">meaning</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def _render_frames(shown: RenderedConcept, budget: int) -> str:
-    """The figure: the first frame, over it what has changed in each of the others, the slider below them."""
-    frames = shown.result.frames
-    still = range(len(frames))[shown.result.key_frame]
+def _render_frames(rendered: RenderedConcept, budget: int) -> str:
+    """Render the figure: the first frame, the changes of the others stacked on it, and the slider below them."""
+    frames = rendered.result.frames
+    count = len(frames)
+    key_frame = range(count)[rendered.result.key_frame]
     images = [frame.draw() for frame in frames]
-    kind, contents = encode_frames(images, budget)
+    image_format, contents = encode_frames(images, budget)
     size = f'width="{images[0].width // 2}" height="{images[0].height // 2}"'
-    pictures = "".join(
-        f'<img src="{data_uri(kind, content)}" alt="{escape(frame.caption)}" {size}{" hidden" if number > still else ""}>'
-        for number, (frame, content) in enumerate(zip(frames, contents, strict=True))
-    )
-    caption = f'<figcaption aria-live="polite">{escape(frames[still].caption)}</figcaption>'
-    bar = ""
-    if len(frames) > 1:
-        bar = (
+    layers = ""
+    for index, (frame, content) in enumerate(zip(frames, contents, strict=True)):
+        hidden = " hidden" if index > key_frame else ""
+        layers += f'<img src="{data_uri(image_format, content)}" alt="{escape(frame.caption)}" {size}{hidden}>'
+    slider = ""
+    if count > 1:
+        slider = (
             '<div class="bar"><button type="button" id="play" aria-label="play">&#9654;</button>'
-            f'<input type="range" id="frame" min="0" max="{len(frames) - 1}" value="{still}" aria-label="step">'
-            f'<output id="count">{still + 1} / {len(frames)}</output></div>'
+            f'<input type="range" id="frame" min="0" max="{count - 1}" value="{key_frame}" aria-label="step">'
+            f'<output id="count">{key_frame + 1} / {count}</output></div>'
         )
-    return f'<figure><div class="wide" tabindex="0"><div class="stack">{pictures}</div></div>{bar}{caption}</figure>\n'
+    caption = f'<figcaption aria-live="polite">{escape(frames[key_frame].caption)}</figcaption>'
+    return f'<figure><div class="wide"><div class="stack">{layers}</div></div>{slider}{caption}</figure>\n'
 
 
 def encode_frames(images: Sequence[Image.Image], budget: int) -> tuple[str, list[bytes]]:
-    """(format, files) of the first frame, and of what has changed since the one before in the others, else transparent.
+    """Encode the first frame and the changes of each other frame, transparent where nothing changed.
 
-    Written in the best way that keeps them together within `budget` bytes; in the smallest, if none does.
+    Args:
+        images: The frames, RGB, all of one size.
+        budget: Maximum size of all files together, in bytes.
+
+    Returns:
+        The format, and the files in the best encoding within the budget, or else in the smallest encoding.
     """
     if not features.check("webp"):
-        return "png", [
-            _encode_image(layer, "PNG", optimize=True) for layer in delta_frames(_rescale_images(images, 1.0))
-        ]
-    estimates = {}
-    for way in _ENCODINGS:
-        estimates[way] = _estimate_size(images, way)
-        # an estimate is a few per cent off, and writing all frames takes seconds
-        if estimates[way] <= 1.05 * budget:
-            made = _encode_layers(images, way)
-            if sum(map(len, made)) <= budget:
-                return "webp", made
-    return "webp", _encode_layers(images, min(estimates, key=estimates.get))
+        layers = delta_frames(_rescale_images(images, 1.0))
+        return "png", [_encode_image(layer, "PNG", optimize=True) for layer in layers]
+    estimates: dict[Encoding, float] = {}
+    for encoding in _ENCODINGS:
+        estimates[encoding] = _estimate_size(images, encoding)
+        # encoding all frames takes seconds
+        if estimates[encoding] <= _ESTIMATE_TOLERANCE * budget:
+            files = _encode_layers(images, encoding)
+            if sum(map(len, files)) <= budget:
+                return "webp", files
+    smallest = min(estimates, key=lambda encoding: estimates[encoding])
+    return "webp", _encode_layers(images, smallest)
 
 
-def _encode_layers(images: Sequence[Image.Image], way: Encoding) -> list[bytes]:
-    """All layers, written in such a way."""
-    scale, colours, quality = way
-    made = delta_frames(_quantize_images(_rescale_images(images, scale), colours))
-    return list(prefetch_map(lambda layer: _encode_webp(layer, quality, 4), made))
+def _encode_layers(images: Sequence[Image.Image], encoding: Encoding) -> list[bytes]:
+    """Encode all layers."""
+    frames = _quantize_images(_rescale_images(images, encoding.scale), encoding.colors)
+    return list(prefetch_map(lambda layer: _encode_webp(layer, encoding.quality, 4), delta_frames(frames)))
 
 
-def _estimate_size(images: Sequence[Image.Image], way: Encoding) -> float:
-    """The bytes that all layers take together, judged by the first and by four of the others."""
-    count, (scale, colours, quality) = len(images), way
-    places = sorted({0, *(round(share * (count - 1)) for share in (0.3, 0.6, 0.8, 1.0))})
-    needed = _rescale_images([images[near] for place in places for near in (max(0, place - 1), place)], scale)
-    pairs = _quantize_images(needed, colours)
-    chosen = [pairs[0], *(delta_frames(pairs[n : n + 2])[1] for n in range(2, len(pairs), 2))]
-    first, *sizes = (len(content) for content in prefetch_map(lambda layer: _encode_webp(layer, quality, 2), chosen))
-    return first + (sum(sizes) / len(sizes) if sizes else 0) * (count - 1)
+def _estimate_size(images: Sequence[Image.Image], encoding: Encoding) -> float:
+    """Estimate the bytes of all layers from the first and up to four others."""
+    count = len(images)
+    indices = sorted({0, *(round(position * (count - 1)) for position in _SAMPLE_POSITIONS)})
+    sample = []
+    for index in indices:
+        sample += [images[max(0, index - 1)], images[index]]
+    frames = _quantize_images(_rescale_images(sample, encoding.scale), encoding.colors)
+    layers = [frames[0]]
+    for index in range(2, len(frames), 2):
+        layers.append(delta_frames(frames[index : index + 2])[1])
+    files = prefetch_map(lambda layer: _encode_webp(layer, encoding.quality, 2), layers)
+    first, *others = [len(content) for content in files]
+    if not others:
+        return first
+    return first + sum(others) / len(others) * (count - 1)
 
 
 def _rescale_images(images: Sequence[Image.Image], scale: float) -> list[Image.Image]:
-    """The images at so many pixels per unit; drawn they have two."""
+    """Resize images to a number of pixels per unit; plots have two."""
     if scale == 2.0:
         return list(images)
     size = (round(images[0].width * scale / 2), round(images[0].height * scale / 2))
     return [image.resize(size, Image.Resampling.LANCZOS) for image in images]
 
 
-def _quantize_images(images: list[Image.Image], colours: int | None) -> list[Image.Image]:
-    """The images in so many colours, the same for all of them."""
-    if colours is None:
+def _quantize_images(images: list[Image.Image], colors: int | None) -> list[Image.Image]:
+    """Reduce images to one palette of so many colors."""
+    if colors is None:
         return images
-    palette = build_palette(images, colours)
+    palette = build_palette(images, colors)
     return [image.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB") for image in images]
 
 
 def delta_frames(images: Sequence[Image.Image]) -> list[Image.Image]:
-    """The first image, and for each other one that shows it when laid over all before it: what has changed.
+    """Return the first image, and for each other one a layer that shows it on top of all layers before.
 
-    In blocks of pixels and with the blocks around them: where a browser scales a layer, its edges mix with what is
-    below them, and that must be the same there.
+    Layers hold the blocks that changed and the blocks around them: a browser that scales a layer blends its edge with
+    the pixels below, which must be equal there.
     """
-    found = [images[0]]
-    for before, image in pairwise(images):
-        red_HW, green_HW, blue_HW = np.moveaxis(np.asarray(image) != np.asarray(before), 2, 0)
-        differs_HW = _dilate_blocks(red_HW | green_HW | blue_HW)
-        if differs_HW.mean() > 0.6:  # another picture altogether
-            found.append(image)
+    layers = [images[0]]
+    for previous, image in pairwise(images):
+        changed_HW = (np.asarray(image) != np.asarray(previous)).any(2)
+        opaque_HW = _dilate_blocks(changed_HW)
+        if opaque_HW.mean() > _MAX_DELTA:
+            layers.append(image)
             continue
-        over = Image.new("RGBA", image.size, (0, 0, 0, 0))
-        over.paste(image, mask=Image.fromarray(np.where(differs_HW, 255, 0).astype(np.uint8)))
-        found.append(over)
-    return found
+        layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
+        layer.paste(image, mask=Image.fromarray(np.where(opaque_HW, 255, 0).astype(np.uint8)))
+        layers.append(layer)
+    return layers
 
 
 def _dilate_blocks(changed_HW: np.ndarray) -> np.ndarray:
-    """Whether a pixel's block, or one of the eight beside it, has a pixel that changed."""
+    """Return whether the block of a pixel, or one of its eight neighbors, has a changed pixel."""
     height, width = changed_HW.shape
     padded = np.pad(changed_HW, ((0, -height % BLOCK_SIZE), (0, -width % BLOCK_SIZE)))
     blocks = padded.reshape(padded.shape[0] // BLOCK_SIZE, BLOCK_SIZE, -1, BLOCK_SIZE).any((1, 3))
-    beside = np.lib.stride_tricks.sliding_window_view(np.pad(blocks, 1), (3, 3)).any((2, 3))
-    return beside.repeat(BLOCK_SIZE, 0).repeat(BLOCK_SIZE, 1)[:height, :width]
+    dilated = np.lib.stride_tricks.sliding_window_view(np.pad(blocks, 1), (3, 3)).any((2, 3))
+    return dilated.repeat(BLOCK_SIZE, 0).repeat(BLOCK_SIZE, 1)[:height, :width]
 
 
 def _encode_webp(image: Image.Image, quality: int | None, effort: int) -> bytes:
-    """Without loss where there is no quality; with effort from 0 to 6."""
-    how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality, "alpha_quality": 100}
-    return _encode_image(image, "WEBP", method=effort, **how)
+    """Encode as WebP with an effort from 0 to 6; lossless without a quality."""
+    if quality is None:
+        return _encode_image(image, "WEBP", method=effort, lossless=True)
+    return _encode_image(image, "WEBP", method=effort, quality=quality, alpha_quality=100)
 
 
-def _encode_image(image: Image.Image, form: str, **how: Any) -> bytes:
+def _encode_image(image: Image.Image, image_format: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, form, **how)
+    image.save(file, image_format, **options)
     return file.getvalue()
 
 
@@ -207,13 +287,13 @@ const frames = [...document.querySelectorAll("figure img")];
 const slider = document.getElementById("frame"), play = document.getElementById("play");
 const count = document.getElementById("count"), caption = document.querySelector("figcaption");
 let timer = null;
-function show(number) {
-  const now = Math.max(0, Math.min(frames.length - 1, number));
-  frames.forEach((frame, place) => { frame.hidden = place > now; frame.ariaHidden = String(place !== now); });
-  slider.value = now;
-  slider.setAttribute("aria-valuetext", frames[now].alt);
-  count.textContent = (now + 1) + " / " + frames.length;
-  caption.textContent = frames[now].alt;
+function show(index) {
+  const current = Math.max(0, Math.min(frames.length - 1, index));
+  frames.forEach((frame, i) => { frame.hidden = i > current; frame.ariaHidden = String(i !== current); });
+  slider.value = current;
+  slider.setAttribute("aria-valuetext", frames[current].alt);
+  count.textContent = (current + 1) + " / " + frames.length;
+  caption.textContent = frames[current].alt;
 }
 function stop() { clearInterval(timer); timer = null; play.textContent = "\\u25b6"; play.ariaLabel = "play"; }
 function toggle() {

@@ -1,7 +1,7 @@
-"""One-file pages that need no network: the frame around their content, their look, and pictures inside of them.
+"""HTML pages in one file that need no network: the document around the content, its style, and embedded images.
 
-Everything in them that a user named is escaped, and a content security policy forbids the page to load anything, or to
-run anything but the one script that came with it, should an escape ever be missed.
+Pages escape all names from users. If an escape is ever missed, a content security policy forbids the page to load
+anything and to run anything but its own script.
 """
 
 from __future__ import annotations
@@ -15,15 +15,30 @@ from typing import Any
 
 from PIL import Image, features
 
-#: bytes above which a picture without loss gives way to one with loss, if that is smaller
+#: larger images are also encoded lossily, and the smaller encoding wins
 _LOSSLESS_LIMIT = 200_000
+#: control characters, and the surrogates of undecodable file names
+_INVALID_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def html_document(title: str, body: str, script: str = "", style: str = "") -> str:
-    """A whole page, as text to be written in UTF-8. `body` is HTML, `script` the only program that may run in it."""
+    """Return a complete page, to be written as UTF-8.
+
+    Args:
+        title: Title of the page, as text.
+        body: Content of the page, as HTML.
+        script: The only script that may run in the page.
+        style: CSS to add to that of all pages.
+
+    Returns:
+        The document.
+    """
     policy = _CSP
+    script_element = ""
     if script:
-        policy += f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+        script_element = f"<script>{script}</script>\n"
     return (
         "<!DOCTYPE html>\n"
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -32,43 +47,43 @@ def html_document(title: str, body: str, script: str = "", style: str = "") -> s
         '<meta name="referrer" content="no-referrer">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
-        f"{body}\n</main>\n" + (f"<script>{script}</script>\n" if script else "") + "</body>\n</html>\n"
+        f"{body}\n</main>\n{script_element}</body>\n</html>\n"
     )
 
 
 def escape(text: object) -> str:
-    """Escaped, and without what HTML or UTF-8 cannot hold: controls, and halves of surrogate pairs."""
-    return html.escape(re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", str(text)))
+    """Escape a text for HTML, and replace characters that HTML or UTF-8 cannot represent by U+FFFD."""
+    return html.escape(_INVALID_CHARACTERS.sub("\ufffd", str(text)))
 
 
 def image_data_uri(image: Image.Image) -> str:
-    """An address that is the picture itself."""
-    kind, content = encode_image(image)
-    return data_uri(kind, content)
+    """Return a data URI of an image."""
+    image_format, content = encode_image(image)
+    return data_uri(image_format, content)
 
 
-def data_uri(kind: str, content: bytes) -> str:
-    """An address that is a file of the type image/`kind`."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def data_uri(image_format: str, content: bytes) -> str:
+    """Return a data URI of a file of type image/`image_format`."""
+    return f"data:image/{image_format};base64,{base64.b64encode(content).decode()}"
 
 
 def encode_image(image: Image.Image) -> tuple[str, bytes]:
-    """(format, bytes): WebP without loss, which suits charts; with loss where that would be large, as for photographs.
+    """Encode an image and return (format, bytes).
 
-    PNG where Pillow was built without WebP.
+    Plots become lossless WebP, large images such as photographs lossy WebP. Without WebP in Pillow, all become PNG.
     """
-
-    def written(**how: Any) -> bytes:
-        file = io.BytesIO()
-        image.save(file, **how)
-        return file.getvalue()
-
     if not features.check("webp"):
-        return "png", written(format="PNG", optimize=True)
-    exact = written(format="WEBP", lossless=True, method=2)
-    if len(exact) <= _LOSSLESS_LIMIT:
-        return "webp", exact
-    return "webp", min(exact, written(format="WEBP", quality=85, method=2), key=len)
+        return "png", _save(image, "PNG", optimize=True)
+    lossless = _save(image, "WEBP", lossless=True, method=2)
+    if len(lossless) <= _LOSSLESS_LIMIT:
+        return "webp", lossless
+    return "webp", min(lossless, _save(image, "WEBP", quality=85, method=2), key=len)
+
+
+def _save(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, image_format, **options)
+    return file.getvalue()
 
 
 _CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -104,7 +119,7 @@ figure { margin: 12px 0; }
 figure .wide { background: #ffffff; border-radius: 8px; padding: 10px; border: 1px solid var(--line); }
 img { display: block; max-width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: 0.875rem; margin-top: 6px; max-width: 80ch; }
-@media (max-width: 700px) { img { max-width: none; } img[width="900"] { width: 720px; } h1 { font-size: 1.5rem; } }
+@media (max-width: 700px) { h1 { font-size: 1.5rem; } figure .wide { padding: 4px; } }
 @media print {
   :root { --ink: #000000; --soft: #444444; --paper: #ffffff; --card: #f4f4f4; --line: #cccccc; --accent: #000000; }
   body { font-size: 11pt; }

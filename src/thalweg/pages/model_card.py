@@ -6,55 +6,59 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ..tasks.base import CardText, Metric, Plot
 from .summary import (
-    RunContent,
+    RecordLike,
     Table,
-    build_per_class_table,
+    build_data_table,
+    build_initial_weights_table,
+    build_model_table,
+    build_plan_table,
     build_results_table,
-    build_settings_table,
-    describe_preprocessing,
-    format_value,
-    get_model_name,
-    join_values,
-    limitations,
+    build_unreadable_table,
+    build_versions_table,
 )
 
+#: files that are listed; the report has them all
+MAX_UNREADABLE = 20
 
-def render_card(content: RunContent) -> str:
-    """The card of a run, in Markdown, from what run.json holds; `results` may have `per_class`, as Scores gives it."""
-    name, data = get_model_name(content), content.get("data") or {}
-    title = f"# {_escape_markdown(name)}" + (f" on {_escape_markdown(data['name'])}" if data.get("name") else "")
-    classes = list((content.get("facts") or {}).get("classes") or [])
-    version = (content.get("versions") or {}).get("thalweg") or content.get("thalweg")
-    first = f"Made by `thalweg train {_format_code(content['task'])}`" if content.get("task") else "Made with Thalweg"
-    first += f" of version {_escape_markdown(version)}." if version else "."
-    if classes:
-        first += f" It answers with one of {len(classes)} classes: {_escape_markdown(join_values(classes))}."
-    parts = [title, first]
-    parts += _format_heading("Results", _format_table(build_results_table(content)))
-    parts += _format_heading("Class by class", _format_table(build_per_class_table(content)))
-    parts += _format_heading("Limits", _format_bullets(limitations(content)))
-    parts += _format_heading("Use", _format_usage())
-    parts += _format_heading("Model", _format_table(_build_model_table(content)))
-    parts += _format_heading("Begins from", _format_table(_build_initial_weights_table(content)))
-    parts += _format_heading("What it sees", _format_bullets(describe_preprocessing(content)))
+
+def render_card(record: RecordLike, metrics: Sequence[Metric], plots: Sequence[Plot], text: CardText) -> str:
+    """Render the card of a run in Markdown.
+
+    Args:
+        record: The run.
+        metrics: The task's metrics.
+        plots: The report's figures; their tables stand in the card too.
+        text: What the task says of the model.
+
+    Returns:
+        The Markdown.
+    """
+    title = f"# {_escape_markdown(record.model)} on {_escape_markdown(record.data.name)}"
+    version = record.versions.get("thalweg", "")
+    first = f"Made by `thalweg train {_format_code(record.task)}`, version {_escape_markdown(version)}."
+    parts = [title, f"{first} {_escape_markdown(text.summary)}".strip()]
+    parts += _format_heading("Results", _format_table(build_results_table(record, metrics)))
+    for plot in plots:
+        if plot.table:
+            parts += _format_heading(plot.title, _format_table([[str(cell) for cell in row] for row in plot.table]))
+    parts += _format_heading("Limits", _format_bullets(text.limitations))
+    parts += _format_heading("Use", _format_usage(text))
+    parts += _format_heading("Model", _format_table(build_model_table(record)))
+    parts += _format_heading("Initial weights", _format_table(build_initial_weights_table(record)))
+    parts += _format_heading("Preprocessing", _format_bullets(text.preprocessing))
     parts += _format_heading(
-        "Data",
-        _format_table(build_settings_table(content, "data")),
-        _format_bullets(data.get("notes") or []),
-        _describe_unreadable(data),
+        "Data", _format_table(build_data_table(record)), _format_bullets(record.data.warnings), _format_skipped(record)
     )
-    parts += _format_heading("Training", _format_table(build_settings_table(content, "plan")))
-    if content.get("command"):
-        parts += _format_heading(
-            "Repeat it", _fence_code(str(content["command"])), _format_table(build_settings_table(content, "versions"))
-        )
+    parts += _format_heading("Training", _format_table(build_plan_table(record)))
+    if record.command:
+        parts += _format_heading("Repeat it", _fence_code(record.command), _format_table(build_versions_table(record)))
     parts += _format_heading(
-        "Licence",
-        "The weights follow from the data they were trained on: whoever trained them says under which licence they may "
+        "License",
+        "The weights follow from the data they were trained on: whoever trained them says under which license they may "
         "be used, within what the data allow. Thalweg itself is under Apache-2.0.",
     )
     return "\n\n".join(parts) + "\n"
@@ -95,47 +99,16 @@ def _fence_code(text: str, language: str = "sh") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _describe_unreadable(data: Mapping[str, Any]) -> str:
-    bad = data.get("bad") or []
-    if not bad:
+def _format_skipped(record: RecordLike) -> str:
+    table = build_unreadable_table(record)
+    if table is None:
         return ""
-    rows = [["file", "why it was left out"], *([str(b.get("source", "")), str(b.get("reason", ""))] for b in bad[:20])]
-    more = f"\n\nand {len(bad) - 20} more." if len(bad) > 20 else ""
-    return _format_table(rows) + more
+    more = len(table) - 1 - MAX_UNREADABLE
+    text = _format_table(table[: MAX_UNREADABLE + 1])
+    return f"{text}\n\nand {more} more." if more > 0 else text
 
 
-def _build_model_table(content: RunContent) -> Table | None:
-    options, facts = content.get("options") or {}, content.get("facts") or {}
-    known = {
-        "network": get_model_name(content) if options.get("model") or content.get("model") else None,
-        "arguments": options.get("arguments"),
-        "parameters": content.get("parameters"),
-        "input": join_values([*facts.get("size", []), facts.get("channels", "")], " x ") if facts.get("size") else None,
-    }
-    rows = [[k, format_value(k, v)] for k, v in known.items() if v]
-    return [["", ""], *rows] if rows else None
-
-
-def _build_initial_weights_table(content: RunContent) -> Table | None:
-    """The weights that the training began with: they were made from other data, under other terms."""
-    start = content.get("start") or {}
-    known = {
-        "weights": start.get("weights"),
-        "file": start.get("file"),
-        "SHA-256": start.get("sha256"),
-        "made anew": join_values(start.get("new") or []),
-        "licence": start.get("licence"),
-    }
-    rows = [[name, format_value(name, told)] for name, told in known.items() if told]
-    return [["", ""], *rows] if rows else None
-
-
-def _format_usage() -> str:
-    shell = _fence_code("thalweg predict path/to/this/run picture.png")
-    code = (
-        "import thalweg as tw\n\n"
-        'run = tw.load("path/to/this/run")\n'
-        'for answer in run.predict("picture.png"):\n'
-        "    print(answer.label, answer.top(3))"
-    )
+def _format_usage(text: CardText) -> str:
+    shell = _fence_code(text.usage_command or "thalweg evaluate path/to/this/run")
+    code = 'import thalweg as tw\n\nrun = tw.load("path/to/this/run")\n' + (text.usage_python or "run.evaluate()")
     return f"From the command line:\n\n{shell}\n\nIn Python:\n\n{_fence_code(code, 'python')}"

@@ -1,172 +1,183 @@
-"""What run.json says of a run, as tables and sentences: shared by the report and the model card.
-
-Pure functions; what is missing is not spoken of.
-"""
+"""Tables and sentences about a run, shared by the report and the model card. Missing values are skipped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-RunContent = Mapping[str, Any]
+from ..tasks.base import Metric
+
 Table = list[list[str]]
 
-#: figures that are shares of 1, told in percent
-_PERCENT_KEYS = {"accuracy", "accuracy_low", "accuracy_high", "top5", "macro_precision", "macro_recall", "macro_f1"}
-_PERCENT_KEYS |= {"calibration_error", "precision", "recall", "f1", "valid_share"}
-_DISPLAY_NAMES = {
-    "top5": "top-5 accuracy",
-    "loss": "loss (nats)",
-    "macro_f1": "macro F1",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "f1": "F1",
-    "lr": "learning rate",
-    "ema": "decay of the averaged weights",
-    "calibration_error": "calibration error",
-}
-#: of a plan or the data, what is told elsewhere or only machines need
-_HIDDEN_KEYS = {"notes", "bad", "classes", "recipe", "report"}
+#: lines of metric tables that are part of another line
+_INTERVALS = ("_low", "_high")
+#: of a plan or the data, what is shown elsewhere or only machines need
+_HIDDEN_KEYS = {"warnings", "unreadable", "fingerprint", "config", "report_every"}
+_SPLIT_LABELS = {"test": "test", "val": "validation"}
 
 
-def get_model_name(content: RunContent) -> str:
-    """The name of the network, or of the task where that is not known."""
-    return str((content.get("options") or {}).get("model") or content.get("model") or content.get("task") or "model")
+class RecordLike(Protocol):
+    """What the pages read of a run's record."""
+
+    task: str
+    model: str
+    model_kwargs: dict[str, Any]
+    options: dict[str, Any]
+    task_options: dict[str, Any]
+    command: str
+    num_params: int
+    plan: dict[str, Any] | None
+    versions: dict[str, str]
+    data: Any
+    results: Any
+    initial_weights: Any
 
 
-def split_metrics(content: RunContent) -> dict[str, Mapping[str, Any]]:
-    """The measured splits, test first: name -> figures."""
-    results = content.get("results") or {}
-    names = [n for n in ("test", "valid") if isinstance(results.get(n), Mapping)]
-    return {name: results[name] for name in names}
+def metrics_by_split(record: RecordLike) -> dict[str, Mapping[str, Any]]:
+    """Return the metrics of the evaluated splits, test first."""
+    if record.results is None:
+        return {}
+    splits = {"test": record.results.test, "val": record.results.val}
+    return {name: metrics for name, metrics in splits.items() if metrics}
 
 
-def accuracy_interval(measured: Mapping[str, Any]) -> str:
-    """'98.6 % to 99.0 %' where the figures have an interval of the accuracy, else ''."""
-    low, high = measured.get("accuracy_low"), measured.get("accuracy_high")
-    return "" if low is None or high is None else f"{format_value('accuracy', low)} to {format_value('accuracy', high)}"
-
-
-def build_results_table(content: RunContent) -> Table | None:
-    """A row for each figure, a column for each measured split; accuracy with its 95 % interval."""
-    splits = split_metrics(content)
-    keys = [
-        k for k in dict.fromkeys(k for m in splits.values() for k in m) if k not in ("accuracy_low", "accuracy_high")
-    ]
+def build_results_table(record: RecordLike, metrics: Sequence[Metric]) -> Table | None:
+    """Build a row per metric with a column per split; intervals stand in the row of their metric."""
+    splits = metrics_by_split(record)
+    known = {metric.name: metric for metric in metrics}
+    names: dict[str, None] = {}
+    for values in splits.values():
+        names |= dict.fromkeys(values)
     rows = []
-    for key in keys:
-        if any(isinstance(m.get(key), Mapping | list) for m in splits.values()):
+    for name in sorted(names, key=lambda name: list(known).index(name) if name in known else len(known)):
+        if name.endswith(_INTERVALS):
             continue
-        cells = [format_value(key, measured.get(key)) for measured in splits.values()]
-        rows.append([format_name(key), *cells])
-        between = [accuracy_interval(measured) or "–" for measured in splits.values()]
-        if key == "accuracy" and set(between) != {"–"}:
-            rows.append(["95 % interval of the accuracy", *between])
-    heads = {"valid": "validation"}
-    return [["", *(heads.get(name, name) for name in splits)], *rows] if rows else None
+        label = known[name].label if name in known else format_name(name)
+        rows.append([label, *(format_metric(name, values, known.get(name)) for values in splits.values())])
+    return [["", *(_SPLIT_LABELS[name] for name in splits)], *rows] if rows else None
 
 
-def per_class_rows(content: RunContent) -> Sequence[Mapping[str, Any]]:
-    """Precision, recall, F1 and examples of each class on the test set, where run.json has them."""
-    results = content.get("results") or {}
-    return results.get("per_class") or split_metrics(content).get("test", {}).get("per_class") or []
+def format_metric(name: str, values: Mapping[str, Any], metric: Metric | None) -> str:
+    """Format a metric, with its 95 % interval where there is one: 98.19 % (95.44 to 99.29 %)."""
+    value = values.get(name)
+    if metric is None:
+        return format_value(value)
+    text = metric.format(value)
+    low = values.get(f"{name}_low")
+    high = values.get(f"{name}_high")
+    if low is None or high is None:
+        return text
+    return f"{text} (95 % interval {metric.format(low)} to {metric.format(high)})"
 
 
-def build_per_class_table(content: RunContent) -> Table | None:
-    """A row for each class, lowest F1 first."""
-    rows, classes = per_class_rows(content), (content.get("facts") or {}).get("classes") or []
-    if not rows or len(rows) != len(classes):
+def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str, str]]:
+    """Return the figures that matter most: the main metric on test and validation, parameters, time."""
+    main = metrics[0]
+    figures = []
+    for name, values in metrics_by_split(record).items():
+        if values.get(main.name) is not None:
+            figures.append((f"{_SPLIT_LABELS[name]} {main.label}", format_metric(main.name, values, main)))
+    for other in metrics[1:3]:
+        values = metrics_by_split(record).get("test", {})
+        if values.get(other.name) is not None:
+            figures.append((f"test {other.label}", other.format(values[other.name])))
+    if record.num_params:
+        figures.append(("parameters", format_value(record.num_params)))
+    if record.results is not None:
+        figures.append(("seconds of training", format_value(record.results.seconds)))
+    return figures
+
+
+def build_data_table(record: RecordLike) -> Table | None:
+    """Build a table of what is known of the data, by its name and not by its path."""
+    data = record.data
+    counts = ", ".join(f"{count:,} {_SPLIT_LABELS.get(name, name)}" for name, count in data.counts.items())
+    values = {
+        "name": data.name,
+        "format": data.format,
+        "content": data.summary,
+        f"{data.unit}s": counts,
+        "official splits": join_values(data.official_splits),
+        "SHA-256": data.fingerprint,
+    }
+    return _build_table(values)
+
+
+def build_plan_table(record: RecordLike) -> Table | None:
+    """Build a table of the plan; the trainer's numbers stand beside those of the plan."""
+    plan = dict(record.plan or {})
+    return _build_table({**plan, **(plan.get("config") or {})})
+
+
+def build_options_table(record: RecordLike) -> Table | None:
+    """Build a table of the options that were given or have a default."""
+    options = {name: value for name, value in record.options.items() if name != "data"}
+    return _build_table({**options, **record.task_options})
+
+
+def build_versions_table(record: RecordLike) -> Table | None:
+    """Build a table of versions."""
+    return _build_table(record.versions)
+
+
+def build_model_table(record: RecordLike) -> Table | None:
+    """Build a table of the model: name, arguments, parameters."""
+    values = {"model": record.model, "arguments": record.model_kwargs, "parameters": record.num_params}
+    return _build_table(values)
+
+
+def build_initial_weights_table(record: RecordLike) -> Table | None:
+    """Build a table of the initial weights: they were made from other data, under other terms."""
+    weights = record.initial_weights
+    if weights is None:
         return None
-    told = sorted(zip(classes, rows, strict=True), key=lambda pair: (pair[1].get("f1") is None, pair[1].get("f1") or 0))
-    keys = ("precision", "recall", "f1", "examples")
-    return [
-        ["class", *map(format_name, keys)],
-        *([str(c), *(format_value(k, row.get(k)) for k in keys)] for c, row in told),
-    ]
+    values = {
+        "weights": weights.weights,
+        "file": weights.file,
+        "SHA-256": weights.sha256,
+        "reset": join_values(weights.reset),
+        "license": weights.license,
+    }
+    return _build_table(values)
 
 
-def build_settings_table(content: RunContent, part: str) -> Table | None:
-    """Names and values of the plan, the options, the data or the versions; a plan's recipe is told with the plan."""
-    values = dict(content.get(part) or {})
-    inner = values.get("recipe")
-    values = {k: v for k, v in values.items() if k not in _HIDDEN_KEYS and v not in (None, "", {}, [])}
-    if isinstance(inner, Mapping):
-        values |= {k: v for k, v in inner.items() if k not in _HIDDEN_KEYS and v not in (None, "", {}, [])}
-    rows = [[format_name(k), format_value(k, v)] for k, v in values.items()]
+def build_unreadable_table(record: RecordLike) -> Table | None:
+    """Build a table of files that were skipped."""
+    rows = [[file.path, file.reason] for file in record.data.unreadable]
+    return [["file", "reason"], *rows] if rows else None
+
+
+def _build_table(values: Mapping[str, Any]) -> Table | None:
+    rows = []
+    for name, value in values.items():
+        if name not in _HIDDEN_KEYS and value not in (None, "", {}, []):
+            rows.append([format_name(name), format_value(value)])
     return [["", ""], *rows] if rows else None
 
 
-def describe_preprocessing(content: RunContent) -> list[str]:
-    """What happens to a picture before the network sees it, in sentences."""
-    facts, told = content.get("facts") or {}, []
-    if facts.get("size"):
-        sides, colour = join_values(facts["size"], " by "), {1: "grey", 3: "colour"}.get(facts.get("channels"), "")
-        told.append(f"Pictures are brought to {sides} pixels{', ' + colour if colour else ''}.")
-    if facts.get("ink"):
-        told.append("Drawings are brought to white strokes on black, cropped, and centred by their mass.")
-    if facts.get("mean") and facts.get("std"):
-        mean, std = join_values(facts["mean"]), join_values(facts["std"])
-        told.append(f"Values from 0 to 1 have the mean {mean} taken off and are divided by the deviation {std}.")
-    augment = (content.get("options") or {}).get("augment")
-    if augment and augment != "none":
-        told.append(f"In training only, at random: {augment}.")
-    return told
-
-
-def limitations(content: RunContent) -> list[str]:
-    """What the figures do not promise, in sentences."""
-    test, facts = split_metrics(content).get("test", {}), content.get("facts") or {}
-    told = [
-        "The figures hold for examples like those of the test set; elsewhere (another camera, other people) test again."
-    ]
-    if facts.get("classes"):
-        told.append(f"It knows {len(facts['classes'])} classes, and answers with one of them whatever it is shown.")
-    if accuracy_interval(test):
-        told.append(
-            f"{format_value('examples', test.get('examples'))} test examples place the accuracy between "
-            f"{accuracy_interval(test).replace(' to ', ' and ')} with 95 % confidence; differences within that may be chance."
-        )
-    if test.get("calibration_error") is not None:
-        told.append(
-            f"Its probabilities are off by {format_value('calibration_error', test['calibration_error'])} on average "
-            "(calibration error on the test set)."
-        )
-    near = (content.get("results") or {}).get("near_copies") or {}
-    if near.get("examples") and near.get("accuracy_without") is not None:
-        told.append(
-            f"{near['examples']:,} of the test examples are nearly in the training set; without them the accuracy is "
-            f"{format_value('accuracy', near['accuracy_without'])}."
-        )
-    table = build_per_class_table(content)
-    weak = [row[0] for row in table[1:4]] if table and len(table) > 4 else []
-    if weak:
-        told.append(f"It does least well on {join_values(weak)}.")
-    return told
-
-
 def format_name(key: str) -> str:
-    """The name of a figure or setting in words."""
-    return _DISPLAY_NAMES.get(key, str(key).replace("_", " "))
+    """Format the name of a metric or setting in words."""
+    return "learning rate" if key == "lr" else str(key).replace("_", " ")
 
 
-def format_value(key: str, it: Any) -> str:
-    """A figure or setting as people write it: shares in percent, thousands divided, undefined as a dash."""
-    if it is None:
+def format_value(value: Any) -> str:
+    """Format a value for people: thousands separated, undefined as a dash."""
+    if value is None:
         return "–"
-    if isinstance(it, bool):
-        return "yes" if it else "no"
-    if key in _PERCENT_KEYS and isinstance(it, int | float):
-        return f"{100 * it:.2f} %"
-    if isinstance(it, int):
-        return str(it) if key in ("seed", "python") else f"{it:,}"
-    if isinstance(it, float):
-        return f"{it:.4g}" if abs(it) < 1e4 else f"{it:,.0f}"
-    if isinstance(it, Mapping):
-        return ", ".join(f"{format_name(k)} {format_value(k, v)}" for k, v in it.items())
-    return join_values(it) if isinstance(it, Sequence) and not isinstance(it, str) else str(it)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{format_name(key)} {format_value(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return join_values(value)
+    return str(value)
 
 
-def join_values(items: Sequence[Any], between: str = ", ", limit: int = 20) -> str:
-    """'a, b, c', the rest counted where there are more than `limit`."""
-    told = between.join(format_value("", item) for item in items[:limit])
-    return told if len(items) <= limit else f"{told} and {len(items) - limit} more"
+def join_values(items: Sequence[Any], separator: str = ", ", limit: int = 20) -> str:
+    """Join 'a, b, c', the rest counted where there are more than `limit`."""
+    text = separator.join(map(str, items[:limit]))
+    return text if len(items) <= limit else f"{text} and {len(items) - limit:,} more"

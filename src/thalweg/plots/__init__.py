@@ -1,1 +1,1 @@
-"""Pictures: pure functions from numbers to Pillow images and matplotlib figures; nothing here reads or writes files."""
+"""Plots: pure functions from numbers to Pillow images and matplotlib figures. They read and write no files."""

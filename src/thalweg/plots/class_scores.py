@@ -1,4 +1,4 @@
-"""How good the answers are: calibration, scores of each class, and the probabilities of one image.
+"""Plot the quality of predictions: calibration, scores per class, and the class probabilities of one image.
 
 K classes, M bins.
 """
@@ -14,95 +14,133 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from . import style
 
-_PERCENT_FORMAT = FuncFormatter(lambda v, _: f"{100 * v:g} %")
+_PERCENT_FORMAT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
+_NUMBER_FORMAT = FuncFormatter(lambda value, _: f"{value:g}")
+_MAX_CLASSES = 40
+#: key of a score in a row, label, marker, color
+_SCORE_STYLES = (
+    ("precision", "precision", "<", style.ORANGE),
+    ("recall", "recall", ">", style.GREEN),
+    ("f1", "F1", "o", style.BLUE),
+)
 
 
 @style.as_image
 def plot_calibration(bins: tuple[np.ndarray, np.ndarray, np.ndarray], title: str = "") -> Figure:
-    """Draws a reliability diagram from (count, mean confidence, accuracy) of M bins of equal width over (0, 1].
+    """Plot a reliability diagram from (count, mean confidence, accuracy) of M bins of equal width over (0, 1].
 
-    The dashed line is where a model is as often right as it says. The panel below shows how many examples each bin has.
+    The dashed line is perfect calibration. The lower panel shows the number of examples per bin.
     """
     if not np.sum(bins[0]):
         return style.empty_plot("No examples.", title)
-    made = style.auto_figure(520, width=620)
-    if title:
-        made.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    draw_reliability(*made.subplots(2, 1, sharex=True, height_ratios=[3, 1]), bins)
-    return made
+    fig = style.auto_figure(520, width=620)
+    style.add_title(fig, title)
+    upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    draw_reliability(upper, lower, bins)
+    return fig
 
 
-def draw_reliability(top: Axes, below: Axes, bins: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    """Draws what `plot_calibration` draws, of at least one example, into two axes that share x."""
-    count_M, confidence_M, accuracy_M = (np.asarray(part, np.float64) for part in bins)
+def draw_reliability(upper: Axes, lower: Axes, bins: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """Draw the panels of `plot_calibration`.
+
+    Args:
+        upper: Axes for the accuracy by confidence.
+        lower: Axes for the number of examples; they share x with `upper`.
+        bins: (count, mean confidence, accuracy) of M bins with at least one example.
+    """
+    count_M, confidence_M, accuracy_M = (np.asarray(values_M, np.float64) for values_M in bins)
     width = 1 / len(count_M)
-    left, full = np.arange(len(count_M)) * width, count_M > 0
-    top.bar(left[full], accuracy_M[full], width, align="edge", color=style.SKY, edgecolor=style.WHITE, label="right")
-    gap = (confidence_M - accuracy_M)[full]
-    look = {"color": "none", "edgecolor": style.VERMILLION, "hatch": "////", "linewidth": 0.8}
-    top.bar(left[full], gap, width, accuracy_M[full], align="edge", label="gap to what was said", **look)
-    top.plot([0, 1], [0, 1], "--", color=style.BLACK, linewidth=1, label="as often right as said")
-    top.set(ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
-    top.legend(loc="upper left", frameon=True, facecolor=style.WHITE, edgecolor="none", framealpha=0.85)
-    below.bar(left[full], count_M[full], width, align="edge", color=style.GRAY, edgecolor=style.WHITE)
-    below.set(ylabel="examples", xlabel="probability that the model gave its answer", yscale="log")
-    below.set_ylim(0.7, count_M.max() * 1.5)
-    below.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    below.yaxis.set_minor_formatter(NullFormatter())
-    top.yaxis.set_major_formatter(_PERCENT_FORMAT)
-    below.xaxis.set_major_formatter(_PERCENT_FORMAT)
+    left_M = np.arange(len(count_M)) * width
+    filled_M = count_M > 0
+    left = left_M[filled_M]
+    accuracy = accuracy_M[filled_M]
+    gap = (confidence_M - accuracy_M)[filled_M]
+    upper.bar(left, accuracy, width, align="edge", color=style.SKY, edgecolor=style.WHITE, label="accuracy")
+    gap_bars = upper.bar(left, gap, width, accuracy, align="edge", label="gap to the confidence", color="none")
+    for bar in gap_bars:
+        bar.set(edgecolor=style.VERMILLION, hatch="////", linewidth=0.8)
+    upper.plot([0, 1], [0, 1], "--", color=style.BLACK, linewidth=1, label="perfect calibration")
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    upper.legend(loc="upper left", frameon=True, facecolor=style.WHITE, edgecolor="none", framealpha=0.85)
+    lower.bar(left, count_M[filled_M], width, align="edge", color=style.GRAY, edgecolor=style.WHITE)
+    lower.set(ylabel="examples", xlabel="confidence: probability of the predicted class", yscale="log")
+    lower.set_ylim(0.7, count_M.max() * 1.5)
+    lower.yaxis.set_major_formatter(_NUMBER_FORMAT)
+    lower.yaxis.set_minor_formatter(NullFormatter())
+    upper.yaxis.set_major_formatter(_PERCENT_FORMAT)
+    lower.xaxis.set_major_formatter(_PERCENT_FORMAT)
 
 
 @style.as_image
 def plot_per_class(rows: Sequence[Mapping[str, float | None]], classes: Sequence[str], title: str = "") -> Figure:
-    """Draws precision, recall and F1 of each class, worst F1 first, at most 40; rows as those of `Scores.per_class`."""
-    order = [k for k in range(len(classes)) if rows[k]["f1"] is not None]
-    order = sorted(order, key=lambda k: rows[k]["f1"])[:40]
+    """Plot precision, recall and F1 of the 40 classes with the lowest F1.
+
+    Args:
+        rows: One row per class with the keys "precision", "recall", "f1" and "examples"; undefined scores are None.
+        classes: The class names.
+        title: Title of the figure.
+
+    Returns:
+        The figure, lowest F1 first.
+    """
+    f1_by_class: dict[int, float] = {}
+    for k in range(len(classes)):
+        f1 = rows[k]["f1"]
+        if f1 is not None:
+            f1_by_class[k] = f1
+    order = sorted(f1_by_class, key=lambda k: f1_by_class[k])[:_MAX_CLASSES]
     if not order:
-        return style.empty_plot("No class has any score.", title)
-    made = style.auto_figure(110 + 22 * len(order))
-    if title:
-        made.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    axes = made.subplots()
-    marks = (("precision", "<", style.ORANGE), ("recall", ">", style.GREEN), ("f1", "o", style.BLUE))
-    for key, marker, colour in marks:
-        places = [(rows[k][key], n) for n, k in enumerate(order) if rows[k][key] is not None]
-        label = "F1" if key == "f1" else key
-        axes.plot(*zip(*places, strict=True), marker, color=colour, markersize=7, label=label, clip_on=False)
+        return style.empty_plot("No class has a score.", title)
+    fig = style.auto_figure(110 + 22 * len(order))
+    style.add_title(fig, title)
+    axes = fig.subplots()
+    for key, label, marker, color in _SCORE_STYLES:
+        values = np.array([rows[k][key] for k in order], np.float64)
+        axes.plot(values, range(len(order)), marker, color=color, markersize=7, label=label, clip_on=False)
     names = [f"{style.ellipsize(classes[k], 24)} ({rows[k]['examples']})" for k in order]
     axes.set_yticks(range(len(order)), names)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.xaxis.set_major_formatter(_PERCENT_FORMAT)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.set_xlim(right=1)
-    axes.set(xlabel="share", ylabel="class (examples), lowest F1 first")
+    axes.set(xlabel="score", ylabel="class (examples), lowest F1 first")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
-    return made
+    return fig
 
 
 @style.as_image
 def plot_probabilities(
     image_HWC: np.ndarray, classes: Sequence[str], probabilities_K: Sequence[float], top: int = 10
 ) -> Figure:
-    """Draws an image, uint8, beside bars of its class probabilities.
+    """Plot an image beside bars of its class probabilities.
 
-    Up to `top` classes stand in their own order, as the ten digits do; of more, the most probable come first.
+    Args:
+        image_HWC: The image, uint8.
+        classes: The class names.
+        probabilities_K: The probability of each class.
+        top: Maximum number of bars. Up to this many classes keep their order; of more, the most probable are shown.
+
+    Returns:
+        The figure.
     """
-    share_K = np.asarray(probabilities_K, np.float64)
-    order = np.arange(len(share_K)) if len(share_K) <= top else np.argsort(-share_K, kind="stable")[:top]
-    made = style.auto_figure(max(240, 26 * len(order) + 60), width=760)
-    left, right = made.subplots(1, 2, width_ratios=[1, 1.6])
+    values_K = np.asarray(probabilities_K, np.float64)
+    order = list(range(len(values_K)))
+    if len(values_K) > top:
+        order = np.argsort(-values_K, kind="stable")[:top].tolist()
+    fig = style.auto_figure(max(240, 26 * len(order) + 60), width=760)
+    left, right = fig.subplots(1, 2, width_ratios=[1, 1.6])
     style.hide_axes(left)
     style.show_image(left, image_HWC)
-    best = share_K.argmax()
-    left.set_title(f"{style.ellipsize(classes[best], 24)}  {style.format_percent(share_K[best])}")
-    colours = [style.BLUE if k == best else style.SKY for k in order]
-    right.barh(range(len(order)), share_K[order], color=colours, height=0.7)
+    best = int(values_K.argmax())
+    left.set_title(f"{style.ellipsize(classes[best], 24)}  {style.format_percent(values_K[best])}")
+    bars = right.barh(range(len(order)), values_K[order], color=style.SKY, height=0.7)
     right.set_yticks(range(len(order)), [style.ellipsize(classes[k], 20) for k in order])
     right.invert_yaxis()
-    for place, k in enumerate(order):
-        right.text(share_K[k] + 0.01, place, style.format_percent(share_K[k]), va="center", fontsize=8.5)
+    for y, k in enumerate(order):
+        if k == best:
+            bars[y].set_facecolor(style.BLUE)
+        right.text(values_K[k] + 0.01, y, style.format_percent(values_K[k]), va="center", fontsize=8.5)
     right.set(xlim=(0, 1.18), xlabel="probability", xticks=[0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(_PERCENT_FORMAT)
     right.grid(False, axis="y")
-    return made
+    return fig

@@ -1,4 +1,4 @@
-"""One picture of many examples, each with its label: what a person looks at before training."""
+"""Draw a contact sheet: examples of a data set with their labels, to check before training."""
 
 from __future__ import annotations
 
@@ -8,28 +8,41 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-#: pixels across one example, pixels between them, height of a label
-CELL_SIZE, GAP, TEXT_HEIGHT = 72, 8, 16
+#: side of an example, gap between examples, height of a label, in pixels
+CELL_SIZE = 72
+GAP = 8
+TEXT_HEIGHT = 16
+_FONT_SIZE = 12
+_MAX_COLUMNS = 8
 
 
-def contact_sheet(images: np.ndarray, labels: Sequence[str]) -> Image.Image:
-    """The examples (N, H, W, C) uint8 in rows, small ones enlarged without smoothing, each above its label."""
-    columns = max(1, min(8, math.ceil(math.sqrt(len(images)))))
-    rows = max(1, math.ceil(len(images) / columns))
-    wide, high = CELL_SIZE + GAP, CELL_SIZE + GAP + TEXT_HEIGHT
-    page = Image.new("RGB", (columns * wide + GAP, rows * high + GAP), "white")
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
-    for number, (values, label) in enumerate(zip(images, labels, strict=True)):
-        left, top = GAP + number % columns * wide, GAP + number // columns * high
-        picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
-        way = Image.Resampling.NEAREST if max(picture.size) <= CELL_SIZE else Image.Resampling.BOX
-        page.paste(picture.resize((CELL_SIZE, CELL_SIZE), way), (left, top))
-        pen.text((left, top + CELL_SIZE + 1), _fit_text(label, font), fill="black", font=font)
-    return page
+def contact_sheet(images_NHWC: np.ndarray, labels: Sequence[str]) -> Image.Image:
+    """Return the examples, uint8, in rows, each above its label; small ones are enlarged without smoothing."""
+    count = len(images_NHWC)
+    columns = max(1, min(_MAX_COLUMNS, math.ceil(math.sqrt(count))))
+    rows = max(1, math.ceil(count / columns))
+    cell_width = CELL_SIZE + GAP
+    cell_height = CELL_SIZE + GAP + TEXT_HEIGHT
+    sheet = Image.new("RGB", (columns * cell_width + GAP, rows * cell_height + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_SIZE)
+    for index, (pixels_HWC, label) in enumerate(zip(images_NHWC, labels, strict=True)):
+        left = GAP + index % columns * cell_width
+        top = GAP + index // columns * cell_height
+        sheet.paste(_resize_to_cell(pixels_HWC), (left, top))
+        draw.text((left, top + CELL_SIZE + 1), _fit_text(label, font), fill="black", font=font)
+    return sheet
+
+
+def _resize_to_cell(pixels_HWC: np.ndarray) -> Image.Image:
+    image = Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC)
+    is_small = max(image.size) <= CELL_SIZE
+    resampling = Image.Resampling.NEAREST if is_small else Image.Resampling.BOX
+    return image.resize((CELL_SIZE, CELL_SIZE), resampling)
 
 
 def _fit_text(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """The text in one line, cut to the width of a cell."""
+    """Shorten a text to one line of the width of a cell."""
     text = " ".join(text.split())
     if font.getlength(text) <= CELL_SIZE:
         return text

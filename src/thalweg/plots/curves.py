@@ -1,10 +1,11 @@
-"""Learning curves: loss, accuracy and learning rate over the run, from the rows of metrics.jsonl."""
+"""Plot learning curves from the rows of metrics.jsonl: training losses, validation metrics and the learning rate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,116 +13,271 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from . import style
+from .number_format import format_number
 
 MetricRow = Mapping[str, Any]
+#: points (n, 2) of a curve by split
+Series = dict[str, np.ndarray]
 
-#: from this many points on, a curve is drawn pale with its running mean over it
+#: longer curves are drawn pale with their running mean on top
 _MAX_MARKED_POINTS = 60
+_MAX_PANELS = 6
+#: points
+_TITLE_FONT = 10.5
+#: fractions above this are drawn on an axis that is logarithmic in the error
+_ERROR_AXIS_START = 0.9
+#: columns of a row that are neither a loss nor a metric
+_POSITION_COLUMNS = ("step", "epoch", "lr")
+#: colors of the training losses; the color of validation is not among them
+_LOSS_COLORS = (style.TRAIN_COLOR, style.GREEN, style.ORANGE, style.PURPLE, style.SKY, style.BLACK)
+_LINE_STYLES = ("-", "--", ":")
+_NUMBER_FORMAT = FuncFormatter(lambda value, _: f"{value:g}")
+_PERCENT_FORMAT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
+_ERROR_FORMAT = FuncFormatter(lambda value, _: f"{100 - value:.6g} %")
+
+
+@dataclass(frozen=True)
+class MetricStyle:
+    """How to plot a metric: its column, label, direction and unit."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    unit: Literal["fraction", "number", "nats", "bits", "pixels"]
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One panel: the columns of the rows that it shows, and the style of a metric that has one."""
+
+    kind: Literal["losses", "metric", "lr"]
+    columns: tuple[str, ...]
+    metric: MetricStyle | None = None
 
 
 @style.as_image
-def plot_curves(history: Sequence[MetricRow], title: str = "") -> Figure:
-    """Draws rows as {"step": 50, "epoch": 0.1, "split": "train", "loss": 0.4, "accuracy": 0.9, "lr": 0.003}.
+def plot_curves(history: Sequence[MetricRow], metrics: Sequence[MetricStyle] = (), title: str = "") -> Figure:
+    """Plot the metrics in `metrics`, the training losses, the other metrics and the learning rate, a panel each.
 
-    Rows may be in any order; the splits drawn are train and valid. A panel each for loss, accuracy and learning rate,
-    as far as rows have them; values that are missing, None or not finite are left out. Epochs are the axis if every row
-    has one, else updates.
+    The training losses are the numeric columns of rows of split "train" that rows of split "val" lack. All columns of
+    rows of split "val" are metrics. Other splits, and values that are missing, None, NaN or inf, are left out. The x
+    axis shows epochs if every row has one, else steps.
+
+    Args:
+        history: Rows such as {"step": 50, "epoch": 0.1, "split": "train", "loss": 0.4, "lr": 0.003}, in any order.
+        metrics: Styles of metrics; their panels come first. Columns without a style get a plain panel.
+        title: Title of the figure.
+
+    Returns:
+        The figure, with at most 6 panels.
     """
-    rows = [
-        row for row in history if _is_number(row.get("step")) is not None and row.get("split") in ("train", "valid")
-    ]
-    axis = "epoch" if rows and all(_is_number(row.get("epoch")) is not None for row in rows) else "step"
-    panels = [(key, draw) for key, draw in _PANELS.items() if any(_is_number(row.get(key)) is not None for row in rows)]
+    rows = [row for row in history if row.get("split") in ("train", "val") and _is_number(row.get("step"))]
+    panels = _select_panels(rows, metrics)
     if not panels:
-        return style.empty_plot("No figures were recorded.", title)
-    made = style.auto_figure(330 if len(panels) > 1 else 400)
-    if title:
-        made.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    widths = [0.7 if key == "lr" else 1 for key, _ in panels]
-    grid = made.subplots(1, len(panels), squeeze=False, sharex=True, width_ratios=widths)[0]
-    for axes, (key, draw) in zip(grid, panels, strict=True):
-        axes.set_xlabel("epoch" if axis == "epoch" else "update")
+        return style.empty_plot("No metrics were recorded.", title)
+    x_column = "epoch" if all(_is_number(row.get("epoch")) for row in rows) else "step"
+    fig, grid = _add_panels(panels)
+    style.add_title(fig, title)
+    for axes, panel in zip(grid, panels, strict=True):
+        axes.set_xlabel(x_column)
         axes.margins(x=0.03)
-        draw(axes, {split: _extract_series(rows, split, axis, key) for split in ("train", "valid")})
-    return made
+        _draw_panel(axes, panel, rows, x_column)
+    return fig
 
 
-def _is_number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _extract_series(rows: Sequence[MetricRow], split: str, axis: str, key: str) -> np.ndarray:
-    """Points (n, 2) of `key` over `axis`, sorted."""
-    points = [
-        (row[axis], row[key]) for row in rows if row.get("split") == split and _is_number(row.get(key)) is not None
-    ]
-    return np.array(sorted(points), np.float64).reshape(-1, 2)
+def _select_panels(rows: Sequence[MetricRow], metrics: Sequence[MetricStyle]) -> list[_Panel]:
+    """Choose at most 6 panels; metrics without a style give way to the others."""
+    train_columns = _numeric_columns(row for row in rows if row["split"] == "train")
+    val_columns = _numeric_columns(row for row in rows if row["split"] == "val")
+    styled = []
+    for metric in metrics:
+        if metric.name in train_columns or metric.name in val_columns:
+            styled.append(_Panel("metric", (metric.name,), metric))
+    styled_names = {metric.name for metric in metrics}
+    losses = [name for name in train_columns if name not in styled_names and name not in val_columns]
+    middle = []
+    if losses:
+        middle.append(_Panel("losses", tuple(losses)))
+    end = []
+    if any(_is_number(row.get("lr")) for row in rows if row["split"] == "train"):
+        end.append(_Panel("lr", ("lr",)))
+    free = max(0, _MAX_PANELS - len(styled) - len(middle) - len(end))
+    plain = [_Panel("metric", (name,)) for name in val_columns if name not in styled_names]
+    panels = styled + middle + plain[:free] + end
+    return panels[:_MAX_PANELS]
 
 
-def _draw_lines(axes: Axes, series: Mapping[str, np.ndarray]) -> None:
-    train, valid = series["train"], series["valid"]
-    if len(train) >= _MAX_MARKED_POINTS:
-        axes.plot(*train.T, color=style.TRAIN_COLOR, alpha=0.35 if len(train) < 500 else 0.15, linewidth=0.8)
-        width = len(train) // 50
-        kernel = np.ones(2 * width + 1)
-        weight = np.convolve(np.ones(len(train)), kernel, "same")
-        axes.plot(
-            train[:, 0], np.convolve(train[:, 1], kernel, "same") / weight, color=style.TRAIN_COLOR, label="training"
-        )
-    elif len(train):
-        axes.plot(*train.T, color=style.TRAIN_COLOR, label="training")
-    if len(valid):
-        marker = "o" if len(valid) < _MAX_MARKED_POINTS else ""
-        axes.plot(*valid.T, color=style.VAL_COLOR, marker=marker, markersize=4, label="validation")
+def _numeric_columns(rows: Iterable[MetricRow]) -> list[str]:
+    """Return the columns with at least one number, in the order of their names."""
+    names = set()
+    for row in rows:
+        for name, value in row.items():
+            if name not in _POSITION_COLUMNS and _is_number(value):
+                names.add(name)
+    return sorted(names)
+
+
+def _add_panels(panels: Sequence[_Panel]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with axes for each panel: up to three in a row."""
+    count = len(panels)
+    rows = math.ceil(count / 3)
+    columns = math.ceil(count / rows)
+    widths = [1.0] * columns
+    if rows == 1 and count > 1 and panels[-1].kind == "lr":
+        widths[-1] = 0.7
+    fig = style.auto_figure(400 if count == 1 else 330 * rows)
+    grid = fig.subplots(rows, columns, squeeze=False, sharex=True, width_ratios=widths).ravel()
+    for axes in grid[:count]:
+        axes.tick_params(labelbottom=True)
+    for axes in grid[count:]:
+        axes.remove()
+    return fig, list(grid[:count])
+
+
+def _draw_panel(axes: Axes, panel: _Panel, rows: Sequence[MetricRow], x_column: str) -> None:
+    if panel.kind == "lr":
+        _draw_lr(axes, _extract_series(rows, x_column, "lr"))
+        return
+    if panel.kind == "losses":
+        _draw_losses(axes, {name: _extract_series(rows, x_column, name)["train"] for name in panel.columns})
+        return
+    name = panel.columns[0]
+    series = _extract_series(rows, x_column, name)
+    if panel.metric is None:
+        _set_title(axes, name)
+        _draw_splits(axes, series)
+        _scale_to_values(axes, list(series.values()))
+        return
+    _draw_metric(axes, panel.metric, series)
+
+
+def _set_title(axes: Axes, name: str, ending: str = "") -> None:
+    """Set a title; shorten the name so that the title fits its panel."""
+    grid = axes.get_gridspec()
+    columns = grid.ncols if grid else 1
+    # bold letters are wider than those that `style.text_width` measures
+    max_width = 0.85 * (style.WIDTH / columns - 60) - style.text_width(ending, _TITLE_FONT)
+    axes.set_title(style.fit_text(name, max_width, _TITLE_FONT) + ending)
+
+
+def _extract_series(rows: Sequence[MetricRow], x_column: str, name: str) -> Series:
+    """Return the points (n, 2) of a column by split, sorted by x."""
+    series = {}
+    for split in ("train", "val"):
+        points = []
+        for row in rows:
+            if row["split"] == split and _is_number(row.get(name)):
+                points.append((row[x_column], row[name]))
+        series[split] = np.array(sorted(points), np.float64).reshape(-1, 2)
+    return series
+
+
+def _draw_splits(axes: Axes, series: Series) -> None:
+    """Draw the curves of training and validation."""
+    if len(series["train"]):
+        _draw_line(axes, series["train"], "training", style.TRAIN_COLOR)
+    val_N2 = series["val"]
+    if len(val_N2):
+        marker = "o" if len(val_N2) < _MAX_MARKED_POINTS else ""
+        axes.plot(*val_N2.T, color=style.VAL_COLOR, marker=marker, markersize=4, label="validation")
     axes.legend(loc="best")
 
 
-def _draw_loss(axes: Axes, series: Mapping[str, np.ndarray]) -> None:
-    axes.set_title("Loss")
-    _draw_lines(axes, series)
-    values = np.concatenate(list(series.values()))[:, 1]
-    if values.min() > 0 and values.max() > 10 * values.min():
-        axes.set_yscale("log")
-        wide = values.max() > 1000 * values.min()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.set_ylabel("mean per example")
+def _draw_line(axes: Axes, points_N2: np.ndarray, label: str, color: str, line_style: str = "-") -> None:
+    """Draw a curve; a long one is pale with its running mean on top."""
+    x_N, y_N = points_N2.T
+    if len(x_N) >= _MAX_MARKED_POINTS:
+        axes.plot(x_N, y_N, line_style, color=color, alpha=0.35 if len(x_N) < 500 else 0.15, linewidth=0.8)
+        half_width = len(x_N) // 50
+        kernel = np.ones(2 * half_width + 1)
+        weight_N = np.convolve(np.ones(len(x_N)), kernel, "same")
+        y_N = np.convolve(y_N, kernel, "same") / weight_N
+    axes.plot(x_N, y_N, line_style, color=color, label=label)
 
 
-def _draw_accuracy(axes: Axes, series: Mapping[str, np.ndarray]) -> None:
-    """Above 90 % the axis is logarithmic in the error, so that 99.0 and 99.5 are as far apart as 90 and 95."""
-    valid = series["valid"]
-    judged = valid if len(valid) else series["train"]
-    best = judged[judged[:, 1].argmax()]
-    axes.set_title(f"Accuracy: best {style.format_percent(best[1], 2)}")
-    axes.set_ylabel("of the examples")
-    if best[1] <= 0.9:
-        _draw_lines(axes, series)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+def _draw_losses(axes: Axes, points: Mapping[str, np.ndarray]) -> None:
+    """Draw the training losses, a line each."""
+    _set_title(axes, "Training losses")
+    for index, (name, points_N2) in enumerate(points.items()):
+        color = _LOSS_COLORS[index % len(_LOSS_COLORS)]
+        line_style = _LINE_STYLES[index // len(_LOSS_COLORS) % len(_LINE_STYLES)]
+        _draw_line(axes, points_N2, style.ellipsize(name, 24), color, line_style)
+    axes.legend(loc="best")
+    _scale_to_values(axes, list(points.values()))
+
+
+def _scale_to_values(axes: Axes, curves: Sequence[np.ndarray]) -> None:
+    """Use a logarithmic axis if all values are positive and span more than a factor of 10."""
+    values = np.concatenate(curves)[:, 1]
+    if values.min() <= 0 or values.max() <= 10 * values.min():
         return
-    error = {split: np.column_stack([s[:, 0], 100 * (1 - s[:, 1])]) for split, s in series.items()}
-    _draw_lines(axes, error)
-    errors = np.concatenate(list(error.values()))[:, 1]
-    # below the smallest error that was made the axis is linear, since no error has no logarithm
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=_tick_factors(values.min(), values.max())))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(_NUMBER_FORMAT)
+
+
+def _tick_factors(smallest: float, largest: float) -> tuple[int, ...]:
+    """Return the factors of powers of ten that get a tick on a logarithmic axis."""
+    return (1,) if largest > 1000 * smallest else (1, 2, 5)
+
+
+def _draw_metric(axes: Axes, metric: MetricStyle, series: Series) -> None:
+    """Draw a metric with its unit; the title has the best value, of validation if there is any."""
+    points_N2 = series["val"] if len(series["val"]) else series["train"]
+    values_N = points_N2[:, 1]
+    best = float(values_N.max() if metric.higher_is_better else values_N.min())
+    is_fraction = metric.unit == "fraction"
+    text = format_number(best, 4)
+    if is_fraction:
+        text = style.format_percent(best, 2)
+    _set_title(axes, metric.label, f": best {text}")
+    if is_fraction and metric.higher_is_better and best > _ERROR_AXIS_START:
+        _draw_error_axis(axes, series)
+        return
+    _draw_splits(axes, series)
+    if is_fraction and metric.higher_is_better:
+        axes.yaxis.set_major_formatter(_PERCENT_FORMAT)
+        return
+    _scale_to_values(axes, list(series.values()))
+    if is_fraction:
+        axes.yaxis.set_major_formatter(_PERCENT_FORMAT)
+    elif metric.unit != "number":
+        axes.set_ylabel(metric.unit)
+
+
+def _draw_error_axis(axes: Axes, series: Series) -> None:
+    """Draw fractions on an axis that is logarithmic in the error: 99.0 to 99.5 % is as far as 90 to 95 %."""
+    error_series = {}
+    for split, points_N2 in series.items():
+        error_series[split] = np.column_stack([points_N2[:, 0], 100 * (1 - points_N2[:, 1])])
+    _draw_splits(axes, error_series)
+    errors = np.concatenate(list(error_series.values()))[:, 1]
+    # zero has no logarithm: the axis is linear below the smallest positive error
     smallest = 10 ** math.floor(math.log10(max(errors[errors > 1e-6].min(initial=1.0), 1e-3)))
     axes.set_yscale("symlog", linthresh=smallest)
-    axes.set_ylim(
-        max(errors.max() * 1.15, smallest), max(errors.min() * 0.85, 0) if errors.min() > smallest else -0.05 * smallest
-    )
-    steps = (1, 2, 5) if errors.max() < 1000 * smallest else (1,)
-    ticks = [0.0] + [smallest * 10**n * m for n in range(6) for m in steps if smallest * 10**n * m <= 90]
+    bottom = max(errors.max() * 1.15, smallest)
+    top = -0.05 * smallest
+    if errors.min() > smallest:
+        top = max(errors.min() * 0.85, 0)
+    axes.set_ylim(bottom, top)
+    ticks = [0.0]
+    for exponent in range(6):
+        for factor in _tick_factors(smallest, errors.max()):
+            tick = smallest * 10**exponent * factor
+            if tick <= 90:
+                ticks.append(tick)
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 - v:.6g} %"))
+    axes.yaxis.set_major_formatter(_ERROR_FORMAT)
 
 
-def _draw_lr(axes: Axes, series: Mapping[str, np.ndarray]) -> None:
-    axes.set_title("Learning rate")
+def _draw_lr(axes: Axes, series: Series) -> None:
+    _set_title(axes, "Learning rate")
     axes.plot(*series["train"].T, color=style.BLACK)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.set_ylabel("per update")
-
-
-_PANELS = {"loss": _draw_loss, "accuracy": _draw_accuracy, "lr": _draw_lr}
+    axes.yaxis.set_major_formatter(_NUMBER_FORMAT)

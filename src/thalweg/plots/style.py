@@ -1,8 +1,8 @@
-"""The look of every picture: colours, sizes, and the decorator that turns a figure into an image.
+"""Shared style of all plots: colors, sizes, and the decorator that renders a figure to an image.
 
-The palette is that of Okabe and Ito (2008), told apart by people with any of the common forms of colour blindness.
-Figures are laid out for 900 units of width and drawn with two pixels per unit, so they are sharp on dense screens and
-in print. matplotlib's settings files, its windows and its global state play no part.
+The palette is the color-blind safe one of Okabe and Ito (2008). Figures are laid out on a width of 900 units and
+rendered with two pixels per unit, sharp enough for high-density screens and print. The style ignores matplotlib's
+settings files, windows and global state.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -25,24 +26,40 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
-BLACK, GRAY, LIGHT_GRAY, WHITE = "#222222", "#767676", "#dddddd", "#ffffff"
-BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"
+BLACK = "#222222"
+GRAY = "#767676"
+LIGHT_GRAY = "#dddddd"
+WHITE = "#ffffff"
+BLUE = "#0072b2"
+VERMILLION = "#d55e00"
+GREEN = "#009e73"
+ORANGE = "#e69f00"
+SKY = "#56b4e9"
+PURPLE = "#cc79a7"
 OKABE_ITO = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
 
-#: what the colours stand for, the same in every picture
-TRAIN_COLOR, VAL_COLOR, CORRECT_COLOR, WRONG_COLOR = BLUE, VERMILLION, BLUE, VERMILLION
+TRAIN_COLOR = BLUE
+VAL_COLOR = VERMILLION
+CORRECT_COLOR = BLUE
+WRONG_COLOR = VERMILLION
 
-#: units of a full width; pixels per unit
-WIDTH, PIXELS_PER_UNIT = 900, 2
+#: width of a full-width figure, in units
+WIDTH = 900
+PIXELS_PER_UNIT = 2
 _UNITS_PER_INCH = 100
-#: an image smaller than this keeps its pixels visible when enlarged; a larger one is smoothed
+#: images up to this side are enlarged with visible pixels; larger images are smoothed
 _PIXEL_ART_SIZE = 64
+#: bidirectional classes of the control characters of Unicode's annex 9, such as U+202E
+_BIDI_CONTROLS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+#: left, top, width, height
+Box = tuple[float, float, float, float]
 
 _RC_PARAMS = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.5,
     "text.color": BLACK,
-    # names of classes and files are text, even with dollar signs in them
+    # class and file names may contain dollar signs
     "text.parse_math": False,
     "axes.edgecolor": GRAY,
     "axes.labelcolor": BLACK,
@@ -66,140 +83,214 @@ _RC_PARAMS = {
 }
 
 
-def as_image(draw: Callable[..., Figure]) -> Callable[..., Image.Image]:
-    """Decorates a function that returns a Figure: it then returns its pixels, an RGB image of twice the units."""
+P = ParamSpec("P")
+
+
+def as_image(draw: Callable[P, Figure]) -> Callable[P, Image.Image]:
+    """Decorate a function that returns a Figure, so that it returns an RGB image with two pixels per unit.
+
+    The undecorated function stays available as the attribute `figure`.
+    """
 
     @functools.wraps(draw)
-    def drawn(*arguments, **named) -> Image.Image:
+    def draw_image(*args: P.args, **kwargs: P.kwargs) -> Image.Image:
         with _use_style():
-            canvas = FigureCanvasAgg(draw(*arguments, **named))
-            canvas.draw()
-        size = canvas.get_width_height()
-        return Image.frombuffer("RGBA", size, bytes(canvas.buffer_rgba()), "raw", "RGBA", 0, 1).convert("RGB")
+            figure_canvas = FigureCanvasAgg(draw(*args, **kwargs))
+            figure_canvas.draw()
+        size = figure_canvas.get_width_height()
+        pixels = bytes(figure_canvas.buffer_rgba())
+        return Image.frombuffer("RGBA", size, pixels, "raw", "RGBA", 0, 1).convert("RGB")
 
-    drawn.figure = draw
-    return drawn
+    vars(draw_image)["figure"] = draw
+    return draw_image
 
 
-def render_svg(drawn: Callable[..., Image.Image], *arguments: object) -> str:
-    """What `as_image` decorated, as SVG: the same text for the same arguments, letters as outlines."""
+def render_svg(plot: Callable[..., Image.Image], *args: object) -> str:
+    """Return the plot of a function decorated with `as_image` as SVG: deterministic, with letters as outlines."""
     file = io.StringIO()
     with _use_style():
-        made = drawn.figure(*arguments)
-        FigureCanvasSVG(made).print_svg(file, metadata={"Date": None, "Creator": None})
+        fig = vars(plot)["figure"](*args)
+        FigureCanvasSVG(fig).print_svg(file, metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 
 @contextmanager
 def _use_style() -> Iterator[None]:
-    """matplotlib with our settings and none of the user's."""
-    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
-    with matplotlib.rc_context({**defaults, **_RC_PARAMS}), warnings.catch_warnings():
-        # a class named in a script that the font lacks is drawn as boxes; that is no reason to warn
+    """Apply matplotlib's defaults and the settings above; ignore the user's settings."""
+    settings: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
+    del settings["backend"]
+    settings.update(_RC_PARAMS)
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # the font lacks some scripts; it draws a box for each missing letter, which needs no warning
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
 
 
 def auto_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure of that many units; its parts arrange themselves so that nothing overlaps or is cut off."""
-    made = fixed_figure(height, width)
-    made.set_layout_engine("constrained")
-    return made
+    """Return an empty figure of this size in units whose constrained layout prevents overlaps and cut-off text."""
+    fig = fixed_figure(height, width)
+    fig.set_layout_engine("constrained")
+    return fig
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure and axes that fill it, whose coordinates are units from its upper left corner."""
-    made = fixed_figure(height, width)
-    paper = add_axes(made, 0, 0, width, height)
-    paper.set(xlim=(0, width), ylim=(height, 0))
-    paper.axis("off")
-    return made, paper
+    """Return a figure and axes that fill it, with coordinates in units from the upper left corner."""
+    fig = fixed_figure(height, width)
+    axes = add_axes(fig, 0, 0, width, height)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    return fig, axes
 
 
 def fixed_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure of that many units, for `add_axes` places of one's own; drawn quicker than `auto_figure`."""
+    """Return an empty figure of this size in units, for `add_axes`; it renders faster than `auto_figure`."""
     return Figure((width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), dpi=_UNITS_PER_INCH * PIXELS_PER_UNIT)
 
 
-def add_axes(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """New axes in such a figure, at a place in units from its upper left corner."""
-    wide, high = made.get_size_inches() * _UNITS_PER_INCH
-    return made.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
+def add_axes(fig: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes to a figure.
+
+    Args:
+        fig: A figure from `fixed_figure` or `canvas`.
+        left: Distance from the left edge of the figure, in units.
+        top: Distance from the upper edge of the figure, in units.
+        width: Width of the axes, in units.
+        height: Height of the axes, in units.
+
+    Returns:
+        The new axes.
+    """
+    fig_width, fig_height = fig.get_size_inches() * _UNITS_PER_INCH
+    bottom = 1 - (top + height) / fig_height
+    return fig.add_axes((left / fig_width, bottom, width / fig_width, height / fig_height))
 
 
-def show_image(axes: Axes, image_HWC: np.ndarray, box: tuple[float, float, float, float] | None = None) -> None:
-    """Shows an image, uint8 or floats in [0, 1], C is 1 or 3, filling `axes` or its box (left, top, width, height)."""
-    flat = image_HWC[..., 0] if image_HWC.shape[2] == 1 else image_HWC
-    smooth = "nearest" if max(image_HWC.shape[:2]) <= _PIXEL_ART_SIZE else "antialiased"
-    whole = 255 if image_HWC.dtype == np.uint8 else 1
-    extent = (box[0], box[0] + box[2], box[1] + box[3], box[1]) if box else None
-    limits = (axes.get_xlim(), axes.get_ylim())
-    axes.imshow(flat, cmap="gray", vmin=0, vmax=whole, interpolation=smooth, extent=extent)
-    if box:
-        axes.set(xlim=limits[0], ylim=limits[1], aspect="auto")
+def axes_size(axes: Axes) -> tuple[float, float]:
+    """Return width and height of axes in units."""
+    dpi = axes.figure.dpi
+    return axes.bbox.width / dpi * _UNITS_PER_INCH, axes.bbox.height / dpi * _UNITS_PER_INCH
+
+
+def color_limit(values: np.ndarray) -> float:
+    """Return the magnitude that gets the strongest color: a quantile, so that outliers do not make the rest pale."""
+    if not values.size:
+        return 1.0
+    return max(float(np.quantile(np.abs(values), 0.998)), 1e-12)
+
+
+def add_title(fig: Figure, title: str) -> None:
+    """Write a bold title at the upper left of a figure; do nothing if `title` is empty."""
+    if title:
+        fig.suptitle(title, x=0.01, ha="left", fontweight="bold")
+
+
+def show_image(axes: Axes, image_HWC: np.ndarray, box: Box | None = None) -> None:
+    """Show an image in axes.
+
+    Args:
+        axes: The axes to draw into.
+        image_HWC: uint8, or floats in [0, 1]; C is 1 or 3.
+        box: The (left, top, width, height) to fill, in the coordinates of `axes`; None fills `axes`.
+    """
+    pixels = image_HWC
+    if image_HWC.shape[2] == 1:
+        pixels = image_HWC[..., 0]
+    interpolation = "antialiased"
+    if max(image_HWC.shape[:2]) <= _PIXEL_ART_SIZE:
+        interpolation = "nearest"
+    white = 255 if image_HWC.dtype == np.uint8 else 1
+    if box is None:
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=white, interpolation=interpolation)
+        return
+    left, top, width, height = box
+    extent = (left, left + width, top + height, top)
+    xlim = axes.get_xlim()
+    ylim = axes.get_ylim()
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=white, interpolation=interpolation, extent=extent)
+    axes.set(xlim=xlim, ylim=ylim, aspect="auto")
 
 
 def empty_plot(text: str, title: str = "") -> Figure:
-    """A figure that says why there is nothing to draw."""
-    made = auto_figure(160)
-    if title:
-        made.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    made.text(0.5, 0.5, text, ha="center", va="center", color=GRAY)
-    return made
+    """Return a figure with a text that says why there is no plot."""
+    fig = auto_figure(160)
+    add_title(fig, title)
+    fig.text(0.5, 0.5, text, ha="center", va="center", color=GRAY)
+    return fig
 
 
 def hide_axes(axes: Axes) -> None:
-    """Takes lines, ticks and grid off `axes`, for pictures."""
+    """Remove spines, ticks and grid from `axes`, for images."""
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)
 
 
 def ellipsize(text: object, limit: int = 16, tail: bool = False) -> str:
-    """`text` in one line of at most `limit` characters; '…' stands for what is left out in the middle.
+    """Shorten a text to one line by replacing its middle with '…'.
 
-    With `tail` it is left out at the front, as suits paths.
+    Characters without a glyph (controls, and surrogates from undecodable file names) become '?'. Bidirectional
+    controls are removed, because they would reverse the text that follows.
 
-    Characters that cannot be drawn (controls, halves of surrogate pairs from undecodable file names) become '?'; those
-    that turn the direction of writing are left out, because they would turn the words after them too.
+    Args:
+        text: The text, or an object whose `str` is shortened.
+        limit: Maximum number of characters.
+        tail: Cut the front instead of the middle, which suits paths.
+
+    Returns:
+        A line of at most `limit` characters.
     """
-    line = "".join("?" if unicodedata.category(c) in ("Cc", "Cs") else c for c in str(text) if not _is_bidi_control(c))
+    line = ""
+    for character in str(text):
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            line += "?"
+        elif unicodedata.bidirectional(character) not in _BIDI_CONTROLS:
+            line += character
     if len(line) <= limit:
         return line
     end = limit - 1 if tail else (limit - 1) // 3
     return line[: limit - 1 - end] + "…" + line[len(line) - end :]
 
 
-def _is_bidi_control(character: str) -> bool:
-    """Whether it is one of the controls of Unicode's annex 9, such as U+202E, and no letter of a script."""
-    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+def fit_text(text: object, max_width: float, font_size: float = 9.5, tail: bool = False) -> str:
+    """Shorten a text with `ellipsize` until it fits a width.
 
+    Args:
+        text: The text, or an object whose `str` is shortened.
+        max_width: Maximum width, in units.
+        font_size: Font size, in points.
+        tail: Cut the front instead of the middle.
 
-def fit_text(text: object, units: float, size: float = 9.5, tail: bool = False) -> str:
-    """`text` as `ellipsize` makes it, with as many characters as fit into that many units at a font size in points."""
+    Returns:
+        One line with as many characters as fit.
+    """
     line = ellipsize(text, 400)
     limit = len(line)
-    while limit > 1 and (wide := text_width(ellipsize(line, limit, tail), size)) > units:
-        limit = min(limit - 1, math.ceil(limit * units / wide))
+    while limit > 1:
+        width = text_width(ellipsize(line, limit, tail), font_size)
+        if width <= max_width:
+            break
+        limit = min(limit - 1, math.ceil(limit * max_width / width))
     return ellipsize(line, limit, tail)
 
 
-def text_width(line: str, size: float = 9.5) -> float:
-    """Width of a line of text in units at a font size in points, of which an inch has 72."""
-    wide = text_to_path.get_text_width_height_descent(line, FontProperties(size=size), ismath=False)[0]
-    return wide * _UNITS_PER_INCH / 72
+def text_width(line: str, font_size: float = 9.5) -> float:
+    """Return the width in units of a line of text at a font size in points (72 points are an inch)."""
+    font = FontProperties(size=font_size)
+    points = text_to_path.get_text_width_height_descent(line, font, ismath=False)[0]
+    return points * _UNITS_PER_INCH / 72
 
 
-def format_percent(share: float | None, digits: int = 1) -> str:
-    """0.9876 -> '98.8 %', 0.99999 -> '> 99.9 %', 0.00001 -> '< 0.1 %': only 1 is 100 % and only 0 is 0 %.
+def format_percent(fraction: float | None, digits: int = 1) -> str:
+    """Format 0.9876 as '98.8 %', 0.99999 as '> 99.9 %', 0.00001 as '< 0.1 %', None and NaN as a dash.
 
-    What is undefined, None or NaN, is a dash.
+    Only 1 is formatted as 100 % and only 0 as 0 %.
     """
-    if share is None or math.isnan(share):
+    if fraction is None or math.isnan(fraction):
         return "–"
     smallest = 10**-digits
-    if 0 < share and round(100 * share, digits) == 0:
+    percent = 100 * fraction
+    if 0 < fraction and round(percent, digits) == 0:
         return f"< {smallest:.{digits}f} %"
-    if share < 1 and round(100 * share, digits) == 100:
+    if fraction < 1 and round(percent, digits) == 100:
         return f"> {100 - smallest:.{digits}f} %"
-    return f"{100 * share:.{digits}f} %"
+    return f"{percent:.{digits}f} %"

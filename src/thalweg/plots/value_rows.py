@@ -1,6 +1,6 @@
-"""Examples of a batch in rows, each with a row of numbers, a column for each class. All units from the upper left.
+"""Draw the examples of a batch in rows, each with a row of numbers, one column per class.
 
-B examples, K columns.
+B examples, K columns. All lengths are units from the upper left corner.
 """
 
 from __future__ import annotations
@@ -14,102 +14,162 @@ from matplotlib.patches import Rectangle
 
 from . import style
 
-#: units: of a row, of the part before the numbers, of the head without names of classes, of the widest cell
-ROW_HEIGHT, LEFT_MARGIN, HEADER_HEIGHT, CELL_WIDTH = 48, 232, 64, 66
-_IMAGE_SIZE, _FONT_SIZE = 32, 9
-#: units that a name upright over its column takes at most
+ROW_HEIGHT = 48
+#: width of the part before the numbers
+LEFT_MARGIN = 232
+#: height above the column names
+HEADER_HEIGHT = 64
+#: maximum width of a cell
+CELL_WIDTH = 66
+_IMAGE_LEFT = 32
+_FONT_SIZE = 9
+#: maximum height of a column name that is rotated
 _ROTATED_HEIGHT = 84
-#: how light red, green and blue look
+#: minimum number of rows that the table's height allows for
+_MIN_ROWS = 7
+#: weights of red, green and blue in luma (ITU-R BT.601)
 _LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])
 
 
-def table_height(rows: int, names: Sequence[str], room: float) -> float:
-    """Units that a sheet of so many rows takes, with names over columns that share `room` units."""
-    return first_row_top(names, room) + ROW_HEIGHT * max(rows, 7) + 20
+def table_height(rows: int, names: Sequence[str], width: float) -> float:
+    """Return the height of a table.
+
+    Args:
+        rows: Number of examples.
+        names: The column names.
+        width: Width of all columns together.
+
+    Returns:
+        The height, in units.
+    """
+    return first_row_top(names, width) + ROW_HEIGHT * max(rows, _MIN_ROWS) + 20
 
 
-def first_row_top(names: Sequence[str], room: float) -> float:
-    """Where the first row begins."""
-    return HEADER_HEIGHT + (20 if _names_fit(names, room) else min(_ROTATED_HEIGHT, max(map(_name_width, names))) + 10)
+def first_row_top(names: Sequence[str], width: float) -> float:
+    """Return the top of the first row; it depends on the length of the column names."""
+    if _names_fit(names, width):
+        return HEADER_HEIGHT + 20
+    longest = max(map(_name_width, names))
+    return HEADER_HEIGHT + (min(_ROTATED_HEIGHT, longest) + 10)
 
 
-def _names_fit(names: Sequence[str], room: float) -> bool:
-    return max(map(_name_width, names)) <= cell_width(len(names), room) - 4
+def _names_fit(names: Sequence[str], width: float) -> bool:
+    longest = max(map(_name_width, names))
+    return longest <= cell_width(len(names), width) - 4
 
 
 def _name_width(name: str) -> float:
     return style.text_width(style.ellipsize(name, 400), _FONT_SIZE)
 
 
-def cell_width(count: int, room: float) -> float:
-    """How wide a cell is."""
-    return min(CELL_WIDTH, room / count)
+def cell_width(count: int, width: float) -> float:
+    """Return the width of one of `count` cells that share a width."""
+    return min(CELL_WIDTH, width / count)
 
 
-def draw_examples(axes: Axes, images_BHWC: np.ndarray, told: Sequence[str], first: float) -> None:
-    """Draws the pictures, one below the other, counted from 1, and a text beside each."""
+def draw_examples(axes: Axes, images_BHWC: np.ndarray, texts: Sequence[str], first_top: float) -> None:
+    """Draw the images below each other, numbered from 1, each with a text beside it.
+
+    Args:
+        axes: Axes whose coordinates are units.
+        images_BHWC: The images, uint8.
+        texts: A text for each image.
+        first_top: Top of the first row.
+    """
     side = ROW_HEIGHT - 6
-    for row, (image, text) in enumerate(zip(images_BHWC, told, strict=True)):
-        y = first + row * ROW_HEIGHT
-        high, wide = (side * size / max(image.shape[:2]) for size in image.shape[:2])
-        style.show_image(axes, image, (_IMAGE_SIZE + (side - wide) / 2, y + 3 + (side - high) / 2, wide, high))
-        axes.text(
-            _IMAGE_SIZE - 8, y + ROW_HEIGHT / 2, row + 1, ha="right", va="center", fontsize=_FONT_SIZE, color=style.GRAY
-        )
-        told = style.fit_text(text, 100, _FONT_SIZE + 1)
-        axes.text(_IMAGE_SIZE + side + 10, y + ROW_HEIGHT / 2, told, va="center", fontsize=_FONT_SIZE + 1)
+    for row, (image_HWC, text) in enumerate(zip(images_BHWC, texts, strict=True)):
+        top = first_top + row * ROW_HEIGHT
+        middle = top + ROW_HEIGHT / 2
+        height, width = (side * size / max(image_HWC.shape[:2]) for size in image_HWC.shape[:2])
+        box = (_IMAGE_LEFT + (side - width) / 2, top + 3 + (side - height) / 2, width, height)
+        style.show_image(axes, image_HWC, box)
+        number = str(row + 1)
+        axes.text(_IMAGE_LEFT - 8, middle, number, ha="right", va="center", fontsize=_FONT_SIZE, color=style.GRAY)
+        line = style.fit_text(text, 100, _FONT_SIZE + 1)
+        axes.text(_IMAGE_LEFT + side + 10, middle, line, va="center", fontsize=_FONT_SIZE + 1)
 
 
-def draw_column_names(axes: Axes, names: Sequence[str], room: float, first: float) -> None:
-    """Draws a name over each column."""
-    width, level = cell_width(len(names), room), _names_fit(names, room)
-    for number, name in enumerate(names):
-        axes.text(
-            LEFT_MARGIN + (number + 0.5) * width, first - 6, name if level else style.fit_text(name, _ROTATED_HEIGHT, _FONT_SIZE),
-            ha="center", va="bottom", rotation=0 if level else 90, fontsize=_FONT_SIZE,
-        )  # fmt: skip
+def draw_column_names(axes: Axes, names: Sequence[str], width: float, first_top: float) -> None:
+    """Draw a name above each column, rotated if the names are too long.
+
+    Args:
+        axes: Axes whose coordinates are units.
+        names: The column names.
+        width: Width of all columns together.
+        first_top: Top of the first row.
+    """
+    step = cell_width(len(names), width)
+    rotation = 0
+    if not _names_fit(names, width):
+        rotation = 90
+        names = [style.fit_text(name, _ROTATED_HEIGHT, _FONT_SIZE) for name in names]
+    for column, name in enumerate(names):
+        x = LEFT_MARGIN + (column + 0.5) * step
+        axes.text(x, first_top - 6, name, ha="center", va="bottom", rotation=rotation, fontsize=_FONT_SIZE)
 
 
-def draw_cells(axes: Axes, row: int, texts: Sequence[str], shades: Sequence[float], room: float, first: float) -> None:
-    """Draws the numbers of a row; a shade in [-1, 1] is white at 0, blue above, orange below."""
-    width, y = cell_width(len(texts), room), first + row * ROW_HEIGHT
-    size = min(_FONT_SIZE, width / 5.4)
-    for number, (text, shade) in enumerate(zip(texts, shades, strict=True)):
-        depth = min(1.0, abs(shade)) * 0.85
-        colour = 1 - depth * (1 - np.array(to_rgb(style.BLUE if shade > 0 else style.VERMILLION)))
-        box = Rectangle(
-            (LEFT_MARGIN + number * width + 1, y + 4),
-            width - 2,
-            ROW_HEIGHT - 8,
-            linewidth=0.8,
-            edgecolor=style.LIGHT_GRAY,
-            facecolor=colour,
-        )
-        axes.add_patch(box)
-        ink = style.WHITE if colour @ _LUMA_WEIGHTS < 0.6 else style.BLACK
-        axes.text(
-            LEFT_MARGIN + (number + 0.5) * width,
-            y + ROW_HEIGHT / 2,
-            text,
-            ha="center",
-            va="center",
-            fontsize=size,
-            color=ink,
-        )
+def draw_cells(
+    axes: Axes, row: int, texts: Sequence[str], shades: Sequence[float] | np.ndarray, width: float, first_top: float
+) -> None:
+    """Draw the numbers of a row.
+
+    Args:
+        axes: Axes whose coordinates are units.
+        row: Index of the row.
+        texts: The number of each column, formatted.
+        shades: The shade of each cell in [-1, 1]: white at 0, blue above, orange below.
+        width: Width of all columns together.
+        first_top: Top of the first row.
+    """
+    step = cell_width(len(texts), width)
+    top = first_top + row * ROW_HEIGHT
+    font_size = min(_FONT_SIZE, step / 5.4)
+    for column, (text, shade) in enumerate(zip(texts, shades, strict=True)):
+        left = LEFT_MARGIN + column * step
+        color = _shade_color(shade)
+        cell = Rectangle((left + 1, top + 4), step - 2, ROW_HEIGHT - 8, linewidth=0.8)
+        cell.set(edgecolor=style.LIGHT_GRAY, facecolor=color)
+        axes.add_patch(cell)
+        ink = style.WHITE if color @ _LUMA_WEIGHTS < 0.6 else style.BLACK
+        x = LEFT_MARGIN + (column + 0.5) * step
+        axes.text(x, top + ROW_HEIGHT / 2, text, ha="center", va="center", fontsize=font_size, color=ink)
 
 
-def draw_frame(axes: Axes, row: int, column: int, count: int, room: float, first: float, colour: str) -> None:
-    """Draws a frame around a cell, of `count` in a row."""
-    width = cell_width(count, room)
-    corner = (LEFT_MARGIN + column * width + 1, first + row * ROW_HEIGHT + 4)
-    axes.add_patch(Rectangle(corner, width - 2, ROW_HEIGHT - 8, fill=False, edgecolor=colour, linewidth=1.8))
+def _shade_color(shade: float) -> np.ndarray:
+    """Return the color (3,) of a shade in [-1, 1]."""
+    depth = min(1.0, abs(shade)) * 0.85
+    strongest = style.BLUE if shade > 0 else style.VERMILLION
+    return 1 - depth * (1 - np.array(to_rgb(strongest)))
+
+
+def draw_frame(  # noqa: PLR0913 - the table's count, width and first_top become one object when its callers do
+    axes: Axes, row: int, column: int, count: int, width: float, first_top: float, color: str
+) -> None:
+    """Draw a frame around a cell.
+
+    Args:
+        axes: Axes whose coordinates are units.
+        row: Index of the cell's row.
+        column: Index of the cell's column.
+        count: Number of columns.
+        width: Width of all columns together.
+        first_top: Top of the first row.
+        color: Color of the frame.
+    """
+    step = cell_width(count, width)
+    corner = (LEFT_MARGIN + column * step + 1, first_top + row * ROW_HEIGHT + 4)
+    axes.add_patch(Rectangle(corner, step - 2, ROW_HEIGHT - 8, fill=False, edgecolor=color, linewidth=1.8))
 
 
 def format_number(value: float) -> str:
-    """A number in four or five characters; only zero is shown as zero."""
+    """Format a number in four or five characters; only zero becomes '0'."""
     size = abs(value)
     if value == 0:
         return "0"
+    if size >= 99.95:
+        return f"{value:.3g}"
+    if size >= 9.995:
+        return f"{value:.1f}"
     if size >= 0.005:
-        return f"{value:.2f}" if size < 9.995 else f"{value:.1f}" if size < 99.95 else f"{value:.3g}"
+        return f"{value:.2f}"
     return "< .01" if value > 0 else "> -.01"

@@ -1,12 +1,9 @@
-"""What a finished run leaves for people: pictures, report.html, MODEL_CARD.md, and TensorBoard's files on request."""
+"""What a run leaves for people: plots, samples, report.html, MODEL_CARD.md, and TensorBoard files on request."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,80 +11,107 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.images.dataset import ImageDataset
+from ..data.base import Split
 from ..errors import ResourceError
-from ..io.download import cache_dir
+from ..io.atomic_write import atomic_write
+from ..pages.model_card import render_card
+from ..pages.report_html import build_report, render_report
+from ..plots.curves import MetricStyle, plot_curves
+from ..predictions.base import Prediction, encode_png
+from ..tasks.base import Plot, Task
 from .run_dir import RunDir
+from .run_record import RunRecord
+
+#: hashes of the training examples, by which an evaluation notices examples that were trained on
+KEYS_FILE = "train_keys.npy"
 
 
-def write_report(folder: RunDir, content: dict[str, Any], drawn: dict[str, Image.Image]) -> None:
-    """Writes the pictures of a run, and the report and the card made of them and of what run.json holds."""
-    from ..pages.model_card import render_card
-    from ..pages.report_html import build_report, render_report
+def write_report(run_dir: RunDir, record: RunRecord, task: Task, spec: Any, plots: Sequence[Plot]) -> None:
+    """Write the plots of a run, and the report and the card made of them and of run.json."""
+    history = run_dir.read_metrics()
+    curves = Plot(
+        "curves",
+        "Learning curves",
+        "Training figures are means over the steps between two reports; validation follows every epoch.",
+        plot_curves(history, metric_styles(task)),
+    )
+    drawn = [curves, *plots]
+    for plot in drawn:
+        if plot.image is not None:
+            run_dir.write_file(f"plots/{plot.name}.png", encode_png(plot.image))
+    text = task.card_text(spec, record.task_options, _flat_results(record))
+    run_dir.write_file("report.html", render_report(build_report(record, task.metrics, drawn, text)).encode())
+    run_dir.write_file("MODEL_CARD.md", render_card(record, task.metrics, drawn, text).encode())
 
-    write_plots(folder, drawn)
-    folder.write_file("report.html", render_report(build_report(content, drawn)).encode())
-    folder.write_file("MODEL_CARD.md", render_card(content).encode())
+
+def metric_styles(task: Task) -> list[MetricStyle]:
+    """Return how a task's metrics are drawn."""
+    return [MetricStyle(item.name, item.label, item.higher_is_better, item.unit) for item in task.metrics]
 
 
-def write_plots(folder: RunDir, drawn: dict[str, Image.Image]) -> None:
-    """pictures/NAME.png for every picture. Raises ResourceError where the disk is full."""
-    for name, picture in drawn.items():
-        file = io.BytesIO()
-        picture.save(file, "PNG")
-        folder.write_file(f"pictures/{name}.png", file.getvalue())
+def _flat_results(record: RunRecord) -> dict[str, Any]:
+    """Return the test and validation metrics and the details in one mapping."""
+    if record.results is None:
+        return {}
+    return {"test": record.results.test, "val": record.results.val, **record.results.details}
 
 
-def save_images(pictures: Mapping[str, Image.Image], folder: Any) -> list[Path]:
-    """Writes pictures as NAME.png where --save says, a folder that is made if need be; their files.
+def write_samples(run_dir: RunDir, step: int, samples: Sequence[Prediction]) -> None:
+    """Write the samples of a validation as samples/STEP.suffix."""
+    for index, sample in enumerate(samples):
+        number = f"-{index}" if len(samples) > 1 else ""
+        for suffix, content in sample.files().items():
+            run_dir.write_file(f"samples/{step:08d}{number}{suffix}", content)
 
-    Raises ResourceError.
-    """
-    path, written = Path(folder), []
+
+def write_training_keys(run_dir: RunDir, split: Split) -> None:
+    """Write the hashes of the training examples, where they have any."""
+    keys = split.keys()
+    if keys is None:
+        return
+    file = io.BytesIO()
+    np.save(file, np.unique(keys), allow_pickle=False)
+    run_dir.write_file(KEYS_FILE, file.getvalue())
+
+
+def read_training_keys(run_dir: RunDir) -> np.ndarray | None:
+    """Return the hashes of the training examples; None for runs without them."""
+    path = run_dir.path / KEYS_FILE
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            path = Path(folder) / f"{name}.png"
-            picture.save(path)
-            written.append(path)
-    except OSError as error:
-        told = f"Could not write {path}: {error.strerror or error}."
-        raise ResourceError(told, cure="Make room, or give another --save.") from error
+        keys = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return keys if keys.dtype == np.uint64 and keys.ndim == 1 else None
+
+
+def save_images(images: Mapping[str, Image.Image], folder: str | Path) -> list[Path]:
+    """Write images as NAME.png where --save says; return their files. Raises ResourceError."""
+    return save_files({f"{name}.png": encode_png(image) for name, image in images.items()}, folder)
+
+
+def save_files(files: Mapping[str, bytes], folder: str | Path) -> list[Path]:
+    """Write files into a folder that is made if need be; return their paths. Raises ResourceError."""
+    written = []
+    for name, content in files.items():
+        path = Path(folder) / name
+        atomic_write(path, content, cure="Make room, or give another --save.")
+        written.append(path)
     return written
 
 
-def near_duplicates(data: ImageDataset, outcome: Any) -> dict[str, Any]:
-    """How many test pictures are nearly in the training set, and the accuracy without them.
-
-    Which they are is kept in the cache under the content of both: ten thousand against fifty take most of a minute.
-    """
-    from ..data.images.duplicates import leaked_rows
-
-    content = hashlib.sha256(np.ascontiguousarray(data.train.images))
-    content.update(np.ascontiguousarray(data.test.images))
-    kept = cache_dir() / "duplicates" / f"{content.hexdigest()[:32]}.json"
-    rows = None
-    with suppress(OSError, ValueError, TypeError):
-        rows = np.array(json.loads(kept.read_text(encoding="utf-8")), np.int64)
-    if rows is None:
-        rows = leaked_rows(data.train, data.test)
-        with suppress(OSError):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(rows.tolist()), encoding="utf-8")
-    return outcome.without(rows)
-
-
 def open_tensorboard_writer(folder: Path) -> Any:
-    """A writer of TensorBoard's files. Raises ResourceError where the package is missing."""
+    """Open a writer of TensorBoard files. Raises ResourceError where the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ResourceError(
-            "--tensorboard needs a package that is not installed.", cure='pip install "thalweg[tensorboard]"'
+            "--tensorboard needs the package tensorboard, which is not installed.",
+            'pip install "thalweg[tensorboard]"',
+            option="tensorboard",
         ) from error
     return SummaryWriter(str(folder))
 
 
-def all_finite(network: torch.nn.Module) -> bool:
-    """Whether every weight and buffer is a number."""
-    return all(bool(value.isfinite().all()) for value in network.state_dict().values())
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether every weight and buffer is finite."""
+    return all(bool(value.isfinite().all()) for value in model.state_dict().values())

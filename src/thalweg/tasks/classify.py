@@ -1,241 +1,328 @@
-"""Which class is in the picture? One label per picture, probabilities for every class."""
+"""Which class is in the image? One label per image, probabilities for every class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from ..config.options import Options
-from ..data.batches import BatchStream, InMemoryBatches
-from ..data.images import synthetic as toy
-from ..data.images.augment import build_augmentation
-from ..data.images.dataset import ImageDataset, Split
-from ..data.images.preprocess import (
+from ..attribution.explain_image import METHODS, Explanation, InputImage, explain_image
+from ..config.parsing import Range
+from ..data.base import DataRequest
+from ..data.batches import FeatureViewBatches, InMemoryBatches
+from ..data.images.dataset import ImageDataset, ImageSplit
+from ..data.images.duplicates import leaked_test_rows
+from ..data.images.input_spec import (
+    InputSpec,
     eval_batch_size,
-    pad_to_square,
-    predict_proba,
     preprocess_image,
-    standardize_,
     to_normalized_float,
 )
-from ..losses.classification import LOSSES
+from ..data.images.synthetic import make_bars
+from ..data.images.transfer import adapt_to_model, channel_mean_std, load_for_model, transfer_spec
+from ..data.images.validate import DatasetReport, check_dataset
+from ..errors import NotFoundError
+from ..layers.fuse import optimize_for_inference
+from ..layers.tta import TTA, TTAModel, predict_proba
 from ..metrics.classification import MetricAccumulator
-from ..objectives.base import Batch, Loss, Objective
 from ..objectives.supervised import Supervised
+from ..plots.classification_report import plot_report
+from ..predictions.base import Prediction
+from ..predictions.label import LabelPrediction
 from ..registry import register_task
-from .base import InputSpec, Task
-
-
-def class_weights(counts: Sequence[int]) -> Tensor:
-    """(K,) weights of classes with which each counts as much as any other, and all examples together as before."""
-    count_K = torch.tensor(counts, dtype=torch.float32)
-    return torch.where(count_K > 0, count_K.sum() / ((count_K > 0).sum() * count_K), 0.0)
-
-
-def channel_mean_std(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation (C,) of pictures (N, H, W, C) uint8 on the scale of 0 to 1, by counting the 256 levels.
-
-    As floats, ten thousand pictures of 224 pixels would take six gigabytes.
-    """
-    count_CL = np.zeros((images.shape[3], 256), np.int64)
-    for start in range(0, len(images), 64):
-        for channel, count_L in enumerate(count_CL):
-            count_L += np.bincount(images[start : start + 64, ..., channel].ravel(), minlength=256)
-    share_CL, level_L = count_CL / max(1, count_CL[0].sum()), np.arange(256) / 255
-    mean_C = share_CL @ level_L
-    return mean_C, np.sqrt((share_CL * (level_L - mean_C[:, None]) ** 2).sum(1))
+from .base import CardText, Context, EvalResult, ExportSpec, InputType, Metric, Plot, Setup, Task
+from .classify_export import build_export_spec
+from .classify_support import (
+    build_criterion,
+    build_transform,
+    cached_features,
+    can_cache_features,
+    check_finite,
+    default_batch_size,
+    describe_card,
+    is_small_photo_set,
+    resolve_augment,
+    suggest_next,
+)
 
 
 @dataclass(frozen=True)
-class EvalResult:
-    """What a network answered on a split: probabilities (N, K), and the scores made of them."""
+class ClassifyOptions:
+    """Training options that only classification understands."""
 
-    split: Split
+    loss: Annotated[Literal["cross-entropy", "squared-error"], "loss function"] = "cross-entropy"
+    label_smoothing: Annotated[float, "label smoothing", Range(0, 1, below=True)] = 0.0
+    balance_classes: Annotated[bool, "weight classes so that rare ones count as much as frequent ones"] = False
+    augment: Annotated[
+        str,
+        "comma-separated: shift, rotate, scale, shear, elastic, thickness, flip, cutout, as shift=3; or none  "
+        "[default: none; flip,shift for small sets of photos]",
+    ] = "auto"
+    tta: Annotated[TTA, "test-time augmentation: average over mirrored, and over shifted copies"] = "none"
+    image_size: Annotated[int | None, "height and width of the model's input in pixels", Range(1, 4096)] = None
+    fold: Annotated[str | None, "validate on one of K equal parts of the training set, as 2/5"] = None
+    cache_features: Annotated[bool, "cache backbone features when only the head is trained"] = True
+    feature_views: Annotated[int, "random augmented views per image in the feature cache", Range(1, 1000)] = 1
+    check_leakage: Annotated[bool, "also score without test images that nearly are training images"] = False
+
+
+@dataclass(frozen=True)
+class ClassifyPredictOptions:
+    """Options of `thalweg predict` for classifiers."""
+
+    top_k: Annotated[int | None, "classes to show  [default: all of up to 10, else 5]", Range(1, 100_000)] = None
+    raw: Annotated[bool, "do not normalize drawings to the form that the model was trained on"] = False
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """Options of `thalweg explain RUN image`."""
+
+    target_class: Annotated[str | None, "class to explain  [default: the most probable]"] = None
+    methods: Annotated[list[str] | None, f"any of {', '.join(METHODS)}  [default: all]"] = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a classifier predicted on a split."""
+
+    split: ImageSplit
     probabilities: np.ndarray
     scores: MetricAccumulator
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """What run.json holds of the test beside its metrics."""
-        return {"per_class": self.scores.per_class, "confusion": self.scores.confusion.tolist()}
-
-    def without(self, rows: np.ndarray) -> dict[str, Any]:
-        """How many examples `rows` are, and the accuracy on all others; None where there are no others."""
-        kept = np.setdiff1d(np.arange(len(self.split)), rows)
-        right = self.probabilities[kept].argmax(1) == self.split.labels[kept] if len(kept) else np.empty(0)
-        return {"examples": len(rows), "accuracy_without": float(right.mean()) if len(kept) else None}
 
 
 @register_task
 class Classify(Task):
-    """Pictures of any kind into classes."""
+    """Images of any kind into classes."""
 
     name = "classify"
-    about = "Which class is in the picture?"
+    description = "Which class is in the image?"
     default_model = "convnet"
     default_data = "digits"
-    judged_by = "accuracy"
+    metrics = (
+        Metric("accuracy", "accuracy", unit="fraction"),
+        Metric("macro_f1", "macro F1", unit="fraction"),
+        Metric("top5", "top-5 accuracy", unit="fraction"),
+        Metric("loss", "loss", higher_is_better=False, unit="nats"),
+        Metric("calibration_error", "calibration error", higher_is_better=False, unit="fraction"),
+    )
+    input_type = InputType.IMAGE
+    DataSpec = InputSpec
+    TrainOptions = ClassifyOptions
+    PredictOptions = ClassifyPredictOptions
+    ExplainOptions = ExplainOptions
 
-    def read(
-        self, options: Options, notice: Callable[[str], None], form: InputSpec | None = None, divided: bool = True
+    def load_data(
+        self, request: DataRequest, options: ClassifyOptions, context: Context, spec: InputSpec | None = None
     ) -> ImageDataset:
-        """The pictures of a folder, a file or a known name. Raises DataError."""
-        from ..data.images.load import load_dataset
+        """Read the images of a folder, a file, arrays or a named data set. Raises DataError."""
+        request = replace(request, fold=options.fold if request.make_splits else None)
+        dataset = load_for_model(request, options.image_size, spec)
+        return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)
 
-        form = form or {}
-        size, resize = options.size, form.get("resize")
-        if form:
-            usual = form["size"][0]
-            size = size or usual
-            resize = resize and round(resize * size / usual)
-        return pad_to_square(
-            load_dataset(
-                options.data or self.default_data,
-                size=size,
-                resize=resize,
-                channels=form.get("channels"),
-                fold=options.fold,
-                divided=divided,
-                valid=options.valid,
-                strict=options.strict,
-                offline=options.offline,
-                notice=notice,
-            )
+    def toy_dataset(self) -> ImageDataset:
+        """Make bars in four directions."""
+        return make_bars()
+
+    def data_spec(self, dataset: ImageDataset, options: ClassifyOptions) -> InputSpec:
+        """Describe classes, size, and mean and std of the training images per channel, on the scale of 0 to 1."""
+        mean_C, std_C = channel_mean_std(dataset.train.images[:: max(1, len(dataset.train) // 10_000)])
+        return InputSpec(
+            classes=list(dataset.classes),
+            channels=dataset.shape[2],
+            size=list(dataset.shape[:2]),
+            mean=[round(mean, 6) for mean in mean_C.tolist()],
+            std=[round(max(std, 1e-3), 6) for std in std_C.tolist()],
+            handwriting=dataset.is_handwriting,
+            tta=options.tta,
+            class_counts=np.bincount(dataset.train.labels, minlength=len(dataset.classes)).tolist(),
         )
 
-    def toy(self) -> ImageDataset:
-        """Bars in four directions."""
-        return toy.make_bars()
+    def model_kwargs(self, spec: InputSpec) -> dict[str, Any]:
+        """Return channels, number of classes and image size."""
+        return {"in_channels": spec.channels, "num_classes": len(spec.classes), "image_size": spec.image_size}
 
-    def facts(self, data: ImageDataset) -> InputSpec:
-        """Classes, size, and mean and deviation of the training pictures per channel, on the scale of 0 to 1."""
-        mean_C, std_C = channel_mean_std(data.train.images[:: max(1, len(data.train) // 10_000)])
-        return {
-            "classes": list(data.classes),
-            "channels": data.shape[2],
-            "size": list(data.shape[:2]),
-            "mean": [round(m, 6) for m in mean_C.tolist()],
-            "std": [round(max(s, 1e-3), 6) for s in std_C.tolist()],
-            "ink": data.ink,
-            "counts": np.bincount(data.train.labels, minlength=len(data.classes)).tolist(),
-        }
+    def default_options(
+        self, dataset: ImageDataset, spec: InputSpec, options: ClassifyOptions, common: Any
+    ) -> dict[str, Any]:
+        """Choose a batch by the size of set and images; float32 where features may come from the cache."""
+        pixels = 0 if can_cache_features(options, common) else spec.size[0] * spec.size[1]
+        defaults: dict[str, Any] = {"batch_size": default_batch_size(len(dataset.train), pixels)}
+        if common.precision == "auto" and can_cache_features(replace(options, cache_features=True), common):
+            defaults["precision"] = "float32"  # cached features and recomputed ones must give the same weights
+        if is_small_photo_set(dataset, spec):
+            defaults["keep_best"] = True
+        return defaults
 
-    def arguments(self, facts: InputSpec) -> dict[str, Any]:
-        """channels, classes and size."""
-        return {"channels": facts["channels"], "classes": len(facts["classes"]), "size": facts["size"][0]}
+    def init_from_data(self, model: nn.Module, dataset: ImageDataset, spec: InputSpec, context: Context) -> None:
+        """Show up to 5,000 images to a model that initializes itself from data, such as one with whitening filters."""
+        initialize = getattr(model, "init_whitening", None)
+        if initialize is not None:
+            rows = slice(None, None, max(1, len(dataset.train) // 5000))
+            images = torch.from_numpy(dataset.train.images[rows].copy()).to(context.device)
+            initialize(to_normalized_float(images, spec))
 
-    def initialise(self, network: nn.Module, data: ImageDataset, facts: InputSpec, device: Any) -> None:
-        """Lets a network that can begin from data, such as one with whitening filters, see up to 5,000 pictures."""
-        if hasattr(network, "initialise_from"):
-            rows = slice(None, None, max(1, len(data.train) // 5000))
-            images = torch.from_numpy(data.train.images[rows].copy()).to(device)
-            network.initialise_from(to_normalized_float(images, facts))
+    def setup(
+        self,
+        model: nn.Module,
+        dataset: ImageDataset,
+        spec: InputSpec,
+        options: ClassifyOptions,
+        batch_size: int,
+        context: Context,
+    ) -> Setup:
+        """Minimize the loss of one model over images in memory, or over cached features of a frozen backbone."""
+        objective = Supervised(model, build_criterion(spec, options, context.device))
+        order = (batch_size, context.seed, context.rank, context.world_size)
+        augment = resolve_augment(options.augment, dataset, spec)
+        features = cached_features(model, dataset, spec, replace(options, augment=augment), context)
+        labels = torch.from_numpy(np.require(dataset.train.labels, requirements="W")).to(context.device)
+        if features is None:
+            images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
+            batches = InMemoryBatches({"image": images, "label": labels}, *order)
+            return Setup(objective, batches, build_transform(augment, spec))
 
-    def objective(self, network: nn.Module, facts: InputSpec, options: Options) -> Objective:
-        """Cross-entropy, or squared error, of one network; the part `accuracy` is that of the training batches."""
-        function, smoothing = LOSSES[options.loss], options.smoothing
-        device = next(network.parameters()).device
-        weight_K = class_weights(facts["counts"]).to(device) if options.balance else None
+        def validate(model: nn.Module) -> EvalResult:
+            return self._score(dataset.val, spec, context, lambda rows: model.head(features["val"][0][rows]).softmax(1))
 
-        def criterion(network: nn.Module, batch: Batch) -> Loss:
-            label_B = batch["label"]
-            answer = network.head(batch["features"]) if "features" in batch else network(batch["image"])
-            logits_BK, *auxiliary = answer if isinstance(answer, tuple) else (answer,)
-            weight_B = None if weight_K is None else weight_K[label_B]
-            loss = function(logits_BK.float(), label_B, smoothing, weight_B)
-            for other_BK in auxiliary:  # Szegedy et al. 2016, arXiv:1512.00567, section 4; the share as torchvision's
-                loss = loss + 0.4 * function(other_BK.float(), label_B, smoothing, weight_B)
-            accuracy = (logits_BK.detach().argmax(1) == label_B).float().mean()
-            return Loss(loss, len(label_B), {"accuracy": accuracy})
+        batches = FeatureViewBatches({"features": features["train"], "label": labels}, *order)
+        return Setup(objective, batches, lambda batch: batch, validate)
 
-        return Supervised(network, criterion)
+    def evaluate(
+        self, model: nn.Module, split: ImageSplit, spec: InputSpec, options: ClassifyOptions, context: Context
+    ) -> EvalResult:
+        """Compute accuracy, top-5, loss, F1, calibration … in evaluation mode."""
 
-    def stream(self, split: Split, batch: int, seed: int, rank: int, ranks: int, device: Any) -> BatchStream:
-        """The whole split on the device, as bytes."""
-        images, labels = np.require(split.images, requirements="W"), np.require(split.labels, requirements="W")
-        tensors = {"image": torch.from_numpy(images).to(device), "label": torch.from_numpy(labels).to(device)}
-        return InMemoryBatches(tensors, batch, seed, rank, ranks)
+        def predict_rows(rows: slice) -> Tensor:
+            images = torch.from_numpy(split.images[rows].copy()).to(context.device)
+            return predict_proba(model, to_normalized_float(images, spec), spec.tta)
 
-    def augment(self, facts: InputSpec, options: Options) -> Callable[[Batch], Batch]:
-        """Bytes (B, H, W, C) to normalised floats (B, C, H, W), changed at random as the options say."""
-        change = build_augmentation(options.augment, facts["ink"])
-        plain = not options.augment or options.augment == "none"
+        model.eval()
+        return self._score(split, spec, context, predict_rows)
 
-        def prepare(batch: Batch) -> Batch:
-            if plain:
-                return {**batch, "image": to_normalized_float(batch["image"], facts)}
-            return {**batch, "image": standardize_(change(batch["image"].permute(0, 3, 1, 2)), facts, 1.0)}
-
-        return prepare
-
-    def infer(self, network: nn.Module, batch: Batch, facts: InputSpec) -> Tensor:
-        """Probabilities (B, K) in single precision."""
+    def _score(
+        self, split: ImageSplit, spec: InputSpec, context: Context, predict_rows: Callable[[slice], Tensor]
+    ) -> EvalResult:
+        batch_size = eval_batch_size(spec, context.device)
+        batches = [np.empty((0, len(spec.classes)), np.float32)]
         with torch.inference_mode():
-            return predict_proba(network, to_normalized_float(batch["image"], facts), facts.get("views", "one"))
-
-    def prepared(self, images: np.ndarray, facts: InputSpec, device: Any) -> Tensor:
-        """Pictures (B, H, W, C) uint8 as the network reads them: (B, C, H, W), nothing random."""
-        return to_normalized_float(torch.from_numpy(images.copy()).to(device), facts)
-
-    def score(
-        self, network: nn.Module, split: Split, facts: InputSpec, device: Any, features: Tensor | None = None
-    ) -> tuple[dict[str, Any], EvalResult]:
-        """Accuracy, top-5, loss, F1, calibration … of the network in evaluation mode."""
-        network.eval()
-        answers = []
-        rows = eval_batch_size(facts, device)
-        for start in range(0, len(split), rows):
-            if features is not None:
-                with torch.inference_mode():
-                    found = network.head(features[start : start + rows]).float().softmax(1)
-            else:
-                images = torch.from_numpy(split.images[start : start + rows].copy()).to(device)
-                found = self.infer(network, {"image": images}, facts)
-            answers.append(found.cpu().numpy())
-        probabilities = np.concatenate(answers) if answers else np.empty((0, len(facts["classes"])), np.float32)
-        scores = MetricAccumulator(len(facts["classes"]))
+            for start in range(0, len(split), batch_size):
+                batches.append(predict_rows(slice(start, start + batch_size)).float().cpu().numpy())
+        probabilities = np.concatenate(batches)
+        scores = MetricAccumulator(len(spec.classes))
         scores.add(probabilities, split.labels)
-        return scores.results(), EvalResult(split, probabilities, scores)
+        details = {"per_class": scores.per_class, "confusion": scores.confusion.tolist()}
+        return EvalResult(scores.results(), details, Evidence(split, probabilities, scores))
 
-    def pictures(self, network, data, facts, options, outcome, history) -> dict[str, Image.Image]:
-        """Learning curves, confusion, worst mistakes, a batch as the network saw it, first filters, calibration."""
-        from ..plots.class_scores import plot_calibration, plot_per_class
-        from ..plots.confusion import plot_confusion
-        from ..plots.curves import plot_curves
-        from ..plots.image_grid import plot_augmented_batch, plot_filters, plot_worst_mistakes
+    def final_details(
+        self, model: nn.Module, dataset: ImageDataset, spec: InputSpec, options: ClassifyOptions, result: EvalResult
+    ) -> dict[str, Any]:
+        """Score again without test images that nearly are training images, where that was asked for."""
+        if not options.check_leakage:
+            return {}
+        rows = leaked_test_rows(dataset.train, dataset.test)
+        rest = np.setdiff1d(np.arange(len(dataset.test)), rows)
+        is_right = result.evidence.probabilities[rest].argmax(1) == dataset.test.labels[rest]
+        accuracy = float(is_right.mean()) if len(rest) else None
+        return {"near_duplicates": {"examples": len(rows), "accuracy_without": accuracy}}
 
-        classes, scores, split = facts["classes"], outcome.scores, outcome.split
-        worst = scores.worst(24)
-        answers = outcome.probabilities[worst]
-        rows = np.arange(min(48, len(data.train)))
-        torch.manual_seed(options.seed)
-        seen = self.augment(facts, options)({"image": torch.from_numpy(data.train.images[rows])})["image"]
-        drawn = {
-            "curves": plot_curves(history),
-            "confusion": plot_confusion(scores.confusion, classes),
-            "classes": plot_per_class(scores.per_class, classes),
-            "mistakes": plot_worst_mistakes(
-                split.images[worst],
-                split.labels[worst],
-                answers.argmax(1),
-                answers.max(1, initial=0),
-                [split.sources[row] for row in worst],
-                classes,
-            ),
-            "calibration": plot_calibration(scores.bins),
-            "batch": plot_augmented_batch(seen.numpy(), [classes[k] for k in data.train.labels[rows]]),
-        }
-        first = next(w for w in network.parameters() if w.ndim > 1).detach().float().cpu().numpy()
-        shape = (facts["channels"], *facts["size"]) if first.ndim == 2 else None
-        drawn["filters"] = plot_filters(first, shape)
-        return drawn
+    def plots(
+        self,
+        model: nn.Module,
+        dataset: ImageDataset,
+        spec: InputSpec,
+        options: ClassifyOptions,
+        result: EvalResult,
+        history: list[dict[str, Any]],
+    ) -> list[Plot]:
+        """Draw confusion, worst mistakes, calibration, a batch as the model saw it, and the first filters."""
+        augment = resolve_augment(options.augment, dataset, spec)
+        rows = np.random.default_rng(0).permutation(len(dataset.train))[:48]
+        torch.manual_seed(0)
+        batch = build_transform(augment, spec)({"image": torch.from_numpy(dataset.train.images[rows])})
+        batch_labels = [spec.classes[label] for label in dataset.train.labels[rows]]
+        return [Plot(*part) for part in plot_report(model, spec, result.evidence, (batch["image"], batch_labels))]
 
-    def example(self, source: Any, facts: InputSpec, as_is: bool = False) -> np.ndarray:
-        """A file, bytes, Pillow image or array as (H, W, C) uint8 of the network's size. Raises DataError."""
-        return preprocess_image(source, facts, as_is)
+    def preprocess(self, source: Any, spec: InputSpec, options: ClassifyPredictOptions) -> np.ndarray:
+        """Turn a file, bytes, Pillow image or array into (H, W, C) uint8 of the model's size. Raises DataError."""
+        return preprocess_image(source, spec, options.raw)
+
+    def predict(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        examples: Sequence[np.ndarray],
+        spec: InputSpec,
+        options: ClassifyPredictOptions,
+    ) -> list[Prediction]:
+        """Predict the probabilities of a batch. Raises NonFiniteError where they are NaN."""
+        with torch.inference_mode():
+            x_BCHW = self.to_input(np.stack(examples), spec)
+            probabilities_BK = predict_proba(model, x_BCHW, spec.tta).numpy()
+        predictions: list[Prediction] = []
+        for name, probabilities, example in zip(names, probabilities_BK, examples, strict=True):
+            check_finite(probabilities, name)
+            predictions.append(LabelPrediction(name, tuple(spec.classes), probabilities, example, options.top_k))
+        return predictions
+
+    def to_input(self, images: np.ndarray, spec: InputSpec, device: torch.device | str = "cpu") -> Tensor:
+        """Convert images (B, H, W, C) uint8 to the model's input (B, C, H, W)."""
+        return to_normalized_float(torch.from_numpy(images.copy()).to(device), spec)
+
+    def eval_batch_size(self, spec: InputSpec, device: torch.device) -> int:
+        """Return how many images are predicted at a time."""
+        return eval_batch_size(spec, device)
+
+    def for_inference(self, model: nn.Module, spec: InputSpec, batch_size: int) -> nn.Module:
+        """Fold batch norm and fuse activations."""
+        return optimize_for_inference(model, (batch_size, spec.channels, *spec.size))
+
+    def example_input(self, spec: InputSpec, count: int) -> Tensor:
+        """Return black images."""
+        return torch.zeros(count, spec.channels, *spec.size)
+
+    def reset_on_transfer(self, old: InputSpec, new: InputSpec) -> bool:
+        """The head is trained anew for other classes."""
+        return bool(old.classes) and list(old.classes) != list(new.classes)
+
+    def spec_for_transfer(self, old: InputSpec, new: InputSpec) -> InputSpec:
+        """Keep the normalization that the weights were trained with."""
+        return transfer_spec(old, new)
+
+    def spec_from_weights(self, weights: Any) -> InputSpec:
+        """Read the spec that comes with published weights, or guess one from the tensors."""
+        return InputSpec(**weights.spec_values)
+
+    def dataset_report(self, request: DataRequest, options: ClassifyOptions, context: Context) -> DatasetReport:
+        """Count classes and sizes; find unreadable files, duplicates and contradicting labels."""
+        return check_dataset(request, options.image_size)
+
+    def advice(self, history: list[dict[str, Any]], options: ClassifyOptions, common: Any) -> list[str]:
+        """Say when the model memorizes the training set, and what to try."""
+        return suggest_next(history, options.augment, common)
+
+    def card_text(self, spec: InputSpec, options: ClassifyOptions, results: Mapping[str, Any]) -> CardText:
+        """Describe classes, limits and preprocessing."""
+        return describe_card(spec, results)
+
+    def explain(self, model: nn.Module, source: Any, spec: InputSpec, options: ExplainOptions) -> Explanation:
+        """Show what the classifier looked at in one image. Raises NotFoundError for an unknown class or method."""
+        if options.target_class is not None and options.target_class not in spec.classes:
+            raise NotFoundError.for_unknown("class", options.target_class, spec.classes)
+        image_HWC = preprocess_image(source, spec)
+        x_1CHW = self.to_input(image_HWC[None], spec)
+        black_1CHW = self.to_input(np.zeros_like(image_HWC)[None], spec)
+        with torch.inference_mode():
+            check_finite(predict_proba(model, x_1CHW, spec.tta).numpy(), "image")
+        predictor = TTAModel(model, spec.tta) if spec.tta != "none" else None
+        methods = METHODS if options.methods is None else tuple(options.methods)
+        image = InputImage(x_1CHW, image_HWC, black_1CHW)
+        return explain_image(model, image, list(spec.classes), methods, options.target_class, predictor)
+
+    def export_spec(self, model: nn.Module, spec: InputSpec, samples: ImageSplit | None) -> ExportSpec:
+        """Export with the preprocessing inside; prove it on image files made of the samples."""
+        return build_export_spec(model, spec, None if samples is None else samples.images)

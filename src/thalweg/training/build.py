@@ -1,289 +1,475 @@
-"""A training before it begins: options from a recipe and from what was given, the data, the folder, the plan."""
+"""From options to the parts of a training: data, spec, model, setup, plan, trainer. Each is built once, in that order."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from pathlib import Path
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import nn
 
-from .. import registry
-from ..config import options as settings
-from ..config import recipes
-from ..config.options import Options
-from ..data.images.dataset import ImageDataset
-from ..engine import distributed as ranks
-from ..errors import DataError, NotFoundError, OptionError
-from ..inference.model import Run
-from ..io.log import log_warning
-from ..runs import initial_weights as starting
+from ..config.options import TrainOptions, parse_duration, parse_train_options, split_options, validate_options
+from ..config.parsing import parse_options
+from ..config.recipes import find_recipe
+from ..data.base import DataRequest, Dataset
+from ..engine import checkpoint, distributed
+from ..engine.config import TrainConfig
+from ..engine.trainer import Trainer
+from ..errors import DataError, OptionError
+from ..registry import ModelEntry, find_model, find_task
+from ..runs.initial_weights import from_options
 from ..runs.run_dir import RunDir, create_run_dir
-from ..version import __version__
+from ..runs.run_record import (
+    FORMAT_VERSION,
+    DataRecord,
+    InitialWeightsRecord,
+    RunRecord,
+    current_versions,
+    now,
+    parse_data_spec,
+    parse_record_part,
+)
+from ..tasks.base import Context, Setup, Task
+from ..weights.initial import InitialWeights
+from . import autotune
 from . import plan as planning
-from .run import TrainingLoop, TrainingProgress
+from .plan import TrainPlan
+from .resume import check_same_data, format_command, read_existing_record, resume_options
+from .snapshots import WeightSnapshots
 
-#: what a resumed run may be told anew; everything else is as it was
-RESUMABLE_OPTIONS = {"epochs", "steps", "save_every", "report", "tensorboard", "offline", "threads"}
+Progress = Callable[[int, int], None]
+
+#: the length of a run is given by one of these
+LENGTHS = ("epochs", "steps", "time_budget")
 
 
-class TrainingRun:
-    """A training that is planned but not begun. Iterating it trains and yields Progress; then `run` is there.
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What the user asked to train."""
 
-    Raises every error of data and settings when it is made, before anything is trained.
+    task: str | None
+    data: Any = None
+    recipe: str | None = None
+    out: str | None = None
+    resume: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+    load: Callable[[str], Any] | None = None
+    progress: Progress | None = None
+
+    @property
+    def names_training(self) -> bool:
+        """Whether it says what to train, so that a run that does not exist can be begun."""
+        return self.data is not None or self.recipe is not None or bool(self.overrides)
+
+
+@dataclass
+class TrainingParts:
+    """Everything that a training consists of."""
+
+    task: Task
+    options: TrainOptions
+    task_options: Any
+    dataset: Dataset[Any]
+    spec: Any
+    run_dir: RunDir
+    record: RunRecord
+    context: Context
+    model: nn.Module
+    setup: Setup
+    plan: TrainPlan
+    trainer: Trainer
+    snapshots: WeightSnapshots
+
+
+def build_training(
+    request: TrainingRequest, log: Callable[[str], None], started_at: float
+) -> TrainingParts | RunRecord:
+    """Build a training, or return the record of a run that is finished already.
+
+    Raises every error of data and options before anything is trained.
     """
+    run_dir = RunDir(request.out) if request.out is not None else None
+    existing = read_existing_record(run_dir, request.resume, request.recipe, request.names_training)
+    task, options, task_options = _resolve_options(request, run_dir, existing)
+    is_longer = request.overrides.get("epochs") is not None or request.overrides.get("steps") is not None
+    if existing is not None and existing.is_finished and not is_longer:
+        return existing
+    if existing is not None and run_dir is not None:
+        check_data_given(existing, request.data, run_dir)
+    validate_options(options)
+    _set_threads(options, existing, log)
+    find_model(options.model or task.default_model, task.name)  # an unknown name is an error before data is read
+    has_checkpoint = run_dir is not None and run_dir.has_checkpoint
+    initial = None if has_checkpoint else from_options(options, task.default_model, log)
+    if initial is None and existing is None and planning.is_frozen(options):
+        log("--freeze without --weights: the frozen layers keep their random initialization.")
+    context = Context(
+        device=planning.resolve_device(options.device),
+        seed=options.seed,
+        rank=distributed.get_rank(),
+        world_size=distributed.world_size(),
+        offline=options.offline,
+        log=log,
+        load=request.load,
+        setup_record=existing.setup if existing is not None else None,
+        options=options,
+    )
+    old_spec = _initial_spec(task, initial, existing, run_dir)
+    dataset = load_training_data(task, task_options, context, request.data, old_spec, request.progress)
+    if existing is not None:
+        check_same_data(existing, dataset)
+    if run_dir is None:
+        run_dir = _name_run_dir(task, dataset, options, initial)
+    if distributed.get_rank() == 0:
+        run_dir.lock(request.resume)
+    try:
+        builder = _Builder(task, options, task_options, dataset, run_dir, context, initial, existing, old_spec)
+        return builder.build(request, started_at)
+    except BaseException:
+        run_dir.unlock()
+        raise
 
-    def __init__(
-        self,
-        task: str = "classify",
-        data: Any = None,
-        *,
-        recipe: str | None = None,
-        out: Any = None,
-        resume: bool = False,
-        notice: Callable[[str], None] = log_warning,
-        **given: Any,
-    ):
-        self.notices: list[str] = []
-        self._joined = ranks.process_group(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        self._joined.__enter__()
-        try:
-            self._prepare(task, data, recipe, RunDir(out) if out is not None else None, resume, notice, given)
-        except BaseException:
-            self._joined.__exit__(None, None, None)
-            raise
 
-    def _prepare(self, task, data, recipe, folder, resume, notice, given) -> None:
-        content = self._found(folder, recipe, resume, new=data is not None or recipe is not None or bool(given))
-        if content:
-            task, options = content["task"], resume_options(content, data, given)
-            if content.get("status") == "finished" and given.get("epochs") is None and given.get("steps") is None:
-                self.session, self.folder, self.content = None, folder, content
-                return
+def _resolve_options(
+    request: TrainingRequest, run_dir: RunDir | None, existing: RunRecord | None
+) -> tuple[Task, TrainOptions, Any]:
+    if existing is None or run_dir is None:
+        return new_options(request)
+    task = find_task(existing.task)()
+    path = run_dir.path / "run.json"
+    return task, *resume_options(existing, task.TrainOptions, request.data, request.overrides, path)
+
+
+def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:
+    """Return task and options of a new run: the recipe's, then what was given. Raises OptionError."""
+    overrides = {name: value for name, value in request.overrides.items() if value is not None}
+    values: dict[str, Any] = {}
+    task_name = request.task
+    if request.recipe is not None:
+        recipe = find_recipe(request.recipe)
+        task_name = recipe.task
+        values = dict(recipe.options)
+        if set(LENGTHS) & set(overrides):  # one length replaces another, whichever way it is given
+            values = {name: value for name, value in values.items() if name not in LENGTHS}
+        kwargs = {**values.get("model_kwargs", {}), **(overrides.get("model_kwargs") or {})}
+        overrides = {**overrides, "model_kwargs": kwargs}
+    if task_name is None:
+        raise OptionError("No task is given.", "See `thalweg tasks`, or give --recipe NAME.", option="task")
+    if isinstance(overrides.get("epochs"), str) and overrides["epochs"].startswith("+"):
+        raise OptionError(
+            f"--epochs {overrides['epochs']} adds epochs to a run; this run is new.",
+            "Add --resume.",
+            option="epochs",
+            value=overrides["epochs"],
+        )
+    task = find_task(task_name)()
+    common, own = split_options({**values, **overrides}, task.TrainOptions)
+    if isinstance(request.data, str) or hasattr(request.data, "__fspath__"):
+        common["data"] = str(request.data)
+    return task, parse_train_options(common), parse_options(own, task.TrainOptions, "--")
+
+
+def _set_threads(options: TrainOptions, existing: RunRecord | None, log: Callable[[str], None]) -> None:
+    """Set the number of threads; sums in another order give other last bits, so a resumed run keeps its number."""
+    saved_plan = existing.plan if existing is not None else None
+    threads = options.cpu_threads or (saved_plan or {}).get("cpu_threads")
+    if isinstance(threads, int) and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    version = existing.versions.get("torch") if existing is not None else None
+    if version and version != torch.__version__:
+        log(f"the run began with torch {version}, this is {torch.__version__}: the last bits may differ")
+
+
+def _initial_spec(
+    task: Task, initial: InitialWeights | None, existing: RunRecord | None, run_dir: RunDir | None
+) -> Any | None:
+    """Return the spec of the data that the initial weights were trained on, where it is known."""
+    if initial is not None:
+        return task.spec_from_weights(initial) if initial.spec_values else None
+    record = existing.initial_weights if existing is not None else None
+    if record is None or record.data_spec is None or run_dir is None:
+        return None
+    return parse_record_part(record.data_spec, task.DataSpec, "initial_weights.data_spec", run_dir.path / "run.json")
+
+
+def load_training_data(
+    task: Task, task_options: Any, context: Context, data: Any, spec: Any, progress: Progress | None = None
+) -> Dataset[Any]:
+    """Read the data of a training.
+
+    Args:
+        task: The task.
+        task_options: Its own options.
+        context: Where this runs, with the common options.
+        data: Data in memory; else the data that the options name is read.
+        spec: The spec of initial weights, in whose form the data is read; None for none.
+        progress: Called with the examples read and their number.
+
+    Returns:
+        The data set.
+    """
+    options = context.options or TrainOptions()
+    in_memory = data is not None and not isinstance(data, str) and not hasattr(data, "__fspath__")
+    if isinstance(data, Dataset):
+        return data
+    request = DataRequest(
+        source=data if in_memory else options.data or task.default_data,
+        val_fraction=options.val_fraction,
+        strict=options.strict,
+        offline=options.offline,
+        for_training=True,
+        log=context.log,
+        progress=progress,
+    )
+    return task.load_data(request, task_options, context, spec)
+
+
+def _name_run_dir(task: Task, dataset: Dataset[Any], options: TrainOptions, initial: InitialWeights | None) -> RunDir:
+    model = options.model or (initial.model if initial is not None else task.default_model)
+    name = f"{task.name}-{dataset.name}-{model}".replace("/", "-").replace(":", "-")
+    return create_run_dir(name) if distributed.get_rank() == 0 else RunDir("runs/.rank")
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a record describes besides the options."""
+
+    entry: ModelEntry
+    kwargs: dict[str, Any]
+    spec: Any
+    setup: Setup
+    plan: TrainPlan
+    weights_record: InitialWeightsRecord | None
+
+
+@dataclass
+class _Builder:
+    """Builds model, setup, plan and trainer once data and folder are there."""
+
+    task: Task
+    options: TrainOptions
+    task_options: Any
+    dataset: Dataset[Any]
+    run_dir: RunDir
+    context: Context
+    initial: InitialWeights | None
+    existing: RunRecord | None
+    old_spec: Any
+
+    def build(self, request: TrainingRequest, started_at: float) -> TrainingParts:
+        """Build all parts."""
+        spec = self._build_spec()
+        options = planning.apply_defaults(
+            self.options, self.task.default_options(self.dataset, spec, self.task_options, self.options)
+        )
+        entry = self._find_model()
+        model, kwargs = self._build_model(entry, spec)
+        weights_record = self._load_initial_weights(model, spec)
+        if self.initial is None and not self.run_dir.has_checkpoint:
+            self.task.init_from_data(model, self.dataset, spec, self.context)
+        saved = checkpoint.load_latest(self.run_dir.state, lambda message: None)
+        if saved is not None:
+            load_checkpoint_into(model, saved[1])
+        setup, plan = self._build_setup(model, spec, options, started_at)
+        trainer = Trainer(setup.objective, setup.batches, plan.config, setup.transform)
+        snapshots = WeightSnapshots(self.run_dir.path / "snapshots", trainer, self.options.snapshots)
+        trainer.extra_yield_steps = snapshots.steps
+        built = _Built(entry, kwargs, spec, setup, plan, weights_record)
+        record = self._build_record(request, model, built)
+        return TrainingParts(
+            self.task,
+            options,
+            self.task_options,
+            self.dataset,
+            spec,
+            self.run_dir,
+            record,
+            self.context,
+            model,
+            setup,
+            plan,
+            trainer,
+            snapshots,
+        )
+
+    def _build_spec(self) -> Any:
+        if self.existing is not None:
+            return parse_data_spec(self.existing, self.task.DataSpec, self.run_dir.path / "run.json")
+        spec = self.task.data_spec(self.dataset, self.task_options)
+        return spec if self.old_spec is None else self.task.spec_for_transfer(self.old_spec, spec)
+
+    def _find_model(self) -> ModelEntry:
+        name = self.options.model
+        if name is None and self.existing is not None:
+            name = self.existing.model
+        if name is None:
+            name = self.initial.model if self.initial is not None else self.task.default_model
+        return find_model(name, self.task.name)
+
+    def _build_model(self, entry: ModelEntry, spec: Any) -> tuple[nn.Module, dict[str, Any]]:
+        torch.manual_seed(self.options.seed)
+        if self.existing is not None:
+            kwargs = self.existing.model_kwargs
         else:
-            task, options = new_options(task, data, recipe, given)
-        planning.validate_options(options)
-        self._set_threads(options, content)
-        chosen = registry.find_task(task)()
-        registry.find_model(options.model or chosen.default_model, task)  # a name that nothing has is told at once
-        if data is None and content.get("data", {}).get("in_memory"):
-            raise DataError(f"{folder.path} was trained on data in memory.", cure="Give the data again.")
-        begun = folder is not None and folder.begun
-        start = None if begun else starting.from_options(options, chosen.default_model, notice)
-        if start is None and not content and (options.freeze or options.unfreeze is not None):
-            self.notices.append("Nothing was learned elsewhere (--weights): frozen parts stay as chance made them.")
-        form = content.get("form", {}) if begun or start is None else start.form
-        loaded = data if isinstance(data, ImageDataset) else chosen.read(options, notice, form)
-        check_same_data(content, loaded)
-        if folder is None:
-            model = options.model or (start.model if start else chosen.default_model)
-            name = f"{task}-{loaded.name}-{model}".replace("/", "-").replace(":", "-")
-            folder = create_run_dir(name) if ranks.get_rank() == 0 else RunDir("runs/.rank")
-        if ranks.get_rank() == 0:
-            folder.claim(resume)
-        content = content or initial_record(task, options, recipe, loaded, in_memory=isinstance(data, ImageDataset))
-        content.setdefault("form", form)
-        try:
-            self.session = TrainingLoop(chosen, options, loaded, folder, content, self.notices.append, start)
-        except BaseException:
-            folder.release()
-            raise
-        self.folder, self.content = folder, content
+            from_weights = self.initial.model_kwargs if self.initial is not None else {}
+            kwargs = {**self.task.model_kwargs(spec), **from_weights, **self.options.model_kwargs}
+        build_kwargs = self.initial.build_kwargs if self.initial is not None else {}
+        model = entry(**{**kwargs, **build_kwargs})
+        return model.to(self.context.device, memory_format=torch.channels_last), kwargs
 
-    def _found(self, folder: RunDir | None, recipe: str | None, resume: bool, new: bool) -> dict[str, Any]:
-        """run.json of the run to go on with; empty for a new run."""
-        if not resume:
-            return {}
-        if folder is None:
-            raise OptionError(
-                "--resume needs to know which run to go on with.", cure="Give --out with the run's folder."
+    def _load_initial_weights(self, model: nn.Module, spec: Any) -> InitialWeightsRecord | None:
+        if self.initial is None:
+            return self.existing.initial_weights if self.existing is not None else None
+        reset_head = self.old_spec is not None and self.task.reset_on_transfer(self.old_spec, spec)
+        reset = self.initial.load_into(model, reset_head, self.context.log)
+        return InitialWeightsRecord(
+            weights=str(self.options.weights),
+            file=self.initial.path.name if self.initial.tensors else str(self.initial.path),
+            sha256=self.initial.sha256,
+            reset=reset,
+            license=self.initial.license,
+            data_spec=asdict(self.old_spec) if self.old_spec is not None else None,
+        )
+
+    def _build_setup(
+        self, model: nn.Module, spec: Any, options: TrainOptions, started_at: float
+    ) -> tuple[Setup, TrainPlan]:
+        """Return setup and plan; a saved plan is kept but for its number of steps."""
+
+        def make_setup(batch_size: int) -> Setup:
+            return self.task.setup(model, self.dataset, spec, self.task_options, batch_size, self.context)
+
+        if self.existing is not None and self.existing.plan is not None:
+            plan = self._restore_plan(self.existing.plan)
+            return make_setup(plan.batch_size), _extend_steps(plan, self.options)
+        precision = planning.resolve_precision(options.precision, self.context.device, model)
+        batch_size = options.batch_size or 64
+        if isinstance(batch_size, str):
+            batch_size = autotune.find_batch_size(
+                make_setup, lambda setup: planning.resolve_config(options, setup.batches, precision)
             )
-        content = folder.read() if folder.exists else {}
-        if not content and not new:
-            raise NotFoundError(
-                f"There is no run in {folder.path} to go on with.",
-                cure="Give the folder of a run, or say what to train.",
-            )
-        if content and recipe is not None and recipe != content.get("recipe"):
-            raise OptionError(
-                f"--recipe {recipe} is not what {folder.path} was begun with ({content.get('recipe')}).",
-                cure="Leave it out to go on, or train anew into another --out.",
-            )
-        return content
+        setup = make_setup(batch_size)
+        config = planning.resolve_config(options, setup.batches, precision)
+        if options.lr == "auto":
+            config = replace(config, lr=autotune.lr_range_test(setup, config))
+        if options.time_budget is not None:
+            config = self._fit_budget(setup, config, spec, started_at)
+        plan = TrainPlan(
+            str(self.context.device),
+            torch.get_num_threads(),
+            distributed.world_size(),
+            setup.batches.batch_size,
+            setup.batches.steps_per_epoch,
+            config,
+        )
+        return setup, _extend_steps(plan, self.options)
 
-    def _set_threads(self, options: Options, content: dict[str, Any]) -> None:
-        """Sums in another order give other last bits, so a resumed run keeps its number of threads."""
-        threads = options.threads or content.get("plan", {}).get("threads")
-        if threads and threads != torch.get_num_threads():
-            torch.set_num_threads(int(threads))
-        versions = content.get("versions", {})
-        if versions and versions.get("torch") != torch.__version__:
-            self.notices.append(
-                f"The run was begun with torch {versions.get('torch')}, this is {torch.__version__}: "
-                "the last bits may differ."
-            )
+    def _fit_budget(self, setup: Setup, config: TrainConfig, spec: Any, started_at: float) -> TrainConfig:
+        """Choose the number of steps for the time budget, which includes what the planning took."""
+        step_seconds = autotune.time_steps(setup, config)
+        start = time.monotonic()
+        model = setup.objective.model
+        if setup.validate is not None:
+            setup.validate(model)
+        else:
+            self.task.evaluate(model, self.dataset.val, spec, self.task_options, self.context)
+        validation_seconds = distributed.broadcast_from_0(time.monotonic() - start)
+        budget = parse_duration(str(self.options.time_budget))
+        elapsed = distributed.broadcast_from_0(time.monotonic() - started_at)
+        left = max(budget - elapsed, budget / 4)  # where planning took nearly all, a quarter is trained all the same
+        return autotune.steps_within_budget(
+            config, left, step_seconds, validation_seconds, setup.batches.steps_per_epoch
+        )
 
-    @property
-    def path(self) -> Path:
-        """The run's folder."""
-        return self.folder.path
+    def _restore_plan(self, values: dict[str, Any]) -> TrainPlan:
+        """Return the plan in run.json, as far as it can be kept on this machine."""
+        plan = TrainPlan.parse(values, self.run_dir.path / "run.json")
+        device = str(self.context.device)
+        world_size = distributed.world_size()
+        for name, old, new in (("device", plan.device, device), ("world_size", plan.world_size, world_size)):
+            if old != new:
+                self.context.log(f"the run began with {name} {old}, this is {new}: the last bits may differ")
+        graph = planning.supports_cuda_graph(plan.config.cuda_graph, self.context.device)
+        config = replace(plan.config, cuda_graph=graph)
+        threads = torch.get_num_threads()
+        return replace(plan, device=device, cpu_threads=threads, world_size=world_size, config=config)
 
-    @property
-    def run(self) -> Run:
-        """The finished run."""
-        return Run(self.folder)
-
-    def summary(self) -> list[str]:
-        """The result in words."""
-        return self.run.summary()
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        """What will be done, as JSON values."""
-        return self.content["plan"] if self.session is None else self.session.plan.json()
-
-    def lines(self) -> list[str]:
-        """The plan in words, and what was noticed while reading the data."""
-        if self.session is None:
-            return [f"{self.path} is finished already; --epochs +N trains it further."]
-        return [*describe_plan(self.session), *self.notices]
-
-    def __iter__(self) -> Iterator[TrainingProgress]:
-        try:
-            if self.session is not None:
-                told = len(self.notices)
-                for progress in self.session:
-                    yield replace(progress, notes=tuple(self.notices[told:]))
-                    told = len(self.notices)
-        finally:
-            self._joined.__exit__(None, None, None)
-
-
-def new_options(task: str, data: Any, recipe: str | None, given: dict[str, Any]) -> tuple[str, Options]:
-    """Task and options of a new run: the recipe's, then what was given."""
-    values = {}
-    if recipe is not None:
-        found = recipes.find_recipe(recipe)
-        task, values = found.task, dict(found.options)
-        # one length replaces another, whichever way it is said
-        if {"epochs", "steps", "time"} & set(given):
-            values = {k: v for k, v in values.items() if k not in ("epochs", "steps", "time")}
-        given = {**given, "arguments": {**values.get("arguments", {}), **(given.get("arguments") or {})}}
-    if data is not None and not isinstance(data, ImageDataset):
-        given = {**given, "data": os.fspath(data)}
-    given = {k: v for k, v in given.items() if v is not None}
-    if isinstance(given.get("epochs"), str) and given["epochs"].startswith("+"):
-        raise OptionError(f"--epochs {given['epochs']} means so many more, and this run is new.", cure="Add --resume.")
-    return task, settings.parse_options({**values, **given})
-
-
-def resume_options(content: dict[str, Any], data: Any, given: dict[str, Any]) -> Options:
-    """The options of a run that goes on. Raises OptionError for one that would make it another run."""
-    before = settings.parse_options(content["options"])
-    given = {k: v for k, v in given.items() if v is not None}
-    if str(given.get("epochs", "")).startswith("+"):
-        given["epochs"] = content["plan"]["epochs"] + settings.convert("epochs", given["epochs"][1:], float)
-    asked = settings.parse_options(given)
-    if data is not None and not isinstance(data, ImageDataset):
-        given, asked = {**given, "data": os.fspath(data)}, replace(asked, data=os.fspath(data))
-    for name in given:
-        old, new = getattr(before, name), getattr(asked, name)
-        if name == "model":
-            old = old or content.get("model")
-        if name == "data" and old is not None and os.path.realpath(old) == os.path.realpath(new):
-            asked = replace(asked, data=old)
-        elif name not in RESUMABLE_OPTIONS and old != new:
-            raise OptionError(
-                f"--{name.replace('_', '-')} {new} is not what this run was begun with "
-                f"({'not given' if old is None else old}).",
-                cure="Leave it out to go on, or train anew into another --out.",
-            )
-    longer = {k: getattr(asked, k) for k in given if k in RESUMABLE_OPTIONS}
-    if {"epochs", "steps"} & set(longer):
-        longer = {"epochs": None, "steps": None, "time": None, **longer}
-    return replace(before, **longer)
-
-
-def initial_record(
-    task: str, options: Options, recipe: str | None, data: ImageDataset, in_memory: bool
-) -> dict[str, Any]:
-    """What run.json holds before the first step."""
-    import platform
-    import shlex
-    from datetime import UTC, datetime
-
-    words = ["thalweg", "train", task]
-    words += [str(options.data)] if options.data else []
-    for name, value in settings.non_default(options).items():
-        flag = "--" + name.replace("_", "-")
-        if name == "arguments":
-            words += [w for k, v in value.items() for w in ("--set", f"{k}={format_cli_value(v)}")]
-        elif isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-", 1))
-        elif name != "data":
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-    return {
-        "thalweg": __version__,
-        "task": task,
-        "recipe": recipe,
-        "command": shlex.join(words),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": options.seed,
-        "options": asdict(options),
-        "versions": {"thalweg": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "data": {
-            "name": data.name,
-            "in_memory": in_memory,
-            "format": data.format,
-            "fingerprint": data.fingerprint,
-            "counts": {name: len(split) for name, split in data.splits.items()},
-            "bad": [asdict(bad) for bad in data.bad],
-            "notes": list(data.notes),
-        },
-    }
-
-
-def check_same_data(content: dict[str, Any], data: ImageDataset) -> None:
-    """Raises DataError where the data is not what the run began with."""
-    known = content.get("data", {}).get("fingerprint")
-    if known and known != data.fingerprint:
-        raise DataError(
-            f"{data.name} is not what this run was trained on: its content has changed.",
-            cure="Restore the data, or train anew into another --out.",
+    def _build_record(self, request: TrainingRequest, model: nn.Module, built: _Built) -> RunRecord:
+        if self.existing is not None:
+            return replace(self.existing, options=asdict(self.options), plan=built.plan.json())
+        data = request.data
+        in_memory = data is not None and not isinstance(data, str) and not hasattr(data, "__fspath__")
+        return RunRecord(
+            format=FORMAT_VERSION,
+            task=self.task.name,
+            model=built.entry.name,
+            model_kwargs=built.kwargs,
+            options=asdict(self.options),
+            task_options=asdict(self.task_options),
+            data_spec=asdict(built.spec),
+            data=DataRecord.from_dataset(self.dataset, in_memory),
+            recipe=request.recipe,
+            command=format_command(self.task.name, self.options, self.task_options),
+            started=now(),
+            seed=self.options.seed,
+            num_params=sum(param.numel() for param in model.parameters()),
+            main_metric=self.task.metrics[0].name,
+            plan=built.plan.json(),
+            initial_weights=built.weights_record,
+            setup=dict(built.setup.record),
+            versions=current_versions(),
         )
 
 
-def format_cli_value(value: Any) -> str:
-    """A model's argument as --set takes it."""
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def load_checkpoint_into(model: nn.Module, state: dict[str, Any]) -> None:
+    """Load the trained (not averaged) weights of a checkpoint into a model."""
+    objective = state["trainer"]["objective"]
+    tensors = {}
+    for name, value in objective.items():
+        if name.startswith("model."):
+            tensors[name.removeprefix("model.")] = value
+    model.load_state_dict(tensors)
 
 
-def describe_plan(session: TrainingLoop) -> list[str]:
-    """The first lines of a run."""
-    plan, data = session.plan, session.data
-    recipe = plan.recipe
-    counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
-    height, width, channels = data.shape
-    colour = "grey" if channels == 1 else "colour"
-    threads = f" with {plan.threads} threads" if plan.device == "cpu" else ""
-    trained = f"{session.parameters:,} parameters"
-    if recipe.trained_parts is not None:
-        count = sum(weight.numel() for weights in session.trainer.trainable.values() for weight in weights)
-        trained = f"{count:,} of {trained} trained"
+def _extend_steps(plan: TrainPlan, options: TrainOptions) -> TrainPlan:
+    """Return the plan with the number of steps that the options ask for, which a resumed run may raise."""
+    steps = options.steps
+    if steps is None and options.epochs is not None:
+        steps = max(1, round(options.epochs * plan.steps_per_epoch))
+    return replace(plan, config=replace(plan.config, steps=steps)) if steps else plan
+
+
+def describe_plan(parts: TrainingParts) -> list[str]:
+    """Return the first lines of a run."""
+    plan = parts.plan
+    config = plan.config
+    dataset = parts.dataset
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    threads = f", {plan.cpu_threads} thread{'s' if plan.cpu_threads > 1 else ''}" if plan.device == "cpu" else ""
+    params = f"{parts.record.num_params:,} parameters"
+    if config.trainable_groups is not None:
+        count = sum(param.numel() for params_ in parts.trainer.trainable_params.values() for param in params_)
+        params = f"{count:,} of {params} trained"
     lines = [
-        f"{data.name} ({data.format}): {len(data.classes)} classes, {counts}, {width}x{height} {colour}",
-        f"{session.model_name}: {trained}, {recipe.precision} on {plan.device}{threads}",
-        f"{recipe.steps:,} updates of {plan.batch} ({plan.epochs:.3g} epochs), "
-        f"{recipe.optimizer}, rate {recipe.lr:g} {recipe.schedule}",
+        f"{dataset.name} ({dataset.format}): {dataset.summary}; {counts}",
+        f"{parts.record.model}: {params}, {config.precision} on {plan.device}{threads}",
+        f"{config.steps:,} steps of {plan.batch_size} ({plan.epochs:.3g} epochs), "
+        f"{config.optimizer}, lr {config.lr:g} {config.schedule}",
     ]
-    if session.features:
-        lines += ["only the last layer is trained: what the others answer is computed once"]
-    if recipe.unfreeze_every:
-        lines += [f"one part more is trained every {recipe.unfreeze_every:,} updates"]
-    lines += data.told()
-    kept = session.trail
-    if kept.steps:
-        lines += [f"keeps the weights of {len(kept.steps)} steps along the way: {kept.bytes / 1e6:.3g} MB (--trail)"]
-    return [*lines, f"writing to {session.folder.path}"]
+    if parts.setup.validate is not None:
+        lines.append("only the head is trained: backbone features are computed once")
+    if config.unfreeze_interval:
+        lines.append(f"one more layer group is unfrozen every {config.unfreeze_interval:,} steps")
+    lines += dataset.messages()
+    if parts.snapshots.steps:
+        count = len(parts.snapshots.steps)
+        lines.append(f"saves {count} weight snapshots: {parts.snapshots.bytes / 1e6:.3g} MB (--snapshots)")
+    return [*lines, f"writing to {parts.run_dir.path}"]
+
+
+def check_data_given(record: RunRecord, data: Any, run_dir: RunDir) -> None:
+    """Raise DataError where a run on data in memory is resumed without the data."""
+    if data is None and record.data.in_memory:
+        raise DataError(f"{run_dir.path} was trained on data in memory.", "Give the data again.", path=run_dir.path)

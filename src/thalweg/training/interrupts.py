@@ -1,25 +1,31 @@
-"""Ctrl-C and SIGTERM as a wish to stop: what runs is finished and saved first."""
+"""Stop gracefully on Ctrl-C, SIGTERM or a closed terminal: finish the current step and save."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 @contextmanager
-def on_interrupt(wish: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first such signal calls `wish`; a second one ends the process."""
+def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
+    """Call `callback` on the first such signal; a second one ends the process."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        signals.append(signal.SIGHUP)
     before = {}
 
-    def ask(number, frame):
+    def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        wish()
+        for other in signals[1:]:
+            signal.signal(other, signal.SIG_DFL)
+        callback()
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, ask)
+        for number in signals:
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup asks to be left alone
+                before[number] = signal.signal(number, handle)
     except ValueError:  # not in the main thread, as in a notebook's worker: signals are not ours
         pass
     try:

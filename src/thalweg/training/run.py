@@ -1,32 +1,27 @@
-"""One training from its plan to its report: ordinary code around the trainer's loop. Knows tasks by their base only."""
+"""One training from its plan to its report: ordinary code around the trainer's loop. It knows no task."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..config.options import Options
-from ..data.images.dataset import ImageDataset
-from ..engine import checkpoint
-from ..engine import distributed as ranks
-from ..engine import feature_cache as features
-from ..engine.trainer import StepReport, Trainer
-from ..errors import InterruptedTrainingError, ModelFileError, NonFiniteError, OptionError, ResourceError
-from ..objectives.base import Objective
-from ..registry import find_model
-from ..runs import artifacts as leave
-from ..runs.initial_weights import InitialWeights
+from ..engine import checkpoint, distributed
+from ..engine.trainer import StepReport
+from ..errors import InterruptedTrainingError, NonFiniteError, OptionError
+from ..io.log import log_warning
+from ..runs.artifacts import all_finite, open_tensorboard_writer, write_report, write_samples, write_training_keys
 from ..runs.run_dir import MetricsFile, RunDir
-from ..tasks.base import Task
-from . import interrupts as signals
-from . import plan as planning
-from .plan import TrainPlan
-from .snapshots import WeightSnapshots
+from ..runs.run_record import Results, RunRecord
+from ..tasks.base import EvalResult
+from .build import TrainingParts, TrainingRequest, build_training, describe_plan
+from .interrupts import on_interrupt
 
 #: seconds that saving may take after every validation, however short the epochs are
 MAX_CHEAP_SAVE_SECONDS = 0.5
@@ -34,9 +29,9 @@ MAX_CHEAP_SAVE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """What a training tells while it runs. Seconds count from its start; `remaining` is an estimate.
+    """Where a training stands. Seconds count from its start; `eta` is an estimate of those left.
 
-    `valid` holds the metrics of a validation that just ended.
+    `val` holds the metrics of a validation that just ended; `warnings` are notices since the last progress.
     """
 
     step: int
@@ -45,366 +40,389 @@ class TrainingProgress:
     epochs: float
     losses: dict[str, float]
     lr: float
-    seconds: float
-    remaining: float | None
-    valid: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()
+    elapsed: float
+    eta: float | None
+    val: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
 class LoopState:
-    """What the story around the loop must remember across a kill; a part of every checkpoint."""
+    """Loop state outside the trainer, saved in every checkpoint."""
 
-    steps: int = 0  # that were planned when it was saved
+    steps: int = 0  # planned when it was saved
     metrics_bytes: int = 0
     best: float | None = None
     best_epoch: float = 0.0
-    worse: int = 0  # validations since the best one
-    best_weights: dict[str, Any] | None = None
+    epochs_without_improvement: int = 0
+    best_weights: dict[str, Tensor] | None = None
 
 
-class TrainingLoop:
-    """A training in a folder. Iterating trains, and finishes with the test; `content` is what run.json holds.
+class TrainingRun:
+    """A training that is planned but not begun. Iterating it trains and yields TrainingProgress.
 
-    `content` may come from a run that was cut off: then the newest whole checkpoint is gone on from.
+    Raises every error of data and options when it is made, before anything is trained.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        options: Options,
-        data: ImageDataset,
-        folder: RunDir,
-        content: dict,
-        notice: Callable,
-        start: InitialWeights | None = None,
-    ):
-        self.task, self.options, self.data, self.start = task, options, data, start
-        self.folder, self.content, self.notice = folder, content, notice
-        self.begun = time.monotonic()
-        self.facts = content.get("facts") or {
-            **task.facts(data), **(start.facts(data.shape[0], data.shape[2]) if start else {}), "views": options.views,
-        }  # fmt: skip
-        self.device = planning.resolve_device(options)
-        self.standing, self.finishing, self.saved, self.saving = LoopState(), False, self.begun, 0.0
-        self._prepare()
-
-    def _prepare(self) -> None:
-        torch.manual_seed(self.options.seed)
-        known = self.content.get("model") or (self.start.model if self.start else self.task.default_model)
-        self.model_name = self.options.model or known
-        entry = find_model(self.model_name, self.task.name)
-        began = self.start.arguments if self.start else {}
-        self.arguments = self.content.get("arguments") or {
-            **self.task.arguments(self.facts), **began, **self.options.arguments,
-        }  # fmt: skip
-        network = entry(**{**self.arguments, **(self.start.building if self.start else {})})
-        network = network.to(self.device, memory_format=torch.channels_last)
-        classes = self.facts.get("classes", ())
-        if self.start:
-            self.content["start"] = {"weights": self.options.weights, **self.start.load(network, classes, self.notice)}
-        elif not self.folder.begun:
-            self.task.initialise(network, self.data, self.facts, self.device)
-        self.parameters = sum(w.numel() for w in network.parameters())
-        objective = self.task.objective(network, self.facts, self.options).to(self.device)
-        augment = self.task.augment(self.facts, self.options)
-        self.features = self._features(objective)
-        if self.features:
-            augment = features.no_augmentation
-        plan = self._saved_plan() if "plan" in self.content else self._plan(objective, augment)
-        self.plan = self._extended(plan)
-        self.trainer = Trainer(objective, self._stream(self.plan.batch), self.plan.recipe, augment)
-        self.trail = WeightSnapshots(self.folder.path / "trail", self.trainer, self.options.trail)
-        self.trainer.halts = self.trail.steps
-
-    def _features(self, objective: Objective) -> features.CachedFeatures | None:
-        """The features of all pictures, where only the last layer is trained on them; else None."""
-        if not features.can_cache_features(self.options):
-            return None
-        saved = checkpoint.load_latest(
-            self.folder.state, notice=lambda told: None
-        )  # it is told when the training goes on
-        if saved:
-            objective.load_state_dict(saved[1]["trainer"]["objective"])
-        options, device = self.options, self.device
-        found = features.load_or_compute(
-            self.task, objective.model, self.data, self.facts, options, device, self.notice
-        )
-        if self.content.setdefault("features", found is not None) != (found is not None):
-            raise ResourceError(
-                f"{self.folder.path} was begun with the features of all pictures in memory, which is too small now.",
-                cure="Go on where more memory is free.",
-            )
-        return found
-
-    def _stream(self, batch: int):
-        seed, rank, count = self.options.seed, ranks.get_rank(), ranks.world_size()
-        if self.features:
-            return self.features.stream(batch, seed, rank, count)
-        return self.task.stream(self.data.train, batch, seed, rank, count, self.device)
-
-    def _plan(self, objective, augment) -> TrainPlan:
-        options = self.options
-        precision = planning.resolve_precision(options, self.device, objective.model)
-        if options.precision == "auto" and features.can_cache_features(replace(options, cache=True)):
-            precision = "float32"  # so that features that are kept and those that are not give the same weights
-        if options.batch == "auto":
-            recipe = planning.resolve_config(options, self._stream(32), precision)
-            batch = planning.find_batch_size(objective, self._stream, recipe, augment)
-        else:
-            pixels = 0 if self.features else self.data.shape[0] * self.data.shape[1]
-            batch = options.batch or planning.default_batch_size(len(self.data.train), pixels)
-        stream = self._stream(batch)
-        recipe = planning.resolve_config(options, stream, precision)
-        if options.lr == "auto":
-            recipe = replace(recipe, lr=planning.lr_range_test(objective, stream, recipe, augment))
-        if options.time is not None:
-            per_step = planning.time_steps(objective, stream, recipe, augment)
-            start = time.monotonic()
-            self.task.score(objective.model, self.data.valid, self.facts, self.device)
-            per_validation = ranks.broadcast_from_0(time.monotonic() - start)
-            budget = planning.parse_duration(options.time)
-            # The budget includes what the plan took; where that was nearly all, a quarter is trained all the same.
-            left = max(budget - ranks.broadcast_from_0(time.monotonic() - self.begun), budget / 4)
-            recipe = planning.steps_within_budget(recipe, left, per_step, per_validation, stream.steps_per_epoch)
-        threads, together = torch.get_num_threads(), ranks.world_size()
-        return TrainPlan(str(self.device), threads, together, stream.batch, stream.steps_per_epoch, recipe)
-
-    def _saved_plan(self) -> TrainPlan:
-        """The plan in run.json, as far as it can be kept here. Raises ModelFileError for one that cannot be read."""
+    def __init__(self, request: TrainingRequest, log: Callable[[str], None] = log_warning):
+        self.started_at = time.monotonic()
+        self.warnings: list[str] = []
+        self._process_group = distributed.process_group(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self._process_group.__enter__()
+        self.parts: TrainingParts | None = None
         try:
-            plan = TrainPlan.from_json(self.content["plan"])
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ModelFileError(
-                f"{self.folder.path / 'run.json'}: 'plan' is not that of a run ({error}).",
-                cure="Restore it from a copy, or train again.",
-            ) from error
-        recipe = replace(plan.recipe, graph=planning.supports_cuda_graph(plan.recipe.graph, self.device))
-        threads, together = torch.get_num_threads(), ranks.world_size()
-        here = replace(plan, device=str(self.device), threads=threads, ranks=together, recipe=recipe)
-        for name in ("device", "ranks"):
-            old, new = getattr(plan, name), getattr(here, name)
-            if old != new:
-                self.notice(f"The run was begun with {name} {old}, this is {new}: the last bits may differ.")
-        return here
+            built = build_training(request, self._make_log(log), self.started_at)
+        except BaseException:
+            self._process_group.__exit__(None, None, None)
+            raise
+        if isinstance(built, RunRecord):
+            self.record = built
+            self.run_dir = RunDir(str(request.out))
+        else:
+            self.parts = built
+            self.record = built.record
+            self.run_dir = built.run_dir
+        self.state = LoopState()
+        self.is_finalizing = False
+        self.last_saved_at = self.started_at
+        self.save_seconds = 0.0
+        self.train_keys: Any = None
 
-    def _extended(self, plan: TrainPlan) -> TrainPlan:
-        """The plan with the number of steps that the options ask for, which a resumed run may raise."""
-        steps = self.options.steps
-        if steps is None and self.options.epochs is not None:
-            steps = max(1, round(self.options.epochs * plan.steps_per_epoch))
-        return replace(plan, recipe=replace(plan.recipe, steps=steps)) if steps else plan
+    def _make_log(self, log: Callable[[str], None]) -> Callable[[str], None]:
+        """Return a log that speaks at once while planning, and between reports of progress while training."""
+
+        def collect(message: str) -> None:
+            if self.parts is None:
+                log(message)
+            else:
+                self.warnings.append(message)
+
+        return collect
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing is left to train: all steps are done, or the best validation is too long ago."""
-        patience = self.options.patience
-        return self.trainer.step >= self.plan.recipe.steps or bool(patience and self.standing.worse >= patience)
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.run_dir.path
+
+    def describe(self) -> list[str]:
+        """Return the plan in words, and what was noticed while reading the data."""
+        if self.parts is None:
+            return [f"{self.path} is finished already; --epochs +N trains it further."]
+        return describe_plan(self.parts)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What will be done, as JSON values."""
+        return dict(self.record.plan or {})
+
+    # --- the loop's story ---------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[TrainingProgress]:
+        """Train, validate every epoch, checkpoint, then test once and write the report."""
+        if self.parts is None:
+            self._process_group.__exit__(None, None, None)
+            return
+        loop = _Loop(self, self.parts)
+        try:
+            with self.run_dir.locked(), on_interrupt(loop.request_stop):
+                seen = len(self.warnings)
+                for progress in loop:
+                    yield replace(progress, warnings=tuple(self.warnings[seen:]))
+                    seen = len(self.warnings)
+        finally:
+            self._process_group.__exit__(None, None, None)
+
+
+class _Loop:
+    """The loop around the trainer, and what it writes."""
+
+    def __init__(self, run: TrainingRun, parts: TrainingParts):
+        self.run = run
+        self.parts = parts
+        self.trainer = parts.trainer
+        self.plan = parts.plan
+        self.state = run.state
+        self.metrics: MetricsFile | None = None
+        self.board: Any = None
+        self.is_main = distributed.get_rank() == 0
+        self.first_step = 0
+        self.loop_started_at = run.started_at
 
     def __iter__(self) -> Iterator[TrainingProgress]:
         with ExitStack() as stack:
-            stack.callback(self.folder.release)
-            state = checkpoint.load_latest(self.folder.state, self.notice)
-            if state:
-                self._restore(state[1])
-            self._describe("running")
-            metrics = None
-            if ranks.get_rank() == 0:
-                metrics = MetricsFile(self.folder.path / "metrics.jsonl", self.standing.metrics_bytes)
-                stack.callback(metrics.close)
-                if not metrics.complete:
-                    self.notice(f"{metrics.path} has lost rows since the last checkpoint; the training goes on.")
-            stack.enter_context(signals.on_interrupt(self._wish_to_stop))
             try:
-                if not state:  # what chance, the source of the weights and the data gave is not to be had again
-                    self.trail.keep(self.trainer)
-                    self._save(metrics)
-                if not self.ended:
-                    yield from self._train(metrics, stack)
-                yield from self._finish()
+                self.restore_or_save_initial_state(stack)
+                yield from self.train()
+                yield from self.test_and_report()
             except NonFiniteError as error:
-                raise self._kept(error) from None
+                raise self.save_last_finite(error) from None
             except ValueError as error:
-                if "more than 1 value per channel" not in str(error):
-                    raise
-                raise OptionError(
-                    f"{self.model_name} normalises over the batch, and one picture of one pixel gives it nothing to.",
-                    cure="Give a larger --batch, a smaller --accumulate, or a larger --size.",
-                ) from None
+                raise self.explain_value_error(error) from error
             except InterruptedTrainingError:
-                self._describe("stopped")
+                self.write_record("stopped")
                 raise
 
-    def _train(self, metrics: MetricsFile | None, stack: ExitStack) -> Iterator[TrainingProgress]:
-        board = self._tensorboard(stack)
-        spe, first = self.plan.steps_per_epoch, self.trainer.step
-        started = self.saved = time.monotonic()
-        for report in self.trainer:
-            valid = None
-            self.trail.keep(self.trainer)
-            if report.losses:
-                place = {"step": report.step, "epoch": round(report.step / spe, 4), "split": "train"}
-                self._write(metrics, board, {**place, **report.losses, "lr": report.lr})
-                if report.step % spe == 0 or report.step == self.plan.recipe.steps:
-                    valid = self._validate(report, metrics, board)
-            stop = ranks.any_rank(self.trainer.pause)
-            if stop or ranks.any_rank(self._save_is_due(valid is not None)):
-                self._save(metrics)
+    def restore_or_save_initial_state(self, stack: ExitStack) -> None:
+        """Continue from the newest checkpoint, or save one: random initial weights cannot be recreated."""
+        saved = checkpoint.load_latest(self.run.run_dir.state, self.run.warnings.append)
+        if saved is not None:
+            self.restore(saved[1])
+        self.write_record("running")
+        if self.is_main:
+            self.metrics = MetricsFile(self.run.path / "metrics.jsonl", self.state.metrics_bytes)
+            stack.callback(self.metrics.close)
+            if not self.metrics.is_complete:
+                self.run.warnings.append(
+                    f"{self.metrics.path} lost rows since the last checkpoint; training continues."
+                )
+            if self.parts.options.tensorboard:
+                self.board = open_tensorboard_writer(self.run.path / "tensorboard")
+                stack.callback(self.board.close)
+        if saved is None:
+            self.parts.snapshots.save_if_due(self.trainer)
+            self.save_checkpoint()
+        self.first_step = self.trainer.step
+        self.loop_started_at = self.run.last_saved_at = time.monotonic()
+
+    def train(self) -> Iterator[TrainingProgress]:
+        """Run the trainer; validate at the end of every epoch, save when it is due."""
+        if self.is_done:
+            return
+        for step in self.trainer:
+            self.parts.snapshots.save_if_due(self.trainer)
+            validation = None
+            if step.losses:
+                self.write_row("train", step.step, {**step.losses, "lr": step.lr})
+                if self.ends_epoch(step):
+                    validation = self.validate(step)
+            stop = distributed.any_rank(self.trainer.pause_requested)
+            if stop or distributed.any_rank(self.checkpoint_due(validation is not None)):
+                self.save_checkpoint()
             if stop:
-                raise self._stopped()
-            if report.losses:
-                yield self._progress(report, started, first, valid)
-            if self.ended:
+                raise self.stop_error()
+            if step.losses:
+                yield self.progress(step, validation)
+            if self.is_done:
                 return
 
-    def _validate(self, report: StepReport, metrics, board) -> dict[str, Any]:
-        """Scores the validation set; decides which weights are best and whether to stop early."""
-        self.trainer.objective.eval()
-        results, _ = self._score(self.trainer.model, "valid")
-        self.trainer.objective.train()
-        epoch = report.step / self.plan.steps_per_epoch
-        self._write(metrics, board, {"step": report.step, "epoch": round(epoch, 4), "split": "valid", **results})
-        standing, figure = self.standing, results.get(self.task.judged_by)
-        figure = ranks.broadcast_from_0(figure) if figure is not None else None
-        if figure is not None and (standing.best is None or figure > standing.best):
-            standing.best, standing.best_epoch, standing.worse = figure, epoch, 0
-            if self.options.patience:
-                standing.best_weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
-        else:
-            standing.worse += 1
-        return results
+    def ends_epoch(self, step: StepReport) -> bool:
+        """Whether a validation is due."""
+        return step.step % self.plan.steps_per_epoch == 0 or step.step == self.plan.config.steps
 
-    def _score(self, network: torch.nn.Module, split: str) -> tuple[dict[str, Any], Any]:
-        """The metrics on a split and their outcome. Raises NonFinite where the network's answers are no numbers."""
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done, or the best validation is too long ago."""
+        patience = self.parts.options.patience
+        exhausted = patience is not None and self.state.epochs_without_improvement >= patience
+        return self.trainer.step >= self.plan.config.steps or exhausted
+
+    def validate(self, step: StepReport) -> dict[str, Any]:
+        """Evaluate on the validation split; remember the best weights, and how long ago they were."""
+        self.trainer.objective.eval()
+        result = self.evaluate("val")
+        self.trainer.objective.train()
+        self.write_row("val", step.step, result.metrics)
+        if self.is_main and result.samples:
+            write_samples(self.run.run_dir, step.step, result.samples)
+        metric = self.parts.task.metrics[0]
+        value = result.metrics.get(metric.name)
+        if value is not None:
+            value = distributed.broadcast_from_0(value)
+        if value is not None and metric.is_better(value, self.state.best):
+            self.state.best = value
+            self.state.best_epoch = step.step / self.plan.steps_per_epoch
+            self.state.epochs_without_improvement = 0
+            if self.keeps_best:
+                weights = self.trainer.model.state_dict()
+                self.state.best_weights = {name: tensor.clone() for name, tensor in weights.items()}
+        else:
+            self.state.epochs_without_improvement += 1
+        return result.metrics
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best epoch's weights are saved instead of the last."""
+        options = self.parts.options
+        return options.patience is not None if options.keep_best is None else options.keep_best
+
+    def evaluate(self, split: str) -> EvalResult:
+        """Evaluate the (averaged) model on a split. Raises NonFiniteError naming the step."""
+        parts = self.parts
+        model = self.trainer.model
         try:
-            known = getattr(self.features, split) if self.features else None
-            return self.task.score(network, self.data.splits[split], self.facts, self.device, known)
-        except NonFiniteError as error:  # its rows are those of the split, not of the step
-            message = f"After {self.trainer.step} updates, on the {split} set: {error.message}"
+            if split == "val" and parts.setup.validate is not None:
+                return parts.setup.validate(model)
+            return parts.task.evaluate(
+                model, parts.dataset.splits[split], parts.spec, parts.task_options, parts.context
+            )
+        except NonFiniteError as error:  # its indices are those of the split, not of the step
+            message = f"After {self.trainer.step} steps, on the {split} split: {error.message}"
             raise NonFiniteError(message, error.cure, self.trainer.step) from None
 
-    def _finish(self) -> Iterator[TrainingProgress]:
-        """The final weights, the one test, and everything that is drawn and written of it."""
-        self.finishing = True
-        if ranks.any_rank(self.trainer.pause):
-            raise self._stopped()
-        network = self.trainer.model
-        if self.standing.best_weights:
-            network.load_state_dict(self.standing.best_weights)
-        if ranks.get_rank() > 0:
-            ranks.any_rank(False)  # all leave together: a process that goes while others work can tear them down
-            return
-        network.eval()
-        self.content["weights_sha256"] = self.folder.write_weights(network.state_dict())
-        valid, _ = self._score(network, "valid")
-        test, outcome = self._score(network, "test")
-        self.content["results"] = {
-            "valid": valid,
-            "test": test,
-            **outcome.details,
-            "steps": self.trainer.step,
-            "epochs": round(self.trainer.step / self.plan.steps_per_epoch, 4),
-            "best_epoch": self.standing.best_epoch,
-            "seconds": round(time.monotonic() - self.begun, 1),
-        }
-        if self.options.duplicates:
-            self.content["results"]["near_copies"] = leave.near_duplicates(self.data, outcome)
-        if self.options.report:
-            self._describe("running")
-            history = self.folder.metrics()
-            drawn = self.task.pictures(network, self.data, self.facts, self.options, outcome, history)
-            leave.write_report(self.folder, self.content, drawn)
-        self._describe("finished")
-        self.finishing = False
-        ranks.any_rank(False)
-        yield self._progress(StepReport(self.trainer.step, {}, 0.0), time.monotonic(), self.trainer.step, None)
+    # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.standing = LoopState(**state["standing"])
-        self.trainer.load_state_dict(state["trainer"])
-        done, asked = self.trainer.step, self.plan.recipe.steps
-        if asked < done:
-            told = f"{asked:,} updates in all were asked for, and {self.folder.path} has made {done:,} already."
-            raise OptionError(told, cure=f"Ask for more than {done / self.plan.steps_per_epoch:.4g} epochs, or for +1.")
-        if self.plan.recipe.steps > self.standing.steps:
-            self.standing.worse = 0  # more was asked for, so patience begins anew
+    def test_and_report(self) -> Iterator[TrainingProgress]:
+        """Write the final weights, test once, and write the report."""
+        self.run.is_finalizing = True
+        if distributed.any_rank(self.trainer.pause_requested):
+            raise self.stop_error()
+        if self.state.best_weights is not None:
+            self.trainer.model.load_state_dict(self.state.best_weights)
+        if self.is_main:
+            self.finish()
+        distributed.any_rank(False)  # all leave together: a process that goes while others work can tear them down
+        if self.is_main:
+            self.run.is_finalizing = False
+            yield self.progress(StepReport(self.trainer.step, {}, 0.0), None)
 
-    def _save_is_due(self, validated: bool) -> bool:
-        """Every so many seconds, and after a validation unless saving a large network would take most of the time."""
-        passed = time.monotonic() - self.saved
-        last = self.trainer.step >= self.plan.recipe.steps
-        cheap = self.saving < MAX_CHEAP_SAVE_SECONDS or passed >= 10 * self.saving
-        return validated and (last or cheap) or passed > self.options.save_every
+    def finish(self) -> None:
+        """Save the model, its results, and the report."""
+        parts = self.parts
+        model = self.trainer.model
+        model.eval()
+        digest = self.run.run_dir.write_weights(model.state_dict())
+        val = self.evaluate("val")
+        test = self.evaluate("test")
+        details = dict(test.details)
+        details |= parts.task.final_details(model, parts.dataset, parts.spec, parts.task_options, test)
+        results = Results(
+            val=val.metrics,
+            test=test.metrics,
+            details=details,
+            steps=self.trainer.step,
+            epochs=round(self.trainer.step / self.plan.steps_per_epoch, 4),
+            best_epoch=self.state.best_epoch,
+            seconds=round(time.monotonic() - self.run.started_at, 1),
+        )
+        self.run.record = replace(self.run.record, weights_sha256=digest, results=results)
+        write_training_keys(self.run.run_dir, parts.dataset.train)
+        history = self.run.run_dir.read_metrics()
+        self.run.warnings += parts.task.advice(history, parts.task_options, parts.options)
+        if parts.options.report:
+            self.write_record("running")
+            plots = parts.task.plots(model, parts.dataset, parts.spec, parts.task_options, test, history)
+            write_report(self.run.run_dir, self.run.record, parts.task, parts.spec, plots)
+        self.write_record("finished")
+        self.run.run_dir.write_checksums()
 
-    def _save(self, metrics: MetricsFile | None) -> None:
-        begun = time.monotonic()
-        state = self.trainer.state_dict()  # every rank takes part
-        if ranks.get_rank() == 0:
-            self.standing.metrics_bytes, self.standing.steps = metrics.sync(), self.plan.recipe.steps
-            checkpoint.save_checkpoint(
-                self.folder.state, self.trainer.step, {"trainer": state, "standing": vars(self.standing)}
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Restore trainer and loop. Raises OptionError where fewer steps are asked for than were made."""
+        self.run.state = self.state = LoopState(**saved["loop"])
+        self.trainer.load_state_dict(saved["trainer"])
+        done = self.trainer.step
+        requested = self.plan.config.steps
+        if requested < done:
+            epochs = done / self.plan.steps_per_epoch
+            raise OptionError(
+                f"{requested:,} steps in all were requested, and {self.run.path} has made {done:,} already.",
+                f"Give --epochs +1, or --epochs {epochs:.4g} to finish it as it is.",
+                option="epochs",
+                value=requested,
             )
-        self.saved = time.monotonic()
-        self.saving = self.saved - begun
+        if requested > self.state.steps:
+            self.state.epochs_without_improvement = 0  # more was requested, so patience begins anew
 
-    def _stopped(self) -> InterruptedTrainingError:
+    def checkpoint_due(self, validated: bool) -> bool:
+        """Whether to save: every so many seconds, and after a validation unless saving takes most of the time."""
+        passed = time.monotonic() - self.run.last_saved_at
+        is_last = self.trainer.step >= self.plan.config.steps
+        is_cheap = self.run.save_seconds < MAX_CHEAP_SAVE_SECONDS or passed >= 10 * self.run.save_seconds
+        return validated and (is_last or is_cheap) or passed > self.parts.options.checkpoint_every
+
+    def save_checkpoint(self) -> None:
+        """Save trainer and loop; every rank takes part."""
+        started = time.monotonic()
+        state = self.trainer.state_dict()
+        if self.metrics is not None:
+            self.state.metrics_bytes = self.metrics.sync()
+            self.state.steps = self.plan.config.steps
+            saved = {"trainer": state, "loop": vars(self.state)}
+            checkpoint.save_checkpoint(self.run.run_dir.state, self.trainer.step, saved)
+        self.run.last_saved_at = time.monotonic()
+        self.run.save_seconds = self.run.last_saved_at - started
+
+    def request_stop(self) -> None:
+        """End the training after the step that is running, and the work after the training at once."""
+        self.trainer.pause_requested = True
+        if self.run.is_finalizing:
+            raise self.stop_error()
+
+    def stop_error(self) -> InterruptedTrainingError:
+        """Build the error of a stopped run."""
         return InterruptedTrainingError(
-            f"Stopped after {self.trainer.step} updates; everything is saved.",
-            cure=f"Go on with --resume --out {self.folder.path}.",
+            f"Stopped after {self.trainer.step} steps; everything is saved.",
+            f"Continue with --resume --out {self.run.path}; `thalweg predict {self.run.path}` uses the checkpoint.",
+            path=self.run.path,
+            value=self.trainer.step,
         )
 
-    def _kept(self, error: NonFiniteError) -> NonFiniteError:
-        """The error with the names of the samples; the last finite weights are written, and it is told which."""
+    def save_last_finite(self, error: NonFiniteError) -> NonFiniteError:
+        """Save the last finite weights; return the error with the names of the examples of that step."""
         message = error.message
         if error.indices:
-            names = [self.data.train.sources[row] for row in error.indices[:8]]
+            names = self.parts.dataset.train.names(list(error.indices[:8]))
             more = f" and {len(error.indices) - 8} more" if len(error.indices) > 8 else ""
-            message = f"{message} Samples of that step: {', '.join(names)}{more}."
-        if ranks.get_rank() == 0:
+            message = f"{message} Examples of that step: {', '.join(names)}{more}."
+        if self.is_main:
+            model = self.trainer.model
             saved = (
-                None if leave.all_finite(self.trainer.model) else checkpoint.load_latest(self.folder.state, self.notice)
+                None if all_finite(model) else checkpoint.load_latest(self.run.run_dir.state, self.run.warnings.append)
             )
-            if saved:
-                self._restore(saved[1])
-            if leave.all_finite(self.trainer.model):
-                self.content["weights_sha256"] = self.folder.write_weights(self.trainer.model.state_dict())
-                message = f"{message} weights.safetensors holds those after {self.trainer.step} updates."
-            self._describe("non-finite")
+            if saved is not None:
+                self.restore(saved[1])
+                model = self.trainer.model
+            if all_finite(model):
+                digest = self.run.run_dir.write_weights(model.state_dict())
+                self.run.record = replace(self.run.record, weights_sha256=digest)
+                message = f"{message} weights.safetensors holds those after {self.trainer.step} steps."
+            self.write_record("non-finite")
         return NonFiniteError(message, error.cure, error.step, error.indices)
 
-    def _describe(self, status: str) -> None:
-        if ranks.get_rank() == 0:
-            self.content |= {"status": status, "options": asdict(self.options), "plan": self.plan.json()}
-            self.content |= {"facts": self.facts, "model": self.model_name, "parameters": self.parameters}
-            self.content |= {"arguments": self.arguments}
-            self.folder.write(self.content)
-
-    def _progress(self, report: StepReport, started: float, first: int, valid: dict | None) -> TrainingProgress:
-        steps, spe = self.plan.recipe.steps, self.plan.steps_per_epoch
-        done = report.step - first
-        remaining = (time.monotonic() - started) / done * (steps - report.step) if done else None
-        elapsed = time.monotonic() - self.begun
-        return TrainingProgress(
-            report.step, steps, report.step / spe, steps / spe, report.losses, report.lr, elapsed, remaining, valid
+    def explain_value_error(self, error: ValueError) -> Exception:
+        """Return an OptionError where batch norm got a single value; else the error itself."""
+        if "more than 1 value per channel" not in str(error):
+            return error
+        return OptionError(
+            "BatchNorm needs more than one value per channel: this batch is a single 1x1 image.",
+            "Give a larger --batch-size, a smaller --grad-accum, or larger inputs.",
+            option="batch_size",
         )
 
-    def _write(self, metrics: MetricsFile | None, board, row: dict[str, Any]) -> None:
-        if metrics:
-            metrics.append(row)
-        if board:
-            for name, value in row.items():
-                if isinstance(value, (int, float)) and name not in ("step", "epoch"):
-                    board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+    # --- what is written ----------------------------------------------------------------------------------------------
 
-    def _tensorboard(self, stack: ExitStack):
-        if not self.options.tensorboard or ranks.get_rank() > 0:
-            return None
-        board = leave.open_tensorboard_writer(self.folder.path / "tensorboard")
-        stack.callback(board.close)
-        return board
+    def write_record(self, status: str) -> None:
+        """Write run.json."""
+        if self.is_main:
+            self.run.record = replace(self.run.record, status=status)
+            self.run.run_dir.write_record(self.run.record)
 
-    def _wish_to_stop(self) -> None:
-        """Ends the training after the step that is running, and the work after it at once."""
-        self.trainer.pause = True
-        if self.finishing:
-            raise self._stopped()
+    def write_row(self, split: str, step: int, values: dict[str, Any]) -> None:
+        """Write one row of metrics."""
+        row = {"step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "split": split, **values}
+        if self.metrics is not None:
+            self.metrics.append(row)
+        if self.board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self.board.add_scalar(f"{split}/{name}", value, step)
+
+    def progress(self, report: StepReport, val: dict[str, Any] | None) -> TrainingProgress:
+        """Return where the training stands."""
+        steps = self.plan.config.steps
+        done = report.step - self.first_step
+        now = time.monotonic()
+        eta = (now - self.loop_started_at) / done * (steps - report.step) if done else None
+        steps_per_epoch = self.plan.steps_per_epoch
+        return TrainingProgress(
+            report.step,
+            steps,
+            report.step / steps_per_epoch,
+            steps / steps_per_epoch,
+            report.losses,
+            report.lr,
+            now - self.run.started_at,
+            eta,
+            val,
+        )

@@ -1,9 +1,9 @@
-"""Weights kept along the way of a training, so that `thalweg explain landscape` can go the way again.
+"""Weights saved along the way of a training, so that `thalweg explain landscape` can show the path.
 
-    trail/00000000.safetensors      the initial weights
-    trail/00000310.safetensors      those after 310 updates; denser at the beginning, where most happens
+    snapshots/00000000.safetensors      the initial weights
+    snapshots/00000310.safetensors      those after 310 steps; denser at the beginning, where most happens
 
-Only weights that are trained are kept, in single precision; the last ones are the run's weights.safetensors.
+Only trained weights are saved, in single precision; the last ones are the run's weights.safetensors.
 """
 
 from __future__ import annotations
@@ -15,67 +15,74 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..engine import distributed as ranks
-from ..engine.checkpoint import atomic_write
+from ..engine import distributed
 from ..engine.trainer import Trainer
 from ..errors import ModelFileError
+from ..io.atomic_write import atomic_write
 
-#: how many are kept where nobody said, and the bytes that all but the initial ones may take together
-DEFAULT_COUNT, MAX_BYTES = 12, 100_000_000
+#: how many are saved by default, and the bytes that all but the initial ones may take together
+DEFAULT_COUNT = 12
+MAX_BYTES = 100_000_000
 
 
 class WeightSnapshots:
-    """What is kept of one training. `snapshot_steps` are the updates after which, `bytes` what all of it takes on the disk."""
+    """The snapshots of one training. `steps` are those after which weights are saved."""
 
     def __init__(self, folder: Path, trainer: Trainer, count: int | None):
         self.folder = folder
-        trained = {id(weight) for weights in trainer.trainable.values() for weight in weights}
-        self.names = [name for name, weight in trainer.objective.model.named_parameters() if id(weight) in trained]
-        self.each = sum(4 * dict(trainer.objective.model.named_parameters())[name].numel() for name in self.names)
+        trained = {id(param) for params in trainer.trainable_params.values() for param in params}
+        params = dict(trainer.objective.model.named_parameters())
+        self.names = [name for name, param in params.items() if id(param) in trained]
+        self.bytes_per_snapshot = sum(4 * params[name].numel() for name in self.names)
         if count is None:
-            count = min(DEFAULT_COUNT, 1 + MAX_BYTES // max(1, self.each))
-        self.steps = frozenset(snapshot_steps(trainer.recipe.steps, count))
+            count = min(DEFAULT_COUNT, 1 + MAX_BYTES // max(1, self.bytes_per_snapshot))
+        self.steps = frozenset(snapshot_steps(trainer.config.steps, count))
 
     @property
     def bytes(self) -> int:
-        """What all of it takes on the disk."""
-        return self.each * len(self.steps)
+        """What all snapshots take on the disk."""
+        return self.bytes_per_snapshot * len(self.steps)
 
-    def keep(self, trainer: Trainer) -> None:
-        """Writes the weights, if this is one of the steps. Raises ResourceError where the disk is full."""
-        if trainer.step in self.steps and ranks.get_rank() == 0:
-            weights = dict(trainer.objective.model.named_parameters())
-            tensors = {name: weights[name].detach().float().cpu().contiguous() for name in self.names}
-            atomic_write(self.folder / f"{trainer.step:08d}.safetensors", safetensors.torch.save(tensors))
+    def save_if_due(self, trainer: Trainer) -> None:
+        """Write the weights, if this is one of the steps. Raises ResourceError where the disk is full."""
+        if trainer.step not in self.steps or distributed.get_rank() != 0:
+            return
+        params = dict(trainer.objective.model.named_parameters())
+        tensors = {name: params[name].detach().float().cpu().contiguous() for name in self.names}
+        atomic_write(self.folder / f"{trainer.step:08d}.safetensors", safetensors.torch.save(tensors))
 
 
 def snapshot_steps(total: int, count: int) -> list[int]:
-    """`count` steps from 0 on, fewer where there are not as many, ever farther apart; never the last one, `total`."""
-    return sorted({total * place**2 // count**2 for place in range(count)})
+    """Return up to `count` steps from 0 on, ever farther apart; never the last one, `total`."""
+    return sorted({total * index**2 // count**2 for index in range(count)})
 
 
-def load_snapshots(folder: Path, network: nn.Module) -> list[tuple[int, dict[str, Tensor]]]:
-    """(step, weights by name) in their order, begun by the initial ones.
+def load_snapshots(folder: Path, model: nn.Module) -> list[tuple[int, dict[str, Tensor]]]:
+    """Return (step, weights by name) in order, beginning with the initial weights.
 
-    Raises ModelFileError where there are none, and for one that is broken or not of this network.
+    Raises ModelFileError where there are none, and for a file that is damaged or of another model.
     """
     files = sorted(folder.glob("[0-9]*.safetensors"))
     if not files or int(files[0].stem) != 0:
         raise ModelFileError(
-            f"{folder.parent} does not have its initial weights, so the way from there cannot be gone again.",
-            cure="Runs of this version keep them unless --trail 0 was given: train again.",
+            f"{folder.parent} has no snapshot of its initial weights, so its path cannot be shown.",
+            "Train again, without --snapshots 0.",
+            path=folder,
         )
-    known = {name: weight.shape for name, weight in network.named_parameters()}
-    found = []
-    for file in files:
-        try:
-            tensors = safetensors.torch.load(file.read_bytes())
-        except safetensors.SafetensorError as error:
-            raise ModelFileError(f"{file} is damaged ({error}).", cure="Delete it, or train again.") from error
-        for name, tensor in tensors.items():
-            if known.get(name) != tensor.shape or tensor.dtype != torch.float32:
-                raise ModelFileError(f"{file}: '{name}' is not of this run's network.", cure="Train again.")
-        found.append((int(file.stem), tensors))
-    if any(tensors.keys() != found[0][1].keys() for _, tensors in found):
-        raise ModelFileError(f"{folder} has files of different trainings.", cure="Train again.")
-    return found
+    shapes = {name: param.shape for name, param in model.named_parameters()}
+    snapshots = [(int(file.stem), _load_snapshot(file, shapes)) for file in files]
+    names = snapshots[0][1].keys()
+    if any(tensors.keys() != names for _, tensors in snapshots):
+        raise ModelFileError(f"{folder} has files of different trainings.", "Train again.", path=folder)
+    return snapshots
+
+
+def _load_snapshot(file: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    try:
+        tensors = safetensors.torch.load(file.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise ModelFileError(f"{file} is damaged ({error}).", "Delete it, or train again.", path=file) from error
+    for name, tensor in tensors.items():
+        if shapes.get(name) != tensor.shape or tensor.dtype != torch.float32:
+            raise ModelFileError(f"{file}: '{name}' is not of this run's model.", "Train again.", path=file, value=name)
+    return tensors

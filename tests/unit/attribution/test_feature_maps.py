@@ -1,4 +1,4 @@
-"""Feature maps: which layers are shown, and that what is shown is what they answered."""
+"""Feature maps: which layers are selected, and that the maps are their outputs."""
 
 import numpy as np
 import pytest
@@ -26,28 +26,29 @@ def seed():
 
 
 def build(name: str, size: int, more: dict) -> nn.Module:
-    torch.manual_seed(0)
-    return registry.find_model(name)(channels=3, classes=5, size=size, **more).eval()
+    return registry.find_model(name)(in_channels=3, num_classes=5, image_size=size, **more).eval()
 
 
 @pytest.mark.parametrize(("name", "size", "more", "layers"), FAMILIES, ids=[name for name, *_ in FAMILIES])
-def test_the_answers_behind_activations_and_of_whole_blocks_are_shown(name, size, more, layers):
-    assert [one.name for one in feature_maps(build(name, size, more), torch.randn(1, 3, size, size))] == layers
+def test_layers_after_activations_and_whole_blocks_are_selected(name, size, more, layers):
+    rows = feature_maps(build(name, size, more), torch.randn(1, 3, size, size))
+    assert [row.name for row in rows] == layers
 
 
 @pytest.mark.parametrize(("name", "size"), [("mobilenet_v3_small", 64), ("inception_v3", 107), ("resnet50", 32)])
-def test_of_deep_networks_twelve_layers_are_shown_from_the_first_to_the_last(name, size):
-    found = feature_maps(build(name, size, {}), torch.randn(1, 3, size, size), most=2)
-    assert len(found) == MAX_LAYERS and len({one.name for one in found}) == MAX_LAYERS
-    sides = [one.maps_NHW.shape[1] for one in found]
-    assert sides == sorted(sides, reverse=True) and sides[0] >= 8 * sides[-1]
+def test_deep_models_show_twelve_layers_from_first_to_last(name, size):
+    rows = feature_maps(build(name, size, {}), torch.randn(1, 3, size, size), max_maps=2)
+    assert len(rows) == MAX_LAYERS and len({row.name for row in rows}) == MAX_LAYERS
+    heights = [row.maps_NHW.shape[1] for row in rows]
+    assert heights == sorted(heights, reverse=True) and heights[0] >= 8 * heights[-1]
 
 
-def test_maps_are_what_the_layer_answered_strongest_first():
-    network, x = load("digits-lenet").model, torch.randn(1, 1, 28, 28)
-    first, second = feature_maps(network, x, most=7)
+def test_maps_are_the_outputs_of_the_layer_strongest_first():
+    model = load("digits-lenet").model
+    x = torch.randn(1, 1, 28, 28)
+    first, second = feature_maps(model, x, max_maps=7)
     with torch.no_grad():
-        first_CHW = F.relu(F.max_pool2d(network.features[0](x), 2))[0]
+        first_CHW = F.relu(F.max_pool2d(model.features[0](x), 2))[0]
         strength_C = first_CHW.square().mean((1, 2))
     assert (first.kind, first.channels, first.maps_NHW.shape) == ("ReLU", 20, (7, 12, 12))
     assert first.channel_N.tolist() == strength_C.argsort(descending=True)[:7].tolist()
@@ -62,17 +63,18 @@ def test_maps_are_what_the_layer_answered_strongest_first():
     }
 
 
-def test_what_later_layers_write_into_a_map_cannot_be_seen():
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.Flatten())
+def test_maps_are_copied_before_later_layers_overwrite_them():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.Flatten())
     x = torch.randn(1, 1, 9, 9)
-    first, _ = feature_maps(network, x)
-    kept = first.maps_NHW.copy()
-    network[0].weight.data.zero_()
-    network(x)
-    assert np.array_equal(first.maps_NHW, kept)
+    first, _ = feature_maps(model, x)
+    before = first.maps_NHW.copy()
+    model[0].weight.data.zero_()
+    model(x)
+    assert np.array_equal(first.maps_NHW, before)
     assert first.maps_NHW.min() < 0
 
 
-def test_a_network_without_maps_is_refused():
-    with pytest.raises(OptionError, match="no convolution that answers with maps"):
+def test_a_model_without_maps_is_rejected_with_other_methods():
+    with pytest.raises(OptionError) as error:
         feature_maps(load("digits-mlp").model, torch.randn(1, 1, 28, 28))
+    assert error.value.allowed == ("integrated-gradients", "occlusion")

@@ -1,4 +1,4 @@
-"""Networks layer by layer against published figures, figures by hand, and gradients that are measured."""
+"""Models layer by layer, against published numbers, numbers by hand, and measured gradients."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from thalweg.registry import find_model
 from thalweg.weights.catalog import CATALOG
 
 
-def tabled(name, side, channels=3, classes=1000, **arguments):
-    return summarize_layers(meta_builder(find_model(name), arguments)(side, channels, classes), (channels, side, side))
+def summarize(name, size, channels=3, classes=1000):
+    return summarize_layers(meta_builder(find_model(name))(size, channels, classes), (channels, size, size))
 
 
-#: multiply-adds in billions as torchvision's documentation has them (GFLOPS of each set of weights)
-BILLIONS = {
+#: billions of multiply-adds in torchvision's documentation (GFLOPS of each set of weights)
+GIGA_MULTIPLY_ADDS = {
     "resnet18": 1.81,
     "resnet34": 3.66,
     "resnet50": 4.09,
@@ -39,28 +39,26 @@ BILLIONS = {
 }
 
 
-@pytest.mark.parametrize("name", BILLIONS)
-def test_totals_are_the_published_ones(name):
+@pytest.mark.parametrize("name", GIGA_MULTIPLY_ADDS)
+def test_totals_match_published_numbers(name):
     published = CATALOG[name, "imagenet"]
-    found = sum_rows(tabled(name, published.size).rows, "all")
-    assert found.parameters == published.parameters
-    assert found.multiply_adds / 1e9 == pytest.approx(BILLIONS[name], abs=0.006)
-    assert found.shape == (1000,)
+    total = sum_rows(summarize(name, published.size).rows, "all")
+    assert total.parameters == published.parameters
+    assert total.multiply_adds / 1e9 == pytest.approx(GIGA_MULTIPLY_ADDS[name], abs=0.006)
+    assert total.shape == (1000,)
 
 
-def test_the_totals_that_everyone_quotes():
-    assert [sum_rows(tabled(name, 224).rows, "").parameters for name in ("resnet50", "vgg16", "resnet18")] == [
-        25_557_032,
-        138_357_544,
-        11_689_512,
-    ]
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet50", 25_557_032), ("vgg16", 138_357_544), ("resnet18", 11_689_512)]
+)
+def test_parameters_match_the_often_cited_numbers(name, parameters):
+    assert sum_rows(summarize(name, 224).rows, "").parameters == parameters
 
 
-def test_lenet_by_hand():
+def test_lenet_matches_the_numbers_by_hand():
     """28 pixels, 5x5, 24, pooled to 12, 5x5, 8, pooled to 4: 50 * 4 * 4 = 800 inputs of the dense layer."""
-    rows = main_layers(tabled("lenet", 28, channels=1, classes=10).rows)
-    told = [(row.kind, row.shape, row.parameters, row.multiply_adds, row.field) for row in rows]
-    assert told == [
+    rows = main_layers(summarize("lenet", 28, channels=1, classes=10).rows)
+    assert [(row.kind, row.shape, row.parameters, row.multiply_adds, row.field) for row in rows] == [
         ("Conv2d", (20, 24, 24), 20 * 25 + 20, 24 * 24 * 20 * 25, 5),
         ("MaxPool2d", (20, 12, 12), 0, 0, 6),
         ("Conv2d", (50, 8, 8), 50 * 20 * 25 + 50, 8 * 8 * 50 * 20 * 25, 6 + 4 * 2),
@@ -70,14 +68,14 @@ def test_lenet_by_hand():
     ]
 
 
-def test_answers_count_what_takes_memory_of_its_own():
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Tanh(), nn.Flatten(), nn.Dropout())
-    rows = summarize_layers(network, (1, 5, 4)).rows
+def test_only_outputs_with_memory_of_their_own_are_counted():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Tanh(), nn.Flatten(), nn.Dropout())
+    rows = summarize_layers(model, (1, 5, 4)).rows
     assert [row.answers for row in rows] == [2 * 3 * 2, 0, 2 * 3 * 2, 0, 0]
 
 
-#: behind the last convolution or pooling: VGG-16 and Inception v3 as Araujo et al. 2019 (their Table 1) have them; the
-#: ResNets by hand, as ours take the step in the 3x3 convolution of the first block of a stage
+#: after the last convolution or pooling: VGG-16 and Inception v3 from Araujo et al. 2019, Table 1; the ResNets by hand,
+#: because here the 3x3 convolution of a stage's first block has the stride
 FIELDS = [
     ("vgg16", "features.30", 212),
     ("inception_v3", "Mixed_7c", 1311),
@@ -93,12 +91,12 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("name", "layer", "field"), FIELDS)
-def test_receptive_fields_are_those_by_hand_and_in_print(name, layer, field):
-    assert tabled(name, 299).modules[layer][2] == field
+def test_receptive_fields_match_published_numbers(name, layer, field):
+    assert summarize(name, 299).modules[layer].field == field
 
 
 class Forked(nn.Module):
-    """Branches of different kernels, joined; then a gate that has looked everywhere."""
+    """Branches of different kernels, concatenated, then a gate that depends on the whole image."""
 
     def __init__(self, gated=False):
         super().__init__()
@@ -114,30 +112,30 @@ class Forked(nn.Module):
         return self.end(self.pool(x))
 
 
-def measured(network, layer, shape):
-    """Height and width of what changes one neuron in the middle of a map: weights are positive, so nothing cancels."""
-    for module in network.modules():
+def measure_field(model, layer, shape):
+    """Return the larger side of the field of a map's middle neuron; weights are positive, so no gradient cancels."""
+    for module in model.modules():
         for name, child in module.named_children():
-            if isinstance(child, nn.MaxPool2d):  # the mean has a slope at every place
+            if isinstance(child, nn.MaxPool2d):  # average pooling has a gradient at every pixel
                 ceil = child.ceil_mode
                 setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, ceil))
             elif isinstance(child, nn.ReLU):
                 child.inplace = False
     with torch.no_grad():
-        for weight in network.parameters():
+        for weight in model.parameters():
             weight.copy_(weight.abs() + 0.01)
-    kept = []
-    network.eval().get_submodule(layer).register_forward_hook(lambda *told: kept.append(told[2]))
+    outputs = []
+    model.eval().get_submodule(layer).register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     x = torch.ones(1, *shape, requires_grad=True)
-    network(x)
-    map_HW = kept[-1][0].sum(0)  # branches that were joined see more or less
+    model(x)
+    map_HW = outputs[-1][0].sum(0)  # over all channels, because concatenated branches have different fields
     map_HW[map_HW.shape[0] // 2, map_HW.shape[1] // 2].backward()
-    seen_HW = x.grad[0].abs().sum(0) > 0
-    return max(int(seen_HW.any(1).sum()), int(seen_HW.any(0).sum()))
+    used_HW = x.grad[0].abs().sum(0) > 0
+    return max(int(used_HW.any(1).sum()), int(used_HW.any(0).sum()))
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "side"),
+    ("name", "layer", "size"),
     [
         ("lenet", "features.4", 40),
         ("convnet", "features.9", 64),
@@ -147,25 +145,29 @@ def measured(network, layer, shape):
         ("mobilenet_v3_large", "features.3", 64),
     ],
 )
-def test_receptive_fields_are_what_a_gradient_measures(name, layer, side):
+def test_receptive_fields_match_measured_gradients(name, layer, size):
     channels = 1 if name in ("lenet", "convnet") else 3
     with torch.random.fork_rng():
-        network = find_model(name)(channels=channels, classes=10, size=side)
-    field = summarize_layers(network, (channels, side, side)).modules[layer][2]
-    assert field < side and measured(network, layer, (channels, side, side)) == field
+        model = find_model(name)(in_channels=channels, num_classes=10, image_size=size)
+    field = summarize_layers(model, (channels, size, size)).modules[layer].field
+    assert field < size and measure_field(model, layer, (channels, size, size)) == field
 
 
-def test_branches_dilation_and_gates_are_followed():
-    table = summarize_layers(Forked(), (1, 64, 64))
-    assert {row.name: row.field for row in table.rows} == {
-        "small": 1, "large": 7, "dilated": 7 + 2 * 3, "pool": 13 + 2 * 2, "end": 17 + 2 * 4
-    }  # fmt: skip
-    assert measured(Forked(), "end", (1, 64, 64)) == 25
+def test_receptive_fields_of_branches_dilation_and_gates():
+    summary = summarize_layers(Forked(), (1, 64, 64))
+    assert {row.name: row.field for row in summary.rows} == {
+        "small": 1,
+        "large": 7,
+        "dilated": 7 + 2 * 3,
+        "pool": 13 + 2 * 2,
+        "end": 17 + 2 * 4,
+    }
+    assert measure_field(Forked(), "end", (1, 64, 64)) == 25
     gated = summarize_layers(Forked(gated=True), (1, 64, 64))
-    assert gated.modules["pool"][2] >= 64 and measured(Forked(gated=True), "end", (1, 64, 64)) == 64
+    assert gated.modules["pool"].field >= 64 and measure_field(Forked(gated=True), "end", (1, 64, 64)) == 64
 
 
-def test_attention_is_counted_and_what_it_sees_is_not_guessed():
+def test_attention_is_counted_and_its_receptive_field_is_unknown():
     class Attends(nn.Module):
         def __init__(self):
             super().__init__()
@@ -177,15 +179,15 @@ def test_attention_is_counted_and_what_it_sees_is_not_guessed():
             return self.attend(tokens, tokens, tokens)[0][:, 0]
 
     rows = summarize_layers(Attends(), (3, 16, 16)).rows
-    found = sum_rows(rows, "all")
-    assert found.parameters == sum(weight.numel() for weight in Attends().parameters())
+    total = sum_rows(rows, "all")
+    assert total.parameters == sum(weight.numel() for weight in Attends().parameters())
     tokens = 17
     by_hand = 16 * 8 * 48 + tokens * 8 * 24 + 2 * tokens * tokens * 8 + tokens * 8 * 8
-    assert found.multiply_adds == by_hand
+    assert total.multiply_adds == by_hand
     assert rows[0].field == 4 and next(row for row in rows if row.kind == "MultiheadAttention").field is None
 
 
-def test_shared_weights_count_once_and_unasked_layers_stand_last():
+def test_shared_weights_count_once_and_uncalled_layers_come_last():
     class Shares(nn.Module):
         def __init__(self):
             super().__init__()
@@ -197,55 +199,57 @@ def test_shared_weights_count_once_and_unasked_layers_stand_last():
 
     rows = summarize_layers(Shares(), (1, 2, 2)).rows
     assert [(row.name, row.parameters, row.multiply_adds) for row in rows] == [
-        ("first", 20, 32), ("again", 4, 16), ("never", 45, 0)
-    ]  # fmt: skip
+        ("first", 20, 32),
+        ("again", 4, 16),
+        ("never", 45, 0),
+    ]
     assert rows[-1].shape is None and sum_rows(rows, "all").shape == (4,)
 
 
-def test_parts_are_as_deep_as_fits_and_lose_nothing():
-    table = tabled("resnet50", 224)
-    glance = group_by_module(table, 26)
-    assert [row.name for row in glance[:5]] == ["conv1", "bn1", "maxpool", "layer1.0", "layer1.1"]
-    assert glance[3].kind == "Bottleneck" and glance[3].shape == (256, 56, 56) and glance[3].field == 19
-    assert [row.name for row in group_by_module(table, 5)] == [
-        "conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"
-    ]  # fmt: skip
-    for most in (5, 26, 1000):
-        assert sum_rows(group_by_module(table, most), "").parameters == 25_557_032
-    assert group_by_module(table, 1000) == main_layers(table.rows)
+def test_groups_are_as_deep_as_fits_and_keep_all_parameters():
+    summary = summarize("resnet50", 224)
+    rows = group_by_module(summary, 26)
+    assert [row.name for row in rows[:5]] == ["conv1", "bn1", "maxpool", "layer1.0", "layer1.1"]
+    assert rows[3].kind == "Bottleneck" and rows[3].shape == (256, 56, 56) and rows[3].field == 19
+    outermost = ["conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"]
+    assert [row.name for row in group_by_module(summary, 5)] == outermost
+    for max_rows in (5, 26, 1000):
+        assert sum_rows(group_by_module(summary, max_rows), "").parameters == 25_557_032
+    assert group_by_module(summary, 1000) == main_layers(summary.rows)
 
 
-def test_the_network_is_left_as_it_was():
-    network = find_model("lenet")(channels=1, classes=10).train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    summarize_layers(network, (1, 28, 28))
-    assert network.training and not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+def test_the_model_is_left_unchanged():
+    model = find_model("lenet")(in_channels=1, num_classes=10).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    summarize_layers(model, (1, 28, 28))
+    assert model.training and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_pictures_that_it_cannot_read_are_refused():
-    with pytest.raises(OptionError, match="LeNet reads no pictures of 3 x 28 x 28"):
-        summarize_layers(find_model("lenet")(channels=1, classes=10), (3, 28, 28))
+def test_images_that_the_model_cannot_read_are_rejected():
+    with pytest.raises(OptionError) as error:
+        summarize_layers(find_model("lenet")(in_channels=1, num_classes=10), (3, 28, 28))
+    assert error.value.value == (3, 28, 28)
 
 
-def test_the_command_line_shows_layers_and_parts(capsys):
+def test_the_command_line_prints_layers_and_groups(capsys):
     assert cli.invoke(["models", "lenet"]) == 0
-    told = capsys.readouterr()
-    lines = [line.split() for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    lines = [line.split() for line in printed.out.splitlines()]
     assert lines[0] == ["layer", "kind", "answer", "parameters", "multiply_adds", "sees"]
     assert lines[1] == ["features.0", "Conv2d", "20,24,24", "520", "288000", "5"]
     end = lines.index([])
-    assert lines[end - 1] == ["all", "10", "431080", "2293000", "28"] and "28 x 28 pixels" in told.err
+    assert lines[end - 1] == ["all", "10", "431080", "2293000", "28"] and "28 x 28 pixels" in printed.err
     assert lines[end + 1] == ["part", "layers", "parameters", "unfreeze"]
     assert sum(int(line[-2]) for line in lines[end + 2 :]) == 431_080
     assert cli.invoke(["models", "resnet18", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["total"]["parameters"] == 11_689_512 == sum(row["parameters"] for row in found["layers"])
-    assert found["picture"] == [3, 224, 224] and found["classes"] == 1000
-    assert found["parts"] == api.list_layer_groups("resnet18")
-    assert sum(part["parameters"] for part in found["parts"]) == 11_689_512
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["total"]["parameters"] == 11_689_512 == sum(row["parameters"] for row in printed["layers"])
+    assert printed["picture"] == [3, 224, 224] and printed["classes"] == 1000
+    assert printed["parts"] == api.list_layer_groups("resnet18")
+    assert sum(part["parameters"] for part in printed["parts"]) == 11_689_512
 
 
-def test_layers_of_no_model_are_refused(capsys):
+def test_an_unknown_model_is_rejected_with_the_nearest_name(capsys):
     assert cli.invoke(["models", "lenett"]) == 2
     assert "'lenet'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Activations against formulas written out here, and layers of them against closed forms and finite differences."""
+"""Activation functions against formulas written out here; layers of them against closed forms and differences."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def sigma(x):
 
 
 def cumulative(x):
-    """The normal distribution, by the error function."""
-    return np.vectorize(lambda one: (1 + math.erf(one / math.sqrt(2))) / 2)(x)
+    """Cumulative normal distribution, by the error function."""
+    return np.vectorize(lambda v: (1 + math.erf(v / math.sqrt(2))) / 2)(x)
 
 
 def density(x):
     return np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
 
-#: name -> value, derivative, both away from kinks
-TRUE = {
+#: name -> (function, derivative), both valid away from kinks
+EXPECTED = {
     "identity": (lambda x: x, np.ones_like),
     "step": (lambda x: np.where(x >= 0, 1.0, 0.0), np.zeros_like),
     "logistic": (sigma, lambda x: np.exp(-x) / (1 + np.exp(-x)) ** 2),
@@ -51,9 +51,9 @@ TRUE = {
     "silu": (lambda x: x * sigma(x), lambda x: sigma(x) * (1 + x * (1 - sigma(x)))),
     "softplus": (lambda x: np.log(1 + np.exp(x)), sigma),
 }
-#: where the derivative jumps or is taken by convention: what is used at 0
+#: derivative at 0, by convention where it jumps
 AT_ZERO = {"step": 0.0, "relu": 0.0, "leaky-relu": 0.01, "elu": 1.0, "softsign": 1.0, "logistic": 0.25, "gelu": 0.5}
-#: least and greatest value, on a wide stretch of sums; None: as far as the sums go
+#: infimum and supremum; None: unbounded
 RANGES = {
     "identity": (None, None),
     "step": (0, 1),
@@ -70,137 +70,139 @@ RANGES = {
 }
 
 
-def test_there_is_a_truth_for_each():
-    assert set(TRUE) == set(RANGES) == set(ALL_ACTIVATIONS) and len(ALL_ACTIVATIONS) == 12
+def run_one(name, **settings):
+    """The numbers of one activation function."""
+    (function,) = activations(ActivationSettings([name], **settings)).numbers["functions"]
+    return function
+
+
+def test_every_function_has_expected_values():
+    assert set(EXPECTED) == set(RANGES) == set(ALL_ACTIVATIONS) and len(ALL_ACTIVATIONS) == 12
 
 
 @pytest.mark.parametrize("name", ALL_ACTIVATIONS)
-def test_values_and_slopes_are_those_of_the_formulas(name):
-    (one,) = activations(ActivationSettings([name], depth=1, width=2)).numbers["functions"]
-    x = np.array(one["x"])
-    value, derivative = TRUE[name]
-    np.testing.assert_allclose(one["values"], value(x), atol=1e-9)
-    smooth = np.abs(x) > 1e-9 if name in ("step", "relu", "leaky-relu", "elu") else np.full(x.shape, True)
-    np.testing.assert_allclose(np.array(one["slopes"])[smooth], derivative(x)[smooth], atol=1e-9)
+def test_values_and_derivatives_match_the_formulas(name):
+    numbers = run_one(name, depth=1, width=2)
+    x = np.array(numbers["x"])
+    expected_value, expected_derivative = EXPECTED[name]
+    np.testing.assert_allclose(numbers["activation"], expected_value(x), atol=1e-9)
+    smooth = np.full(x.shape, True)
+    if name in ("step", "relu", "leaky-relu", "elu"):
+        smooth = np.abs(x) > 1e-9
+    np.testing.assert_allclose(np.array(numbers["derivative"])[smooth], expected_derivative(x)[smooth], atol=1e-9)
     assert 0.0 in x and x[0] == -4 and x[-1] == 4
 
 
 @pytest.mark.parametrize("name", AT_ZERO)
-def test_at_a_kink_the_slope_is_the_usual_one(name):
-    assert derivative(build_activation(name), torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(
-        AT_ZERO[name]
-    )
+def test_derivative_at_a_kink_follows_the_convention(name):
+    at_zero = derivative(build_activation(name), torch.zeros(1, dtype=torch.float64))
+    assert at_zero.item() == pytest.approx(AT_ZERO[name])
 
 
 @pytest.mark.parametrize("name", ALL_ACTIVATIONS)
-def test_the_range_is_the_one_that_is_written(name):
-    x = torch.linspace(-60, 60, 240001, dtype=torch.float64)
-    values = build_activation(name)(x)
+def test_values_stay_in_the_printed_range(name):
+    values = build_activation(name)(torch.linspace(-60, 60, 240001, dtype=torch.float64))
     low, high = RANGES[name]
-    assert (
-        values.min().item() == pytest.approx(low, abs=2e-2 if name in ("arctan", "softsign") else 5e-4) or low is None
-    )
-    assert values.max().item() == pytest.approx(high, abs=2e-2) or high is None
-    assert low is None or values.min() >= low - 5e-4
-    (one,) = activations(ActivationSettings([name], depth=1, width=2)).numbers["functions"]
+    printed = run_one(name, depth=1, width=2)["range"]
+    if low is not None:
+        tolerance = 2e-2 if name in ("arctan", "softsign") else 5e-4
+        assert values.min().item() == pytest.approx(low, abs=tolerance)
+        assert values.min() >= low - 5e-4
+    if high is not None:
+        assert values.max().item() == pytest.approx(high, abs=2e-2)
     if low is not None and name not in ("step", "arctan"):
-        assert one["range"].replace("−", "-")[1:].startswith(f"{low:.3f}" if low % 1 else f"{low}")
-    assert ("∞" in one["range"]) == (high is None and low is not None)
+        assert printed.replace("−", "-")[1:].startswith(f"{low:.3f}" if low % 1 else f"{low}")
+    assert ("∞" in printed) == (high is None and low is not None)
 
 
-def test_weights_begin_as_those_of_a_linear_layer():
+def test_weights_are_initialized_like_a_linear_layer():
     layers = random_mlp(2, 7, DEFAULT_GAIN, torch.Generator().manual_seed(5))
     with torch.random.fork_rng():
         torch.manual_seed(5)
         for weight_NN, bias_N in layers:
-            true = nn.Linear(7, 7)
-            torch.testing.assert_close(weight_NN.float(), true.weight.detach())
-            torch.testing.assert_close(bias_N.float(), true.bias.detach())
+            expected = nn.Linear(7, 7)
+            torch.testing.assert_close(weight_NN.float(), expected.weight.detach())
+            torch.testing.assert_close(bias_N.float(), expected.bias.detach())
     weight_NN, _ = random_mlp(1, 256, 1.5, torch.Generator().manual_seed(0))[0]
     assert weight_NN.std().item() * 16 == pytest.approx(1.5, rel=0.02)
 
 
 @pytest.mark.parametrize("gain", [DEFAULT_GAIN, 1.0, 1.3])
-def test_of_a_linear_network_each_layer_leaves_the_gain_in_expectation(gain):
-    found = [
-        activations(ActivationSettings(["identity"], depth=4, width=128, gain=gain, seed=seed)).numbers["functions"][0]
-        for seed in range(12)
-    ]
+def test_each_layer_of_a_linear_network_multiplies_by_the_gain_on_average(gain):
+    runs = [run_one("identity", depth=4, width=128, gain=gain, seed=seed) for seed in range(12)]
     expected = gain ** (2 * np.arange(5))
-    np.testing.assert_allclose(np.mean([np.square(one["signal"]) for one in found], 0), expected, rtol=0.06)
-    np.testing.assert_allclose(np.mean([np.square(one["gradient"]) for one in found], 0), expected[::-1], rtol=0.06)
+    variances = np.mean([np.square(numbers["signal_std"]) for numbers in runs], 0)
+    np.testing.assert_allclose(variances, expected, rtol=0.06)
+    squared_norms = np.mean([np.square(numbers["gradient_norm"]) for numbers in runs], 0)
+    np.testing.assert_allclose(squared_norms, expected[::-1], rtol=0.06)
 
 
-def test_with_the_gain_of_he_relu_keeps_the_gradient():
-    found = [
-        activations(ActivationSettings(["relu"], depth=10, width=256, gain=math.sqrt(2), seed=seed)).numbers[
-            "functions"
-        ][0]
-        for seed in range(4)
-    ]
-    assert np.mean([one["gradient"][0] ** 2 for one in found]) == pytest.approx(1, abs=0.25)
-    usual = activations(ActivationSettings(["relu"], depth=10, width=256)).numbers["functions"][0]
-    assert usual["gradient"][0] == pytest.approx((DEFAULT_GAIN / math.sqrt(2)) ** 10, rel=0.5)
+def test_he_initialization_preserves_the_gradient_of_relu():
+    runs = [run_one("relu", depth=10, width=256, gain=math.sqrt(2), seed=seed) for seed in range(4)]
+    assert np.mean([numbers["gradient_norm"][0] ** 2 for numbers in runs]) == pytest.approx(1, abs=0.25)
+    by_default = run_one("relu", depth=10, width=256)
+    assert by_default["gradient_norm"][0] == pytest.approx((DEFAULT_GAIN / math.sqrt(2)) ** 10, rel=0.5)
 
 
 @pytest.mark.parametrize("name", ["tanh", "gelu", "softplus", "silu"])
-def test_signal_and_gradient_are_those_of_the_network_written_out(name):
+def test_signal_and_gradient_match_finite_differences(name):
     rng = np.random.default_rng(1)
-    weights, biases = rng.normal(size=(3, 5, 5)), rng.normal(size=(3, 5))
-    x, at_end = rng.normal(size=(6, 5)), rng.normal(size=(6, 5))
-    value = TRUE[name][0]
+    weights = rng.normal(size=(3, 5, 5))
+    biases = rng.normal(size=(3, 5))
+    x = rng.normal(size=(6, 5))
+    output_gradient = rng.normal(size=(6, 5))
+    function = EXPECTED[name][0]
 
-    def forward(start, first=0):
-        answers = [start]
-        for weight, bias in list(zip(weights, biases, strict=True))[first:]:
-            answers.append(value(answers[-1] @ weight.T + bias))
-        return answers
+    def forward(h, first_layer=0):
+        hidden = [h]
+        for weight, bias in zip(weights[first_layer:], biases[first_layer:], strict=True):
+            hidden.append(function(hidden[-1] @ weight.T + bias))
+        return hidden
 
     layers = [(torch.tensor(w), torch.tensor(b)) for w, b in zip(weights, biases, strict=True)]
-    found = propagate(build_activation(name), layers, torch.tensor(x), torch.tensor(at_end))
-    answers = forward(x)
-    np.testing.assert_allclose(found["signal"], [np.sqrt(one.var(0, ddof=1).mean()) for one in answers], rtol=1e-9)
+    result = propagate(build_activation(name), layers, torch.tensor(x), torch.tensor(output_gradient))
+    hidden = forward(x)
+    np.testing.assert_allclose(result.signal_std, [np.sqrt(h.var(0, ddof=1).mean()) for h in hidden], rtol=1e-9)
     for layer in range(3):
         gradient = np.zeros((6, 5))
-        for place in np.ndindex(6, 5):
-            nudge = np.zeros((6, 5))
-            nudge[place] = 1e-5
-            up, down = (forward(answers[layer] + sign * nudge, layer)[-1] for sign in (1, -1))
-            gradient[place] = ((up - down) * at_end).sum() / 2e-5
-        expected = np.linalg.norm(gradient) / np.linalg.norm(at_end)
-        assert found["gradient"][layer] == pytest.approx(expected, rel=1e-6)
-    assert found["gradient"][3] == 1
+        for index in np.ndindex(6, 5):
+            step = np.zeros((6, 5))
+            step[index] = 1e-5
+            difference = forward(hidden[layer] + step, layer)[-1] - forward(hidden[layer] - step, layer)[-1]
+            gradient[index] = (difference * output_gradient).sum() / 2e-5
+        expected = np.linalg.norm(gradient) / np.linalg.norm(output_gradient)
+        assert result.gradient_norm[layer] == pytest.approx(expected, rel=1e-6)
+    assert result.gradient_norm[3] == 1
 
 
-def test_the_step_lets_no_gradient_through_but_keeps_the_signal():
-    (one,) = activations(ActivationSettings(["step"])).numbers["functions"]
-    assert one["gradient"] == [0.0] * 20 + [1.0] and one["signal"][-1] > 0.1
+def test_step_blocks_the_gradient_and_passes_the_signal():
+    numbers = run_one("step")
+    assert numbers["gradient_norm"] == [0.0] * 20 + [1.0] and numbers["signal_std"][-1] > 0.1
 
 
-def test_what_rounding_hides_is_zero_and_what_is_tiny_is_not():
-    found = activations(ActivationSettings(["identity", "logistic"], depth=100, gain=0.01))
-    identity, logistic = found.numbers["functions"]
-    assert logistic["signal"][-1] == 0 and "rounding hides" in found.notes[0]
-    assert math.log10(identity["gradient"][0]) == pytest.approx(-200, abs=3)
+def test_signals_below_rounding_are_zero_and_tiny_gradients_are_not():
+    result = activations(ActivationSettings(["identity", "logistic"], depth=100, gain=0.01))
+    identity, logistic = result.numbers["functions"]
+    assert logistic["signal_std"][-1] == 0 and len(result.notes) == 2
+    assert math.log10(identity["gradient_norm"][0]) == pytest.approx(-200, abs=3)
 
 
 def test_frames_add_layers_and_end_with_all_of_them():
-    found = activations(ActivationSettings(["tanh", "relu"], depth=8))
-    assert found.frames[0].args[1:] == (False, 0, 0) and found.frames[1].args[1:] == (True, 0, 0)
-    assert found.frames[-1].args[1:] == (True, 8, 8)
+    frames = activations(ActivationSettings(["tanh", "relu"], depth=8)).frames
+    assert frames[0].args[1:] == (False, 0, 0) and frames[1].args[1:] == (True, 0, 0)
+    assert frames[-1].args[1:] == (True, 8, 8)
     assert len(activations(ActivationSettings(["tanh"], depth=1)).frames) == 4
 
 
-def test_names_are_given_once_and_unknown_ones_are_refused(capsys):
-    names = [
-        one["name"] for one in activations(ActivationSettings(["relu", "tanh", "relu"], depth=1)).numbers["functions"]
-    ]
-    assert names == ["relu", "tanh"]
-    with pytest.raises(NotFoundError, match="no activation named 'rellu'"):
+def test_repeated_names_count_once_and_unknown_names_are_rejected(capsys):
+    functions = activations(ActivationSettings(["relu", "tanh", "relu"], depth=1)).numbers["functions"]
+    assert [function["name"] for function in functions] == ["relu", "tanh"]
+    with pytest.raises(NotFoundError) as error:
         activations(ActivationSettings(["rellu"]))
+    assert error.value.value == "rellu" and {*ALL_ACTIVATIONS, "all"} == set(error.value.allowed)
     assert cli.invoke(["explain", "activations", "--set", "functions=thanh"]) == 2
     assert "'tanh'" in capsys.readouterr().err
     assert cli.invoke(["explain", "activations", "--set", "gain=big"]) == 2
     assert "gain" in capsys.readouterr().err
     assert cli.invoke(["explain", "activations", "mine.png"]) == 2
-    assert "settings alone" in capsys.readouterr().err
+    assert "mine.png" in capsys.readouterr().err

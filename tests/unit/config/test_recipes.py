@@ -74,7 +74,7 @@ def test_every_recipe_can_be_followed():
         plan.validate_options(made)
         parse_augment(made.augment)
         network = registry.find_model(made.model or task.default_model, recipe.task)
-        network(channels=1, classes=10, size=made.size or 28, **made.arguments)
+        network(in_channels=1, num_classes=10, image_size=made.size or 28, **made.arguments)
         assert recipe.about and recipe.source and recipe.ours and recipe.minutes > 0, name
 
 

@@ -1,4 +1,4 @@
-"""Order is a function of the step: nothing is lost, nothing is seen twice, and any step can be named."""
+"""The order of batches is a function of the step: nothing is lost, nothing is repeated, and any step can be named."""
 
 from __future__ import annotations
 
@@ -13,145 +13,178 @@ from thalweg.data.batches import FeatureViewBatches, InMemoryBatches, SequenceBa
 from thalweg.errors import DataError
 
 
-def resident(examples: int, batch: int, seed: int = 0, rank: int = 0, ranks: int = 1) -> InMemoryBatches:
-    tensors = {"image": torch.arange(examples) * 10, "label": torch.arange(examples)}
-    return InMemoryBatches(tensors, batch, seed, rank, ranks)
+def make_batches(n: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> InMemoryBatches:
+    tensors = {"image": torch.arange(n) * 10, "label": torch.arange(n)}
+    return InMemoryBatches(tensors, batch_size, seed, rank, world_size)
+
+
+def labels(batches, count: int) -> list[list[int]]:
+    return [batch["label"].tolist() for batch in islice(batches, count)]
 
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 2**32 - 1))
-def test_an_epoch_is_a_permutation_less_what_fills_no_batch(examples, batch, seed):
-    stream = resident(examples, batch, seed)
-    size = min(batch, examples)
-    assert stream.steps_per_epoch == examples // size
+def test_an_epoch_is_a_permutation_without_the_incomplete_batch(n, batch_size, seed):
+    batches = make_batches(n, batch_size, seed)
+    size = min(batch_size, n)
+    assert batches.steps_per_epoch == n // size and batches.batch_size == size
     for _ in range(2):
-        rows = torch.cat([b["label"] for b in islice(stream, stream.steps_per_epoch)]).tolist()
-        assert len(rows) == len(set(rows)) == examples // size * size
-        assert set(rows) <= set(range(examples))
+        indices = sum(labels(batches, batches.steps_per_epoch), [])
+        assert len(indices) == len(set(indices)) == n // size * size
+        assert set(indices) <= set(range(n))
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 30), st.integers(0, 9))
-def test_ranks_share_the_batch_that_one_rank_has(ranks, share, more, step):
-    examples, batch = ranks * share + more, ranks * share
-    whole = resident(examples, batch, 5).rows(step)
-    parts = [resident(examples, batch, 5, rank, ranks).rows(step) for rank in range(ranks)]
-    assert [row for part in parts for row in part] == whole
-    assert {len(part) for part in parts} == {share}
+def test_ranks_split_the_batch_of_one_rank(world_size, rank_size, extra, step):
+    n = world_size * rank_size + extra
+    batch_size = world_size * rank_size
+    full = make_batches(n, batch_size, 5).batch_indices(step)
+    parts = [make_batches(n, batch_size, 5, rank, world_size).batch_indices(step) for rank in range(world_size)]
+    assert sum(parts, []) == full
+    assert {len(part) for part in parts} == {rank_size}
 
 
-def test_every_tensor_of_a_batch_is_of_the_same_rows_and_rows_names_them():
-    stream = resident(10, 3, 1)
-    for step, batch in enumerate(islice(stream, 8)):
+def test_all_tensors_of_a_batch_have_the_indices_that_batch_indices_names():
+    batches = make_batches(10, 3, 1)
+    for step, batch in enumerate(islice(batches, 8)):
         assert torch.equal(batch["image"], batch["label"] * 10)
-        assert stream.rows(step) == batch["label"].tolist()
-        assert stream.rows(7 - step) == resident(10, 3, 1).rows(7 - step)  # looking elsewhere moves nothing
+        assert batches.batch_indices(step) == batch["label"].tolist()
+        other_step = 7 - step  # asking for another step changes nothing
+        assert batches.batch_indices(other_step) == make_batches(10, 3, 1).batch_indices(other_step)
 
 
-def test_orders_differ_between_epochs_and_seeds_only():
-    first, again, other = resident(50, 50, 1), resident(50, 50, 1), resident(50, 50, 2)
-    assert first.rows(0) == again.rows(0)
-    assert first.rows(0) != first.rows(1) and first.rows(0) != other.rows(0)
+def test_the_order_depends_on_epoch_and_seed_only():
+    first = make_batches(50, 50, 1)
+    same_seed = make_batches(50, 50, 1)
+    other_seed = make_batches(50, 50, 2)
+    assert first.batch_indices(0) == same_seed.batch_indices(0)
+    assert first.batch_indices(0) != first.batch_indices(1)
+    assert first.batch_indices(0) != other_seed.batch_indices(0)
 
 
 @pytest.mark.parametrize("stop", range(9))
-def test_a_stream_goes_on_where_it_was_saved(stop):
-    whole = [b["label"].tolist() for b in islice(resident(10, 3), 9)]
-    first = resident(10, 3)
-    before = [b["label"].tolist() for b in islice(first, stop)]
-    second = resident(10, 3)
+def test_batches_continue_from_a_saved_position(stop):
+    full = labels(make_batches(10, 3), 9)
+    first = make_batches(10, 3)
+    before = labels(first, stop)
+    second = make_batches(10, 3)
     second.load_state_dict(first.state_dict())
-    assert before + [b["label"].tolist() for b in islice(second, 9 - stop)] == whole
+    assert before + labels(second, 9 - stop) == full
 
 
-@pytest.mark.parametrize(("examples", "batch", "ranks"), [(10, 3, 2), (10, 1, 2), (0, 4, 1), (3, 4, 2)])
-def test_a_batch_that_the_ranks_cannot_share_is_refused(examples, batch, ranks):
-    with pytest.raises(DataError, match="cannot be shared"):
-        resident(examples, batch, ranks=ranks)
+@pytest.mark.parametrize(("n", "batch_size", "world_size"), [(10, 3, 2), (10, 1, 2), (0, 4, 1), (3, 4, 2)])
+def test_a_batch_that_the_ranks_cannot_split_is_refused(n, batch_size, world_size):
+    with pytest.raises(DataError) as error:
+        make_batches(n, batch_size, world_size=world_size)
+    assert error.value.option == "batch_size" and error.value.value == min(n, batch_size)
 
 
-def views(count: int, examples: int, batch: int, seed: int = 0, rank: int = 0, ranks: int = 1) -> FeatureViewBatches:
-    """Features that tell which view of which example they are."""
-    features = torch.stack([torch.arange(examples) + 1000 * view for view in range(count)])[..., None]
-    return FeatureViewBatches({"features": features, "label": torch.arange(examples)}, batch, seed, rank, ranks)
+# --- views of features -----------------------------------------------------------------------------------------------
+
+
+def make_views(
+    num_views: int, n: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+) -> FeatureViewBatches:
+    """Features that encode their view and example."""
+    features = torch.stack([torch.arange(n) + 1000 * view for view in range(num_views)])[..., None]
+    tensors = {"features": features, "label": torch.arange(n)}
+    return FeatureViewBatches(tensors, batch_size, seed, rank, world_size)
 
 
 @given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_views_have_the_rows_of_their_examples_in_the_order_of_the_examples(count, examples, batch, seed):
-    stream, plain = views(count, examples, batch, seed), resident(examples, batch, seed)
-    assert stream.steps_per_epoch == plain.steps_per_epoch
-    for step, found in enumerate(islice(stream, 2 * stream.steps_per_epoch)):
-        assert found["label"].tolist() == plain.rows(step) == stream.rows(step)
-        assert (found["features"][:, 0] % 1000).tolist() == found["label"].tolist()
-        assert (found["features"] // 1000 < count).all()
+def test_views_have_the_order_of_their_examples(num_views, n, batch_size, seed):
+    views = make_views(num_views, n, batch_size, seed)
+    plain = make_batches(n, batch_size, seed)
+    assert views.steps_per_epoch == plain.steps_per_epoch
+    for step, batch in enumerate(islice(views, 2 * views.steps_per_epoch)):
+        assert batch["label"].tolist() == plain.batch_indices(step) == views.batch_indices(step)
+        assert (batch["features"][:, 0] % 1000).tolist() == batch["label"].tolist()
+        assert (batch["features"] // 1000 < num_views).all()
 
 
-def test_each_epoch_draws_a_view_of_every_example_anew():
-    stream = views(3, 60, 20, seed=4)
-    drawn = []
+def test_each_epoch_samples_a_new_view_of_every_example():
+    views = make_views(3, 60, 20, seed=4)
+    epochs = []
     for _ in range(50):
-        epoch = torch.cat([batch["features"][:, 0] for batch in islice(stream, 3)])
-        drawn.append((epoch // 1000)[(epoch % 1000).argsort()])
-    share = torch.stack([(torch.stack(drawn) == view).float().mean() for view in range(3)])
-    assert (share - 1 / 3).abs().max() < 0.03 and (torch.stack(drawn).float().std(0) > 0).all()
-    assert not torch.equal(drawn[0], drawn[1])
-    one, other = (torch.cat([b["features"] for b in islice(views(3, 60, 60, seed=s), 4)]) for s in (4, 5))
-    assert not torch.equal(one, other)
+        features = torch.cat([batch["features"][:, 0] for batch in islice(views, 3)])
+        epochs.append((features // 1000)[(features % 1000).argsort()])
+    view_EN = torch.stack(epochs)
+    fraction = torch.stack([(view_EN == view).float().mean() for view in range(3)])
+    assert (fraction - 1 / 3).abs().max() < 0.03 and (view_EN.float().std(0) > 0).all()
+    assert not torch.equal(epochs[0], epochs[1])
+    by_seed = [torch.cat([b["features"] for b in islice(make_views(3, 60, 60, seed=seed), 4)]) for seed in (4, 5)]
+    assert not torch.equal(*by_seed)
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 30), st.integers(0, 9))
-def test_ranks_share_views_as_they_share_rows(ranks, share, more, step):
-    examples, batch = ranks * share + more, ranks * share
+def test_ranks_split_views_like_examples(world_size, rank_size, extra, step):
+    n = world_size * rank_size + extra
 
-    def at(*place: int) -> list[int]:
-        stream = views(3, examples, batch, 5, *place)
-        stream.load_state_dict({"step": step})
-        return next(iter(stream))["features"][:, 0].tolist()
+    def features_of(rank: int, ranks: int) -> list[int]:
+        views = make_views(3, n, world_size * rank_size, 5, rank, ranks)
+        views.load_state_dict({"step": step})
+        return next(iter(views))["features"][:, 0].tolist()
 
-    assert [one for rank in range(ranks) for one in at(rank, ranks)] == at()
+    parts = [features_of(rank, world_size) for rank in range(world_size)]
+    assert sum(parts, []) == features_of(0, 1)
 
 
 @pytest.mark.parametrize("stop", range(9))
-def test_views_go_on_where_they_were_saved(stop):
-    whole = [b["features"].tolist() for b in islice(views(4, 10, 3), 9)]
-    first, second = views(4, 10, 3), views(4, 10, 3)
-    before = [b["features"].tolist() for b in islice(first, stop)]
+def test_views_continue_from_a_saved_position(stop):
+    full = [batch["features"].tolist() for batch in islice(make_views(4, 10, 3), 9)]
+    first = make_views(4, 10, 3)
+    second = make_views(4, 10, 3)
+    before = [batch["features"].tolist() for batch in islice(first, stop)]
     second.load_state_dict(first.state_dict())
-    assert before + [b["features"].tolist() for b in islice(second, 9 - stop)] == whole
+    assert before + [batch["features"].tolist() for batch in islice(second, 9 - stop)] == full
 
 
-def rows(items: int, batch: int, length: int, rank: int = 0, ranks: int = 1) -> SequenceBatches:
-    return SequenceBatches(torch.arange(items), batch, length, rank, ranks)
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+
+def make_sequence(n: int, batch_size: int, length: int, rank: int = 0, world_size: int = 1) -> SequenceBatches:
+    return SequenceBatches(torch.arange(n), batch_size, length, rank, world_size)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 40))
-def test_rows_go_on_from_batch_to_batch(batch, length, more):
-    stream = rows(batch * (length + 1) + more, batch, length)
-    pieces = list(islice(stream, stream.steps_per_epoch))
-    read = torch.cat([piece["tokens"] for piece in pieces], 1)
-    assert torch.equal(read.diff(dim=1), torch.ones_like(read[:, 1:]))  # each row is one text without gaps
-    assert len(read.unique()) == read.numel()  # no two rows read the same item
-    for number, piece in enumerate(pieces):
-        assert torch.equal(piece["next"], piece["tokens"] + 1) and piece["tokens"].shape == (batch, length)
-        assert piece["starts"].tolist() == [float(number == 0)] * batch
-    assert torch.equal(next(iter(stream))["tokens"], pieces[0]["tokens"])  # and begins again
+def test_rows_of_text_continue_from_batch_to_batch(batch_size, length, extra):
+    batches = make_sequence(batch_size * (length + 1) + extra, batch_size, length)
+    epoch = list(islice(batches, batches.steps_per_epoch))
+    tokens = torch.cat([batch["tokens"] for batch in epoch], 1)
+    assert torch.equal(tokens.diff(dim=1), torch.ones_like(tokens[:, 1:]))  # each row is one text without gaps
+    assert len(tokens.unique()) == tokens.numel()  # no two rows share a token
+    for step, batch in enumerate(epoch):
+        assert torch.equal(batch["targets"], batch["tokens"] + 1) and batch["tokens"].shape == (batch_size, length)
+        assert batch["resets"].tolist() == [float(step == 0)] * batch_size
+        assert batch["row"].tolist() == list(range(batch_size)) and batch["row"].dtype == torch.int64
+    assert torch.equal(next(iter(batches))["tokens"], epoch[0]["tokens"])  # starts again
 
 
-def test_ranks_have_rows_of_their_own():
-    whole = next(iter(rows(101, 4, 5)))
-    parts = [next(iter(rows(101, 4, 5, rank, 2))) for rank in (0, 1)]
-    for name in whole:
-        assert torch.equal(torch.cat([part[name] for part in parts]), whole[name])
+def test_ranks_split_the_rows_of_text():
+    full = next(iter(make_sequence(101, 4, 5)))
+    parts = [next(iter(make_sequence(101, 4, 5, rank, 2))) for rank in (0, 1)]
+    for name in full:
+        assert torch.equal(torch.cat([part[name] for part in parts]), full[name])
+    assert make_sequence(101, 4, 5, 1, 2).batch_size == 4
 
 
-def test_rows_go_on_where_they_were_saved():
-    whole = [b["tokens"].tolist() for b in islice(rows(41, 2, 4), 12)]
-    first, second = rows(41, 2, 4), rows(41, 2, 4)
-    before = [b["tokens"].tolist() for b in islice(first, 7)]
+def test_text_continues_from_a_saved_position():
+    full = [batch["tokens"].tolist() for batch in islice(make_sequence(41, 2, 4), 12)]
+    first = make_sequence(41, 2, 4)
+    second = make_sequence(41, 2, 4)
+    before = [batch["tokens"].tolist() for batch in islice(first, 7)]
     second.load_state_dict(first.state_dict())
-    assert before + [b["tokens"].tolist() for b in islice(second, 5)] == whole
-    assert [second.rows(step)[0] for step in range(6)] == [0, 4, 8, 12, 16, 0]
+    assert before + [batch["tokens"].tolist() for batch in islice(second, 5)] == full
+    assert [second.batch_indices(step)[0] for step in range(6)] == [0, 4, 8, 12, 16, 0]
 
 
-@pytest.mark.parametrize(("items", "batch", "length", "ranks"), [(9, 2, 4, 1), (100, 3, 4, 2), (0, 1, 1, 1)])
-def test_too_short_a_sequence_is_refused(items, batch, length, ranks):
-    with pytest.raises(DataError, match=f"{items} items"):
-        rows(items, batch, length, ranks=ranks)
+@pytest.mark.parametrize(("n", "batch_size", "length"), [(9, 2, 4), (0, 1, 1)])
+def test_too_short_a_text_is_refused(n, batch_size, length):
+    with pytest.raises(DataError) as error:
+        make_sequence(n, batch_size, length)
+    assert error.value.value == n and error.value.allowed == [batch_size * (length + 1)]
+
+
+def test_rows_of_text_that_the_ranks_cannot_split_are_refused():
+    with pytest.raises(DataError) as error:
+        make_sequence(100, 3, 4, world_size=2)
+    assert error.value.option == "batch_size" and error.value.value == 3

@@ -1,70 +1,87 @@
-"""A recorded update is the update: nothing in it depends on the host."""
+"""A recorded step computes what the step computes: nothing in it depends on the host."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.helpers.fake_cuda_graph import FakeCudaGraphRecorder
 from tests.helpers.toy_objectives import TOY_OBJECTIVES, make_trainer
 from thalweg.config.options import Options
 from thalweg.data.images.dataset import ImageDataset
 from thalweg.engine import checkpoint
+from thalweg.engine.config import TrainConfig
 from thalweg.engine.cuda_graph import WARMUP_CALLS, CudaGraphRecorder, GraphedStep
 from thalweg.engine.trainer import Trainer
 from thalweg.registry import find_model, find_task
 from thalweg.training import plan
 
-
-def rates_in_place(one: Trainer) -> Trainer:
-    """The trainer with its rates where a recording reads them; in single precision, as GPUs have them."""
-    for group in one.groups:
-        group["lr"] = torch.full((), one.recipe.lr)
-    return one
+#: the different sets of phases that the steps of a toy run; 1 if not listed
+NUM_RECORDINGS = {"generate": 2, "two-time-scale": 2, "delayed": 3}
 
 
-def recorded(one: Trainer) -> Trainer:
-    """The trainer with its updates recorded."""
-    rates_in_place(one).recorded = GraphedStep(one.advance, FakeCudaGraphRecorder())
-    return one
+@pytest.fixture
+def no_onednn() -> Iterator[None]:
+    """Turn oneDNN off: the fake recorder cannot replay its LSTM, whose workspace is an opaque tensor."""
+    torch._C._set_mkldnn_enabled(False)
+    yield
+    torch._C._set_mkldnn_enabled(True)
 
 
-def tensors(one: Trainer) -> dict:
-    found = {}
-    checkpoint.flatten_state(one.state_dict(), "", found)
-    return found
+def use_lr_tensors(trainer: Trainer) -> Trainer:
+    """Return the trainer with float32 learning rates, as a GPU has them."""
+    trainer.use_lr_tensors()
+    return trainer
+
+
+def record(trainer: Trainer) -> Trainer:
+    """Return the trainer with recorded steps."""
+    trainer.use_lr_tensors()
+    trainer.graphed_step = GraphedStep(trainer.train_step, FakeCudaGraphRecorder())
+    return trainer
+
+
+def flatten(trainer: Trainer) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    checkpoint.flatten_state(trainer.state_dict(), "", tensors)
+    return tensors
+
+
+def assert_equal_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw", "muon"])
 @pytest.mark.parametrize("toy", TOY_OBJECTIVES)
-def test_a_recorded_update_is_the_update(toy, optimizer):
-    """Bit for bit: with dropout, random latents, carried state, a phase on every fourth step, rates that change."""
-    plain, replayed = (make_trainer(toy, optimizer=optimizer, lr=0.01, weight_decay=0.1, warmup=0.3) for _ in range(2))
-    rates_in_place(plain)
-    recorded(replayed)
-    assert list(plain) == list(replayed)
-    kinds = 2 if toy == "generate" else 1
-    assert replayed.recorded.recorder.recorded == kinds and len(replayed.recorded.replays) == kinds
-    one, other = tensors(plain), tensors(replayed)
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
+def test_a_recorded_step_equals_the_step(toy, optimizer, no_onednn):
+    """Bit for bit: with dropout, random latents, carried state, lazy phases, and changing learning rates."""
+    settings = {"optimizer": optimizer, "lr": 0.01, "weight_decay": 0.1, "warmup_fraction": 0.3}
+    eager = use_lr_tensors(make_trainer(toy, **settings))
+    recorded = record(make_trainer(toy, **settings))
+    assert list(eager) == list(recorded)
+    count = NUM_RECORDINGS.get(toy, 1)
+    assert recorded.graphed_step.recorder.num_recordings == count == len(recorded.graphed_step.replays)
+    assert_equal_tensors(flatten(eager), flatten(recorded))
 
 
-def in_colour(data: ImageDataset) -> ImageDataset:
-    """With three channels, each of which has its own mean."""
+def tint(data: ImageDataset) -> ImageDataset:
+    """Return the data with three channels that have different means."""
     tints = np.array([[255, 128, 64]]) / 255
-    return replace(
-        data,
-        **{part: replace(s, images=(s.images * tints).astype(np.uint8)) for part, s in data.splits.items()},
-    )
+    splits = {}
+    for name, split in data.splits.items():
+        splits[name] = replace(split, images=(split.images * tints).astype(np.uint8))
+    return replace(data, **splits)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "settings",
     [
         {"augment": "shift=2,flip,cutout", "smoothing": 0.2, "optimizer": "muon", "accumulate": 2},
         {"augment": "rotate,scale,shear,elastic,thickness", "balance": True, "loss": "squared-error"},
@@ -72,75 +89,82 @@ def in_colour(data: ImageDataset) -> ImageDataset:
     ],
     ids=["pixels", "geometry", "fine-tuning"],
 )
-def test_the_update_of_a_classifier_can_be_recorded(asked):
-    """Nothing but the processor's own look for losses that are no numbers would make a GPU wait."""
-    found = []
-    for record in (False, True):
-        task, options = find_task("classify")(), Options(steps=9, **asked)
-        data = in_colour(task.toy())
+def test_the_step_of_a_classifier_can_be_recorded(settings):
+    """The only operation that would make a GPU wait is the check for NaN, which runs on the CPU only."""
+    reports = []
+    tensors = []
+    for is_recorded in (False, True):
+        task = find_task("classify")()
+        options = Options(steps=9, **settings)
+        data = tint(task.toy())
         facts = task.facts(data)
         torch.manual_seed(0)
-        network = find_model("airbench")(**task.arguments(facts), widths=(8, 8))
-        stream = task.stream(data.train, 16, 0, 0, 1, torch.device("cpu"))
-        objective, augment = task.objective(network, facts, options), task.augment(facts, options)
-        one = rates_in_place(Trainer(objective, stream, plan.resolve_config(options, stream, "float32"), augment))
-        found.append(list(recorded(one) if record else one))
-        found.append(tensors(one))
-    assert one.recorded.recorder.waits == ["_local_scalar_dense"]
-    assert found[0] == found[2]
-    for name, value in found[1].items():
-        assert torch.equal(value, found[3][name]), name
+        model = find_model("airbench")(**task.arguments(facts), widths=(8, 8))
+        batches = task.stream(data.train, 16, 0, 0, 1, torch.device("cpu"))
+        config = plan.resolve_config(options, batches, "float32")
+        objective = task.objective(model, facts, options)
+        trainer = use_lr_tensors(Trainer(objective, batches, config, task.augment(facts, options)))
+        if is_recorded:
+            record(trainer)
+        reports.append(list(trainer))
+        tensors.append(flatten(trainer))
+    assert trainer.graphed_step.recorder.syncing_ops == ["_local_scalar_dense"]
+    assert reports[0] == reports[1]
+    assert_equal_tensors(*tensors)
 
 
-def test_the_stand_in_finds_what_depends_on_the_host():
-    """A rate that is a Python number stays that of the recording, so the weights come out otherwise."""
-    plain, replayed = make_trainer("classify", optimizer="momentum"), make_trainer("classify", optimizer="momentum")
-    replayed.recorded = GraphedStep(replayed.advance, FakeCudaGraphRecorder())
-    assert list(plain) != list(replayed)
+def test_the_fake_recorder_detects_what_depends_on_the_host():
+    """A learning rate that is a Python number keeps its recorded value, so the result differs."""
+    eager = make_trainer("classify", optimizer="momentum")
+    recorded = make_trainer("classify", optimizer="momentum")
+    recorded.graphed_step = GraphedStep(recorded.train_step, FakeCudaGraphRecorder())
+    assert list(eager) != list(recorded)
 
 
 @pytest.mark.parametrize("toy", TOY_OBJECTIVES)
-def test_a_recorded_run_that_goes_on_is_recorded_anew(toy, tmp_path):
-    whole, first, second = (recorded(make_trainer(toy)) for _ in range(3))
-    rows = list(whole)
+def test_a_resumed_run_records_again(toy, tmp_path, no_onednn):
+    full, first, second = (record(make_trainer(toy)) for _ in range(3))
+    expected = list(full)
     before = []
     for report in first:
         before.append(report)
         if report.step == 12:
             break
     checkpoint.save_checkpoint(tmp_path, 12, first.state_dict())
-    list(second)  # has recorded what lies elsewhere afterwards
+    list(second)  # records operations on memory that is replaced afterwards
     second.load_state_dict(checkpoint.load_latest(tmp_path, print)[1])
-    assert not second.recorded.replays
-    assert before + list(second) == rows
-    one, other = tensors(whole), tensors(second)
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
+    assert not second.graphed_step.replays
+    assert before + list(second) == expected
+    assert_equal_tensors(flatten(full), flatten(second))
 
 
-def test_the_first_updates_are_done_as_usual():
-    one = recorded(make_trainer("classify", steps=WARMUP_CALLS, report=1))
-    list(one)
-    assert one.recorded.recorder.recorded == 0 and one.recorded.calls.total() == WARMUP_CALLS
+def test_the_first_steps_run_without_recording():
+    trainer = record(make_trainer("classify", steps=WARMUP_CALLS, report_every=1))
+    list(trainer)
+    assert trainer.graphed_step.recorder.num_recordings == 0
+    assert trainer.graphed_step.calls.total() == WARMUP_CALLS
+
+
+def move_batches_to_gpu(batches) -> None:
+    for name, value in vars(batches).items():
+        if isinstance(value, Tensor):
+            setattr(batches, name, value.cuda())
+    if hasattr(batches, "tensors"):
+        batches.tensors = {name: value.cuda() for name, value in batches.tensors.items()}
+    batches.device = torch.device("cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("toy", TOY_OBJECTIVES)
-def test_on_a_gpu_a_graph_is_the_update(toy):
-    from thalweg.engine.config import TrainConfig
-
-    found = []
-    for graph in (False, True):
+def test_a_graph_on_a_gpu_equals_the_step(toy):
+    losses = []
+    for cuda_graph in (False, True):
         torch.manual_seed(1)
-        objective, stream = TOY_OBJECTIVES[toy](8, 0, 1)
-        for name in ("tensors", "rows_BW"):
-            held = getattr(stream, name, None)
-            if held is not None:
-                moved = {k: v.cuda() for k, v in held.items()} if isinstance(held, dict) else held.cuda()
-                setattr(stream, name, moved)
-        stream.device = torch.device("cuda")
-        one = Trainer(objective.cuda(), stream, TrainConfig(steps=24, lr=3e-3, report=6, optimizer="adam", graph=graph))
-        assert isinstance(getattr(one.recorded, "recorder", None), CudaGraphRecorder) == graph
-        found.append([report.losses for report in one])
-    for plain, replayed in zip(*found, strict=True):
-        assert plain == pytest.approx(replayed, rel=1e-3)
+        objective, batches = TOY_OBJECTIVES[toy](8, 0, 1)
+        move_batches_to_gpu(batches)
+        config = TrainConfig(steps=24, lr=3e-3, report_every=6, optimizer="adam", cuda_graph=cuda_graph)
+        trainer = Trainer(objective.cuda(), batches, config)
+        assert isinstance(getattr(trainer.graphed_step, "recorder", None), CudaGraphRecorder) == cuda_graph
+        losses.append([report.losses for report in trainer])
+    for eager, graphed in zip(*losses, strict=True):
+        assert eager == pytest.approx(graphed, rel=1e-3)

@@ -41,9 +41,9 @@ def answered(monkeypatch) -> list[int]:
     asked: list[int] = []
     honest = features._extract_split
 
-    def whole(quick, task, split, *rest):
+    def whole(extractor, split, *rest):
         asked.append(len(split))
-        return honest(quick, task, split, *rest)
+        return honest(extractor, split, *rest)
 
     monkeypatch.setattr(features, "_extract_split", whole)
     return asked
@@ -137,7 +137,7 @@ def test_networks_from_a_file_with_statistics_and_dropout_learn_the_same_from_fe
     """Batch statistics of the file stay as they are; the dropout of a head is drawn alike."""
     data = make_bars(count=24, size=32)
     torch.manual_seed(3)
-    state = registry.find_model(model)(channels=1, classes=7, size=32, **arguments).state_dict()
+    state = registry.find_model(model)(in_channels=1, num_classes=7, image_size=32, **arguments).state_dict()
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file(state, file)
     settings = {"model": model, "arguments": arguments, "steps": 3, "batch": 8, "epochs": None, "precision": "float32"}
@@ -188,7 +188,7 @@ def test_other_weights_form_or_pictures_are_answered_anew(learned, tmp_path, cac
     "other", [{"mean": [0.4]}, {"std": [0.2]}, {"size": [16, 17]}, {"resize": 20}, {"channels": 3}], ids=str
 )
 def test_what_features_are_named_by_sees_the_form_of_pictures(other):
-    network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8)
+    network = registry.find_model("lenet")(in_channels=1, num_classes=4, image_size=16, hidden=8)
     facts = {"channels": 1, "size": [16, 16], "mean": [0.5], "std": [0.1], "classes": list("abcd")}
     known = features.cache_key(network, facts, Options())
     assert features.cache_key(network, facts | other, Options()) != known
@@ -207,7 +207,7 @@ def test_what_features_are_named_by_sees_the_form_of_pictures(other):
 )
 def test_networks_of_the_same_weights_that_compute_otherwise_have_other_features(model, more):
     facts = {"channels": 3, "size": [75, 75], "mean": [0.5] * 3, "std": [0.1] * 3}
-    usual, other = (registry.find_model(model)(channels=3, classes=4, size=75, **given).eval() for given in ({}, more))
+    usual, other = (registry.find_model(model)(in_channels=3, num_classes=4, image_size=75, **given).eval() for given in ({}, more))
     other.load_state_dict(usual.state_dict())
     known = features.cache_key(usual, facts, Options())
     assert features.cache_key(other, facts, Options()) != known
@@ -220,7 +220,7 @@ def test_features_are_those_of_evaluation_even_where_nothing_is_made_quick(monke
     facts, network = task.facts(BARS), nn.Sequential()
     network.features, network.head = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout()), nn.Linear(4, 4)
     cpu = torch.device("cpu")
-    found = features.load_or_compute(task, network.train(), BARS, facts, Options(), cpu, lambda _: None)
+    found = features.load_or_compute(task, network.train(), BARS, facts, Options(), lambda _: None)
     expected = features.extract(network, task.prepared(BARS.test.images, facts, cpu))
     torch.testing.assert_close(found.test, expected)
     assert torch.equal(network.features[1].running_mean, torch.zeros(4))
@@ -228,7 +228,7 @@ def test_features_are_those_of_evaluation_even_where_nothing_is_made_quick(monke
 
 def test_features_are_those_of_any_number_of_classes():
     facts = {"channels": 1, "size": [16, 16], "mean": [0.5], "std": [0.1]}
-    few, many = (registry.find_model("lenet")(channels=1, classes=classes, size=16) for classes in (4, 9))
+    few, many = (registry.find_model("lenet")(in_channels=1, num_classes=classes, image_size=16) for classes in (4, 9))
     heads = {f"head.{name}": value for name, value in many.head.state_dict().items()}
     many.load_state_dict(few.state_dict() | heads)
     assert features.cache_key(few, facts, Options()) == features.cache_key(many, facts, Options())
@@ -300,12 +300,12 @@ def test_views_differ_and_are_drawn_among_in_every_epoch(learned, tmp_path, cach
     assert answered == [64, 64, 64, 16, 16]
     train = training.session.features.train
     assert train.shape == (3, 64, 16) and all((train[a] != train[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
-    stream, drawn = training.session.trainer.stream, []
+    stream, drawn = training.session.trainer.batches, []
     batches = iter(stream)
     for epoch in range(4):
         seen = torch.full((64,), -1)
         for step in range(stream.steps_per_epoch):
-            rows, batch = stream.rows(epoch * stream.steps_per_epoch + step), next(batches)
+            rows, batch = stream.batch_indices(epoch * stream.steps_per_epoch + step), next(batches)
             assert torch.equal(batch["label"], torch.from_numpy(BARS.train.labels[rows]))
             for row, feature in zip(rows, batch["features"], strict=True):
                 seen[row] = next(view for view in range(3) if torch.equal(train[view, row], feature))
@@ -348,7 +348,7 @@ def test_where_memory_is_too_small_every_epoch_asks_the_network(learned, tmp_pat
     monkeypatch.setattr(features, "get_free_memory", lambda: 2 * needed - 1)
     training = begin(tmp_path / "b", learned)
     assert training.session.features is None
-    assert any("computed anew in every epoch" in line and "6.1 kB" in line for line in training.lines())
+    assert any("in every epoch" in line and "6.1 kB" in line for line in training.lines())
     assert_same_result(cached, finish(training))
     for enough in (2 * needed, None):
         monkeypatch.setattr(features, "get_free_memory", lambda enough=enough: enough)
@@ -360,14 +360,14 @@ def test_where_memory_is_too_small_every_epoch_asks_the_network(learned, tmp_pat
 def stop_at(training: TrainingRun, step: int) -> Path:
     """Runs the training until a signal that comes within that update."""
     trainer = training.session.trainer
-    honest = trainer.update
+    honest = trainer.run_phase
 
     def update(*arguments):
         if trainer.step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return honest(*arguments)
 
-    trainer.update = update
+    trainer.run_phase = update
     with pytest.raises(InterruptedTrainingError):
         finish(training)
     return training.path
@@ -394,7 +394,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_features(learned, tmp_path,
 
 
 def test_the_mode_of_a_network_is_left_as_it_was():
-    network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8)
+    network = registry.find_model("lenet")(in_channels=1, num_classes=4, image_size=16, hidden=8)
     x_BCHW = Classify().prepared(BARS.test.images, {"mean": [0.5], "std": [0.2]}, torch.device("cpu"))
     for mode in (True, False):
         found = features.extract(network.train(mode), x_BCHW)

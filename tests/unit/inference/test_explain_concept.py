@@ -184,9 +184,9 @@ def test_a_common_palette_leaves_paper_and_lines_as_they_are():
 
 def test_an_mp4_without_its_package_says_how_to_have_it(neuron, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ResourceError, match="needs the package av"):
+    with pytest.raises(ResourceError) as error:
         neuron.save(tmp_path / "a.mp4")
-    assert not list(tmp_path.iterdir())
+    assert error.value.value == "av" and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(1, 1.5), (4, 1.5), (24, 0.5), (1000, 0.1)])

@@ -12,16 +12,16 @@ from thalweg.cli import main as cli
 from thalweg.errors import DataError, OptionError, ResourceError
 from thalweg.inference.inputs.picture import limit_size, load, sample_drawing
 
-ASKED = SimpleNamespace(side=64)
+ASKED = SimpleNamespace(image_size=64)
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 def pixels(given, side=64):
-    return load([given], SimpleNamespace(side=side), None, False)["picture_HWC"]
+    return load([given], SimpleNamespace(image_size=side), None, False)["picture_HWC"]
 
 
 def test_without_words_there_is_a_still_life_of_ours():
-    found = load([], SimpleNamespace(side=96), None, True)
+    found = load([], SimpleNamespace(image_size=96), None, True)
     assert found["told"] == "a still life" and not found["notes"]
     np.testing.assert_array_equal(found["picture_HWC"], sample_drawing())
     assert sample_drawing().shape == (96, 96, 3) and sample_drawing().std() > 40

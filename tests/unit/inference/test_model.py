@@ -121,7 +121,7 @@ def test_who_may_not_use_the_network_may_not_for_data_either(seven, monkeypatch)
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])
 def test_a_network_whose_weights_are_no_numbers_gives_no_label(seven, tmp_path, capsys, verb):
-    state = registry.find_model("lenet")(channels=1, classes=3, size=28).state_dict()
+    state = registry.find_model("lenet")(in_channels=1, num_classes=3, image_size=28).state_dict()
     state["head.bias"][1] = float("nan")
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
     save = ["--save", str(tmp_path / "out")]
@@ -139,7 +139,7 @@ def test_a_model_with_the_weights_of_a_run_answers_as_the_run(run):
 
 
 def test_a_model_with_the_weights_of_a_file_has_numbered_classes_and_says_what_it_assumes(tmp_path, capsys):
-    network = registry.find_model("lenet")(channels=1, classes=3, size=28)
+    network = registry.find_model("lenet")(in_channels=1, num_classes=3, image_size=28)
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file(network.state_dict(), file)
     found = api.load("lenet", weights=str(file))
@@ -155,7 +155,7 @@ def test_a_model_with_the_weights_of_a_file_has_numbered_classes_and_says_what_i
 
 
 def test_a_file_of_another_network_is_refused_when_it_is_asked(tmp_path):
-    state = registry.find_model("lenet")(channels=1, classes=3, size=16).state_dict()
+    state = registry.find_model("lenet")(in_channels=1, num_classes=3, image_size=16).state_dict()
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(ModelFileError, match="'features.7.weight' is"):
         list(api.load("lenet", weights=str(tmp_path / "w.safetensors")).predict(np.zeros((28, 28), np.uint8)))

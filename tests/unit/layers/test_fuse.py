@@ -1,4 +1,4 @@
-"""What is made quick answers as before; what cannot be, stays as it was."""
+"""Optimized models give the outputs of the original; models that cannot be optimized are returned unchanged."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,10 @@ from torch import nn
 from thalweg import registry
 from thalweg.data.images.image_decoding import decode_image
 from thalweg.data.images.preprocess import to_normalized_float
-from thalweg.layers import fuse as inference
-from thalweg.layers.fuse import FusedConv2d, fold_batch_norm, fuse_activations, optimize_for_inference
+from thalweg.layers.fuse import TOLERANCE, FusedConv2d, fold_batch_norm, fuse_activations, optimize_for_inference
 
-#: model -> size of pictures, arguments
-NETWORKS = {
+#: model -> image size, arguments
+MODELS = {
     "resnet18": (32, {}),
     "resnet50": (65, {}),
     "squeezenet1_1": (49, {}),
@@ -27,6 +26,8 @@ NETWORKS = {
     "lenet": (28, {}),
     "mlp": (28, {}),
     "perceptron": (28, {}),
+    "lenet with step": (28, {"activation": "step"}),
+    "mlp with arctan": (28, {"activation": "arctan"}),
 }
 
 
@@ -35,86 +36,91 @@ def seed():
     torch.manual_seed(0)
 
 
-def used(network: nn.Module) -> nn.Module:
-    """As after training: statistics and scales of normalisation are not what they begin with."""
-    for layer in network.modules():
+def randomize_batch_norm(model: nn.Module) -> nn.Module:
+    """Set statistics and scales of batch normalization as if after training, and evaluation mode."""
+    for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.running_mean, std=0.3)
             nn.init.uniform_(layer.running_var, 0.5, 2)
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, std=0.3)
-    return network.eval()
+    return model.eval()
 
 
-def same(made: nn.Module, network: nn.Module, *shape: int) -> None:
+def assert_same_outputs(optimized: nn.Module, model: nn.Module, *shape: int) -> None:
     x = torch.randn(*shape)
     with torch.inference_mode():
-        expected, answer = network(x), made(x)
-    assert (answer - expected).abs().max() <= inference.TOLERANCE * expected.abs().max()
+        expected = model(x)
+        outputs = optimized(x)
+    assert (outputs - expected).abs().max() <= TOLERANCE * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_can_be_made_quick_and_answers_as_before(name):
-    size, arguments = NETWORKS[name]
-    network = used(registry.find_model(name)(channels=3, classes=7, size=size, **arguments))
-    made = optimize_for_inference(network, (4, 3, size, size))
-    assert made is not network
-    for batch in (1, 4, 5):
-        same(made, network, batch, 3, size, size)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_can_be_optimized_and_keeps_its_outputs(name):
+    size, arguments = MODELS[name]
+    builder = registry.find_model(name.split()[0])
+    model = randomize_batch_norm(builder(in_channels=3, num_classes=7, image_size=size, **arguments))
+    optimized = optimize_for_inference(model, (4, 3, size, size))
+    assert optimized is not model
+    for batch_size in (1, 4, 5):
+        assert_same_outputs(optimized, model, batch_size, 3, size, size)
 
 
-def test_a_network_is_left_as_it_was():
-    network = used(registry.find_model("resnet18")(channels=3, classes=7, size=32))
-    before, x = {name: value.clone() for name, value in network.state_dict().items()}, torch.randn(2, 3, 32, 32)
-    expected = network(x).detach()
-    made = optimize_for_inference(network, (2, 3, 32, 32))
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert torch.equal(network(x), expected) and network(x).requires_grad
-    nn.init.zeros_(network.conv1.weight)
-    assert torch.allclose(made(x), expected, atol=1e-4)
+def test_the_model_is_left_unchanged():
+    model = randomize_batch_norm(registry.find_model("resnet18")(in_channels=3, num_classes=7, image_size=32))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(2, 3, 32, 32)
+    expected = model(x).detach()
+    optimized = optimize_for_inference(model, (2, 3, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(x), expected) and model(x).requires_grad
+    nn.init.zeros_(model.conv1.weight)
+    assert torch.allclose(optimized(x), expected, atol=1e-4)
 
 
-def test_normalisation_sums_and_activations_are_in_the_convolutions():
-    network = used(registry.find_model("resnet18")(channels=3, classes=7, size=32))
-    kinds = [type(layer) for layer in optimize_for_inference(network, (2, 3, 32, 32)).modules()]
+def test_batch_norm_sums_and_activations_are_fused_into_convolutions():
+    model = randomize_batch_norm(registry.find_model("resnet18")(in_channels=3, num_classes=7, image_size=32))
+    kinds = [type(layer) for layer in optimize_for_inference(model, (2, 3, 32, 32)).modules()]
     assert kinds.count(FusedConv2d) == 20 and not {nn.BatchNorm2d, nn.ReLU, nn.Conv2d} & set(kinds)
 
 
 def test_a_folded_layer_is_scale_times_convolution_plus_shift():
-    layers = used(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, eps=0.1)))
-    convolution, norm = layers
+    layers = randomize_batch_norm(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, eps=0.1)))
+    conv, norm = layers
     scale = norm.weight / (norm.running_var + 0.1).sqrt()
-    one = fold_batch_norm(layers, torch.zeros(1, 2, 8, 8)).get_submodule("_0_")
-    assert torch.allclose(one.weight, convolution.weight * scale[:, None, None, None])
-    assert torch.allclose(one.bias, (convolution.bias - norm.running_mean) * scale + norm.bias)
+    folded = fold_batch_norm(layers, torch.zeros(1, 2, 8, 8)).get_submodule("_0_")
+    assert torch.allclose(folded.weight, conv.weight * scale[:, None, None, None])
+    assert torch.allclose(folded.bias, (conv.bias - norm.running_mean) * scale + norm.bias)
 
 
 class Block(nn.Module):
-    """One convolution, and something done with what it gives."""
+    """A convolution, and a function of the block and the input that uses it."""
 
-    def __init__(self, what, inputs: int = 4):
+    def __init__(self, function):
         super().__init__()
-        self.conv, self.norm, self.relu = nn.Conv2d(inputs, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
-        self.what = what
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.function = function
 
     def forward(self, x):
-        """`what` decides."""
-        return self.what(self, x)
+        """Apply the function."""
+        return self.function(self, x)
 
 
-def sum_in_place(block: Block, x: torch.Tensor) -> torch.Tensor:
-    """As in ResNets."""
+def add_in_place(block: Block, x: torch.Tensor) -> torch.Tensor:
+    """Add as in ResNets."""
     y = block.conv(x)
     y += x
     return block.relu(y)
 
 
 @pytest.mark.parametrize(
-    "what",
+    "function",
     [
         lambda b, x: b.relu(b.conv(x) + x),
         lambda b, x: b.relu(x + b.conv(x)),
-        sum_in_place,
+        add_in_place,
         lambda b, x: b.conv(x) + x,
         lambda b, x: torch.add(b.conv(x), x, alpha=2).relu(),
         lambda b, x: (b.conv(x) + x).sigmoid(),
@@ -128,11 +134,11 @@ def sum_in_place(block: Block, x: torch.Tensor) -> torch.Tensor:
         lambda b, x: nn.functional.silu(b.norm(b.conv(nn.functional.dropout(x, training=b.training)))),
     ],
 )
-def test_whatever_is_done_with_a_convolution_is_still_done(what):
-    block = used(Block(what))
+def test_every_use_of_a_convolution_keeps_its_outputs(function):
+    block = randomize_batch_norm(Block(function))
     x = torch.randn(2, 4, 9, 9)
-    for make in (fold_batch_norm, fuse_activations):
-        same(make(block, x), block, 3, 4, 9, 9)
+    for optimize in (fold_batch_norm, fuse_activations):
+        assert_same_outputs(optimize(block, x), block, 3, 4, 9, 9)
     assert optimize_for_inference(block, (2, 4, 9, 9)) is not block
 
 
@@ -146,69 +152,72 @@ def test_whatever_is_done_with_a_convolution_is_still_done(what):
         nn.ConvTranspose2d(4, 4, 3),
     ],
 )
-def test_convolutions_of_every_kind(layer):
-    same(optimize_for_inference(layer, (2, 4, 12, 12)), layer, 3, 4, 12, 12)
+def test_every_kind_of_convolution_keeps_its_outputs(layer):
+    assert_same_outputs(optimize_for_inference(layer, (2, 4, 12, 12)), layer, 3, 4, 12, 12)
 
 
-def test_a_network_that_decides_by_values_comes_back_itself():
-    block = used(Block(lambda b, x: b.conv(x) if x.sum() > 0 else b.relu(b.conv(x))))
+def test_a_model_that_branches_on_values_is_returned_unchanged():
+    block = randomize_batch_norm(Block(lambda b, x: b.conv(x) if x.sum() > 0 else b.relu(b.conv(x))))
     assert optimize_for_inference(block, (2, 4, 9, 9)) is block
 
 
-def test_a_network_is_taken_as_it_evaluates_and_stays_in_its_mode():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.9)).train()
-    network[1].eval()
-    made = optimize_for_inference(network, (2, 3, 8, 8))
-    assert [layer.training for layer in network.modules()] == [True, True, False, True] and made is not network
-    same(made, network.eval(), 2, 3, 8, 8)
+def test_evaluation_mode_is_optimized_and_the_mode_is_restored():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.9)).train()
+    model[1].eval()
+    optimized = optimize_for_inference(model, (2, 3, 8, 8))
+    assert [layer.training for layer in model.modules()] == [True, True, False, True] and optimized is not model
+    assert_same_outputs(optimized, model.eval(), 2, 3, 8, 8)
 
 
-@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
-def test_weights_of_another_precision_are_answered_in_it(kind):
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(kind).eval()
-    x, made = torch.randn(2, 3, 8, 8, dtype=kind), optimize_for_inference(network, (2, 3, 8, 8))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions_are_kept(dtype):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(dtype).eval()
+    x = torch.randn(2, 3, 8, 8, dtype=dtype)
+    optimized = optimize_for_inference(model, (2, 3, 8, 8))
     with torch.inference_mode():
-        assert (made(x) - network(x)).abs().max() <= inference.TOLERANCE * network(x).abs().max()
+        assert (optimized(x) - model(x)).abs().max() <= TOLERANCE * model(x).abs().max()
 
 
-def test_a_network_that_fails_comes_back_itself():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(3, 3))
-    assert optimize_for_inference(network, (2, 3, 8, 8)) is network and network.training
-    assert optimize_for_inference(broken := nn.Flatten(), (2, 3, 8, 8)) is broken, "no parameter says in what precision"
+def test_a_model_that_raises_is_returned_unchanged():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(3, 3))
+    assert optimize_for_inference(model, (2, 3, 8, 8)) is model and model.training
+    without_parameters = nn.Flatten()
+    assert optimize_for_inference(without_parameters, (2, 3, 8, 8)) is without_parameters
 
 
-@pytest.mark.parametrize("fault", ["raises", "answers otherwise", "is not a number"])
-def test_a_call_of_onednn_that_cannot_be_trusted_is_not_used(monkeypatch, fault):
-    def broken(self, x, added=None):
+@pytest.mark.parametrize("fault", ["raises", "other outputs", "NaN"])
+def test_a_faulty_onednn_call_is_not_used(monkeypatch, fault):
+    def init_faulty(self, conv, shape, activation):
+        nn.Module.__init__(self)
+        self.plain = conv.weight
+
+    def run_faulty(self, x, addend=None):
         if fault == "raises":
             raise AttributeError("no such call")
-        return nn.functional.conv2d(x, self.plain, padding=1) * (1.01 if fault == "answers otherwise" else torch.nan)
+        return nn.functional.conv2d(x, self.plain, padding=1) * (1.01 if fault == "other outputs" else torch.nan)
 
-    def remember(self, layer, shape, activation):
-        nn.Module.__init__(self)
-        self.plain = layer.weight
-
-    monkeypatch.setattr(FusedConv2d, "__init__", remember)
-    monkeypatch.setattr(FusedConv2d, "forward", broken)
-    block = used(Block(lambda b, x: b.norm(b.conv(x))))
-    made = optimize_for_inference(block, (2, 4, 9, 9))
-    assert made is not block and not any(isinstance(layer, FusedConv2d) for layer in made.modules())
-    same(made, block, 3, 4, 9, 9)
+    monkeypatch.setattr(FusedConv2d, "__init__", init_faulty)
+    monkeypatch.setattr(FusedConv2d, "forward", run_faulty)
+    block = randomize_batch_norm(Block(lambda b, x: b.norm(b.conv(x))))
+    optimized = optimize_for_inference(block, (2, 4, 9, 9))
+    assert optimized is not block and not any(isinstance(layer, FusedConv2d) for layer in optimized.modules())
+    assert_same_outputs(optimized, block, 3, 4, 9, 9)
 
 
-def test_photographs_are_recognised_as_published(real_data):
-    network = registry.find_model("squeezenet1_1")(channels=3, classes=1000)
-    network.load_state_dict(load_file(real_data / "weights" / "squeezenet1_1-fp16.safetensors"))
+def test_photographs_get_their_published_probabilities(real_data):
+    model = registry.find_model("squeezenet1_1")(in_channels=3, num_classes=1000)
+    model.load_state_dict(load_file(real_data / "weights" / "squeezenet1_1-fp16.safetensors"))
     names = (real_data / "weights" / "imagenet_synset_words.txt").read_text(encoding="utf-8").splitlines()
-    known = {"samoyed.jpg": ("Samoyed", 0.928), "coffee.png": ("espresso", 0.840), "cat.png": ("Egyptian cat", 0.686)}
-    known["elephants.jpg"] = ("African elephant", 0.778)
-    seen = np.stack([decode_image(real_data / "photos" / file, 3, 224, resize=256) for file in known])
-    facts = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    expected = {
+        "samoyed.jpg": ("Samoyed", 0.928),
+        "coffee.png": ("espresso", 0.840),
+        "cat.png": ("Egyptian cat", 0.686),
+        "elephants.jpg": ("African elephant", 0.778),
+    }
+    images_BHWC = np.stack([decode_image(real_data / "photos" / file, 3, 224, resize=256) for file in expected])
+    spec = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    optimized = optimize_for_inference(model, (4, 3, 224, 224))
     with torch.inference_mode():
-        best = (
-            optimize_for_inference(network, (4, 3, 224, 224))(to_normalized_float(torch.from_numpy(seen), facts))
-            .softmax(1)
-            .max(1)
-        )
-    for probability, index, (name, published) in zip(best.values, best.indices, known.values(), strict=True):
+        top = optimized(to_normalized_float(torch.from_numpy(images_BHWC), spec)).softmax(1).max(1)
+    for probability, index, (name, published) in zip(top.values, top.indices, expected.values(), strict=True):
         assert name in names[index] and abs(float(probability) - published) < 0.002

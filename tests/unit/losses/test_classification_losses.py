@@ -12,7 +12,7 @@ LABELS = torch.tensor([2, 0, 1, 2])
 SMOOTHINGS = [0.0, 0.1, 1.0]
 
 
-def some_logits(rows: int = 4, classes: int = 3, seed: int = 0) -> torch.Tensor:
+def random_logits(rows: int = 4, classes: int = 3, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows, classes, generator=generator, dtype=torch.float64)
 
@@ -34,12 +34,12 @@ def test_a_label_outside_the_classes_has_no_target():
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_cross_entropy_is_the_mean_of_minus_target_times_log_softmax(smoothing):
-    logits = some_logits()
+    logits = random_logits()
     rows = []
     for row, label in zip(logits.tolist(), LABELS.tolist(), strict=True):
-        whole = math.log(sum(math.exp(z) for z in row))
+        log_sum = math.log(sum(math.exp(z) for z in row))
         targets = [(1 - smoothing) * (k == label) + smoothing / 3 for k in range(3)]
-        rows.append(-sum(t * (z - whole) for t, z in zip(targets, row, strict=True)))
+        rows.append(-sum(t * (z - log_sum) for t, z in zip(targets, row, strict=True)))
     assert cross_entropy(logits, LABELS, smoothing).item() == pytest.approx(sum(rows) / 4, abs=1e-12)
 
 
@@ -49,7 +49,7 @@ def test_cross_entropy_of_huge_logits_is_finite():
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_squared_error_sums_over_classes_and_averages_over_the_batch(smoothing):
-    logits = some_logits()
+    logits = random_logits()
     total = 0.0
     for row, label in zip(logits.tolist(), LABELS.tolist(), strict=True):
         total += sum((z - ((1 - smoothing) * (k == label) + smoothing / 3)) ** 2 for k, z in enumerate(row))
@@ -58,12 +58,12 @@ def test_squared_error_sums_over_classes_and_averages_over_the_batch(smoothing):
 
 @pytest.mark.parametrize("loss", [cross_entropy, squared_error])
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_gradients_are_those_of_finite_differences(loss, smoothing):
-    assert torch.autograd.gradcheck(lambda z: loss(z, LABELS, smoothing), some_logits().requires_grad_())
+def test_gradients_match_finite_differences(loss, smoothing):
+    assert torch.autograd.gradcheck(lambda z: loss(z, LABELS, smoothing), random_logits().requires_grad_())
 
 
 def test_the_gradient_of_cross_entropy_is_softmax_minus_target():
-    logits = some_logits().requires_grad_()
+    logits = random_logits().requires_grad_()
     cross_entropy(logits, LABELS, 0.1).backward()
     expected = (logits.detach().softmax(1) - one_hot(LABELS, 3, 0.1, torch.float64)) / 4
     assert torch.allclose(logits.grad, expected, rtol=0, atol=1e-15)
@@ -72,34 +72,37 @@ def test_the_gradient_of_cross_entropy_is_softmax_minus_target():
 @pytest.mark.parametrize("loss", [cross_entropy, squared_error])
 @given(rows=st.integers(2, 9), classes=st.integers(1, 12), cut=st.integers(1, 8), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_the_mean_of_a_batch_is_the_weighted_mean_of_its_parts(loss, rows, classes, cut, seed):
-    logits, cut = some_logits(rows, classes, seed), min(cut, rows - 1)
+def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_parts(loss, rows, classes, cut, seed):
+    logits = random_logits(rows, classes, seed)
+    cut = min(cut, rows - 1)
     labels = torch.randint(classes, (rows,), generator=torch.Generator().manual_seed(seed))
     parts = cut * loss(logits[:cut], labels[:cut]) + (rows - cut) * loss(logits[cut:], labels[cut:])
     assert (parts / rows).item() == pytest.approx(loss(logits, labels).item(), abs=1e-12)
 
 
-def test_cross_entropy_costs_one_call_of_torch():
-    """The same node of the graph as F.cross_entropy: nothing was added to the step."""
-    logits = some_logits().requires_grad_()
-    ours, theirs = cross_entropy(logits, LABELS), F.cross_entropy(logits, LABELS)
+def test_cross_entropy_is_a_single_torch_call():
+    """Its autograd node is that of F.cross_entropy, so a training step has no further cost."""
+    logits = random_logits().requires_grad_()
+    ours = cross_entropy(logits, LABELS)
+    theirs = F.cross_entropy(logits, LABELS)
     assert ours.grad_fn.name() == theirs.grad_fn.name()
     assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, squared_error])
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_a_weight_counts_its_example_so_many_times(loss, smoothing):
-    logits, weights = some_logits(), torch.tensor([2.0, 0.0, 0.5, 1.0], dtype=torch.float64)
-    alone = [loss(logits[row : row + 1], LABELS[row : row + 1], smoothing).item() for row in range(4)]
-    expected = sum(w * one for w, one in zip(weights.tolist(), alone, strict=True)) / 4
+def test_the_weight_multiplies_the_loss_of_its_example(loss, smoothing):
+    logits = random_logits()
+    weights = torch.tensor([2.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    single = [loss(logits[row : row + 1], LABELS[row : row + 1], smoothing).item() for row in range(4)]
+    expected = sum(w * value for w, value in zip(weights.tolist(), single, strict=True)) / 4
     assert loss(logits, LABELS, smoothing, weights).item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, squared_error])
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_weights_of_one_change_nothing_and_whole_ones_are_repetitions(loss, smoothing):
-    logits = some_logits()
+def test_weights_of_one_change_nothing_and_integers_are_repetitions(loss, smoothing):
+    logits = random_logits()
     plain = loss(logits, LABELS, smoothing)
     torch.testing.assert_close(loss(logits, LABELS, smoothing, torch.ones(4, dtype=torch.float64)), plain)
     rows = torch.tensor([0, 0, 0, 2, 3])  # three times, never, once, once: five examples, divided by four
@@ -109,6 +112,6 @@ def test_weights_of_one_change_nothing_and_whole_ones_are_repetitions(loss, smoo
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, squared_error])
-def test_gradients_of_weighted_losses_are_those_of_finite_differences(loss):
+def test_gradients_of_weighted_losses_match_finite_differences(loss):
     weights = torch.tensor([2.0, 0.0, 0.5, 1.0], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda z: loss(z, LABELS, 0.1, weights), some_logits().requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: loss(z, LABELS, 0.1, weights), random_logits().requires_grad_())

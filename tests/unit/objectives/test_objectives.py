@@ -1,4 +1,4 @@
-"""Objectives against the formulas of their papers, on networks small enough to do by hand."""
+"""Objectives compared with the formulas of their papers, on models small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from tests.helpers.toy_objectives import LetterGRU
+from tests.helpers.toy_objectives import GAN, CharGRU, CharLSTM
 from thalweg.objectives.adversarial import Adversarial
-from thalweg.objectives.base import Loss, Objective
+from thalweg.objectives.base import Loss, Objective, Phase, averaged_child
 from thalweg.objectives.recurrent import Recurrent
 from thalweg.objectives.supervised import Supervised
 
@@ -21,160 +21,216 @@ def softplus(x: np.ndarray) -> np.ndarray:
     return np.log1p(np.exp(x))
 
 
-class Doubling(nn.Module):
-    """A generator with one weight, whose pictures are its latents times the weight."""
+class ScalingGenerator(nn.Module):
+    """A generator with one parameter, whose images are its latents times the parameter."""
 
-    latent = 4
+    latent_dim = 4
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(2.0))
 
-    def forward(self, z):
+    def forward(self, z: Tensor) -> Tensor:
         return self.weight * z
 
 
-def adversarial(**more) -> Adversarial:
+def make_adversarial(**settings) -> Adversarial:
     torch.manual_seed(0)
-    return Adversarial(Doubling(), nn.Linear(4, 1), **more)
+    return Adversarial(GAN(ScalingGenerator(), nn.Linear(4, 1)), **settings)
 
 
-def test_supervised_is_its_criterion():
-    network = nn.Linear(2, 1)
-    objective = Supervised(network, lambda net, batch: Loss(net(batch["x"]).mean(), len(batch["x"])))
+def test_supervised_loss_is_the_criterion():
+    model = nn.Linear(2, 1)
+    objective = Supervised(model, lambda model, batch: Loss(model(batch["x"]).mean(), len(batch["x"])))
     (phase,) = objective.phases()
     loss = phase.loss({"x": torch.ones(3, 2)})
-    assert phase.name == "fit" and phase.module is network and phase.every == 1 and phase.compile
-    assert loss.items == 3 and loss.parts == {}
-    torch.testing.assert_close(loss.mean, network(torch.ones(1, 2)).squeeze())
+    assert phase.name == "fit" and phase.module is model and phase.interval == 1 and phase.compile
+    assert loss.count == 3 and loss.metrics == {}
+    torch.testing.assert_close(loss.mean, model(torch.ones(1, 2)).squeeze())
 
 
-def test_an_objective_is_all_that_a_checkpoint_must_know():
-    assert set(adversarial().state_dict()) == {"network.weight", "critic.weight", "critic.bias"}
-    assert "state_SBD" in Recurrent(LetterGRU(), 2).state_dict()
+def test_the_state_of_an_objective_holds_all_networks_and_buffers():
+    assert set(make_adversarial().state_dict()) == {
+        "model.network.weight",
+        "model.discriminator.weight",
+        "model.discriminator.bias",
+    }
+    assert "state_0" in Recurrent(CharGRU(), 2).state_dict()
+    assert {"state_0", "state_1"} <= Recurrent(CharLSTM(), 2).state_dict().keys()
 
 
-def test_an_objective_must_list_its_phases():
-    class Nothing(Objective):
+def test_an_objective_must_define_phases():
+    class Empty(Objective):
         pass
 
-    with pytest.raises(TypeError, match="Nothing lists no phases"):
-        Nothing().phases()
+    with pytest.raises(TypeError) as error:
+        Empty().phases()
+    assert "Empty" in str(error.value)
+
+
+def test_a_phase_is_due_in_its_range_of_steps_at_its_interval():
+    phase = Phase("r1", nn.Identity(), lambda batch: Loss(batch["x"], 1), interval=4, begins=3, ends=12)
+    assert [step for step in range(20) if phase.is_due(step)] == [4, 8]
+    endless = Phase("fit", nn.Identity(), phase.loss)
+    assert all(endless.is_due(step) for step in range(5))
+
+
+def test_only_a_child_named_network_is_averaged():
+    model = GAN(ScalingGenerator(), nn.Linear(4, 1))
+    assert averaged_child(model) is model.network
+    assert averaged_child(model.discriminator) is model.discriminator
+    model.discriminator.network = "not a module"
+    assert averaged_child(model.discriminator) is model.discriminator
 
 
 # --- adversarial -----------------------------------------------------------------------------------------------------
 
 
-def test_the_penalty_of_a_linear_critic_is_half_its_squared_weights():
-    """The gradient of w x + b is w, whatever the picture; lazily, it is multiplied by the steps left out."""
-    for r1, every in ((1.0, 1), (10.0, 16)):
-        objective = adversarial(r1=r1, every=every)
+def test_the_penalty_of_a_linear_discriminator_is_half_its_squared_weights():
+    """The gradient of w x + b is w for every image; a lazy penalty is multiplied by its interval."""
+    for r1, interval in ((1.0, 1), (10.0, 16)):
+        objective = make_adversarial(r1=r1, r1_interval=interval)
         loss = objective.r1_loss({"image": torch.randn(5, 4)})
-        weight = objective.critic.weight
-        torch.testing.assert_close(loss.mean, r1 / 2 * every * weight.square().sum())
+        weight = objective.discriminator.weight
+        torch.testing.assert_close(loss.mean, r1 / 2 * interval * weight.square().sum())
         loss.mean.backward()
-        torch.testing.assert_close(weight.grad, r1 * every * weight)
-        assert loss.items == 5
+        torch.testing.assert_close(weight.grad, r1 * interval * weight)
+        assert loss.count == 5
 
 
-def test_the_penalty_of_any_critic_is_that_of_finite_differences():
+def test_the_penalty_of_any_discriminator_matches_finite_differences():
     torch.manual_seed(0)
-    critic = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
-    x, step = torch.randn(4, 3, dtype=torch.float64), 1e-5
-    slopes = [(critic(x + step * e) - critic(x - step * e)) / (2 * step) for e in torch.eye(3, dtype=torch.float64)]
-    expected = 0.5 * torch.cat(slopes, 1).square().sum(1).mean()
-    found = Adversarial(Doubling(), critic, r1=1.0, every=1).r1_loss({"image": x}).mean
-    torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-6)
+    discriminator = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    h = 1e-5
+    derivatives = []
+    for direction in torch.eye(3, dtype=torch.float64):
+        difference = discriminator(x + h * direction) - discriminator(x - h * direction)
+        derivatives.append(difference / (2 * h))
+    expected = 0.5 * torch.cat(derivatives, 1).square().sum(1).mean()
+    objective = Adversarial(GAN(ScalingGenerator(), discriminator), r1=1.0, r1_interval=1)
+    torch.testing.assert_close(objective.r1_loss({"image": x}).mean, expected, atol=1e-8, rtol=1e-6)
 
 
 def test_the_losses_are_those_of_the_paper():
-    objective, real = adversarial(), torch.randn(6, 4)
+    objective = make_adversarial()
+    real = torch.randn(6, 4)
 
-    def critic(x: torch.Tensor) -> np.ndarray:
-        return objective.critic(x).detach().numpy()
+    def discriminate(x: Tensor) -> np.ndarray:
+        return objective.discriminator(x).detach().numpy()
 
     torch.manual_seed(5)
     fake = 2.0 * torch.randn(6, 4)
     torch.manual_seed(5)
-    loss = objective.critic_loss({"image": real})
-    expected = softplus(critic(fake)).mean() + softplus(-critic(real)).mean()
-    assert loss.mean.item() == pytest.approx(expected, rel=1e-5) and loss.items == 6
-    assert loss.parts["real"].item() == pytest.approx(critic(real).mean(), abs=1e-6)
-    assert loss.parts["fake"].item() == pytest.approx(critic(fake).mean(), abs=1e-6)
+    loss = objective.discriminator_loss({"image": real})
+    expected = softplus(discriminate(fake)).mean() + softplus(-discriminate(real)).mean()
+    assert loss.mean.item() == pytest.approx(expected, rel=1e-5) and loss.count == 6
+    assert loss.metrics["real_logit"].item() == pytest.approx(discriminate(real).mean(), abs=1e-6)
+    assert loss.metrics["fake_logit"].item() == pytest.approx(discriminate(fake).mean(), abs=1e-6)
     torch.manual_seed(5)
     loss = objective.generator_loss({"image": real})
-    assert loss.mean.item() == pytest.approx(softplus(-critic(fake)).mean(), rel=1e-5)
+    assert loss.mean.item() == pytest.approx(softplus(-discriminate(fake)).mean(), rel=1e-5)
 
 
-def test_the_critic_learns_without_the_generator():
-    objective = adversarial()
-    objective.critic_loss({"image": torch.randn(3, 4)}).mean.backward()
-    assert objective.model.weight.grad is None and objective.critic.weight.grad is not None
+def test_the_discriminator_loss_gives_the_generator_no_gradient():
+    objective = make_adversarial()
+    objective.discriminator_loss({"image": torch.randn(3, 4)}).mean.backward()
+    assert objective.generator.weight.grad is None and objective.discriminator.weight.grad is not None
     objective.generator_loss({"image": torch.randn(3, 4)}).mean.backward()
-    assert objective.model.weight.grad is not None
+    assert objective.generator.weight.grad is not None
 
 
-def test_phases_are_critic_penalty_generator():
-    phases = adversarial(every=8).phases()
-    assert [(p.name, p.every, p.compile) for p in phases] == [
-        ("critic", 1, True),
+def test_adversarial_phases_are_discriminator_r1_generator():
+    objective = make_adversarial(r1_interval=8)
+    assert [(phase.name, phase.interval, phase.compile) for phase in objective.phases()] == [
+        ("discriminator", 1, True),
         ("r1", 8, False),
         ("generator", 1, True),
     ]
-    assert [p.name for p in adversarial(r1=0.0).phases()] == ["critic", "generator"]
+    modules = [phase.module for phase in objective.phases()]
+    assert modules == [objective.model.discriminator, objective.model.discriminator, objective.model.network]
+    assert [phase.name for phase in make_adversarial(r1=0.0).phases()] == ["discriminator", "generator"]
 
 
 # --- recurrent -------------------------------------------------------------------------------------------------------
 
+MODELS = [CharGRU, CharLSTM]
 
-def text(rows: int = 2, length: int = 12) -> torch.Tensor:
+
+def make_text(batch_size: int = 2, length: int = 12) -> Tensor:
     torch.manual_seed(1)
-    return torch.randint(11, (rows, length + 1))
+    return torch.randint(11, (batch_size, length + 1))
 
 
-def piece(tokens: torch.Tensor, start: int, length: int, begins: float) -> dict[str, torch.Tensor]:
+def make_batch(tokens: Tensor, start: int, length: int, reset: float) -> dict[str, Tensor]:
     return {
         "tokens": tokens[:, start : start + length],
-        "next": tokens[:, start + 1 : start + length + 1],
-        "starts": torch.full((len(tokens),), begins),
+        "targets": tokens[:, start + 1 : start + length + 1],
+        "row": torch.arange(len(tokens)),
+        "resets": torch.full((len(tokens),), reset),
     }
 
 
-def test_the_state_goes_on_so_that_pieces_equal_the_whole():
-    tokens, network = text(), LetterGRU()
-    whole = Recurrent(network, 2).loss(piece(tokens, 0, 12, 1.0))
-    objective = Recurrent(network, 2)
-    parts = [objective.loss(piece(tokens, start, 4, float(start == 0))) for start in (0, 4, 8)]
-    torch.testing.assert_close(torch.stack([p.mean for p in parts]).mean(), whole.mean)
-    assert whole.items == 24 and [p.items for p in parts] == [8] * 3
-    assert whole.parts["bits"].item() == pytest.approx(whole.mean.item() / math.log(2))
+def states(objective: Recurrent) -> list[Tensor]:
+    return [buffer.clone() for buffer in objective.buffers()]
 
 
-def test_the_loss_is_the_cross_entropy_per_letter():
-    tokens, network = text(), LetterGRU()
-    batch = piece(tokens, 0, 12, 1.0)
-    logits, _ = network(batch["tokens"], network.initial_state(2))
-    expected = sum(F.cross_entropy(logits[b, t], batch["next"][b, t]) for b in range(2) for t in range(12)) / 24
-    torch.testing.assert_close(Recurrent(network, 2).loss(batch).mean, expected)
+@pytest.mark.parametrize("model_class", MODELS)
+def test_the_carried_state_makes_short_batches_equal_a_long_one(model_class):
+    tokens = make_text()
+    model = model_class()
+    full = Recurrent(model, 2).loss(make_batch(tokens, 0, 12, 1.0))
+    objective = Recurrent(model, 2)
+    losses = [objective.loss(make_batch(tokens, start, 4, float(start == 0))) for start in (0, 4, 8)]
+    torch.testing.assert_close(torch.stack([loss.mean for loss in losses]).mean(), full.mean)
+    assert full.count == 24 and [loss.count for loss in losses] == [8] * 3
+    assert full.metrics["bits"].item() == pytest.approx(full.mean.item() / math.log(2))
 
 
-def test_a_row_that_begins_a_new_text_forgets_and_the_others_do_not():
-    tokens, network = text(), LetterGRU()
-    objective = Recurrent(network, 2)
-    objective.loss(piece(tokens, 0, 4, 1.0))
-    carried = objective.state_SBD.clone()
+def test_the_loss_is_the_cross_entropy_per_character():
+    tokens = make_text()
+    model = CharGRU()
+    batch = make_batch(tokens, 0, 12, 1.0)
+    logits, _ = model(batch["tokens"], model.initial_state(2))
+    total = sum(F.cross_entropy(logits[b, t], batch["targets"][b, t]) for b in range(2) for t in range(12))
+    torch.testing.assert_close(Recurrent(model, 2).loss(batch).mean, total / 24)
+
+
+def test_a_row_that_resets_forgets_and_the_others_do_not():
+    tokens = make_text()
+    model = CharGRU()
+    objective = Recurrent(model, 2)
+    objective.loss(make_batch(tokens, 0, 4, 1.0))
+    (carried,) = states(objective)
     assert float(carried.abs().min()) > 0
-    batch = {**piece(tokens, 4, 4, 0.0), "starts": torch.tensor([1.0, 0.0])}
+    batch = {**make_batch(tokens, 4, 4, 0.0), "resets": torch.tensor([1.0, 0.0])}
     objective.loss(batch)
-    _, fresh = network(batch["tokens"], network.initial_state(2))
-    _, gone_on = network(batch["tokens"], carried)
-    torch.testing.assert_close(objective.state_SBD[:, 0], fresh[:, 0])
-    torch.testing.assert_close(objective.state_SBD[:, 1], gone_on[:, 1])
+    _, fresh = model(batch["tokens"], model.initial_state(2))
+    _, continued = model(batch["tokens"], carried)
+    torch.testing.assert_close(objective.state_0[:, 0], fresh[:, 0])
+    torch.testing.assert_close(objective.state_0[:, 1], continued[:, 1])
 
 
-def test_gradients_end_where_the_piece_begins():
-    objective = Recurrent(LetterGRU(), 2)
-    objective.loss(piece(text(), 0, 4, 1.0))
-    assert not objective.state_SBD.requires_grad
-    objective.loss(piece(text(), 4, 4, 0.0)).mean.backward()  # the graph of the first piece is not needed
-    assert all(w.grad is not None for w in objective.model.parameters())
+@pytest.mark.parametrize("model_class", MODELS)
+def test_a_batch_of_some_rows_changes_their_state_only(model_class):
+    tokens = make_text(batch_size=4)
+    model = model_class()
+    full = Recurrent(model, 4)
+    full.loss(make_batch(tokens, 0, 4, 1.0))
+    objective = Recurrent(model, 4)
+    rows = torch.tensor([3, 1])
+    batch = make_batch(tokens, 0, 4, 1.0)
+    objective.loss({name: values[rows] for name, values in batch.items()})
+    for state, expected in zip(states(objective), states(full), strict=True):
+        torch.testing.assert_close(state[:, rows], expected[:, rows])
+        assert not state[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("model_class", MODELS)
+def test_gradients_end_at_the_start_of_the_batch(model_class):
+    objective = Recurrent(model_class(), 2)
+    objective.loss(make_batch(make_text(), 0, 4, 1.0))
+    assert not any(state.requires_grad for state in objective.buffers())
+    loss = objective.loss(make_batch(make_text(), 4, 4, 0.0))
+    loss.mean.backward()  # does not need the graph of the first batch
+    assert all(param.grad is not None for param in objective.model.parameters())

@@ -1,37 +1,48 @@
-"""Laws for every picture: what it returns, that nothing is cut off, and that no setting of the user changes it."""
+"""Laws for every plot: size, nothing cut off, no overlapping texts, independent of the user's settings."""
 
 import subprocess
 import sys
 import warnings
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.text import Text
 
+from tests.helpers.figures import (
+    DIGITS,
+    HOSTILE_NAMES,
+    LONG_NAMES,
+    figure_texts,
+    layout_figure,
+    render_figure,
+    use_plot_style,
+    visible_texts,
+)
 from thalweg.metrics.classification import MetricAccumulator
 from thalweg.plots import style
+from thalweg.plots.attribution import Panel, plot_attribution_panels
 from thalweg.plots.class_scores import plot_calibration, plot_per_class, plot_probabilities
 from thalweg.plots.confusion import plot_confusion
-from thalweg.plots.curves import plot_curves
+from thalweg.plots.curves import MetricStyle, plot_curves
+from thalweg.plots.feature_maps import plot_feature_maps
 from thalweg.plots.image_grid import plot_augmented_batch, plot_examples, plot_filters, plot_worst_mistakes
+from thalweg.plots.text_surprise import plot_text_surprise
 
-HOSTILE = [
-    "$x^",
-    "a\nb",
-    "\udcff.png",
-    "犬",
-    "",
-    "<img src=x onerror=alert(1)>" * 3,
-    "\\frac{1}{0}",
-    "W" * 40,
-    "a",
-    "b",
-]
+# test_concept_texts.py imports the helpers under these names
+laid_out = layout_figure
+our_style = use_plot_style
+texts = figure_texts
+
 RANDOM = np.random.default_rng(0)
-DIGITS = [str(d) for d in range(10)]
+ACCURACY = MetricStyle("accuracy", "Accuracy", True, "fraction")
+
+
+class Layer(NamedTuple):
+    name: str
+    kind: str
+    channels: int
+    maps_NHW: np.ndarray
 
 
 def history(epochs: int = 5, per_epoch: int = 30) -> list[dict]:
@@ -41,135 +52,172 @@ def history(epochs: int = 5, per_epoch: int = 30) -> list[dict]:
         row = {"step": step, "epoch": epoch, "loss": 2 / (1 + step), "accuracy": 1 - 0.9 / (1 + step)}
         rows.append({**row, "split": "train", "lr": 0.01 * (1 - step / 151)})
         if step % per_epoch == 0:
-            rows.append({**row, "split": "valid", "loss": 2.5 / (1 + step)})
+            rows.append({**row, "split": "val", "loss": 2.5 / (1 + step)})
+    return rows
+
+
+def many_metrics(count: int) -> list[dict]:
+    rows = history()
+    for row in rows:
+        row["discriminator"] = row["loss"]
+        if row["split"] == "val":
+            row.update({f"a metric with a long name {n}": 0.1 * n for n in range(count)})
+            del row["discriminator"]
     return rows
 
 
 def scores(classes: int = 10, rows: int = 400) -> MetricAccumulator:
-    probabilities, labels = RANDOM.dirichlet(np.full(classes, 0.1), rows), RANDOM.integers(0, classes, rows)
+    probabilities = RANDOM.dirichlet(np.full(classes, 0.1), rows)
+    labels = RANDOM.integers(0, classes, rows)
     probabilities[: rows // 2] = 0.9 * np.eye(classes)[labels[: rows // 2]] + 0.1 / classes
-    made = MetricAccumulator(classes)
-    made.add(probabilities, labels)
-    return made
+    accumulator = MetricAccumulator(classes)
+    accumulator.add(probabilities, labels)
+    return accumulator
 
 
-def images(count: int, channels: int = 1, high: int = 28, wide: int = 28) -> np.ndarray:
-    return RANDOM.integers(0, 256, (count, high, wide, channels), dtype=np.uint8)
+def images(count: int, channels: int = 1, height: int = 28, width: int = 28) -> np.ndarray:
+    return RANDOM.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
 
 
-def wrong(count: int, classes: list[str], **shape) -> tuple:
-    picks = np.arange(count)
-    truth, predicted = picks % len(classes), (picks + 1) % len(classes)
-    return images(count, **shape), truth, predicted, RANDOM.random(count), [f"a/{c}.png" for c in picks], classes
+def mistakes(count: int, classes: list[str], **shape) -> tuple:
+    indices = np.arange(count)
+    labels = indices % len(classes)
+    predictions = (indices + 1) % len(classes)
+    sources = [f"a/{index}.png" for index in indices]
+    return images(count, **shape), labels, predictions, RANDOM.random(count), sources, classes
 
 
 def matrix(classes: int) -> np.ndarray:
     return RANDOM.integers(0, 2, (classes, classes)) + np.diag(RANDOM.integers(30, 20_000, classes))
 
 
-LONG = [f"a rather long name, number {k}" for k in range(100)]
-CASES = {
-    "curves": (plot_curves, history(), "a title"),
-    "curves of one epoch": (plot_curves, history(1, 3)),
-    "curves of one row": (plot_curves, [{"step": 1, "split": "valid", "loss": 0.3, "accuracy": 0.4}]),
-    "curves without a miss": (plot_curves, [{"step": s, "split": "valid", "accuracy": 1.0} for s in range(3)]),
-    "curves of nothing": (plot_curves, [], "a title"),
-    "curves of a test alone": (plot_curves, [{"step": 1, "split": "test", "loss": 0.3, "accuracy": 0.4}]),
+def heat(height: int = 48, width: int = 48) -> np.ndarray:
+    return np.linspace(0, 1, height * width).reshape(height, width)
+
+
+def panels(count: int, height: int = 48, width: int = 48) -> list[Panel]:
+    values = [heat(height, width), RANDOM.normal(size=(height, width)), images(1, 3, height, width)[0]]
+    return [Panel(LONG_NAMES[n], values[n % 3], f"{LONG_NAMES[n]}, long enough for two lines") for n in range(count)]
+
+
+def predictions(names: list[str]) -> list[tuple[str, float]]:
+    return list(zip(names, np.linspace(1, 0, len(names)), strict=True))
+
+
+def layers(count: int, side: int = 20, maps: int = 16) -> list[Layer]:
+    return [Layer(HOSTILE_NAMES[n % 10], "ReLU", 64, RANDOM.normal(size=(maps, side, side))) for n in range(count)]
+
+
+def photo(height: int = 48, width: int = 48, channels: int = 3) -> np.ndarray:
+    return images(1, channels, height, width)[0]
+
+
+ATTRIBUTION_CASES = {
+    "attribution without maps": (plot_attribution_panels, photo(), [], predictions(["dog"])),
+    "attribution by one map": (plot_attribution_panels, photo(), panels(1), predictions(["dog", "cat"]), "dog"),
+    "attribution by three maps": (
+        plot_attribution_panels,
+        photo(100, 140),
+        panels(3, 100, 140),
+        predictions(LONG_NAMES[:5]),
+        LONG_NAMES[0],
+    ),
+    "attribution in two rows": (
+        plot_attribution_panels,
+        photo(60, 40),
+        panels(5, 60, 40),
+        predictions(LONG_NAMES[:5]),
+        "W" * 400,
+    ),
+    "attribution with hostile names": (
+        plot_attribution_panels,
+        photo(28, 28, 1),
+        [Panel(name, heat(28, 28), name) for name in HOSTILE_NAMES],
+        predictions(HOSTILE_NAMES),
+        HOSTILE_NAMES[0],
+    ),
+    "feature maps": (plot_feature_maps, layers(12)),
+    "feature maps of one layer": (plot_feature_maps, layers(1, 5, 3), "W" * 400),
+    "wide feature maps": (plot_feature_maps, [Layer("a", "b", 1, RANDOM.normal(size=(1, 4, 9)))]),
+    "no feature maps": (plot_feature_maps, []),
+}
+CASES = ATTRIBUTION_CASES | {
+    "curves": (plot_curves, history(), [ACCURACY], "a title"),
+    "curves without metric styles": (plot_curves, history()),
+    "curves of four panels": (plot_curves, many_metrics(0), [ACCURACY], "a title"),
+    "curves of six panels": (plot_curves, many_metrics(9), [ACCURACY, MetricStyle("loss", "W" * 90, False, "nats")]),
+    "curves of one epoch": (plot_curves, history(1, 3), [ACCURACY]),
+    "curves of one row": (plot_curves, [{"step": 1, "split": "val", "loss": 0.3, "accuracy": 0.4}], [ACCURACY]),
+    "curves without errors": (
+        plot_curves,
+        [{"step": s, "split": "val", "accuracy": 1.0} for s in range(3)],
+        [ACCURACY],
+    ),
+    "curves of no rows": (plot_curves, [], [ACCURACY], "a title"),
+    "curves of the test split": (plot_curves, [{"step": 1, "split": "test", "loss": 0.3, "accuracy": 0.4}]),
     "confusion of 2": (plot_confusion, matrix(2), ["cat", "dog"], "a title"),
     "confusion of 10": (plot_confusion, matrix(10), DIGITS),
-    "confusion of 20": (plot_confusion, matrix(20), LONG[:20]),
-    "confusion of 37": (plot_confusion, matrix(37), LONG[:37]),
-    "confusion of 100": (plot_confusion, matrix(100), LONG),
-    "confusion of nothing": (plot_confusion, np.zeros((3, 3), int), ["a", "b", "c"]),
-    "confusion of hostile names": (plot_confusion, matrix(10), HOSTILE),
-    "examples": (plot_examples, images(20, 3), LONG[:20], "a title"),
-    "examples of nothing": (plot_examples, images(0)),
+    "confusion of 20": (plot_confusion, matrix(20), LONG_NAMES[:20]),
+    "confusion of 37": (plot_confusion, matrix(37), LONG_NAMES[:37]),
+    "confusion of 100": (plot_confusion, matrix(100), LONG_NAMES),
+    "confusion without examples": (plot_confusion, np.zeros((3, 3), int), ["a", "b", "c"]),
+    "confusion with hostile names": (plot_confusion, matrix(10), HOSTILE_NAMES),
+    "examples": (plot_examples, images(20, 3), LONG_NAMES[:20], "a title"),
+    "no examples": (plot_examples, images(0)),
     "batch": (plot_augmented_batch, RANDOM.normal(size=(70, 1, 28, 28)), list("0123456789") * 7),
-    "batch of wide pictures": (plot_augmented_batch, RANDOM.normal(size=(3, 3, 80, 200)), HOSTILE[:3], "a title"),
+    "batch of wide images": (plot_augmented_batch, RANDOM.normal(size=(3, 3, 80, 200)), HOSTILE_NAMES[:3], "a title"),
     "batch of two channels": (plot_augmented_batch, RANDOM.normal(size=(3, 2, 8, 8))),
-    "mistakes": (plot_worst_mistakes, *wrong(13, DIGITS), "a title"),
-    "mistakes with hostile names": (plot_worst_mistakes, *wrong(10, HOSTILE)),
-    "mistakes of large pictures": (plot_worst_mistakes, *wrong(2, LONG, channels=3, high=300, wide=200)),
-    "no mistakes": (plot_worst_mistakes, *wrong(0, DIGITS)),
+    "mistakes": (plot_worst_mistakes, *mistakes(13, DIGITS)),
+    "mistakes with hostile names": (plot_worst_mistakes, *mistakes(10, HOSTILE_NAMES)),
+    "mistakes of large images": (plot_worst_mistakes, *mistakes(2, LONG_NAMES, channels=3, height=300, width=200)),
+    "no mistakes": (plot_worst_mistakes, *mistakes(0, DIGITS)),
     "filters": (plot_filters, RANDOM.normal(size=(20, 1, 5, 5))),
-    "filters of colours": (plot_filters, RANDOM.normal(size=(80, 3, 3, 3)), None, 64, "a title"),
-    "filters of a dense layer": (plot_filters, RANDOM.normal(size=(12, 2 * 6 * 4)), (2, 6, 4)),
+    "filters with three channels": (plot_filters, RANDOM.normal(size=(80, 3, 3, 3)), None, 64, "a title"),
+    "filters of a linear layer": (plot_filters, RANDOM.normal(size=(12, 2 * 6 * 4)), (2, 6, 4)),
     "calibration": (plot_calibration, scores().bins, "a title"),
-    "calibration of nothing": (plot_calibration, MetricAccumulator(3).bins),
+    "calibration without examples": (plot_calibration, MetricAccumulator(3).bins),
     "per class": (plot_per_class, scores().per_class, DIGITS, "a title"),
-    "per class of hostile names": (plot_per_class, scores().per_class, HOSTILE),
-    "per class of many": (plot_per_class, scores(100, 3000).per_class, LONG),
-    "per class of nothing": (plot_per_class, MetricAccumulator(2).per_class, ["a", "b"]),
+    "per class with hostile names": (plot_per_class, scores().per_class, HOSTILE_NAMES),
+    "per class of 100": (plot_per_class, scores(100, 3000).per_class, LONG_NAMES),
+    "per class without examples": (plot_per_class, MetricAccumulator(2).per_class, ["a", "b"]),
     "probabilities": (plot_probabilities, images(1)[0], DIGITS, RANDOM.dirichlet(np.ones(10))),
-    "probabilities of certainty": (plot_probabilities, images(1, 3)[0], DIGITS, np.eye(10)[3]),
-    "probabilities of many": (plot_probabilities, images(1, 3, 90, 60)[0], LONG, RANDOM.dirichlet(np.ones(100))),
-    "probabilities of hostile names": (plot_probabilities, images(1)[0], HOSTILE, np.full(10, 0.1)),
+    "probabilities of 0 and 1": (plot_probabilities, images(1, 3)[0], DIGITS, np.eye(10)[3]),
+    "probabilities of 100": (plot_probabilities, images(1, 3, 90, 60)[0], LONG_NAMES, RANDOM.dirichlet(np.ones(100))),
+    "probabilities with hostile names": (plot_probabilities, images(1)[0], HOSTILE_NAMES, np.full(10, 0.1)),
+    "surprise": (plot_text_surprise, "To be,\nor not to be.\n\n" + "long " * 40, RANDOM.gamma(1, size=222), "a title"),
+    "surprise of no text": (plot_text_surprise, "", [], "a title"),
+    "surprise of hostile text": (plot_text_surprise, "".join(HOSTILE_NAMES), RANDOM.gamma(1, size=200)),
+    "surprise of a long text": (plot_text_surprise, "\n" * 100, [1.0] * 100, "W" * 400),
 }
 
-
-SETTINGS = {"figure.facecolor": "black", "font.size": 30, "text.parse_math": True, "axes.grid": False}
+USER_SETTINGS = {"figure.facecolor": "black", "font.size": 30, "text.parse_math": True, "axes.grid": False}
 
 
 @pytest.fixture(params=CASES, scope="module")
 def case(request):
-    """A picture drawn under odd settings of the user, its figure drawn anew, and what knows where things are in it."""
-    function, *arguments = CASES[request.param]
-    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+    """A plot under odd settings of the user, its figure rendered again, and the renderer, which measures texts."""
+    plot, *args = CASES[request.param]
+    with matplotlib.rc_context(USER_SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = function(*arguments)
-    canvas = FigureCanvasAgg(laid_out(function, *arguments))
-    with our_style(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        canvas.draw()
+        image = plot(*args)
+    canvas = render_figure(plot, *args)
     return image, canvas.figure, canvas.get_renderer()
 
 
-def our_style():
-    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
-    return matplotlib.rc_context({**defaults, **style._RC_PARAMS})
-
-
-def laid_out(function, *arguments):
-    """The figure behind a picture, not drawn yet."""
-    with our_style(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function.__wrapped__(*arguments)
-
-
-def labels(axis) -> list[Text]:
-    """The labels of the ticks that are drawn."""
-    low, high = sorted(axis.get_view_interval())
-    found = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    return [label for label in found if label.get_visible() and label.get_text()]
-
-
-def visible_texts(figure) -> list[Text]:
-    hidden = set()
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            ticks = [
-                label
-                for tick in axis.get_major_ticks() + axis.get_minor_ticks()
-                for label in (tick.label1, tick.label2)
-            ]
-            hidden |= set(ticks) - (set(labels(axis)) if axes.axison else set())
-    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text() and t not in hidden]
-
-
-def test_a_picture_is_rgb_and_at_most_900_units_wide(case):
+def test_plots_are_rgb_and_at_most_900_units_wide(case):
     image = case[0]
     assert image.mode == "RGB"
     assert image.width <= style.WIDTH * style.PIXELS_PER_UNIT
     assert len(image.getcolors(image.width * image.height)) > 1
 
 
-def test_the_same_numbers_give_the_same_pixels_whatever_the_settings(case):
+def test_same_numbers_give_same_pixels_under_any_settings(case):
     image, figure, _ = case
     assert np.array_equal(np.asarray(image), np.asarray(figure.canvas.buffer_rgba())[..., :3])
 
 
 def test_nothing_is_cut_off(case):
-    """The outermost pixels are paper, and every text lies inside."""
+    """The outermost pixels are white, and every text lies inside."""
     image, figure, renderer = case
     pixels = np.asarray(image)
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
@@ -182,14 +230,21 @@ def test_nothing_is_cut_off(case):
 def test_texts_do_not_overlap(case):
     _, figure, renderer = case
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in visible_texts(figure)]
-    for n, (text, one) in enumerate(boxes):
-        # a pixel of leave, since the boxes of lines that touch are rounded outwards
-        inner = one.padded(-1)
-        assert not [other for other, box in boxes[n + 1 :] if inner.overlaps(box)], text
+    for n, (text, box) in enumerate(boxes):
+        # one pixel of tolerance, because boxes of lines that touch are rounded outwards
+        inner = box.padded(-1)
+        assert not [other for other, other_box in boxes[n + 1 :] if inner.overlaps(other_box)], text
 
 
-def test_drawing_leaves_the_settings_of_matplotlib_and_pyplot_alone():
-    """In a process of its own, since other tests may have imported pyplot."""
+@pytest.mark.parametrize("name", ATTRIBUTION_CASES)
+def test_attribution_texts_have_at_least_8_points(name):
+    """At 1200 pixels a unit is 4/3 of a pixel: letters of 8 points are 8 pixels high."""
+    figure = render_figure(*CASES[name]).figure
+    assert min((text.get_fontsize() for text in visible_texts(figure)), default=8) >= 8
+
+
+def test_plotting_leaves_matplotlib_settings_and_pyplot_alone():
+    """Run in a subprocess, because other tests may have imported pyplot."""
     code = (
         "import matplotlib, sys\n"
         "settings = lambda: {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
@@ -203,141 +258,6 @@ def test_drawing_leaves_the_settings_of_matplotlib_and_pyplot_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def share(image, colour: str) -> float:
-    """Share of the pixels that have the colour, within rounding."""
-    wanted = np.round(255 * np.array(to_rgb(colour)))
-    return float((np.abs(np.asarray(image).astype(float) - wanted).max(2) <= 1).mean())
-
-
-def lines(rows) -> list[tuple[str, list]]:
-    """What is drawn of the rows: every line's label and points."""
-    return [
-        (line.get_label(), line.get_xydata().tolist())
-        for axes in laid_out(plot_curves, rows).axes
-        for line in axes.lines
-    ]
-
-
-def test_curves_leave_out_what_is_missing_or_no_number():
-    extra = [
-        {"step": 7, "epoch": 0.2, "split": "train", "loss": float("nan")},
-        {"step": 8, "epoch": 0.3, "split": "train", "loss": None, "accuracy": None},
-        {"step": 9, "epoch": 0.4, "split": "valid"},
-        {"step": 9, "epoch": 0.4, "split": "test", "loss": 99.0},
-        {"split": "train", "loss": 99.0},
-    ]
-    assert lines(history() + extra) == lines(history())
-
-
-def test_the_order_of_the_rows_cannot_be_seen():
-    assert lines(history()[::-1]) == lines(history())
-
-
-def test_curves_draw_validation_only_where_there_is_any():
-    train = [row for row in history() if row["split"] == "train"]
-    assert "validation" in dict(lines(history())) and "validation" not in dict(lines(train))
-
-
-def test_curves_mark_the_place_of_every_accuracy():
-    """The axis is that of the error; the labels say accuracy and stand where it is."""
-    axes = laid_out(plot_curves, history()).axes[1]
-    ticks = {round(place, 9): axes.yaxis.get_major_formatter()(place) for place in axes.yaxis.get_majorticklocs()}
-    assert ticks[1.0] == "99 %" and ticks[10.0] == "90 %"
-    line = next(line for line in axes.lines if line.get_label() == "validation")
-    expected = [100 * (1 - row["accuracy"]) for row in history() if row["split"] == "valid"]
-    assert line.get_ydata() == pytest.approx(expected)
-    assert axes.yaxis_inverted()
-
-
-def test_curves_count_updates_where_epochs_are_unknown():
-    rows = [{"step": s, "split": "train", "loss": 1 / s} for s in (10, 20)]
-    assert laid_out(plot_curves, rows).axes[0].get_xlabel() == "update"
-    assert laid_out(plot_curves, history()).axes[0].get_xlabel() == "epoch"
-
-
-def texts(function, *arguments) -> list[str]:
-    return [t.get_text() for t in laid_out(function, *arguments).findobj(Text) if t.get_text()]
-
-
-def test_the_confusion_matrix_shows_every_count_and_names_the_worst_pair_first():
-    found = texts(plot_confusion, np.array([[50, 7, 0], [1, 60, 3], [0, 0, 70]]), ["cat", "dog", "cow"])
-    assert {"50", "60", "70", "7", "1", "3"} <= set(found)
-    assert [t for t in found if "→" in t] == ["truth → answer", "cat → dog", "dog → cow", "dog → cat"]
-    assert "11 of 191 mistaken" in found
-
-
-def test_right_answers_are_blue_and_mistakes_orange():
-    def colours(table):
-        return (
-            next(a for a in laid_out(plot_confusion, np.array(table), ["a", "b"]).axes if a.images)
-            .images[0]
-            .get_array()
-        )
-
-    cells = colours([[90, 10], [0, 100]])
-    assert cells[0, 0][2] > cells[0, 0][0] and cells[0, 1][0] > cells[0, 1][2]
-    assert tuple(cells[1, 0]) == (1, 1, 1)
-    assert cells[1, 1].mean() < cells[0, 0].mean()
-
-
-def test_an_image_of_a_grid_keeps_its_pixels():
-    image = np.zeros((1, 4, 4, 3), np.uint8)
-    image[0, :2] = (200, 30, 60)
-    drawn = np.asarray(plot_examples(image))
-    side = (drawn == (200, 30, 60)).all(2)
-    assert side.any() and side.sum() == (drawn == (0, 0, 0)).all(2).sum()
-
-
-def test_a_batch_goes_from_black_to_white_with_one_scale_for_all():
-    values = np.zeros((2, 1, 4, 4))
-    values[0], values[1], values[1, 0, 0] = -1.0, 0.0, 1.0
-    assert {(0, 0, 0), (128, 128, 128)} <= {colour for _, colour in plot_augmented_batch(values).getcolors(1 << 24)}
-
-
-def test_only_the_first_images_of_a_large_batch_are_drawn():
-    values = RANDOM.normal(size=(100, 1, 4, 4))
-    values[0, 0, 0, 0], values[1, 0, 0, 0] = 9, -9
-    assert np.array_equal(
-        np.asarray(plot_augmented_batch(values, limit=16)), np.asarray(plot_augmented_batch(values[:16]))
-    )
-
-
-def test_filters_are_blue_where_positive_and_orange_where_negative():
-    weight = np.ones((1, 1, 3, 3))
-    assert share(plot_filters(weight), style.BLUE) > 0.1 and share(plot_filters(weight), style.VERMILLION) == 0
-    assert share(plot_filters(-weight), style.VERMILLION) > 0.1 and share(plot_filters(-weight), style.BLUE) == 0
-
-
-def test_a_dense_layer_is_drawn_as_the_pixels_it_reads():
-    weight = RANDOM.normal(size=(6, 3, 5, 4))
-    dense = plot_filters(weight.reshape(6, -1), (3, 5, 4))
-    assert np.array_equal(np.asarray(dense), np.asarray(plot_filters(weight)))
-
-
-def test_mistakes_say_truth_answer_and_source():
-    found = texts(plot_worst_mistakes, *wrong(1, ["cat", "dog"]))
-    assert len(found) == 1
-    assert found[0].startswith("cat taken for dog\n") and found[0].endswith("a/0.png")
-
-
-def test_classes_without_a_score_are_left_out():
-    rows = [{"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "examples": 4}, dict.fromkeys(("precision", "recall", "f1"))]
-    found = texts(plot_per_class, rows, ["cat", "dog"])
-    assert "cat (4)" in found and not any("dog" in text for text in found)
-
-
-def test_the_most_probable_of_many_classes_come_first():
-    shares = np.linspace(0, 1, 30) / 15
-    axes = laid_out(plot_probabilities, images(1)[0], LONG[:30], shares).axes[1]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx(shares[::-1][:10])
-
-
-def test_ten_classes_keep_their_order():
-    shares = RANDOM.dirichlet(np.ones(10))
-    axes = laid_out(plot_probabilities, images(1)[0], DIGITS, shares).axes[1]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx(shares)
-
-
 def test_long_texts_are_cut_in_the_middle_or_at_the_front():
     assert style.ellipsize("abcdefghij", 10) == "abcdefghij"
     assert style.ellipsize("class number 17", 10) == "class … 17"
@@ -345,8 +265,41 @@ def test_long_texts_are_cut_in_the_middle_or_at_the_front():
     assert style.ellipsize("a\nb\x00c\udcff") == "a?b?c?"
 
 
-def test_only_certainty_is_100_percent_and_only_impossibility_0():
-    shares = [0, 0.0004, 0.5, 0.98765, 0.9996, 1, None, float("nan")]
+def test_only_1_is_100_percent_and_only_0_is_0_percent():
+    fractions = [0, 0.0004, 0.5, 0.98765, 0.9996, 1, None, float("nan")]
     expected = ["0.0 %", "< 0.1 %", "50.0 %", "98.8 %", "> 99.9 %", "100.0 %", "–", "–"]
-    assert [style.format_percent(share) for share in shares] == expected
+    assert [style.format_percent(fraction) for fraction in fractions] == expected
     assert style.format_percent(0.99996, 2) == "> 99.99 %"
+
+
+def test_confusion_matrix_shows_all_counts_and_lists_the_most_frequent_mistake_first():
+    labels = figure_texts(plot_confusion, np.array([[50, 7, 0], [1, 60, 3], [0, 0, 70]]), ["cat", "dog", "cow"])
+    assert {"50", "60", "70", "7", "1", "3"} <= set(labels)
+    assert [label for label in labels if "→" in label][1:] == ["cat → dog", "dog → cow", "dog → cat"]
+    assert any({"11", "191"} <= set(label.split()) for label in labels)
+
+
+def test_correct_predictions_are_blue_and_mistakes_orange():
+    figure = layout_figure(plot_confusion, np.array([[90, 10], [0, 100]]), ["a", "b"])
+    cells = next(axes for axes in figure.axes if axes.images).images[0].get_array()
+    assert cells[0, 0][2] > cells[0, 0][0] and cells[0, 1][0] > cells[0, 1][2]
+    assert tuple(cells[1, 0]) == (1, 1, 1)
+    assert cells[1, 1].mean() < cells[0, 0].mean()
+
+
+def test_classes_without_a_score_are_left_out():
+    rows = [{"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "examples": 4}, dict.fromkeys(("precision", "recall", "f1"))]
+    labels = figure_texts(plot_per_class, rows, ["cat", "dog"])
+    assert "cat (4)" in labels and not any("dog" in label for label in labels)
+
+
+def test_the_most_probable_of_many_classes_come_first():
+    probabilities = np.linspace(0, 1, 30) / 15
+    axes = layout_figure(plot_probabilities, images(1)[0], LONG_NAMES[:30], probabilities).axes[1]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(probabilities[::-1][:10])
+
+
+def test_up_to_ten_classes_keep_their_order():
+    probabilities = RANDOM.dirichlet(np.ones(10))
+    axes = layout_figure(plot_probabilities, images(1)[0], DIGITS, probabilities).axes[1]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(probabilities)

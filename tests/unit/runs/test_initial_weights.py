@@ -79,7 +79,7 @@ def fewer(data: ImageDataset, count: int = 3) -> ImageDataset:
 
 
 def lenet(**arguments) -> nn.Module:
-    return registry.find_model("lenet")(**{"channels": 1, "classes": 4, "size": 16, **arguments})
+    return registry.find_model("lenet")(**{"in_channels": 1, "num_classes": 4, "image_size": 16, **arguments})
 
 
 def written(path: Path, state: dict[str, torch.Tensor]) -> Path:
@@ -178,14 +178,14 @@ def test_a_file_is_fitted_into_the_model_that_is_asked_for(tmp_path, name):
 
 
 def test_a_file_without_a_model_is_for_the_usual_one(tmp_path):
-    convnet = registry.find_model("convnet")(channels=1, classes=4, size=16)
+    convnet = registry.find_model("convnet")(in_channels=1, num_classes=4, image_size=16)
     file = written(tmp_path / "w.safetensors", convnet.state_dict())
     assert different(network(begin(tmp_path / "a", weights=str(file))), convnet.state_dict()) == []
 
 
 def test_a_file_for_a_published_model_is_taken_to_be_as_imagenets(tmp_path):
     with torch.device("meta"):
-        state = registry.find_model("squeezenet1_1")(channels=3, classes=7).state_dict()
+        state = registry.find_model("squeezenet1_1")(in_channels=3, num_classes=7).state_dict()
     file = written(tmp_path / "w.safetensors", {name: torch.zeros(value.shape) for name, value in state.items()})
     told: list[str] = []
     start = starting.resolve("squeezenet1_1", str(file), True, told.append)
@@ -211,7 +211,7 @@ def test_a_file_for_a_published_model_is_taken_to_be_as_imagenets(tmp_path):
     ids=["shape", "missing", "too many", "other inputs of the head"],
 )
 def test_a_file_of_another_network_ends_with_4_and_names_the_first_tensor_that_differs(tmp_path, capsys, changed, told):
-    state = {k: v for k, v in {**lenet(size=8).state_dict(), **changed}.items() if v is not None}
+    state = {k: v for k, v in {**lenet(image_size=8).state_dict(), **changed}.items() if v is not None}
     file = written(tmp_path / "w.safetensors", state)
     words = ["train", "classify", "digits", "--model", "lenet", "--weights", str(file), "--out", str(tmp_path / "a")]
     assert cli.invoke(words) == 4
@@ -272,7 +272,7 @@ def stem(training: TrainingRun) -> str:
 def test_the_stem_of_a_resnet_is_that_of_its_weights_whatever_the_size_of_the_pictures(tmp_path):
     """Else it would be chosen by their size, and the weights refused."""
     file = tmp_path / "r.safetensors"
-    written(file, registry.find_model("resnet18")(channels=3, classes=5).state_dict())
+    written(file, registry.find_model("resnet18")(in_channels=3, num_classes=5).state_dict())
     grey = [Split(np.repeat(s.images, 3, axis=3), s.labels, s.sources) for s in BARS.splits.values()]
     data = ImageDataset("colour", "made", "", BARS.classes, *grey)
     small = begin(tmp_path / "a", data, model="resnet18", steps=1, epochs=None, trail=0)
@@ -283,7 +283,7 @@ def test_the_stem_of_a_resnet_is_that_of_its_weights_whatever_the_size_of_the_pi
 
 def test_a_file_for_inception_is_given_what_its_published_weights_expect(tmp_path):
     with torch.device("meta"):
-        state = registry.find_model("inception_v3")(channels=3, classes=7).state_dict()
+        state = registry.find_model("inception_v3")(in_channels=3, num_classes=7).state_dict()
     file = written(tmp_path / "w.safetensors", {name: torch.zeros(value.shape) for name, value in state.items()})
     assert starting.resolve("inception_v3", str(file), True, print).arguments == {"transform_input": True}
 
@@ -317,7 +317,7 @@ def test_no_weights_are_no_start():
 def published(tmp_path, monkeypatch) -> PretrainedWeights:
     """Weights of a tanh LeNet for ImageNet's thousand classes, by the name of ImageNet, with a file on this machine."""
     torch.manual_seed(5)
-    state = lenet(channels=3, classes=1000, hidden=8, activation="tanh").state_dict()
+    state = lenet(in_channels=3, num_classes=1000, hidden=8, activation="tanh").state_dict()
     file = tmp_path / "cache" / "weights" / "lenet-00000000.pth"
     file.parent.mkdir(parents=True)
     torch.save(state, file)
@@ -356,7 +356,7 @@ def test_published_arguments_survive_training_saving_and_loading(published, tmp_
     assert (facts["resize"], facts["mean"], facts["std"]) == (20, list(published.mean), list(published.std))
     run = api.load(finish(training))
     told = read_run_json(tmp_path / "a")
-    assert told["arguments"] == {"channels": 3, "classes": 4, "size": 16, "activation": "tanh", "hidden": 8}
+    assert told["arguments"] == {"in_channels": 3, "num_classes": 4, "image_size": 16, "activation": "tanh", "hidden": 8}
     assert sum(isinstance(layer, nn.Tanh) for layer in run.model.modules()) == 3
     x_BCHW = run.task.prepared(data.test.images, run.facts, torch.device("cpu"))
     with torch.no_grad():

@@ -108,7 +108,7 @@ def test_auxiliary_answers_count_four_tenths_while_training(balance):
 
 def test_the_accuracy_of_a_batch_is_that_of_the_main_answer():
     found = TASK.objective(Fixed(auxiliary=True).train(), FACTS, Options()).loss({"image": LOGITS, "label": LABELS})
-    assert found.parts["accuracy"].item() == 0.5 and found.items == 4
+    assert found.metrics["accuracy"].item() == 0.5 and found.count == 4
 
 
 def test_features_go_through_the_head_alone():
@@ -120,7 +120,7 @@ def test_features_go_through_the_head_alone():
 def test_scores_of_features_are_those_of_the_pictures():
     data = make_bars(count=48)
     facts = TASK.facts(data)
-    network = registry.find_model("lenet")(channels=1, classes=4, size=16, hidden=8).eval()
+    network = registry.find_model("lenet")(in_channels=1, num_classes=4, image_size=16, hidden=8).eval()
     x_BCHW = TASK.prepared(data.test.images, facts, CPU)
     with torch.no_grad():
         features_BF = network.features(x_BCHW)

@@ -178,11 +178,12 @@ def test_an_unstated_length_depends_on_the_data():
 def test_what_was_asked_for_is_what_is_done():
     asked = {"optimizer": "sgd", "lr": 1, "clip": 3, "ema": 0.9, "accumulate": 2, "seed": 7, "momentum": 0}
     recipe = plan.resolve_config(parse_options({"epochs": 2.5, **asked}), STREAM, "bfloat16")
-    assert {name: getattr(recipe, name) for name in asked} == asked
+    fields = {"clip": "grad_clip", "ema": "ema_decay", "accumulate": "grad_accum"}
+    assert {name: getattr(recipe, fields.get(name, name)) for name in asked} == asked
     assert recipe.steps == 250 and recipe.precision == "bfloat16"
     assert not plan.resolve_config(
         Options(graph=True), problem()[1], "float32"
-    ).graph  # on a processor nothing is recorded
+    ).cuda_graph  # on a processor nothing is recorded
     assert plan.resolve_config(Options(steps=7), STREAM, "float32").steps == 7
     assert plan.resolve_config(Options(epochs=1e-6), STREAM, "float32").steps == 1
 
@@ -191,9 +192,9 @@ def test_rates_and_warm_up_follow_optimiser_and_schedule():
     for name, rate in DEFAULT_LR.items():
         assert plan.resolve_config(Options(optimizer=name), STREAM, "float32").lr == rate
     assert plan.resolve_config(Options(lr="auto"), STREAM, "float32").lr == DEFAULT_LR["adamw"]
-    assert plan.resolve_config(Options(), STREAM, "float32").warmup == 0.25
-    assert plan.resolve_config(Options(schedule="cosine"), STREAM, "float32").warmup == 0.0
-    assert plan.resolve_config(Options(schedule="cosine", warmup=0.1), STREAM, "float32").warmup == 0.1
+    assert plan.resolve_config(Options(), STREAM, "float32").warmup_fraction == 0.25
+    assert plan.resolve_config(Options(schedule="cosine"), STREAM, "float32").warmup_fraction == 0.0
+    assert plan.resolve_config(Options(schedule="cosine", warmup=0.1), STREAM, "float32").warmup_fraction == 0.1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_rates_and_warm_up_follow_optimiser_and_schedule():
 )
 def test_frozen_parts_are_those_that_were_asked_for(asked, trained, every):
     recipe = plan.resolve_config(Options(**asked), STREAM, "float32")
-    assert (recipe.trained_parts, recipe.unfreeze_every) == (trained, every)
+    assert (recipe.trainable_groups, recipe.unfreeze_interval) == (trained, every)
     assert plan.resolve_config(Options(layer_decay=0.8), STREAM, "float32").layer_decay == 0.8
 
 
@@ -244,7 +245,7 @@ def test_a_plan_is_the_same_after_json():
     import json
 
     one = TrainPlan(
-        "cpu", 2, 1, 64, 100, TrainConfig(steps=250, clip=1.0, trained_parts=1, unfreeze_every=7, layer_decay=0.9)
+        "cpu", 2, 1, 64, 100, TrainConfig(steps=250, grad_clip=1.0, trainable_groups=1, unfreeze_interval=7, layer_decay=0.9)
     )
     told = json.loads(json.dumps(one.json(), allow_nan=False))
     assert told["epochs"] == 2.5 and TrainPlan.from_json(told) == one
@@ -279,11 +280,11 @@ def same(batch):
 def test_the_range_test_finds_a_rate_that_trains(optimizer):
     objective, stream = problem()
     before = [w.clone() for w in objective.parameters()]
-    recipe = TrainConfig(steps=60, optimizer=optimizer, report=10, schedule="constant")
+    recipe = TrainConfig(steps=60, optimizer=optimizer, report_every=10, schedule="constant")
     rate = plan.lr_range_test(objective, stream, recipe, same)
     assert 1e-4 < rate < 2 and rate == float(f"{rate:.2g}")
     assert stream.step == 0 and all(torch.equal(a, b) for a, b in zip(before, objective.parameters(), strict=True))
-    recipe = TrainConfig(steps=60, optimizer=optimizer, report=10, schedule="constant", lr=rate)
+    recipe = TrainConfig(steps=60, optimizer=optimizer, report_every=10, schedule="constant", lr=rate)
     losses = [report.losses["loss"] for report in Trainer(objective, stream, recipe)]
     assert losses[-1] < 0.5 * losses[0] and math.isfinite(losses[-1])
 
@@ -303,18 +304,18 @@ def test_trying_costs_the_run_nothing():
 
 
 def streams_of(examples: int):
-    return lambda batch: types.SimpleNamespace(batch=batch, steps_per_epoch=examples // batch)
+    return lambda batch: types.SimpleNamespace(batch_size=batch, steps_per_epoch=examples // batch)
 
 
 def test_the_smallest_batch_at_nearly_the_best_speed_is_taken(monkeypatch):
     speeds = {32: 100.0, 64: 180.0, 128: 191.0, 256: 199.0, 512: 200.0, 1024: 150.0}
-    monkeypatch.setattr(plan, "time_steps", lambda objective, stream, *rest, count: stream.batch / speeds[stream.batch])
+    monkeypatch.setattr(plan, "time_steps", lambda objective, stream, *rest, count: stream.batch_size / speeds[stream.batch_size])
     assert plan.find_batch_size(None, streams_of(100_000), TrainConfig(), same) == 64
 
 
 def test_the_search_for_a_batch_ends_where_memory_or_data_do(monkeypatch):
     def time_steps(objective, stream, *rest, count):
-        if stream.batch > 64:
+        if stream.batch_size > 64:
             raise MemoryError
         return 1.0
 

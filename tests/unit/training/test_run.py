@@ -53,14 +53,14 @@ def finish(out: Path, **given) -> Path:
 def at_step(training: TrainingRun, step: int, action) -> TrainingRun:
     """The same training, in which `action` happens within the update that ends with `step`."""
     trainer = training.session.trainer
-    honest = trainer.update
+    honest = trainer.run_phase
 
     def update(*arguments):
         if trainer.step + 1 == step:
             action()
         return honest(*arguments)
 
-    trainer.update = update
+    trainer.run_phase = update
     return training
 
 
@@ -455,7 +455,7 @@ def test_a_rate_beyond_reason_ends_with_6_names_step_and_samples_and_leaves_fini
             finish(out, resume=resume, **({} if resume else {"optimizer": "sgd", "lr": 1e20}))
         told.append(raised.value)
     assert told[0].exit_code == 6 and str(told[0]) == str(told[1])
-    names = {BARS.train.sources[row] for row in told[0].rows}
+    names = {BARS.train.sources[row] for row in told[0].indices}
     assert len(names) == 16 and f"step {told[0].step}" in told[0].message and "8 more" in told[0].message
     assert sum(f"{name}," in told[0].message or f"{name} and" in told[0].message for name in names) == 8
     assert read_run_json(out)["status"] == "non-finite" and not (out / ".lock").exists()
@@ -468,7 +468,7 @@ def test_weights_that_became_no_numbers_never_reach_the_disk(tmp_path, step):
     """As after an infinite gradient of a finite loss, before a report and before the end of an epoch."""
     out = tmp_path / "a"
     training = begin(out, ema=0.0)
-    network, honest = training.session.trainer.model, training.session.trainer.update
+    network, honest = training.session.trainer.model, training.session.trainer.run_phase
 
     def update(*arguments):
         done = honest(*arguments)
@@ -477,7 +477,7 @@ def test_weights_that_became_no_numbers_never_reach_the_disk(tmp_path, step):
                 network.head.weight[0] = float("inf")
         return done
 
-    training.session.trainer.update = update
+    training.session.trainer.run_phase = update
     with pytest.raises(NonFiniteError) as raised:
         list(training)
     assert "weights.safetensors holds those after 10 updates" in raised.value.message
@@ -516,7 +516,7 @@ def test_a_plan_made_for_a_graph_goes_on_without_one(tmp_path):
     training = begin(out, optimizer="adam")
     stopped(at_step(training, 6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     known = read_run_json(out)
-    known["plan"]["recipe"]["graph"] = True  # as begun on a GPU
+    known["plan"]["recipe"]["cuda_graph"] = True  # as begun on a GPU
     (out / "run.json").write_text(json.dumps(known), encoding="utf-8")
     finish(out, resume=True)
     assert comparable_state(out) == comparable_state(whole)

@@ -74,7 +74,7 @@ def test_large_networks_keep_the_first_weights_and_what_fits(monkeypatch, tmp_pa
 
 
 def test_a_way_that_is_not_there_or_of_another_network_is_refused(tmp_path, capsys):
-    network = mlp(channels=1, classes=2, size=4, widths=[3])
+    network = mlp(in_channels=1, num_classes=2, image_size=4, widths=[3])
     with pytest.raises(ModelFileError, match="does not have its initial weights"):
         trail.load_snapshots(tmp_path / "trail", network)
     trained(tmp_path / "a")

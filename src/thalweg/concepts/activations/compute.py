@@ -1,42 +1,45 @@
-"""Activations: each by itself, and what it does to a signal and to its gradient through many layers.
+"""Activation functions: formulas and derivatives, and how a signal and its gradient pass through many layers.
 
-Vanishing and exploding: Hochreiter 1991; Bengio, Simard and Frasconi 1994, doi:10.1109/72.279181. Measuring it layer by
-layer: Glorot and Bengio 2010. The sources of the functions themselves are those of `layers.activations`.
+Vanishing and exploding gradients: Hochreiter 1991; Bengio, Simard and Frasconi 1994, doi:10.1109/72.279181. Statistics
+layer by layer: Glorot and Bengio 2010. `layers.activations` cites the sources of the functions.
+
+B examples, N units of a layer, P points of a curve.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...config.options import Range
-from ...errors import NotFoundError
+from ...errors import NotFoundError, pluralize
 from ...layers.activations import ACTIVATIONS, MODERN_ACTIVATIONS, build_activation
 from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
 
 TEXT = load_text(__package__)
 
-#: PyTorch begins the weights of a linear layer evenly spread within one divided by the root of its inputs
+#: gain of PyTorch's default: nn.Linear draws weights uniformly from ±1/sqrt(inputs), with std 1/sqrt(3 inputs)
 DEFAULT_GAIN = 1 / math.sqrt(3)
-#: inputs that go through the layers
+#: examples that pass through the layers
 NUM_EXAMPLES = 64
-#: share of an answer below which differences are lost in the rounding of double precision
+#: relative differences between activations below this level are rounding errors of double precision
 ROUNDING_LEVEL = 1e-15
-#: sums on either side of zero for which the functions are drawn, and points for each 1 of them
-PLOT_RANGE, POINTS_PER_UNIT = 4, 20
+#: the curves run from -PLOT_LIMIT to PLOT_LIMIT
+PLOT_LIMIT = 4
+POINTS_PER_UNIT = 20
 
 
 class ActivationFormula(NamedTuple):
     """A function and its derivative as TeX, and its range in words."""
 
     formula: str
-    slope: str
+    derivative: str
     range: str
 
 
@@ -59,180 +62,258 @@ ALL_ACTIVATIONS = (*ACTIVATIONS, *MODERN_ACTIVATIONS)
 
 @dataclass(frozen=True)
 class ActivationSettings:
-    """What can be set."""
+    """Settings: which functions, and the random network that they are tried in."""
 
-    functions: Annotated[list[str], "names with commas between, or all"] = ("all",)
-    depth: Annotated[int, "layers that the signal goes through", Range(1, 100)] = 20
-    width: Annotated[int, "neurons of each layer", Range(2, 256)] = 128
+    functions: Annotated[list[str], "activation functions, comma-separated, or all"] = field(
+        default_factory=lambda: ["all"]
+    )
+    depth: Annotated[int, "number of layers", Range(1, 100)] = 20
+    width: Annotated[int, "units per layer", Range(2, 256)] = 128
     gain: Annotated[
-        float | Literal["usual"], "deviation of the weights times the root of the width", Range(0.01, 10)
-    ] = "usual"
-    seed: Annotated[int, "seed of the weights, the inputs and the gradient", Range(0, 2**31)] = 0
+        float | Literal["default"], "std of the weights times sqrt(width); default is PyTorch's", Range(0.01, 10)
+    ] = "default"
+    seed: Annotated[int, "seed of the random weights, inputs and gradient", Range(0, 2**31)] = 0
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """Statistics of each layer, from the input (index 0) to the last layer.
+
+    `signal_std` is the standard deviation over the examples (root mean square over the units), or 0 if rounding hides
+    it. `gradient_norm` is the norm of the gradient divided by its norm at the last layer.
+    """
+
+    signal_std: list[float]
+    gradient_norm: list[float]
+
+
+@dataclass(frozen=True)
+class FunctionNumbers:
+    """One activation function: formulas (TeX), curves over x, and statistics of each layer (see Propagation)."""
+
+    name: str
+    formula: str
+    derivative_formula: str
+    range: str
+    x: list[float]
+    activation: list[float]
+    derivative: list[float]
+    signal_std: list[float]
+    gradient_norm: list[float]
+
+
+@dataclass(frozen=True)
+class ActivationNumbers:
+    """All activation functions, and the size and gain of the random network."""
+
+    depth: int
+    width: int
+    gain: float
+    functions: list[FunctionNumbers]
 
 
 @register_concept(TEXT, ActivationSettings)
 def activations(settings: ActivationSettings) -> ConceptResult:
-    """Each function with its derivative; how much of a signal and of a gradient is left behind each layer.
+    """Compute each function, its derivative, and the signal and gradient that it leaves after each layer.
 
-    All functions get the same weights, inputs and gradient. Raises NotFound for an activation that there is not.
+    All functions get the same weights, inputs and gradient. Raises NotFoundError for an unknown activation function.
     """
     names = _parse_names(settings.functions)
-    gain = DEFAULT_GAIN if settings.gain == "usual" else settings.gain
-    draw = torch.Generator().manual_seed(settings.seed)
-    layers = random_mlp(settings.depth, settings.width, gain, draw)
-    x_BN = torch.randn(NUM_EXAMPLES, settings.width, generator=draw, dtype=torch.float64)
-    gradient_BN = torch.randn(NUM_EXAMPLES, settings.width, generator=draw, dtype=torch.float64)
-    numbers = {
-        "depth": settings.depth,
-        "width": settings.width,
-        "gain": gain,
-        "functions": [
-            {"name": name, **_sample_curve(name), **propagate(build_activation(name), layers, x_BN, gradient_BN)}
-            for name in names
-        ],
-    }
-    from .plot import plot_activations as drawing
-
+    gain = DEFAULT_GAIN
+    if settings.gain != "default":
+        gain = settings.gain
+    generator = torch.Generator().manual_seed(settings.seed)
+    layers = random_mlp(settings.depth, settings.width, gain, generator)
+    x_BN = torch.randn(NUM_EXAMPLES, settings.width, generator=generator, dtype=torch.float64)
+    gradient_BN = torch.randn(NUM_EXAMPLES, settings.width, generator=generator, dtype=torch.float64)
+    functions = []
+    for name in names:
+        propagation = propagate(build_activation(name), layers, x_BN, gradient_BN)
+        functions.append(_describe_function(name, propagation))
+    numbers = ActivationNumbers(settings.depth, settings.width, gain, functions)
     return ConceptResult(
-        numbers,
-        [
-            Frame(caption, drawing, (numbers, slopes, forward, back))
-            for caption, slopes, forward, back in _frame_steps(numbers)
-        ],
-        key_numbers={one["name"]: _format_number(one, settings.depth) for one in numbers["functions"]},
-        notes=_collect_notes(numbers),
+        asdict(numbers),
+        _build_frames(numbers),
+        key_numbers={function.name: _format_statistics(function, settings.depth) for function in functions},
+        notes=_collect_notes(functions),
     )
 
 
-def _parse_names(settings: Sequence[str]) -> list[str]:
-    """The activations by name, each once. Raises NotFound."""
-    for name in settings:
-        if name not in (*ALL_ACTIVATIONS, "all"):
-            raise NotFoundError.for_unknown("activation", name, [*ALL_ACTIVATIONS, "all"])
-    return list(ALL_ACTIVATIONS if "all" in settings else dict.fromkeys(settings))
+def _parse_names(names: Sequence[str]) -> list[str]:
+    """Return the activation functions, each once. Raises NotFoundError for an unknown name."""
+    allowed = [*ALL_ACTIVATIONS, "all"]
+    for name in names:
+        if name not in allowed:
+            raise NotFoundError.for_unknown("activation", name, allowed)
+    if "all" in names:
+        return list(ALL_ACTIVATIONS)
+    return list(dict.fromkeys(names))
 
 
 # --- one function ----------------------------------------------------------------------------------------------------
 
 
-def derivative(bend: nn.Module, x: Tensor) -> Tensor:
-    """The derivative of an activation at every element of x, by automatic differentiation; 0 where it has no slope."""
+def derivative(function: nn.Module, x: Tensor) -> Tensor:
+    """Return the derivative at every element of x by autograd; 0 if the function is piecewise constant."""
     with torch.enable_grad():
-        at = x.detach().clone().requires_grad_()
-        answer = bend(at)
-    return torch.autograd.grad(answer.sum(), at)[0] if answer.requires_grad else torch.zeros_like(x)
+        x = x.detach().clone().requires_grad_()
+        y = function(x)
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(y.sum(), x)[0]
 
 
-def _sample_curve(name: str) -> dict[str, Any]:
-    """The function as it is written, and its values and slopes around zero."""
-    bend = build_activation(name)
-    x_P = (
-        torch.arange(-PLOT_RANGE * POINTS_PER_UNIT, PLOT_RANGE * POINTS_PER_UNIT + 1, dtype=torch.float64)
-        / POINTS_PER_UNIT
+def _describe_function(name: str, propagation: Propagation) -> FunctionNumbers:
+    """Sample the function and its derivative around zero."""
+    function = build_activation(name)
+    limit = PLOT_LIMIT * POINTS_PER_UNIT
+    x_P = torch.arange(-limit, limit + 1, dtype=torch.float64) / POINTS_PER_UNIT
+    formula = FORMULAS[name]
+    return FunctionNumbers(
+        name=name,
+        formula=formula.formula,
+        derivative_formula=formula.derivative,
+        range=formula.range,
+        x=x_P.tolist(),
+        activation=function(x_P).tolist(),
+        derivative=derivative(function, x_P).tolist(),
+        signal_std=propagation.signal_std,
+        gradient_norm=propagation.gradient_norm,
     )
-    return {
-        **FORMULAS[name]._asdict(),
-        "x": x_P.tolist(),
-        "values": bend(x_P).tolist(),
-        "slopes": derivative(bend, x_P).tolist(),
-    }
 
 
 # --- many layers -----------------------------------------------------------------------------------------------------
 
 
-def random_mlp(depth: int, width: int, gain: float, draw: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """(weights (N, N), biases (N)) of each layer, as `nn.Linear` begins, but for the gain of the weights."""
+def random_mlp(depth: int, width: int, gain: float, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Initialize weights (N, N) and biases (N) of each layer like `nn.Linear`, with the weights scaled to `gain`.
+
+    Args:
+        depth: Number of layers.
+        width: Units per layer.
+        gain: Standard deviation of the weights times sqrt(width).
+        generator: Source of the random numbers.
+
+    Returns:
+        Pairs (weights, biases) in float64, first layer first.
+    """
     layers = []
     for _ in range(depth):
-        weight_NN, bias_N = torch.empty(width, width), torch.empty(width)
-        nn.init.kaiming_uniform_(weight_NN, a=math.sqrt(5), generator=draw)
-        nn.init.uniform_(bias_N, -1 / math.sqrt(width), 1 / math.sqrt(width), generator=draw)
+        weight_NN = torch.empty(width, width)
+        bias_N = torch.empty(width)
+        nn.init.kaiming_uniform_(weight_NN, a=math.sqrt(5), generator=generator)
+        nn.init.uniform_(bias_N, -1 / math.sqrt(width), 1 / math.sqrt(width), generator=generator)
         layers.append((weight_NN.double() * (gain / DEFAULT_GAIN), bias_N.double()))
     return layers
 
 
 def propagate(
-    bend: nn.Module, layers: Sequence[tuple[Tensor, Tensor]], x_BN: Tensor, gradient_BN: Tensor
-) -> dict[str, Any]:
-    """What is left behind each layer, from the input (first) to the last layer.
+    function: nn.Module, layers: Sequence[tuple[Tensor, Tensor]], x_BN: Tensor, gradient_BN: Tensor
+) -> Propagation:
+    """Run one forward and one backward pass, and measure the signal and the gradient of each layer.
 
-    `signal` is the standard deviation over the examples, as root mean square over the neurons, or 0 where rounding
-    hides it; `gradient` is the norm of the gradient there as a share of that at the last layer, which is `gradient_BN`.
+    Args:
+        function: Activation function of every layer.
+        layers: Pairs (weights, biases), first layer first.
+        x_BN: Inputs.
+        gradient_BN: Gradient at the last layer.
+
+    Returns:
+        Statistics of the input and of each layer.
     """
     with torch.enable_grad():
-        answers = [x_BN.detach().clone().requires_grad_()]
+        activations = [x_BN.detach().clone().requires_grad_()]
         for weight_NN, bias_N in layers:
-            answers.append(bend(answers[-1] @ weight_NN.T + bias_N))
-    signal = [_std_over_batch(answer_BN.detach()) for answer_BN in answers]
-    gradients = [torch.zeros_like(x_BN)] * len(layers)
-    if answers[-1].requires_grad:
-        # by a sum: for a gradient that is given, PyTorch loads its symbolic shapes first, 0.4 s
-        gradients = torch.autograd.grad((answers[-1] * gradient_BN).sum(), answers[:-1], allow_unused=True)
-    whole = _stable_norm(gradient_BN)
-    back = [0.0 if one is None else _stable_norm(one) / whole for one in gradients]
-    return {"signal": signal, "gradient": [*back, 1.0]}
+            activations.append(function(activations[-1] @ weight_NN.T + bias_N))
+    output_BN = activations[-1]
+    gradients: Sequence[Tensor | None] = [None] * len(layers)
+    if output_BN.requires_grad:
+        # through a sum: with grad_outputs, PyTorch first loads its symbolic shapes, which takes 0.4 s
+        gradients = torch.autograd.grad((output_BN * gradient_BN).sum(), activations[:-1], allow_unused=True)
+    output_norm = _compute_norm(gradient_BN)
+    norms = []
+    for gradient in gradients:
+        norms.append(0.0 if gradient is None else _compute_norm(gradient) / output_norm)
+    return Propagation([_measure_std(h_BN.detach()) for h_BN in activations], [*norms, 1.0])
 
 
-def _stable_norm(gradient_BN: Tensor) -> float:
-    """The root of the sum of squares, also where the squares are too small to be written."""
+def _compute_norm(gradient_BN: Tensor) -> float:
+    """Return the Euclidean norm, scaled first so that tiny squares do not underflow."""
     largest = float(gradient_BN.abs().max())
-    return largest * float((gradient_BN / largest).norm()) if largest else 0.0
+    if not largest:
+        return 0.0
+    return largest * float((gradient_BN / largest).norm())
 
 
-def _std_over_batch(answer_BN: Tensor) -> float:
-    """The standard deviation over the examples; 0 where it is no more than what rounding of the answers makes."""
-    spread, size = answer_BN.var(0).mean().sqrt(), answer_BN.square().mean().sqrt()
-    return float(spread) if spread > ROUNDING_LEVEL * size else 0.0
+def _measure_std(h_BN: Tensor) -> float:
+    """Return the standard deviation over the examples; 0 below the rounding error of the activations."""
+    std = h_BN.var(0).mean().sqrt()
+    root_mean_square = h_BN.square().mean().sqrt()
+    if std <= ROUNDING_LEVEL * root_mean_square:
+        return 0.0
+    return float(std)
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- frames ----------------------------------------------------------------------------------------------------------
 
 
-def _frame_steps(numbers: dict[str, Any]) -> list[tuple[str, bool, int, int]]:
-    """(caption, whether slopes are shown, layers that the signal has passed, and the gradient) of every frame."""
-    depth = numbers["depth"]
-    stops = sorted({max(1, round(depth * share)) for share in (0.05, 0.5, 1)})
-    steps = [
-        ("The functions: what becomes of a sum x; each is written above its curve, its range inside.", False, 0, 0),
-        ("Grey: their derivatives. A slope near zero lets no gradient through.", True, 0, 0),
+def _build_frames(numbers: ActivationNumbers) -> list[Frame]:
+    """Return the functions, their derivatives, then the signal forward and the gradient backward, layer by layer."""
+    from .plot import plot_activations
+
+    depth = numbers.depth
+    frames = [
+        Frame(
+            "Activation functions, with the formula above each curve and the range inside.",
+            plot_activations,
+            (numbers, False, 0, 0),
+        ),
+        Frame(
+            "Gray: the derivatives. Where a derivative is near zero, the gradient vanishes.",
+            plot_activations,
+            (numbers, True, 0, 0),
+        ),
     ]
-    for layer in stops:
-        told = _format_extremes(numbers, lambda one, layer=layer: one["signal"][layer])
-        steps.append(
-            (f"After {_format_layers(layer)}, of the deviation of 1 between inputs is left: {told}.", True, layer, 0)
-        )
-    for passed in stops:
-        told = _format_extremes(numbers, lambda one, passed=passed: one["gradient"][depth - passed])
-        steps.append((f"Back through {_format_layers(passed)}, of the gradient is left: {told}.", True, depth, passed))
-    return steps
+    stops = sorted({max(1, round(depth * fraction)) for fraction in (0.05, 0.5, 1)})
+    for layers in stops:
+        values = _format_extremes(numbers.functions, lambda function, i=layers: function.signal_std[i])
+        passed = pluralize(layers, "layer")
+        caption = f"Forward pass, after {passed}: the std of the signal, 1 at the input, is {values}."
+        frames.append(Frame(caption, plot_activations, (numbers, True, layers, 0)))
+    for layers in stops:
+        values = _format_extremes(numbers.functions, lambda function, i=depth - layers: function.gradient_norm[i])
+        passed = pluralize(layers, "layer")
+        caption = f"Backward pass, through {passed}: the gradient norm, 1 at the last layer, is {values}."
+        frames.append(Frame(caption, plot_activations, (numbers, True, depth, layers)))
+    return frames
 
 
-def _format_layers(count: int) -> str:
-    return f"{count} layer{'s' if count > 1 else ''}"
+def _format_extremes(functions: Sequence[FunctionNumbers], key: Callable[[FunctionNumbers], float]) -> str:
+    """Format the largest and the smallest value, with the names of their functions."""
+    ordered = sorted(functions, key=key)
+    smallest = ordered[0]
+    largest = ordered[-1]
+    if smallest is largest:
+        return f"{key(smallest):.2g} ({smallest.name})"
+    return f"at most {key(largest):.2g} ({largest.name}) and at least {key(smallest):.2g} ({smallest.name})"
 
 
-def _format_extremes(numbers: dict[str, Any], of: Any) -> str:
-    """The most and the least, with names."""
-    ranked = sorted(numbers["functions"], key=of)
-    least, most = ranked[0], ranked[-1]
-    if least is most:
-        return f"{of(least):.2g} ({least['name']})"
-    return f"most {of(most):.2g} ({most['name']}), least {of(least):.2g} ({least['name']})"
+def _format_statistics(function: FunctionNumbers, depth: int) -> str:
+    std = function.signal_std[-1]
+    norm = function.gradient_norm[0]
+    return f"after {pluralize(depth, 'layer')}: signal std {std:.2g}, gradient norm {norm:.2g}"
 
 
-def _format_number(one: dict[str, Any], depth: int) -> str:
-    return f"after {_format_layers(depth)}: signal {one['signal'][-1]:.2g}, gradient {one['gradient'][0]:.2g}"
-
-
-def _collect_notes(numbers: dict[str, Any]) -> list[str]:
-    lost = [one["name"] for one in numbers["functions"] if not one["signal"][-1]]
-    told = "all" if len(lost) == len(ALL_ACTIVATIONS) else ", ".join(lost)
-    hidden = (
-        f"Of the signal through {told} less than 1e-15 of the answers is left, which rounding hides; it counts as 0."
+def _collect_notes(functions: Sequence[FunctionNumbers]) -> list[str]:
+    notes = []
+    vanished = [function.name for function in functions if not function.signal_std[-1]]
+    if vanished:
+        names = ", ".join(vanished)
+        if len(vanished) == len(ALL_ACTIVATIONS):
+            names = "all functions"
+        notes.append(f"The signal through {names} falls below the rounding error (1e-15, relative) and counts as 0.")
+    notes.append(
+        "Weights, inputs and gradient are random: another seed moves the lines a little. Training changes the weights. "
+        "Batch normalization and skip connections, absent here, preserve signals in deep networks."
     )
-    return [
-        *([hidden] if lost else []),
-        "Weights, inputs and gradient are random: with another seed the lines move a little. Training changes weights, "
-        "and batch normalisation or shortcuts, which are left out here, keep signals alive in deep networks.",
-    ]
+    return notes

@@ -1,14 +1,15 @@
-"""Backpropagation by hand: a small fully connected network forward, then the chain rule through it, layer by layer.
+"""Backpropagation by hand: the forward pass through a small MLP, then the chain rule back through it.
 
-Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0. One example at a time; I units below a layer, J in it, K
-outputs. What comes out by hand is compared with `torch.autograd` and with central differences.
+Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0. One example at a time. The letters are those of the formulas
+in text.md: s pre-activations, y activations, t targets, E the loss, δ = ∂E/∂s.
+Shapes: I units below a layer, J units in it, K outputs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from ...layers.activations import build_activation
 
-_SQRT_2, _SQRT_2PI = math.sqrt(2), math.sqrt(2 * math.pi)
+_SQRT_2 = math.sqrt(2)
+_SQRT_2PI = math.sqrt(2 * math.pi)
 
-#: the derivative of every activation from a sum s and the output y; at a kink the one that PyTorch takes
+#: f′(s) of every activation, from the pre-activation s and the activation y = f(s); at a kink PyTorch's choice
 DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "identity": lambda s, y: torch.ones_like(s),
     "step": lambda s, y: torch.zeros_like(s),
@@ -34,122 +36,143 @@ DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # PyTorch's softplus is the straight line s above 20
     "softplus": lambda s, y: torch.where(s > 20, torch.ones_like(s), torch.sigmoid(s)),
 }
-#: where the derivative jumps at zero, so that there is none there
+#: activations whose derivative jumps at zero
 NON_SMOOTH = ("step", "relu", "leaky-relu")
 
 
 @dataclass(frozen=True)
 class MLP:
-    """Weights and biases of every layer but the inputs, in double precision.
+    """A multilayer perceptron in double precision: weights, biases and the activation of each layer.
 
-    `weights` are matrices (J, I); `biases` are (J,), or (1,) where the units of a layer share one; `bends` names the
-    activation of each layer. With `softmax` the last layer has that instead, and the error is the cross-entropy;
-    without it the error is half the sum of the squared differences.
+    `weights` are matrices (J, I). `biases` are (J,), or (1,) for one bias shared by the whole layer. `activations`
+    are names. With `softmax` the output layer uses softmax and the loss is the cross-entropy; without it the loss is
+    half the sum of squared errors.
     """
 
     weights: Sequence[Tensor]
     biases: Sequence[Tensor]
-    bends: Sequence[str]
+    activations: Sequence[str]
     softmax: bool = False
 
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """What is known after the way forward: the `sums` of every layer, and its `outputs`, of which the inputs are first.
+    """Pre-activations and activations of each layer (`activations[0]` is the input), and the loss of each output."""
 
-    `errors` has a part of the error for each output; they add up to it.
-    """
-
-    sums: Sequence[Tensor]
-    outputs: Sequence[Tensor]
-    errors: Tensor
+    pre_activations: Sequence[Tensor]
+    activations: Sequence[Tensor]
+    losses: Tensor
 
     @property
-    def error(self) -> Tensor:
-        """The error as a whole, a scalar."""
-        return self.errors.sum()
+    def loss(self) -> Tensor:
+        """The total loss E, a scalar."""
+        return self.losses.sum()
 
 
 @dataclass(frozen=True)
 class BackwardPass:
-    """What is known after the way back: the derivative of the error by every sum (delta), weight and bias."""
+    """Derivatives of the loss: deltas (by pre-activation), gradients of weights and gradients of biases."""
 
     deltas: Sequence[Tensor]
-    weights: Sequence[Tensor]
-    biases: Sequence[Tensor]
+    weight_gradients: Sequence[Tensor]
+    bias_gradients: Sequence[Tensor]
 
 
-def forward(net: MLP, inputs_I: Tensor, targets_K: Tensor) -> ForwardPass:
-    """Sums, outputs and errors, layer by layer from the inputs."""
-    sums, outputs = [], [inputs_I]
-    for weights_JI, biases_J, bend in zip(net.weights, net.biases, net.bends, strict=True):
-        sums.append(weights_JI @ outputs[-1] + biases_J)
-        outputs.append(_activation(bend)(sums[-1]))
-    if net.softmax:
-        outputs[-1] = torch.softmax(sums[-1], 0)
-        return ForwardPass(sums, outputs, -targets_K * torch.log_softmax(sums[-1], 0))
-    return ForwardPass(sums, outputs, (targets_K - outputs[-1]).square() / 2)
+def forward(mlp: MLP, inputs_I: Tensor, targets_K: Tensor) -> ForwardPass:
+    """Run the forward pass: s = W y + b and y = f(s), layer by layer, then the loss E."""
+    pre_activations = []
+    activations = [inputs_I]
+    for weights_JI, biases_J, activation in zip(mlp.weights, mlp.biases, mlp.activations, strict=True):
+        s_J = weights_JI @ activations[-1] + biases_J
+        pre_activations.append(s_J)
+        activations.append(_activation(activation)(s_J))
+    if mlp.softmax:
+        activations[-1] = torch.softmax(pre_activations[-1], 0)
+        losses_K = -targets_K * torch.log_softmax(pre_activations[-1], 0)
+    else:
+        losses_K = (targets_K - activations[-1]).square() / 2
+    return ForwardPass(pre_activations, activations, losses_K)
 
 
-def backward(net: MLP, values: ForwardPass, targets_K: Tensor) -> BackwardPass:
-    """The chain rule from the last layer to the first.
+def backward(mlp: MLP, forward_pass: ForwardPass, targets_K: Tensor) -> BackwardPass:
+    """Run the backward pass: the chain rule from the output layer to the first.
 
-    The delta of an output is (output - target) times the slope of its activation, and with the softmax and the
-    cross-entropy output - target alone. That of a unit below gathers the deltas above it through the same weights.
+    Output layer: δ = (y - t) f′(s), or δ = y - t for softmax with cross-entropy.
+    Hidden layers: δ = (Wᵀ δ) f′(s), with the weights and deltas of the layer above.
+    Gradients: ∂E/∂W = δ yᵀ with the activations y of the layer below, and ∂E/∂b = δ.
     """
-    slopes = [DERIVATIVES[bend](s, y) for bend, s, y in zip(net.bends, values.sums, values.outputs[1:], strict=True)]
-    missed_K = values.outputs[-1] - targets_K
-    deltas = [missed_K if net.softmax else missed_K * slopes[-1]]
-    for weights_KJ, slope_J in zip(net.weights[:0:-1], slopes[-2::-1], strict=True):
-        deltas.insert(0, weights_KJ.T @ deltas[0] * slope_J)
-    return BackwardPass(
-        deltas,
-        [torch.outer(delta_J, below_I) for delta_J, below_I in zip(deltas, values.outputs[:-1], strict=True)],
-        # one bias for all units of a layer: every one of them passes its delta on to it
-        [d.sum().reshape(1) if len(b) == 1 else d for d, b in zip(deltas, net.biases, strict=True)],
-    )
+    last = len(mlp.weights) - 1
+    delta_K = forward_pass.activations[-1] - targets_K
+    if not mlp.softmax:
+        delta_K = delta_K * compute_derivative(mlp, forward_pass, last)
+    deltas = [delta_K]
+    for layer in reversed(range(last)):
+        delta_J = mlp.weights[layer + 1].T @ deltas[0] * compute_derivative(mlp, forward_pass, layer)
+        deltas.insert(0, delta_J)
+
+    weight_gradients = []
+    bias_gradients = []
+    for delta_J, y_I, biases in zip(deltas, forward_pass.activations[:-1], mlp.biases, strict=True):
+        weight_gradients.append(torch.outer(delta_J, y_I))
+        # A shared bias adds to every pre-activation of its layer, so its gradient is the sum of their deltas.
+        bias_gradients.append(delta_J.sum().reshape(1) if len(biases) == 1 else delta_J)
+    return BackwardPass(deltas, weight_gradients, bias_gradients)
 
 
-def gradient_step(net: MLP, gradients: BackwardPass, rate: float, biases_too: bool) -> MLP:
-    """The network after one step of gradient descent: every weight less `rate` times its gradient."""
-    weights = [w - rate * g for w, g in zip(net.weights, gradients.weights, strict=True)]
-    biases = [b - rate * g for b, g in zip(net.biases, gradients.biases, strict=True)] if biases_too else net.biases
-    return MLP(weights, biases, net.bends, net.softmax)
+def compute_derivative(mlp: MLP, forward_pass: ForwardPass, layer: int) -> Tensor:
+    """Return f′(s) (J,) of a layer, counted from 0 for the first hidden layer."""
+    derivative = DERIVATIVES[mlp.activations[layer]]
+    return derivative(forward_pass.pre_activations[layer], forward_pass.activations[layer + 1])
 
 
-def autograd_gradients(net: MLP, inputs_I: Tensor, targets_K: Tensor) -> list[Tensor]:
-    """The gradients of all weights and then of all biases, by `torch.autograd`."""
-    parameters = [p.clone().requires_grad_() for p in (*net.weights, *net.biases)]
-    layers = len(net.weights)
-    error = forward(MLP(parameters[:layers], parameters[layers:], net.bends, net.softmax), inputs_I, targets_K).error
-    # the step cuts off what is below it; adding nothing ties every parameter to the error all the same
-    tied = error + sum(0 * p.sum() for p in parameters)
-    return list(torch.autograd.grad(tied, parameters))
+def gradient_step(mlp: MLP, gradients: BackwardPass, lr: float, train_biases: bool) -> MLP:
+    """Return the model after one step of gradient descent: w ← w - lr · ∂E/∂w."""
+    weights = [w - lr * g for w, g in zip(mlp.weights, gradients.weight_gradients, strict=True)]
+    biases = mlp.biases
+    if train_biases:
+        biases = [b - lr * g for b, g in zip(mlp.biases, gradients.bias_gradients, strict=True)]
+    return replace(mlp, weights=weights, biases=biases)
 
 
-def numerical_gradients(net: MLP, inputs_I: Tensor, targets_K: Tensor, width: float = 1e-5) -> list[Tensor]:
-    """The same by central differences: the error with each parameter a little larger and a little smaller.
+def autograd_gradients(mlp: MLP, inputs_I: Tensor, targets_K: Tensor) -> list[Tensor]:
+    """Compute the gradients of all weights, then of all biases, with `torch.autograd`."""
+    params = [p.clone().requires_grad_() for p in (*mlp.weights, *mlp.biases)]
+    loss = forward(_replace_params(mlp, params), inputs_I, targets_K).loss
+    # The step function cuts the graph below it. Adding 0 · p keeps every parameter in the graph.
+    for param in params:
+        loss = loss + 0 * param.sum()
+    return list(torch.autograd.grad(loss, params))
 
-    `width` is how much, for a parameter of size 1 or less; for larger ones it grows with them.
+
+def numerical_gradients(mlp: MLP, inputs_I: Tensor, targets_K: Tensor, step_size: float = 1e-5) -> list[Tensor]:
+    """Compute the same gradients by central differences: the loss with each parameter raised and lowered.
+
+    `step_size` is for parameters of size 1 or less; it grows in proportion to larger ones.
     """
-    parameters = [p.clone() for p in (*net.weights, *net.biases)]
-    layers = len(net.weights)
-    moved = MLP(parameters[:layers], parameters[layers:], net.bends, net.softmax)
-    found = [torch.empty_like(p) for p in parameters]
-    for parameter, result in zip(parameters, found, strict=True):
-        flat, slots = parameter.view(-1), result.view(-1)
-        for place, value in enumerate(flat.tolist()):
-            step = width * max(1.0, abs(value))
-            errors = []
+    params = [p.clone() for p in (*mlp.weights, *mlp.biases)]
+    shifted = _replace_params(mlp, params)
+    gradients = [torch.empty_like(p) for p in params]
+    for param, gradient in zip(params, gradients, strict=True):
+        values = param.view(-1)
+        slots = gradient.view(-1)
+        for i, value in enumerate(values.tolist()):
+            h = step_size * max(1.0, abs(value))
+            losses = []
             for sign in (1, -1):
-                flat[place] = value + sign * step
-                errors.append(float(forward(moved, inputs_I, targets_K).error))
-            flat[place] = value
-            slots[place] = (errors[0] - errors[1]) / (2 * step)
-    return found
+                values[i] = value + sign * h
+                losses.append(float(forward(shifted, inputs_I, targets_K).loss))
+            values[i] = value
+            slots[i] = (losses[0] - losses[1]) / (2 * h)
+    return gradients
+
+
+def _replace_params(mlp: MLP, params: Sequence[Tensor]) -> MLP:
+    """Return the model with `params`: all weights, then all biases."""
+    count = len(mlp.weights)
+    return replace(mlp, weights=params[:count], biases=params[count:])
 
 
 @cache
-def _activation(bend: str) -> Callable[[Tensor], Tensor]:
-    """The activation of that name, built once."""
-    return build_activation(bend)
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    """Build an activation once."""
+    return build_activation(name)

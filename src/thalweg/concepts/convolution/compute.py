@@ -1,10 +1,10 @@
-"""Convolution: the same few weights at every place of a picture (Fukushima 1980; LeCun et al. 1989)."""
+"""Convolution: one small kernel at every position of an image (Fukushima 1980; LeCun et al. 1989)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -12,262 +12,287 @@ import torch.nn.functional as F
 
 from ...config.options import Range
 from ...errors import OptionError
-from ...plots.number_format import format_number
 from ...registry import register_concept
-from ..base import ConceptResult, Frame, load_text
+from ..base import ConceptResult, load_text
 from ..conv_numpy import GRAY_WEIGHTS, ConvSpec, effective_kernel, receptive_fields
-from ..convolution_steps import MAX_CELLS, build_crop_steps
-from .kernels import KERNELS, parse_kernels
+from ..convolution_steps import MAX_CELLS, ConvCrop, build_crop_steps
+from .kernels import KERNELS, MAX_WEIGHT, parse_kernels
 
 TEXT = load_text(__package__)
 
-Channels = Literal["grey", "colour", "colour+grey"]
-_CHANNEL_NAMES = {
-    "grey": ("grey",),
-    "colour": ("red", "green", "blue"),
-    "colour+grey": ("red", "green", "blue", "grey"),
+Channels = Literal["gray", "color", "color+gray"]
+OutputKind = Literal["image", "signed", "magnitude"]
+CHANNEL_NAMES: dict[Channels, tuple[str, ...]] = {
+    "gray": ("gray",),
+    "color": ("red", "green", "blue"),
+    "color+gray": ("red", "green", "blue", "gray"),
 }
-#: most values of the output
-MAX_VALUES = 1_000_000
+#: maximum number of output values per feature map
+MAX_OUTPUT_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
 class ConvolutionSettings:
-    """What can be set. Grey values are 0 to 255."""
+    """Settings of the concept. Pixel values are 0 to 255."""
 
     kernel: Annotated[
-        str | list[list[float]], f"{', '.join(KERNELS)}, or its rows, as '1,0,-1;2,0,-2;1,0,-1'", Range(-1000, 1000)
+        str | list[list[float]],
+        f"{', '.join(KERNELS)}, or rows of weights such as '1,0,-1;2,0,-2;1,0,-1'",
+        Range(-MAX_WEIGHT, MAX_WEIGHT),
     ] = "edge"
-    stride: Annotated[int, "how far the window moves at a time", Range(1, 4)] = 1
-    padding: Annotated[int, "rows and columns of zeros laid around the picture", Range(0, 4)] = 0
-    dilation: Annotated[int, "how far the weights lie apart", Range(1, 4)] = 1
-    transposed: Annotated[bool, "the other way: each value is laid out times the kernel"] = False
-    channels: Annotated[Channels, "what is read of the picture"] = "grey"
-    groups: Annotated[int, "groups that the channels are divided into; each gives a map", Range(1, 4)] = 1
-    depthwise: Annotated[bool, "each channel is a group of its own"] = False
-    layers: Annotated[int, "layers in a stack, whose receptive field is shown", Range(1, 8)] = 3
-    at: Annotated[
-        list[int] | Literal["auto"], "row and column of the crop; auto is where values differ most", Range(0, 255)
+    stride: Annotated[int, "step between two positions of the kernel, in pixels", Range(1, 4)] = 1
+    padding: Annotated[int, "zeros added on every side of the image", Range(0, 4)] = 0
+    dilation: Annotated[int, "distance between neighboring weights, in pixels", Range(1, 4)] = 1
+    transposed: Annotated[bool, "compute a transposed convolution, which upsamples"] = False
+    channels: Annotated[Channels, "input channels"] = "gray"
+    groups: Annotated[int, "channel groups; each has a feature map of its own", Range(1, 4)] = 1
+    depthwise: Annotated[bool, "depthwise convolution: one group per channel"] = False
+    layers: Annotated[int, "layers of the stack whose receptive field is shown", Range(1, 8)] = 3
+    crop: Annotated[
+        list[int] | Literal["auto"],
+        "row and column of the crop computed step by step; auto: the one with the most contrast",
+        Range(0, 255),
     ] = "auto"
-    side: Annotated[int, "longer side that the picture is brought to at most, in pixels", Range(4, 256)] = 128
+    image_size: Annotated[int, "maximum of height and width; larger images are downscaled", Range(4, 256)] = 128
 
 
-@register_concept(TEXT, ConvolutionSettings, subject="picture")
-def convolution(
-    settings: ConvolutionSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()
-) -> ConceptResult:
-    """The window's sums on a crop, term by term, the whole output, its size, and what a stack of such layers sees.
+class Sizes(TypedDict):
+    """Height and width of the image, of the dilated kernel, and of the output."""
 
-    Raises OptionError for a kernel that is none, groups that do not divide the channels, and a window that is larger
-    than the picture or than what can be written out.
+    image: list[int]
+    window: list[int]
+    output: list[int]
+
+
+class StackLayer(TypedDict):
+    """Output size and receptive field (height, width) of one layer of a stack; size None if nothing is left."""
+
+    size: list[int] | None
+    receptive_field: list[int]
+
+
+class ConvolutionNumbers(TypedDict):
+    """All numbers of the concept, as JSON values.
+
+    `color_limit` is the absolute value with the strongest color in plots of the output.
     """
-    (kernels, divisor), names = parse_kernels(settings.kernel), _CHANNEL_NAMES[settings.channels]
-    groups = len(names) if settings.depthwise else settings.groups
-    if len(names) % groups:
-        allowed = [str(count) for count in (1, 2, 3, 4) if len(names) % count == 0]
-        told = f"groups: the channels ({', '.join(names)}) cannot be divided into {groups} groups of one size."
-        other = next(name for name, of in _CHANNEL_NAMES.items() if len(of) % groups == 0)
-        raise OptionError(told, cure=f"Give {' or '.join(allowed)}, or other channels: --set channels={other}")
-    how = ConvSpec(settings.stride, settings.padding, settings.dilation, groups, settings.transposed)
-    x_CHW = _extract_channels(picture_HWC, settings.channels)
-    sizes = _check_sizes(how, x_CHW.shape[1:], kernels[0].shape)
-    output_GOP = how.output(x_CHW, kernels)
-    kind, white = _choose_colors(output_GOP, kernels, how, len(names))
-    numbers = {
-        "told": told,
-        "picture": x_CHW.tolist(),
-        "channels": list(names),
-        "groups": groups,
-        "kernel": settings.kernel if isinstance(settings.kernel, str) and settings.kernel in KERNELS else "yours",
+
+    image_name: str
+    image: list[list[list[float]]]
+    channels: list[str]
+    groups: int
+    kernel: str
+    kernels: list[list[list[float]]]
+    divisor: int
+    stride: int
+    padding: int
+    dilation: int
+    transposed: bool
+    sizes: Sizes
+    params: int
+    output: list[list[list[float]]]
+    output_kind: OutputKind
+    color_limit: float
+    crop: ConvCrop
+    layers: list[StackLayer]
+    max_difference: float
+    size_formula: str
+
+
+@register_concept(TEXT, ConvolutionSettings, input_kind="image")
+def convolution(
+    settings: ConvolutionSettings, image_HWC: np.ndarray, title: str, notes: Sequence[str] = ()
+) -> ConceptResult:
+    """Convolve an image: every product on a crop, the full output, and the receptive field of a stack.
+
+    Args:
+        settings: Kernel, hyperparameters and crop.
+        image_HWC: Image, uint8; C is 1 or 3.
+        title: Name of the image.
+        notes: Notes on how the image was read.
+
+    Returns:
+        Numbers and frames.
+
+    Raises:
+        OptionError: The kernel is invalid or does not fit into the image, or the groups do not divide the channels.
+    """
+    from .captions import build_frames, describe_key_numbers, list_warnings
+
+    kernels, divisor = parse_kernels(settings.kernel)
+    channels = CHANNEL_NAMES[settings.channels]
+    spec = _build_spec(settings, len(channels))
+    x_CHW = extract_channels(image_HWC, settings.channels)
+    kernel_shape = kernels[0].shape
+    sizes = _check_sizes(spec, x_CHW.shape[1:], kernel_shape)
+    output_GOP = spec.apply(x_CHW, kernels)
+    output_kind, color_limit = _choose_color_scale(output_GOP, kernels, spec, len(channels))
+    numbers: ConvolutionNumbers = {
+        "image_name": title,
+        "image": x_CHW.tolist(),
+        "channels": list(channels),
+        "groups": spec.groups,
+        "kernel": _name_kernel(settings.kernel),
         "kernels": [kernel.tolist() for kernel in kernels],
         "divisor": divisor,
-        "stride": settings.stride,
-        "padding": settings.padding,
-        "dilation": settings.dilation,
-        "transposed": settings.transposed,
+        "stride": spec.stride,
+        "padding": spec.padding,
+        "dilation": spec.dilation,
+        "transposed": spec.transposed,
         "sizes": sizes,
-        "weights": len(kernels) * groups * kernels[0].size * (len(names) // groups),
+        "params": len(kernels) * kernels[0].size * len(channels),
         "output": output_GOP.tolist(),
-        "kind": kind,
-        "white": white,
-        "crop": build_crop_steps(x_CHW, kernels, how, settings.at),
-        "layers": _trace_stack(how, settings.layers, x_CHW.shape[1:], kernels[0].shape),
-        "largest_difference": float(np.abs(output_GOP - _torch_reference(x_CHW, kernels, how)).max()),
+        "output_kind": output_kind,
+        "color_limit": color_limit,
+        "crop": build_crop_steps(x_CHW, kernels, spec, settings.crop),
+        "layers": _trace_stack(spec, settings.layers, x_CHW.shape[1:], kernel_shape),
+        "max_difference": float(np.abs(output_GOP - _torch_output(x_CHW, kernels, spec)).max()),
+        "size_formula": _format_size_formula(spec, x_CHW.shape[2], kernel_shape[1]),
     }
-    numbers["formula"] = _size_formula(numbers)
     return ConceptResult(
-        numbers, _build_frames(numbers), _key_numbers(numbers), key_frame=-1, notes=[*notes, *_collect_notes(numbers)]
+        dict(numbers),
+        build_frames(numbers),
+        describe_key_numbers(numbers),
+        key_frame=-1,
+        notes=[*notes, *list_warnings(numbers)],
     )
 
 
-def _extract_channels(picture_HWC: np.ndarray, settings: str) -> np.ndarray:
-    """(C, H, W) float64, whole numbers from 0 to 255."""
-    colour_HW3 = np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)).astype(np.float64)
-    grey_HW1 = np.round(colour_HW3 @ np.array(GRAY_WEIGHTS))[..., None]
-    parts = {"grey": [grey_HW1], "colour": [colour_HW3], "colour+grey": [colour_HW3, grey_HW1]}
-    return np.concatenate(parts[settings], axis=2).transpose(2, 0, 1)
-
-
-def _check_sizes(how: ConvSpec, extent: Sequence[int], window: Sequence[int]) -> dict[str, list[int]]:
-    """Heights and widths of picture, window and output. Raises OptionError where the window does not fit."""
-    spans = [effective_kernel(one, how.dilation) for one in window]
-    if max(spans) >= MAX_CELLS:
-        told = (
-            f"dilation: the window reaches over {max(spans)} pixels, more than the {MAX_CELLS - 1} that can be shown."
+def _build_spec(settings: ConvolutionSettings, channels: int) -> ConvSpec:
+    """Collect the hyperparameters. Raises OptionError if the groups do not divide the channels."""
+    groups = channels if settings.depthwise else settings.groups
+    if channels % groups:
+        allowed = [count for count in (1, 2, 3, 4) if channels % count == 0]
+        other = next(name for name, names in CHANNEL_NAMES.items() if len(names) % groups == 0)
+        raise OptionError(
+            f"groups: {groups}; expected a divisor of the number of channels, {channels}.",
+            cure=f"Give {' or '.join(map(str, allowed))}, or other channels: --set channels={other}",
+            option="groups",
+            value=groups,
+            allowed=allowed,
         )
-        raise OptionError(told, cure="Give a smaller kernel or dilation.")
-    output = [how.size(size, one) for size, one in zip(extent, window, strict=True)]
-    if min(output) < 1 and how.transposed:
-        told = f"padding: where {how.padding} rows and columns are cut off all around, nothing is left of the output."
-        raise OptionError(told, cure="Give less padding.")
+    return ConvSpec(settings.stride, settings.padding, settings.dilation, groups, settings.transposed)
+
+
+def _name_kernel(kernel: str | list[list[float]]) -> str:
+    """Return the name of the kernel, 'custom' if it has none."""
+    if isinstance(kernel, str) and kernel in KERNELS:
+        return kernel
+    return "custom"
+
+
+def extract_channels(image_HWC: np.ndarray, channels: Channels) -> np.ndarray:
+    """Return the channels (C, H, W), float64 with whole numbers from 0 to 255."""
+    color_HW3 = np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3)).astype(np.float64)
+    gray_HW1 = np.round(color_HW3 @ np.array(GRAY_WEIGHTS))[..., None]
+    parts = {"gray": [gray_HW1], "color": [color_HW3], "color+gray": [color_HW3, gray_HW1]}
+    return np.concatenate(parts[channels], axis=2).transpose(2, 0, 1)
+
+
+def _check_sizes(spec: ConvSpec, image_shape: Sequence[int], kernel_shape: Sequence[int]) -> Sizes:
+    """Compute heights and widths. Raises OptionError if the kernel does not fit or the output is too large."""
+    window = [effective_kernel(size, spec.dilation) for size in kernel_shape]
+    if max(window) >= MAX_CELLS:
+        raise OptionError(
+            f"dilation: {spec.dilation} makes the kernel {max(window)} pixels wide; expected at most {MAX_CELLS - 1}.",
+            cure="Give a smaller kernel or dilation.",
+            option="dilation",
+            value=max(window),
+            allowed=[1, MAX_CELLS - 1],
+        )
+    output = [spec.output_size(size, kernel) for size, kernel in zip(image_shape, kernel_shape, strict=True)]
     if min(output) < 1:
-        here, there = (f"{wide} x {high}" for high, wide in (spans, extent))
-        around = f" with {how.padding} rows and columns of zeros around it" if how.padding else ""
-        told = f"kernel: its window of {here} is larger than the picture of {there}{around}."
-        raise OptionError(told, cure="Give a smaller kernel or dilation, or a larger picture.")
-    if output[0] * output[1] > MAX_VALUES:
-        raise OptionError(f"side: an output of {output[1]} x {output[0]} is too large.", cure="Give a smaller side.")
-    return {"picture": list(extent), "window": spans, "output": output}
+        raise _empty_output_error(spec, image_shape, window)
+    if output[0] * output[1] > MAX_OUTPUT_VALUES:
+        raise OptionError(
+            f"image_size: an output of {output[1]} x {output[0]} values; expected at most {MAX_OUTPUT_VALUES:,}.",
+            cure="Give a smaller image_size or stride.",
+            option="image_size",
+            value=output,
+            allowed=[1, MAX_OUTPUT_VALUES],
+        )
+    return {"image": list(image_shape), "window": window, "output": output}
 
 
-def _choose_colors(
-    output_GOP: np.ndarray, kernels: Sequence[np.ndarray], how: ConvSpec, channels: int
-) -> tuple[str, float]:
-    """How the output is coloured, and the value that has the strongest colour.
-
-    A 'picture', of the brightness that an even one has; else 'signed', or the 'length' of two answers.
-    """
-    weight = float(kernels[0].sum())
-    if len(kernels) == 1 and weight > 1e-9:
-        overlap = how.stride**2 if how.transposed else 1
-        return "picture", 255 * weight * channels / how.groups / overlap
-    # a few values far from all others should not make the rest pale
-    strongest = float(np.quantile(np.abs(output_GOP), 0.99)) or float(np.abs(output_GOP).max()) or 1.0
-    return "length" if len(kernels) == 2 else "signed", strongest
-
-
-def _torch_reference(x_CHW: np.ndarray, kernels: Sequence[np.ndarray], how: ConvSpec) -> np.ndarray:
-    """What PyTorch's own layers make of it, as `Slide.output`."""
-    x_1CHW, channels = torch.from_numpy(x_CHW)[None], len(x_CHW)
-    answers = []
-    for kernel_hw in map(torch.from_numpy, kernels):
-        if how.transposed:
-            weight = kernel_hw.expand(channels, 1, -1, -1)
-            made = F.conv_transpose2d(x_1CHW, weight, None, how.stride, how.padding, 0, how.groups, how.dilation)
-        else:
-            weight = kernel_hw.expand(how.groups, channels // how.groups, -1, -1)
-            made = F.conv2d(x_1CHW, weight, None, how.stride, how.padding, how.dilation, how.groups)
-        answers.append(made[0].numpy())
-    return answers[0] if len(answers) == 1 else np.hypot(*answers)
-
-
-def _trace_stack(how: ConvSpec, layers: int, extent: Sequence[int], window: Sequence[int]) -> list[dict[str, Any]]:
-    """Of each layer of a stack: the size of its output, None where nothing is left, and the field of one value."""
-    seen = [receptive_fields(one, how.stride, how.dilation, layers) for one in window]
-    size, found = list(extent), []
-    for field in zip(*seen, strict=True):
-        if size is not None:
-            size = [how.size(now, one) for now, one in zip(size, window, strict=True)]
-            size = size if min(size) >= 1 else None
-        found.append({"size": size, "field": list(field)})
-    return found
-
-
-def _build_frames(numbers: dict[str, Any]) -> list[Frame]:
-    from .plot import plot_input_output, plot_overview, plot_receptive_fields, plot_window
-
-    steps = numbers["crop"]["steps"]
-    return [
-        Frame(_intro_caption(numbers), plot_overview, (numbers,)),
-        *(Frame(_step_caption(numbers, step), plot_window, (numbers, place)) for place, step in enumerate(steps)),
-        Frame(_receptive_field_caption(numbers), plot_receptive_fields, (numbers,)),
-        Frame(_final_caption(numbers), plot_input_output, (numbers,)),
-    ]
-
-
-def _format_size(size: Sequence[int]) -> str:
-    """Width x height, of a height and a width."""
-    return f"{size[1]} x {size[0]}"
-
-
-def _intro_caption(numbers: dict[str, Any]) -> str:
-    top, left = numbers["crop"]["at"]
-    many = "kernels" if len(numbers["kernels"]) == 2 else "kernel"
-    return (
-        f"The picture, {_format_size(numbers['sizes']['picture'])} values, and the {many}. The crop at row {top}, "
-        f"column {left} is worked out by hand, as a small picture of its own."
+def _empty_output_error(spec: ConvSpec, image_shape: Sequence[int], window: Sequence[int]) -> OptionError:
+    """Build the error for an output without values."""
+    if spec.transposed:
+        return OptionError(
+            f"padding: {spec.padding} cuts off the whole output; expected less.",
+            cure="Give less padding.",
+            option="padding",
+            value=spec.padding,
+        )
+    padding = f" with {spec.padding} zeros on every side" if spec.padding else ""
+    return OptionError(
+        f"kernel: {window[1]} x {window[0]} pixels; expected at most the image's "
+        f"{image_shape[1]} x {image_shape[0]}{padding}.",
+        cure="Give a smaller kernel or dilation, or a larger image.",
+        option="kernel",
+        value=list(window),
+        allowed=[size + 2 * spec.padding for size in image_shape],
     )
 
 
-def _step_caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
-    row, column = step["place"]
-    name = numbers["channels"][step["channel"]]
-    of = f" of {name}" if len(numbers["channels"]) > 1 else ""
-    if numbers["transposed"]:
-        return f"The value at row {row}, column {column}{of} times every weight is added where the kernel lies."
-    last = [part[0] if len(part) == 1 else None for part in step["parts"]][-1]
-    products = f"{len(step['under']) * len(step['under'][0])} products"
-    if last is None:
-        across, down = map(format_number, step["parts"][-1])
-        told = f"{products}{of} add up to {across} across and {down} down"
-    else:
-        told = f"{products}{of} add up to {format_number(last)}"
-    if len(step["parts"]) > 1:
-        sums = " and ".join(map(format_number, step["sums"]))
-        told += f"; with the channels before, {sums}"
-    if step["whole"] and len(step["sums"]) == 2:
-        told += f"; the length of that vector is {format_number(np.hypot(*step['sums']))}"
-    return f"Row {row}, column {column} of the output: {told}."
+def _choose_color_scale(
+    output_GOP: np.ndarray, kernels: Sequence[np.ndarray], spec: ConvSpec, channels: int
+) -> tuple[OutputKind, float]:
+    """Choose how plots color the output, and the value with the strongest color.
+
+    A kernel with a positive sum gives an 'image': its white is the output for a white area. Other outputs are 'signed',
+    or the 'magnitude' of two outputs.
+    """
+    kernel_sum = float(kernels[0].sum())
+    if len(kernels) == 1 and kernel_sum > 1e-9:
+        overlap = spec.stride**2 if spec.transposed else 1
+        return "image", 255 * kernel_sum * channels / spec.groups / overlap
+    # a quantile: a few outliers must not make everything else pale
+    color_limit = float(np.quantile(np.abs(output_GOP), 0.99)) or float(np.abs(output_GOP).max()) or 1.0
+    if len(kernels) == 2:
+        return "magnitude", color_limit
+    return "signed", color_limit
 
 
-def _receptive_field_caption(numbers: dict[str, Any]) -> str:
-    last, count = numbers["layers"][-1], len(numbers["layers"])
-    layers = f"{count} such layers" if count > 1 else "this layer"
-    if numbers["transposed"]:
-        return f"Through {layers} one value spreads over {_format_size(last['field'])} values."
-    return f"One value after {layers} sees {_format_size(last['field'])} pixels of the picture."
+def _torch_output(x_CHW: np.ndarray, kernels: Sequence[np.ndarray], spec: ConvSpec) -> np.ndarray:
+    """Compute the same as `ConvSpec.apply` with PyTorch's layers."""
+    x_1CHW = torch.from_numpy(x_CHW)[None]
+    channels = len(x_CHW)
+    maps = []
+    for kernel in kernels:
+        kernel_hw = torch.from_numpy(kernel)
+        if spec.transposed:
+            weight = kernel_hw.expand(channels, 1, -1, -1)
+            output = F.conv_transpose2d(x_1CHW, weight, None, spec.stride, spec.padding, 0, spec.groups, spec.dilation)
+        else:
+            weight = kernel_hw.expand(spec.groups, channels // spec.groups, -1, -1)
+            output = F.conv2d(x_1CHW, weight, None, spec.stride, spec.padding, spec.dilation, spec.groups)
+        maps.append(output[0].numpy())
+    if len(maps) == 1:
+        return maps[0]
+    return np.hypot(*maps)
 
 
-def _final_caption(numbers: dict[str, Any]) -> str:
-    sizes = numbers["sizes"]
-    maps = f"{numbers['groups']} maps of " if numbers["groups"] > 1 else ""
-    way = "laid out by" if numbers["transposed"] else "under"
-    return f"The whole picture, {_format_size(sizes['picture'])}, {way} the kernel: {maps}{_format_size(sizes['output'])} values."
+def _trace_stack(
+    spec: ConvSpec, layers: int, image_shape: Sequence[int], kernel_shape: Sequence[int]
+) -> list[StackLayer]:
+    """Compute output size and receptive field of each layer of a stack of identical layers."""
+    heights = receptive_fields(kernel_shape[0], spec.stride, spec.dilation, layers)
+    widths = receptive_fields(kernel_shape[1], spec.stride, spec.dilation, layers)
+    size: list[int] | None = list(image_shape)
+    stack: list[StackLayer] = []
+    for height, width in zip(heights, widths, strict=True):
+        if size is not None:
+            size = [spec.output_size(side, kernel) for side, kernel in zip(size, kernel_shape, strict=True)]
+            if min(size) < 1:
+                size = None
+        stack.append({"size": size, "receptive_field": [height, width]})
+    return stack
 
 
-def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
-    sizes, last = numbers["sizes"], numbers["layers"][-1]
-    values = np.array(numbers["output"])
-    layers = len(numbers["layers"])
-    kind = "spread" if numbers["transposed"] else "field"
-    found = {
-        "picture": f"{numbers['told']}, {_format_size(sizes['picture'])}, {', '.join(numbers['channels'])}",
-        "kernel": f"{numbers['kernel']}, {_format_size(np.shape(numbers['kernels'][0]))}, reaching over "
-        f"{_format_size(sizes['window'])} pixels",
-        "output": f"{_format_size(sizes['output'])}, from {format_number(values.min())} to {format_number(values.max())}",
-        "size": numbers["formula"],
-        kind: f"{_format_size(numbers['layers'][0]['field'])} pixels",
-        "difference": f"at most {numbers['largest_difference']:.1g} from PyTorch's own convolution",
-    }
-    if layers > 1:
-        found[kind] += f"; of {layers} layers {_format_size(last['field'])}"
-    return found
-
-
-def _size_formula(numbers: dict[str, Any]) -> str:
-    """The formula of the output's width with the numbers of this one."""
-    size, window = numbers["sizes"]["picture"][1], len(numbers["kernels"][0][0])
-    stride, padding, dilation = numbers["stride"], numbers["padding"], numbers["dilation"]
-    output = numbers["sizes"]["output"][1]
-    if numbers["transposed"]:
-        return f"width: ({size} - 1)·{stride} - 2·{padding} + {dilation}·({window} - 1) + 1 = {output}"
-    return f"width: floor(({size} + 2·{padding} - {dilation}·({window} - 1) - 1) / {stride}) + 1 = {output}"
-
-
-def _collect_notes(numbers: dict[str, Any]) -> list[str]:
-    gone = [place for place, layer in enumerate(numbers["layers"], 1) if layer["size"] is None]
-    if not gone:
-        return []
-    return [
-        f"In a stack nothing is left of this picture after layer {gone[0]}: the window is larger than what it gets."
-    ]
+def _format_size_formula(spec: ConvSpec, size: int, kernel_size: int) -> str:
+    """Format the formula of the output's width with its numbers."""
+    extent = f"{spec.dilation}·({kernel_size} - 1)"
+    output = spec.output_size(size, kernel_size)
+    if spec.transposed:
+        return f"width: ({size} - 1)·{spec.stride} - 2·{spec.padding} + {extent} + 1 = {output}"
+    return f"width: floor(({size} + 2·{spec.padding} - {extent} - 1) / {spec.stride}) + 1 = {output}"

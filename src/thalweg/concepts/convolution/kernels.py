@@ -1,6 +1,6 @@
-"""Kernels by name, and kernels that are written out as rows of numbers.
+"""Kernels by name, and kernels written as rows of numbers.
 
-Sobel's: Sobel and Feldman 1968, described in Duda and Hart 1973, p. 271; gauss: binomial weights, Burt 1981,
+Sobel: Sobel and Feldman 1968, described in Duda and Hart 1973, p. 271; gauss: binomial weights, Burt 1981,
 doi:10.1016/0146-664X(81)90092-7.
 """
 
@@ -17,7 +17,7 @@ _SOBEL_X = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
 _SOBEL_Y = ((-1, -2, -1), (0, 0, 0), (1, 2, 1))
 _BINOMIAL = (1, 4, 6, 4, 1)
 
-#: name -> the kernels; of two, the length of the vector of both answers is shown
+#: name -> one kernel, or two kernels whose outputs are combined into a gradient magnitude
 KERNELS: dict[str, tuple[Sequence[Sequence[float]], ...]] = {
     "edge": (((-1, -1, -1), (-1, 8, -1), (-1, -1, -1)),),
     "blur": (((1, 1, 1),) * 3,),
@@ -29,54 +29,96 @@ KERNELS: dict[str, tuple[Sequence[Sequence[float]], ...]] = {
     "emboss": (((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),),
     "identity": (((0, 0, 0), (0, 1, 0), (0, 0, 0)),),
 }
-#: what the sums of these are divided by, so that even areas keep their value; of the others it is 1
+#: divisors that keep the brightness of uniform areas; 1 for all other kernels
 DIVISORS = {"blur": 9, "gauss": 256}
-#: most rows and columns of a kernel, largest size of a weight
-MAX_KERNEL_SIZE, MAX_WEIGHT = 7, 1000
-_USAGE_HINT = "Give rows of numbers of one length: --set kernel='1,0,-1;2,0,-2;1,0,-1'"
+#: maximum number of rows and of columns
+MAX_KERNEL_SIZE = 7
+#: maximum absolute value of a weight
+MAX_WEIGHT = 1000
+_USAGE_HINT = "Give rows of equal length, such as --set kernel='1,0,-1;2,0,-2;1,0,-1'."
 
 
-def parse_kernels(settings: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray], int]:
-    """The kernels (h, w), float64, that a name or rows mean, two for sobel, else one; what they have been divided by.
+def parse_kernels(kernel: str | Sequence[Sequence[float]]) -> tuple[list[np.ndarray], int]:
+    """Return the kernels (h, w) float64 and the divisor that was applied to them.
 
-    A text with a digit in it is rows: '1,0;0,-1'. Raises OptionError naming the row that is wrong.
+    `kernel` is a name, rows as text ('1,0;0,-1'), or rows of numbers. Only 'sobel' has two kernels. Raises OptionError
+    for an unknown name and for invalid rows; `line` is the number of the row.
     """
-    if isinstance(settings, str):
-        name = settings.strip()
-        if name in KERNELS:
-            divisor = DIVISORS.get(name, 1)
-            return [np.array(kernel, np.float64) / divisor for kernel in KERNELS[name]], divisor
-        if not any(letter.isdigit() for letter in name):
-            raise OptionError(
-                f"kernel: there is none named '{settings}'.", cure=f"{did_you_mean(name, KERNELS)} {_USAGE_HINT}"
-            )
-        rows = [_parse_row(row, place) for place, row in enumerate(name.rstrip("; ").split(";"), 1)]
+    if isinstance(kernel, str):
+        text = kernel.strip()
+        if text in KERNELS:
+            divisor = DIVISORS.get(text, 1)
+            return [np.array(rows, np.float64) / divisor for rows in KERNELS[text]], divisor
+        rows = _parse_rows(text)
     else:
-        rows = [list(row) for row in settings]
-    for place, row in enumerate(rows, 1):
-        if len(row) != len(rows[0]):
-            told = f"kernel: row {place} has {pluralize(len(row), 'number')}, row 1 has {len(rows[0])}."
-            raise OptionError(told, cure=_USAGE_HINT)
-        if len(row) > MAX_KERNEL_SIZE:
-            raise OptionError(f"kernel: row {place} has {len(row)} numbers.", cure=f"Give at most {MAX_KERNEL_SIZE}.")
-        for value in row:
-            if not (math.isfinite(value) and abs(value) <= MAX_WEIGHT):
-                told = f"kernel: {value:g} in row {place} is not from {-MAX_WEIGHT} to {MAX_WEIGHT}."
-                raise OptionError(told, cure="Give smaller numbers.")
-    if len(rows) > MAX_KERNEL_SIZE:
-        raise OptionError(f"kernel: there are {len(rows)} rows.", cure=f"Give at most {MAX_KERNEL_SIZE}.")
+        rows = [list(row) for row in kernel]
+    _check_rows(rows)
     return [np.array(rows, np.float64)], 1
 
 
-def _parse_row(text: str, place: int) -> list[float]:
-    """The numbers of a row, with commas between. Raises OptionError for what is none."""
-    if not text.strip():
-        raise OptionError(f"kernel: row {place} is empty.", cure=_USAGE_HINT)
-    found = []
-    for part in text.split(","):
+def _parse_rows(text: str) -> list[list[float]]:
+    """Parse '1,0;0,-1'. Raises OptionError for text without digits, empty rows and values that are not numbers."""
+    if not any(character.isdigit() for character in text):
+        raise OptionError(
+            f"kernel: '{text}'; expected the name of a kernel or rows of numbers.",
+            cure=f"{did_you_mean(text, KERNELS)} {_USAGE_HINT}",
+            option="kernel",
+            value=text,
+            allowed=list(KERNELS),
+        )
+    return [_parse_row(row, number) for number, row in enumerate(text.rstrip("; ").split(";"), 1)]
+
+
+def _parse_row(text: str, number: int) -> list[float]:
+    """Parse one row of numbers separated by commas."""
+    values = []
+    for item in text.split(","):
         try:
-            found.append(float(part))
+            values.append(float(item))
         except ValueError:
-            told = f"kernel: row {place}, '{text.strip()}': '{part.strip()}' is no number."
-            raise OptionError(told, cure=_USAGE_HINT) from None
-    return found
+            raise OptionError(
+                f"kernel, row {number}: '{item.strip()}'; expected a number.",
+                cure=_USAGE_HINT,
+                option="kernel",
+                value=item.strip(),
+                line=number,
+            ) from None
+    return values
+
+
+def _check_rows(rows: list[list[float]]) -> None:
+    """Check the size of a kernel and its weights. Raises OptionError."""
+    _check_size(len(rows), "kernel", "rows")
+    for number, row in enumerate(rows, 1):
+        where = f"kernel, row {number}"
+        if len(row) != len(rows[0]):
+            raise OptionError(
+                f"{where}: {pluralize(len(row), 'number')}; expected {len(rows[0])}, as in row 1.",
+                cure=_USAGE_HINT,
+                option="kernel",
+                value=row,
+                line=number,
+            )
+        _check_size(len(row), where, "numbers")
+        for value in row:
+            if not (math.isfinite(value) and abs(value) <= MAX_WEIGHT):
+                raise OptionError(
+                    f"{where}: {value:g}; expected a number from {-MAX_WEIGHT} to {MAX_WEIGHT}.",
+                    cure="Give smaller weights.",
+                    option="kernel",
+                    value=value,
+                    line=number,
+                    allowed=[-MAX_WEIGHT, MAX_WEIGHT],
+                )
+
+
+def _check_size(count: int, where: str, unit: str) -> None:
+    """Check the number of rows or of columns. Raises OptionError."""
+    if count > MAX_KERNEL_SIZE:
+        raise OptionError(
+            f"{where}: {count} {unit}; expected 1 to {MAX_KERNEL_SIZE}.",
+            cure="Give a smaller kernel.",
+            option="kernel",
+            value=count,
+            allowed=[1, MAX_KERNEL_SIZE],
+        )

@@ -1,242 +1,333 @@
-"""Optimisers side by side on a surface of two numbers, known or the user's own.
+"""Optimizers side by side on a loss surface of two parameters: a test function or the user's own formula.
 
-Their sources are those of `train.optimizers`, which makes them: SGD (Robbins and Monro 1951), momentum (Polyak 1964),
-Nesterov (1983), AdaGrad (Duchi et al. 2011), AdaDelta (Zeiler 2012), RMSProp (Tieleman and Hinton 2012), Adam (Kingma
-and Ba 2015), AdamW (Loshchilov and Hutter 2019), Muon (Jordan et al. 2024).
+The optimizers are those of `engine.optimizers`: SGD (Robbins and Monro 1951), momentum (Polyak 1964), Nesterov (1983),
+AdaGrad (Duchi et al. 2011), AdaDelta (Zeiler 2012), RMSProp (Tieleman and Hinton 2012), Adam (Kingma and Ba 2015),
+AdamW (Loshchilov and Hutter 2019), Muon (Jordan et al. 2024).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Literal, get_args
 
 from ...config.options import Optimizer, Range, Schedule
 from ...engine.config import TrainConfig
 from ...errors import NotFoundError, OptionError
 from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
-from . import optimizer_paths as downhill
-from .test_functions import TEST_FUNCTIONS, TestFunction, from_formula
+from .optimizer_paths import LossGrid, OptimizerPath, default_lrs, run_optimizer, sample_grid
+from .test_functions import TEST_FUNCTIONS, TestFunction, Window, from_formula
 
 TEXT = load_text(__package__)
 
-ALL_OPTIMIZERS = get_args(Optimizer)
-#: pictures, if there are as many steps
+ALL_OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+#: frames, if there are enough steps
 NUM_FRAMES = 25
+_STOP_REASONS = {"not finite": "loss or gradient are not finite", "diverged": "it diverged, far from the window"}
 
 
 @dataclass(frozen=True)
 class DescentSettings:
-    """What can be set; 'auto' is what suits the surface."""
+    """Settings. `auto` chooses a value that suits the surface."""
 
     surface: Annotated[
         Literal["valley", "saddle", "two-basins", "rosenbrock", "beale", "himmelblau", "noisy", "formula"],
-        "what to go down on",
+        "test function to minimize",
     ] = "valley"
-    formula: Annotated[str, "a surface of your own, as x**2 + sin(3*y)"] = ""
-    optimizers: Annotated[list[str], "names with commas between, or all"] = ("all",)
-    start: Annotated[list[float] | Literal["auto"], "where all begin: x,y", Range(-1e6, 1e6)] = "auto"
+    formula: Annotated[str, "a formula of x and y to minimize, such as x**2 + sin(3*y)"] = ""
+    optimizers: Annotated[list[str], "comma-separated names, or all"] = field(default_factory=lambda: ["all"])
+    start: Annotated[list[float] | Literal["auto"], "start point of all optimizers: x,y", Range(-1e6, 1e6)] = "auto"
     lr: Annotated[
-        float | list[float] | Literal["auto"], "learning rate, one for all or one for each", Range(0, 1000)
+        float | list[float] | Literal["auto"], "learning rate: one for all, or one per optimizer", Range(0, 1000)
     ] = "auto"
-    momentum: Annotated[float, "momentum, and the first beta of Adam", Range(0, 0.999)] = 0.9
-    weight_decay: Annotated[float, "pull towards zero of AdamW; the others have none", Range(0, 1)] = 0.05
-    schedule: Annotated[Schedule, "how the learning rates go over the steps"] = "constant"
-    steps: Annotated[int, "updates of each optimiser", Range(1, 2000)] = 150
-    noise: Annotated[float | Literal["auto"], "deviation of the noise on the gradients", Range(0, 1000)] = "auto"
-    seed: Annotated[int, "seed of the noise, the same noise for all", Range(0, 2**31)] = 0
-    window: Annotated[list[float] | Literal["auto"], "what is shown: left,right,lower,upper", Range(-1e6, 1e6)] = "auto"
+    momentum: Annotated[float, "momentum, and beta1 of Adam", Range(0, 0.999)] = 0.9
+    weight_decay: Annotated[float, "weight decay of AdamW; the others have none", Range(0, 1)] = 0.05
+    schedule: Annotated[Schedule, "learning-rate schedule"] = "constant"
+    steps: Annotated[int, "steps of each optimizer", Range(1, 2000)] = 150
+    noise: Annotated[
+        float | Literal["auto"], "standard deviation of Gaussian noise on the gradients", Range(0, 1000)
+    ] = "auto"
+    seed: Annotated[int, "seed of the noise, the same for all optimizers", Range(0, 2**31)] = 0
+    window: Annotated[list[float] | Literal["auto"], "visible region: left,right,bottom,top", Range(-1e6, 1e6)] = "auto"
+
+
+@dataclass(frozen=True)
+class DescentRecord:
+    """All numbers of the concept. `log_scale`: losses are plotted on a logarithmic axis."""
+
+    surface: str
+    window: list[float]
+    start: list[float]
+    minima: list[list[float]]
+    noise: float
+    steps: int
+    log_scale: bool
+    grid: LossGrid
+    optimizers: list[OptimizerPath]
 
 
 @register_concept(TEXT, DescentSettings)
 def descent(settings: DescentSettings) -> ConceptResult:
-    """The path and the losses of every optimiser from the same start, over the lines of equal loss.
+    """Run every optimizer from the same start point on a loss surface.
 
-    Raises OptionError for a formula that cannot be read or has no value at the start, for a window or a start that is
-    none, and where there are not as many learning rates as optimisers; NotFound for an optimiser that there is not.
+    Raises:
+        OptionError: an invalid formula, window or start point, or a wrong number of learning rates.
+        NotFoundError: an unknown optimizer.
     """
-    names, surface = _parse_names(settings.optimizers), _apply_settings(_resolve_surface(settings), settings)
-    recipes = [
-        TrainConfig(
-            optimizer=name, lr=rate, momentum=settings.momentum, steps=settings.steps, schedule=settings.schedule,
-            warmup=0.3 if settings.schedule == "one-cycle" else 0.0,
-            weight_decay=settings.weight_decay if name == "adamw" else 0.0,
+    names = _parse_optimizers(settings.optimizers)
+    surface = _apply_settings(_resolve_surface(settings), settings)
+    paths = []
+    for name, lr in zip(names, _resolve_lrs(settings, surface, names), strict=True):
+        config = TrainConfig(
+            optimizer=name, lr=lr, momentum=settings.momentum, steps=settings.steps, schedule=settings.schedule
         )
-        for name, rate in zip(names, _resolve_lrs(settings, surface, names), strict=True)
-    ]  # fmt: skip
-    numbers = {
-        "surface": surface.title,
-        "window": list(surface.window),
-        "start": list(surface.start),
-        "minima": [list(minimum) for minimum in surface.minima],
-        "noise": surface.noise,
-        "steps": settings.steps,
-        **downhill.sample_grid(surface),
-        "optimizers": [downhill.run_optimizer(surface, recipe, settings.seed) for recipe in recipes],
-    }
-    numbers["logarithmic"] = _spans_magnitudes(numbers)
-    from .plot import plot_descent as drawing
-
-    shown = sorted({round(settings.steps * (frame / (NUM_FRAMES - 1)) ** 1.6) for frame in range(NUM_FRAMES)})
+        if settings.schedule == "one-cycle":
+            config = replace(config, warmup_fraction=0.3)
+        if name == "adamw":
+            config = replace(config, weight_decay=settings.weight_decay)
+        paths.append(run_optimizer(surface, config, settings.seed))
+    grid = sample_grid(surface)
+    record = DescentRecord(
+        surface=surface.title,
+        window=list(surface.window),
+        start=list(surface.start),
+        minima=list(map(list, surface.minima)),
+        noise=surface.noise,
+        steps=settings.steps,
+        log_scale=_needs_log_scale(grid, paths),
+        grid=grid,
+        optimizers=paths,
+    )
     return ConceptResult(
-        numbers,
-        [Frame(_frame_caption(numbers, step), drawing, (numbers, step)) for step in shown],
-        key_numbers={one["name"]: _format_result(one) for one in numbers["optimizers"]},
-        notes=_collect_notes(settings, surface, numbers),
+        asdict(record),
+        _build_frames(record),
+        key_numbers={path.name: _format_result(path) for path in paths},
+        notes=_collect_notes(settings, record),
     )
 
 
-# --- what is asked for -----------------------------------------------------------------------------------------------
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 
 def _resolve_surface(settings: DescentSettings) -> TestFunction:
     if settings.formula:
         if settings.surface not in ("formula", DescentSettings.surface):
             raise OptionError(
-                f"Both the surface {settings.surface} and a formula are given.", cure="Leave one of the two out."
+                f"surface: {settings.surface} and a formula exclude each other.",
+                cure="Give only one of them.",
+                option="surface",
+                value=settings.surface,
             )
         return from_formula(settings.formula)
     if settings.surface == "formula":
-        raise OptionError("There is no formula.", cure="For example: --set formula='x**2 + sin(3*y)'")
+        raise OptionError(
+            "formula: surface=formula needs a formula.",
+            cure="For example: --set formula='x**2 + sin(3*y)'",
+            option="formula",
+            value="",
+        )
     return TEST_FUNCTIONS[settings.surface]
 
 
-def _parse_names(settings: Sequence[str]) -> list[str]:
-    """The optimisers by name, each once. Raises NotFound."""
-    for name in settings:
+def _parse_optimizers(requested: Sequence[str]) -> list[str]:
+    """Return the names of the optimizers without duplicates. Raises NotFoundError."""
+    for name in requested:
         if name not in (*ALL_OPTIMIZERS, "all"):
             raise NotFoundError.for_unknown("optimizer", name, [*ALL_OPTIMIZERS, "all"])
-    return list(ALL_OPTIMIZERS if "all" in settings else dict.fromkeys(settings))
+    if "all" in requested:
+        return list(ALL_OPTIMIZERS)
+    return list(dict.fromkeys(requested))
 
 
 def _apply_settings(surface: TestFunction, settings: DescentSettings) -> TestFunction:
-    """The surface with the window, the start and the noise that are asked for."""
-    window = surface.window if settings.window == "auto" else _parse_window(settings.window)
-    noise = surface.noise if settings.noise == "auto" else settings.noise
-    surface = replace(surface, window=window, noise=noise)
+    """Return the surface with the window, the start point and the noise of the settings."""
+    if settings.window != "auto":
+        surface = replace(surface, window=_parse_window(settings.window))
+    if settings.noise != "auto":
+        surface = replace(surface, noise=settings.noise)
     if settings.start == "auto":
         return replace(surface, start=_choose_start(surface))
-    x, y = _parse_start(settings.start)
-    if not all(map(math.isfinite, surface.at((x, y)))):
-        raise OptionError(
-            f"start: at ({x:g}, {y:g}) the loss or its slope is no finite number.", cure="Give another start."
-        )
-    if not _is_inside(window, (x, y)):
+    start = _parse_start(surface, settings.start)
+    if not _is_inside(surface.window, start):
         if settings.window != "auto":
-            raise OptionError(f"start: ({x:g}, {y:g}) is outside of the window.", cure="Give a wider window.")
-        left, right, lower, upper = window
-        # a window of ours grows until the start is well inside
-        left, right = min(left, x - (right - x) / 8), max(right, x + (x - left) / 8)
-        lower, upper = min(lower, y - (upper - y) / 8), max(upper, y + (y - lower) / 8)
-        surface = replace(surface, window=(left, right, lower, upper))
-    return replace(surface, start=(x, y))
+            raise OptionError(
+                f"start: {_format_point(start)} is outside of the window.",
+                cure="Give a larger window.",
+                option="start",
+                value=list(start),
+            )
+        surface = replace(surface, window=_extend_window(surface.window, start))
+    return replace(surface, start=start)
 
 
-def _is_inside(window: tuple[float, ...], point: tuple[float, float]) -> bool:
-    return window[0] <= point[0] <= window[1] and window[2] <= point[1] <= window[3]
+def _parse_window(values: list[float]) -> Window:
+    if len(values) == 4:
+        left, right, bottom, top = values
+        # in a narrower window the tick labels would be equal
+        is_wide = right - left > 1e-6 * max(map(abs, (left, right, 1e-3)))
+        is_high = top - bottom > 1e-6 * max(map(abs, (bottom, top, 1e-3)))
+        if is_wide and is_high:
+            return left, right, bottom, top
+    raise OptionError(
+        f"window: {','.join(f'{edge:g}' for edge in values)}; expected left,right,bottom,top.",
+        cure="For example: --set window=-3,3,-2,2",
+        option="window",
+        value=list(values),
+    )
+
+
+def _parse_start(surface: TestFunction, values: list[float]) -> tuple[float, float]:
+    if len(values) != 2:
+        raise OptionError(
+            f"start: got {len(values)} numbers; expected 2.",
+            cure="Give x,y, such as -2,1.5.",
+            option="start",
+            value=list(values),
+        )
+    x, y = values
+    if not all(map(math.isfinite, surface.evaluate_at((x, y)))):
+        raise OptionError(
+            f"start: loss or gradient are not finite at {_format_point((x, y))}.",
+            cure="Give another start point.",
+            option="start",
+            value=[x, y],
+        )
+    return x, y
+
+
+def _is_inside(window: Window, point: tuple[float, float]) -> bool:
+    left, right, bottom, top = window
+    x, y = point
+    return left <= x <= right and bottom <= y <= top
+
+
+def _extend_window(window: Window, point: tuple[float, float]) -> Window:
+    """Extend the window so that `point` is well inside."""
+    left, right, bottom, top = window
+    x, y = point
+    new_left = min(left, x - (right - x) / 8)
+    new_right = max(right, x + (x - left) / 8)
+    new_bottom = min(bottom, y - (top - y) / 8)
+    new_top = max(top, y + (y - bottom) / 8)
+    return new_left, new_right, new_bottom, new_top
 
 
 def _choose_start(surface: TestFunction) -> tuple[float, float]:
-    """The surface's start, or where that is not in the window or has no slope, a place near one of its corners."""
-    left, right, lower, upper = surface.window
-    near, far = (left + (right - left) * share for share in (0.15, 0.85))
-    low, high = (lower + (upper - lower) * share for share in (0.15, 0.85))
-    places = [surface.start, (near, high), (far, high), (near, low), (far, low), ((near + far) / 2, (low + high) / 2)]
-    for place in places:
-        if _is_inside(surface.window, place) and all(map(math.isfinite, surface.at(place))):
-            return place
+    """Return the surface's own start point, or else the first candidate with finite loss and gradient."""
+    left, right, bottom, top = surface.window
+    x_low = left + (right - left) * 0.15
+    x_high = left + (right - left) * 0.85
+    y_low = bottom + (top - bottom) * 0.15
+    y_high = bottom + (top - bottom) * 0.85
+    center = ((x_low + x_high) / 2, (y_low + y_high) / 2)
+    candidates = [surface.start, (x_low, y_high), (x_high, y_high), (x_low, y_low), (x_high, y_low), center]
+    for point in candidates:
+        if _is_inside(surface.window, point) and all(map(math.isfinite, surface.evaluate_at(point))):
+            return point
     raise OptionError(
-        "Nowhere that was tried has the surface a finite loss and slope.",
-        cure="Give a start where it has: --set start=x,y",
+        "start: no start point found with a finite loss and gradient.",
+        cure="Give one: --set start=x,y",
+        option="start",
+        value="auto",
     )
-
-
-def _parse_window(given: list[float]) -> tuple[float, ...]:
-    if len(given) == 4:
-        left, right, lower, upper = given
-        # narrower than this the numbers of the axes cannot be told apart
-        if right - left > 1e-6 * max(map(abs, (left, right, 1e-3))):
-            if upper - lower > 1e-6 * max(map(abs, (lower, upper, 1e-3))):
-                return left, right, lower, upper
-    raise OptionError(
-        f"window: {','.join(f'{edge:g}' for edge in given)} is none.", cure="Give left,right,lower,upper, as -3,3,-2,2."
-    )
-
-
-def _parse_start(given: list[float]) -> tuple[float, ...]:
-    if len(given) != 2:
-        raise OptionError(f"start: a point has 2 numbers, not {len(given)}.", cure="Give x,y, as -2,1.5.")
-    return tuple(given)
 
 
 def _resolve_lrs(settings: DescentSettings, surface: TestFunction, names: Sequence[str]) -> list[float]:
-    if settings.lr == "auto":
-        return downhill.default_lrs(surface, names)
-    if isinstance(settings.lr, float):
-        return [settings.lr] * len(names)
-    if len(settings.lr) != len(names):
+    lr = settings.lr
+    if isinstance(lr, str):
+        return default_lrs(surface, names)
+    if not isinstance(lr, list | tuple):
+        return [lr] * len(names)
+    if len(lr) != len(names):
         raise OptionError(
-            f"There are {len(settings.lr)} learning rates for {len(names)} optimisers.",
-            cure="Give one for all, or one for each in their order: " + ", ".join(names) + ".",
+            f"lr: got {len(lr)} learning rates for {len(names)} optimizers.",
+            cure=f"Give one for all, or one each for {', '.join(names)}.",
+            option="lr",
+            value=list(lr),
         )
-    return list(settings.lr)
+    return list(lr)
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
-def _spans_magnitudes(numbers: dict[str, Any]) -> bool:
-    """Whether losses are drawn by magnitude: none is below zero, and they differ by more than a hundred times."""
-    lowest = min(min(one["losses"]) for one in numbers["optimizers"])
-    first = numbers["optimizers"][0]["losses"][0]
-    return numbers["lowest"] >= 0 and lowest >= 0 and first > 0 and lowest < first / 100
+def _needs_log_scale(grid: LossGrid, paths: Sequence[OptimizerPath]) -> bool:
+    """Return whether no loss is negative and some path reduces the loss more than a hundredfold."""
+    min_loss = min(min(path.losses) for path in paths)
+    first = paths[0].losses[0]
+    return grid.min_loss >= 0 and min_loss >= 0 and first > 0 and min_loss < first / 100
 
 
-def _format_result(one: dict[str, Any]) -> str:
-    x, y = one["path"][-1]
-    ends = f"; then it {_END_REASONS[one['ended']]}" if one["ended"] else ""
-    return f"loss {one['losses'][-1]:.3g} at ({x:.3g}, {y:.3g}), learning rate {one['rate']:.3g}{ends}"
+def _build_frames(record: DescentRecord) -> list[Frame]:
+    """Return frames for steps that are close together at the beginning, where most happens."""
+    from .plot import plot_descent
+
+    steps = sorted({round(record.steps * (i / (NUM_FRAMES - 1)) ** 1.6) for i in range(NUM_FRAMES)})
+    return [Frame(_frame_caption(record, step), plot_descent, (record, step)) for step in steps]
 
 
-#: why a path ends
-_END_REASONS = {"not finite": "has no finite loss or slope", "far": "is too far away: it diverged"}
-
-
-def _frame_caption(numbers: dict[str, Any], step: int) -> str:
+def _frame_caption(record: DescentRecord, step: int) -> str:
     if step == 0:
-        x, y = numbers["start"]
-        loss = numbers["optimizers"][0]["losses"][0]
-        return f"All start at ({x:g}, {y:g}), where the loss is {loss:.4g}; the arrows point straight downhill."
-    going = [one for one in numbers["optimizers"] if step < len(one["losses"])]
-    gone = ", ".join(one["label"] for one in numbers["optimizers"] if step >= len(one["losses"]))
-    told = f"Step {step}: "
-    if going:
-        ranked = sorted(going, key=lambda one: one["losses"][step])
-        told += f"{ranked[0]['label']} is lowest with a loss of {ranked[0]['losses'][step]:.3g}"
+        loss = record.optimizers[0].losses[0]
+        x, y = record.start
+        return (
+            f"All optimizers start at {_format_point((x, y))} with a loss of {loss:.4g}; "
+            "arrows show the direction of steepest descent."
+        )
+    running = []
+    stopped = []
+    for path in record.optimizers:
+        if step < len(path.losses):
+            running.append(path)
+        else:
+            stopped.append(path.label)
+    parts = []
+    if running:
+        ranked = sorted(running, key=lambda path: path.losses[step])
+        text = f"{ranked[0].label} has the lowest loss, {ranked[0].losses[step]:.3g}"
         if len(ranked) > 1:
-            told += f", {ranked[-1]['label']} highest with {ranked[-1]['losses'][step]:.3g}"
-        told += "; " if gone else ""
-    return told + (f"ended before: {gone}" if gone else "") + "."
+            text += f", {ranked[-1].label} the highest, {ranked[-1].losses[step]:.3g}"
+        parts.append(text)
+    if stopped:
+        parts.append(f"stopped before: {', '.join(stopped)}")
+    return f"Step {step}: {'; '.join(parts)}."
 
 
-def _collect_notes(settings: DescentSettings, surface: TestFunction, numbers: dict[str, Any]) -> list[str]:
+def _format_point(point: tuple[float, float]) -> str:
+    return f"({point[0]:g}, {point[1]:g})"
+
+
+def _format_result(path: OptimizerPath) -> str:
+    x, y = path.path[-1]
+    text = f"loss {path.losses[-1]:.3g} at ({x:.3g}, {y:.3g}), learning rate {path.lr:.3g}"
+    if path.stop_reason:
+        text += f"; then {_STOP_REASONS[path.stop_reason]}"
+    return text
+
+
+def _collect_notes(settings: DescentSettings, record: DescentRecord) -> list[str]:
     notes = []
-    if numbers["undefined"]:
-        notes.append(f"In {numbers['undefined']:.1%} of the window the surface has no finite value; that part is grey.")
-    for one in numbers["optimizers"]:
-        if one["ended"]:
-            notes.append(f"{one['label']} ends at step {len(one['losses']) - 1}; then it {_END_REASONS[one['ended']]}.")
-    left = [
-        f"{one['label']} from step {one['left']}" + ("" if one["outside"] else ", and back")
-        for one in numbers["optimizers"]
-        if one["left"] is not None
-    ]
-    if left:
-        notes.append(f"Outside of the window paths are not shown: {'; '.join(left)}.")
+    if record.grid.undefined_fraction:
+        notes.append(f"The loss is not finite in {record.grid.undefined_fraction:.1%} of the window (gray).")
+    for path in record.optimizers:
+        if path.stop_reason:
+            notes.append(f"{path.label} stops at step {len(path.losses) - 1}; then {_STOP_REASONS[path.stop_reason]}.")
+    outside = []
+    for path in record.optimizers:
+        if path.left_window_at is not None:
+            text = f"{path.label} from step {path.left_window_at}"
+            if not path.ends_outside:
+                text += ", and returns"
+            outside.append(text)
+    if outside:
+        notes.append(f"Paths outside of the window are not visible: {'; '.join(outside)}.")
     if settings.lr == "auto":
-        notes.append("The learning rates are rules of thumb for this surface and not the best for each optimiser.")
-    if surface.noise:
-        notes.append(f"Noise of deviation {surface.noise:g} is added to each slope, the same for every optimiser.")
+        notes.append("The learning rates are rules of thumb for this surface, not the best for each optimizer.")
+    if record.noise:
+        notes.append(
+            f"Gaussian noise with standard deviation {record.noise:g} is added to both partial derivatives, "
+            "the same for every optimizer."
+        )
     return notes

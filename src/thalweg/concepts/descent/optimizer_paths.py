@@ -1,11 +1,11 @@
-"""Walks downhill on a surface of two numbers, with the package's own optimisers."""
+"""Paths of the package's own optimizers on a test function of two parameters."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,165 +25,226 @@ LABELS = {
     "adamw": "AdamW",
     "muon": "Muon",
 }
-#: points of the grid and arrows, along each side
-GRID_SIZE, ARROW_GRID_SIZE = 101, 13
-#: a path ends that many widths of the window away from its middle
+#: points of the loss grid and of the arrow grid along each side
+GRID_SIZE = 101
+ARROW_GRID_SIZE = 13
+#: a path has diverged this many window widths away from the center of the window
 MAX_DISTANCE = 1000.0
 
-#: Rates of plain steps, as a share of 1 over the curvature; on a quadratic SGD diverges from a share of 2 on.
+#: Learning rates of optimizers whose step is proportional to the gradient, as a fraction of 1 / curvature.
+#: On a quadratic function SGD diverges from a fraction of 2.
 LR_PER_CURVATURE = {"sgd": 1.5, "momentum": 0.5, "nesterov": 0.5}
-#: what is left of those rates where the slopes are noisy
+#: these learning rates are multiplied by this factor if gradients are noisy
 NOISE_LR_FACTOR = 0.25
-#: Rates of steps whose length hardly depends on how steep it is, as a share of the window's size.
+#: Learning rates of optimizers whose step hardly depends on the size of the gradient, as a fraction of the window.
 LR_PER_WINDOW = {"adagrad": 0.15, "adadelta": 1.0, "rmsprop": 0.015, "adam": 0.04, "adamw": 0.04, "muon": 0.015}
 
 
-class _PointModule(nn.Module):
-    """The point as a matrix of one row and two columns, between two matrices that stand still.
+@dataclass(frozen=True)
+class OptimizerPath:
+    """The path of one optimizer, and the loss without noise at each of its points.
 
-    They are there because Muon leaves the first and the last matrix of a module to AdamW.
+    `stop_reason` says why a path has fewer steps than requested. `left_window_at` is the first step outside of the
+    window, or None; `ends_outside` is True if the last point is outside.
+    """
+
+    name: str
+    label: str
+    lr: float
+    path: list[list[float]]
+    losses: list[float]
+    stop_reason: Literal["", "not finite", "diverged"]
+    left_window_at: int | None
+    ends_outside: bool
+
+
+@dataclass(frozen=True)
+class LossGrid:
+    """The loss over the window, row by row from the bottom, with contour levels and arrows; None: not finite.
+
+    `arrows` are (x, y, direction along x, direction along y) of steepest descent.
+    """
+
+    axis_x: list[float | None]
+    axis_y: list[float | None]
+    loss: list[list[float | None]]
+    min_loss: float
+    undefined_fraction: float
+    contour_levels: list[float]
+    arrows: list[list[float | None]]
+
+
+class _PointModule(nn.Module):
+    """The point as a 1 x 2 matrix between two fixed matrices.
+
+    Muon leaves the first and the last matrix of a module to AdamW, so the point must not be one of them.
     """
 
     def __init__(self, start: Sequence[float]):
         super().__init__()
-        still = torch.ones(1, 1, dtype=torch.float64)
-        self.first = nn.Parameter(still.clone(), requires_grad=False)
+        self.first = nn.Parameter(torch.ones(1, 1, dtype=torch.float64), requires_grad=False)
         self.point_12 = nn.Parameter(torch.tensor([list(start)], dtype=torch.float64))
-        self.last = nn.Parameter(still.clone(), requires_grad=False)
+        self.last = nn.Parameter(torch.ones(1, 1, dtype=torch.float64), requires_grad=False)
+
+
+# --- learning rates ---------------------------------------------------------------------------------------------------
 
 
 def default_lrs(surface: TestFunction, names: Sequence[str]) -> list[float]:
-    """A learning rate that suits the surface for each optimiser, rounded to two digits.
+    """Choose a learning rate that suits the surface for each optimizer, rounded to two digits.
 
-    The curvature is that of the start, or a large one (nine tenths are smaller) of those on the way down from there.
+    The curvature is that at the start, or the 90th percentile along the path of steepest descent if that is larger.
     """
-    left, right, lower, upper = surface.window
-    size = (right - left + upper - lower) / 2
-    way_N2 = torch.tensor(steepest_descent_path(surface, size), dtype=torch.float64)
-    curvature_N = surface.curvature(*way_N2.T).nan_to_num(0, 0, 0)
+    left, right, bottom, top = surface.window
+    size = (right - left + top - bottom) / 2
+    path_N2 = torch.tensor(steepest_descent_path(surface, size), dtype=torch.float64)
+    curvature_N = surface.max_curvature(*path_N2.T).nan_to_num(0, 0, 0)
     curvature = max(float(curvature_N[0]), float(curvature_N.quantile(0.9)))
-    steep = math.hypot(*surface.at(surface.start)[1:])
-    # where nothing is curved, as on a plane, a first step goes a fiftieth of the window
-    flat = 0.02 * size / steep if steep else 1.0
-    plain = 1 / curvature if curvature * size > 1e-6 * steep else flat
-    plain *= NOISE_LR_FACTOR if surface.noise else 1
-    found = [LR_PER_WINDOW[name] * size if name in LR_PER_WINDOW else LR_PER_CURVATURE[name] * plain for name in names]
-    return [float(f"{rate:.2g}") for rate in found]
+    _, gradient_x, gradient_y = surface.evaluate_at(surface.start)
+    gradient_norm = math.hypot(gradient_x, gradient_y)
+    if curvature * size > 1e-6 * gradient_norm:
+        base_lr = 1 / curvature
+    elif gradient_norm:
+        # no curvature, such as on a plane: the first step covers 2 % of the window
+        base_lr = 0.02 * size / gradient_norm
+    else:
+        base_lr = 1.0
+    if surface.noise:
+        base_lr *= NOISE_LR_FACTOR
+    lrs = []
+    for name in names:
+        if name in LR_PER_WINDOW:
+            lr = LR_PER_WINDOW[name] * size
+        else:
+            lr = LR_PER_CURVATURE[name] * base_lr
+        lrs.append(float(f"{lr:.2g}"))
+    return lrs
 
 
 def steepest_descent_path(surface: TestFunction, size: float, steps: int = 60) -> list[list[float]]:
-    """Points straight downhill from the start, each the same short way from the last."""
-    way = [list(surface.start)]
+    """Follow the negative gradient from the start in short steps of equal length, `size` in total."""
+    path = [list(surface.start)]
     for _ in range(steps):
-        _, *slope = surface.at(way[-1])
-        steep = math.hypot(*slope)
-        if not (math.isfinite(steep) and steep > 0):
+        _, gradient_x, gradient_y = surface.evaluate_at(path[-1])
+        norm = math.hypot(gradient_x, gradient_y)
+        if not (math.isfinite(norm) and norm > 0):
             break
-        way.append([at - size / steps * along / steep for at, along in zip(way[-1], slope, strict=True)])
-    return way
+        x, y = path[-1]
+        path.append([x - size / steps * gradient_x / norm, y - size / steps * gradient_y / norm])
+    return path
 
 
-def run_optimizer(surface: TestFunction, recipe: TrainConfig, seed: int) -> dict[str, Any]:
-    """The path of one optimiser and the loss at each of its points, without noise.
+# --- optimizers -------------------------------------------------------------------------------------------------------
 
-    `ended` says why a path is shorter than the recipe's steps: 'not finite' or 'far'; else it is empty. `left` is the
-    first step outside of the window, or None; `outside` whether the last point is.
-    """
+
+def run_optimizer(surface: TestFunction, config: TrainConfig, seed: int) -> OptimizerPath:
+    """Run one optimizer from the start of the surface. The noise on the gradients depends on `seed` only."""
     module = _PointModule(surface.start)
-    optimizer = build_optimizer(module, [module.point_12], _resolve_optimizer(recipe))
-    noise = torch.Generator().manual_seed(seed)
-    point, (loss, *slope) = list(surface.start), surface.at(surface.start)
-    path, losses, ended = [point], [loss], ""
-    for step in range(recipe.steps):
-        gradient_2 = torch.tensor(slope, dtype=torch.float64)
+    optimizer = build_optimizer(module, [module.point_12], _resolve_optimizer(config))
+    generator = torch.Generator().manual_seed(seed)
+    point = list(surface.start)
+    loss, *gradient = surface.evaluate_at(point)
+    path = [point]
+    losses = [loss]
+    stop_reason = ""
+    for step in range(config.steps):
+        gradient_2 = torch.tensor(gradient, dtype=torch.float64)
         if surface.noise:
-            gradient_2 += surface.noise * torch.randn(2, generator=noise, dtype=torch.float64)
+            gradient_2 += surface.noise * torch.randn(2, generator=generator, dtype=torch.float64)
         module.point_12.grad = gradient_2[None]
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
+            group["lr"] = config.lr_at(step)
         optimizer.step()
         point = module.point_12[0].tolist()
-        loss, *slope = surface.at(point)
-        if not all(map(math.isfinite, (*point, loss, *slope))):
-            ended = "not finite"
+        loss, *gradient = surface.evaluate_at(point)
+        if not all(map(math.isfinite, (*point, loss, *gradient))):
+            stop_reason = "not finite"
             break
         if _distance_in_windows(surface, point) > MAX_DISTANCE:
-            ended = "far"
+            stop_reason = "diverged"
             break
         path.append(point)
         losses.append(loss)
-    inside = [_distance_in_windows(surface, point) <= 0.5 for point in path]
-    return {
-        "name": recipe.optimizer,
-        "label": LABELS[recipe.optimizer],
-        "rate": recipe.lr,
-        "path": path,
-        "losses": losses,
-        "ended": ended,
-        "left": None if all(inside) else inside.index(False),
-        "outside": not inside[-1],
-    }
+    is_inside = [_distance_in_windows(surface, point) <= 0.5 for point in path]
+    return OptimizerPath(
+        name=config.optimizer,
+        label=LABELS[config.optimizer],
+        lr=config.lr,
+        path=path,
+        losses=losses,
+        stop_reason=stop_reason,
+        left_window_at=None if all(is_inside) else is_inside.index(False),
+        ends_outside=not is_inside[-1],
+    )
 
 
-def _resolve_optimizer(recipe: TrainConfig) -> TrainConfig:
-    """Without momentum Nesterov's method is SGD, and torch refuses it under its own name."""
-    return replace(recipe, optimizer="sgd") if recipe.optimizer == "nesterov" and not recipe.momentum else recipe
+def _resolve_optimizer(config: TrainConfig) -> TrainConfig:
+    """Replace Nesterov without momentum, which torch rejects, by the equivalent SGD."""
+    if config.optimizer == "nesterov" and not config.momentum:
+        return replace(config, optimizer="sgd")
+    return config
 
 
 def _distance_in_windows(surface: TestFunction, point: Sequence[float]) -> float:
-    """How far from the middle of the window, in widths or heights of it, whichever is more."""
-    left, right, lower, upper = surface.window
-    across, along = point[0] - (left + right) / 2, point[1] - (lower + upper) / 2
-    return max(abs(across) / (right - left), abs(along) / (upper - lower))
+    """Return the distance from the center of the window in window widths or heights, whichever is more."""
+    left, right, bottom, top = surface.window
+    x, y = point
+    return max(abs(x - (left + right) / 2) / (right - left), abs(y - (bottom + top) / 2) / (top - bottom))
 
 
-def sample_grid(surface: TestFunction) -> dict[str, Any]:
-    """The surface over its window: axes, losses row by row from below, levels, arrows; None where there is no value."""
-    x_HW, y_HW = _grid_points(surface, GRID_SIZE)
-    loss_HW = surface.slope(x_HW, y_HW)[0]
-    finite = loss_HW[loss_HW.isfinite()]
-    x_hw, y_hw = _grid_points(surface, ARROW_GRID_SIZE, inset=True)
-    loss_hw, along_x, along_y = surface.slope(x_hw, y_hw)
-    steep = torch.hypot(along_x, along_y)
-    known = loss_hw.isfinite() & steep.isfinite() & (steep > 0)
-    arrows = torch.stack([x_hw, y_hw, -along_x / steep, -along_y / steep], -1)[known]
-    return {
-        "axis_x": _round_values(x_HW[0]),
-        "axis_y": _round_values(y_HW[:, 0]),
-        "loss": [_round_values(row) for row in loss_HW],
-        "lowest": float(finite.min()) if len(finite) else math.inf,
-        "undefined": 1 - len(finite) / loss_HW.numel(),
-        "levels": contour_levels(finite),
-        "arrows": [_round_values(arrow) for arrow in arrows],
-    }
+# --- loss grid --------------------------------------------------------------------------------------------------------
+
+
+def sample_grid(surface: TestFunction) -> LossGrid:
+    """Sample the loss over the window."""
+    x_HW, y_HW = _grid_points(surface, torch.linspace(0, 1, GRID_SIZE, dtype=torch.float64))
+    loss_HW, _, _ = surface.evaluate(x_HW, y_HW)
+    finite_N = loss_HW[loss_HW.isfinite()]
+    return LossGrid(
+        axis_x=_round_values(x_HW[0]),
+        axis_y=_round_values(y_HW[:, 0]),
+        loss=list(map(_round_values, loss_HW)),
+        min_loss=float(finite_N.min()) if len(finite_N) else math.inf,
+        undefined_fraction=1 - len(finite_N) / loss_HW.numel(),
+        contour_levels=contour_levels(finite_N),
+        arrows=_sample_arrows(surface),
+    )
+
+
+def _sample_arrows(surface: TestFunction) -> list[list[float | None]]:
+    """Sample unit vectors of steepest descent where the gradient is finite and not zero."""
+    centers = (torch.arange(ARROW_GRID_SIZE, dtype=torch.float64) + 0.5) / ARROW_GRID_SIZE
+    x_HW, y_HW = _grid_points(surface, centers)
+    loss_HW, gradient_x, gradient_y = surface.evaluate(x_HW, y_HW)
+    norm = torch.hypot(gradient_x, gradient_y)
+    is_valid = loss_HW.isfinite() & norm.isfinite() & (norm > 0)
+    arrows_N4 = torch.stack([x_HW, y_HW, -gradient_x / norm, -gradient_y / norm], -1)[is_valid]
+    return list(map(_round_values, arrows_N4))
 
 
 def contour_levels(loss_N: Tensor, count: int = 12) -> list[float]:
-    """Losses at which lines are drawn, rising: equally far apart, or by equal factors where the range is large."""
+    """Choose ascending contour levels: linearly spaced, or by equal factors if the range is large."""
     if not len(loss_N):
         return []
-    low, middle, high = (float(loss_N.quantile(share)) for share in (0.0, 0.25, 0.99))
+    low, quartile, high = (float(loss_N.quantile(q)) for q in (0.0, 0.25, 0.99))
     if not high > low:
         return []
-    if high - low < 12 * (middle - low):
-        found = torch.linspace(low, high, count + 1, dtype=torch.float64)[1:]
+    if high - low < 12 * (quartile - low):
+        levels = torch.linspace(low, high, count + 1, dtype=torch.float64)[1:]
     else:
-        # the few lowest points of a grid say little about how low it is between them
-        near = max(float(loss_N.quantile(0.05)) - low, 1e-9 * (high - low))
-        found = low + torch.logspace(math.log10(near), math.log10(high - low), count, dtype=torch.float64)
-    return sorted({float(f"{level:.6g}") for level in found.tolist()})
+        # The few lowest grid points say little about the minimum between them, so the first level is a quantile.
+        first = max(float(loss_N.quantile(0.05)) - low, 1e-9 * (high - low))
+        levels = low + torch.logspace(math.log10(first), math.log10(high - low), count, dtype=torch.float64)
+    return sorted({float(f"{level:.6g}") for level in levels.tolist()})
 
 
-def _grid_points(surface: TestFunction, count: int, inset: bool = False) -> tuple[Tensor, Tensor]:
-    """x and y, each (count, count), over the window; `inset` keeps half a distance from its edges."""
-    left, right, lower, upper = surface.window
-    share = torch.linspace(0, 1, count, dtype=torch.float64)
-    if inset:
-        share = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    y_HW, x_HW = torch.meshgrid(lower + share * (upper - lower), left + share * (right - left), indexing="ij")
+def _grid_points(surface: TestFunction, fractions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x and y, each (count, count), at `fractions` of the width and height of the window."""
+    left, right, bottom, top = surface.window
+    y_HW, x_HW = torch.meshgrid(bottom + fractions * (top - bottom), left + fractions * (right - left), indexing="ij")
     return x_HW, y_HW
 
 
 def _round_values(values: Tensor) -> list[float | None]:
-    """To six digits, which is more than can be seen; None for what is not finite."""
+    """Round to six digits, more than can be seen; None for values that are not finite."""
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -1,11 +1,14 @@
-"""What the layers of a network answer to a picture, and what its units look for (Zeiler and Fergus 2014)."""
+"""Feature maps, filters, and the images that activate units most (Zeiler and Fergus 2014).
+
+N images, C units, H W pixels, K classes, T top images.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -18,20 +21,26 @@ from ...attribution.hooks import CapturedLayer
 from ...config.options import Range
 from ...errors import NonFiniteError, NotFoundError, OptionError
 from ...registry import register_concept
-from ..base import ConceptResult, Frame, load_text
+from ..base import ConceptResult, load_text
 
 TEXT = load_text(__package__)
 
-#: maps, filters and classes shown; pixels of a map along its longer side, above which it is shown smaller
-MAX_UNITS, MAX_FILTERS, TOP_CLASSES, MAX_MAP_SIZE = 16, 24, 5, 64
-#: layers whose units are shown, if none is named
+#: maximum number of feature maps or neurons shown per layer
+MAX_UNITS = 16
+#: maximum number of filters shown
+MAX_FILTERS = 24
+#: number of classes shown with their probability
+TOP_CLASSES = 5
+#: maximum height and width of a feature map in the numbers; larger maps are downsampled
+MAX_MAP_SIZE = 64
+#: number of layers whose units are shown if none is named
 NUM_LAYERS = 3
-#: significant digits of the maps in the numbers
+#: significant digits of the numbers of a layer, relative to the largest
 SIGNIFICANT_DIGITS = 5
 
 
 class ExampleSet(Protocol):
-    """Pictures (N, H, W, C) uint8 with their labels (N,) and where each comes from."""
+    """Images (N, H, W, C) uint8 with their labels (N,) and the source of each."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -40,294 +49,405 @@ class ExampleSet(Protocol):
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What can be set: whose units are shown, how many, and among how many pictures their best ones are sought."""
+    """Settings of the concept."""
 
-    layer: Annotated[str, "layer whose units are shown, by name; each: up to three, from the first to the last"] = (
-        "each"
+    layer: Annotated[str, "name of the layer whose units are shown; auto: up to three, from the first to the last"] = (
+        "auto"
     )
-    units: Annotated[int, "units shown of a layer, those that answer this picture most strongly", Range(1, 10)] = 4
-    top: Annotated[int, "pictures shown for each unit", Range(2, 16)] = 8
-    pictures: Annotated[
-        int, "pictures, of the training set, among which the best ones are sought", Range(2, 100_000)
-    ] = 500
-    seed: Annotated[int, "seed of which of them, and which test picture, are taken", Range(0, 2**31)] = 0
+    units: Annotated[int, "units shown per layer, those with the highest activation for this image", Range(1, 10)] = 4
+    top_k: Annotated[int, "top images shown per unit", Range(2, 16)] = 8
+    images: Annotated[int, "training images searched for the top images", Range(2, 100_000)] = 500
+    seed: Annotated[int, "seed of the sample of training images, and of the test image", Range(0, 2**31)] = 0
 
 
-@register_concept(TEXT, FeatureSettings, subject="image_and_model")
-def features(
-    settings: FeatureSettings,
-    network: nn.Module,
-    x_1CHW: Tensor,
-    picture_HWC: np.ndarray,
-    classes: Sequence[str],
-    probability_K: np.ndarray,
-    training: ExampleSet | None = None,
-    prepared: Callable[[np.ndarray], Tensor] | None = None,
-    at_once: int = 64,
-    told: str = "",
-    notes: Sequence[str] = (),
-) -> ConceptResult:
-    """Maps, filters and the best pictures of units, for the picture `x_1CHW`, to which the answer is `probability_K`.
+@dataclass(frozen=True)
+class FeatureInputs:
+    """What the concept explains: a model and an image.
 
-    `training` are pictures whose answers are compared, `prepared` makes of them what the network reads, `at_once` at a
-    time. Raises NotFound for a layer that the network does not have, OptionError for a network in which no layer
-    answers with units, NonFinite for an answer that is no number.
+    `x_1CHW` is the preprocessed image and `probability_K` the prediction. `training` has the images searched for the
+    top images; `preprocess` preprocesses a batch of them, and `batch_size` is the batch size.
     """
-    if not np.isfinite(probability_K).all():
-        raise NonFiniteError(
-            "The network's answer is not a number.", cure="Its weights are not finite: train it again."
-        )
-    road = {one.name: one for one in _select_layers(units.all_layers(network, x_1CHW), settings.layer)}
-    layers = {name: one.layer for name, one in road.items()}
-    found = units.layer_outputs(network, x_1CHW, layers)
-    last = list(road.values())[-1]
-    likeliest = np.argsort(-probability_K, kind="stable")[:TOP_CLASSES]
-    numbers: dict[str, Any] = {
-        "told": told,
-        "answers": [{"class": classes[k], "probability": float(probability_K[k])} for k in likeliest],
-        "layers": [_summarize_layer(one, found[name], classes if one is last else ()) for name, one in road.items()],
-        "filters": _first_layer_filters(network, x_1CHW),
+
+    model: nn.Module
+    x_1CHW: Tensor
+    image_HWC: np.ndarray
+    classes: Sequence[str]
+    probability_K: np.ndarray
+    training: ExampleSet | None = None
+    preprocess: Callable[[np.ndarray], Tensor] | None = None
+    batch_size: int = 64
+    title: str = ""
+    notes: Sequence[str] = ()
+
+
+class ClassProbability(TypedDict):
+    """One of the most probable classes."""
+
+    name: str
+    probability: float
+
+
+class LayerPurity(TypedDict):
+    """Purity of the active units of a layer: mean, and how many units have 0, 1, … top images of one class."""
+
+    units: int
+    mean: float | None
+    histogram: list[int]
+
+
+class LayerNumbers(TypedDict):
+    """One layer. `size` and `maps` are None for neurons; `classes` are the names if each unit is a class.
+
+    `inactive` counts the units that are zero everywhere; `zero_fraction` is the fraction of zero activations.
+    """
+
+    name: str
+    kind: str
+    units: int
+    size: list[int] | None
+    inactive: int
+    zero_fraction: float
+    strongest: list[int]
+    strength: list[float]
+    maps: list[list[list[float]]] | None
+    classes: list[str] | None
+    purity: LayerPurity | None
+
+
+class FilterNumbers(TypedDict):
+    """Filters of the first layer; `maps` for a convolution, else `pre_activations`."""
+
+    layer: str
+    count: int
+    size: list[int]
+    units: list[int]
+    weights: list[list[list[list[float]]]]
+    maps: list[list[list[float]]] | None
+    pre_activations: list[float] | None
+
+
+class TopImage(TypedDict):
+    """A training image: `index` is its row in the sample, `patch` the box (left, top, right, bottom)."""
+
+    index: int
+    source: str
+    label: str
+    activation: float
+    patch: list[int] | None
+
+
+class UnitNumbers(TypedDict):
+    """A unit: its activation for the image, the fraction of training images below it, and its top images."""
+
+    unit: int
+    activation: float
+    percentile: float
+    majority_class: str | None
+    majority_count: int
+    images: list[TopImage]
+
+
+class LayerUnits(TypedDict):
+    """The units of one layer."""
+
+    layer: str
+    units: list[UnitNumbers]
+
+
+class TrainingNumbers(TypedDict):
+    """Number of training images, top images per unit, and the purity of random images."""
+
+    images: int
+    top_k: int
+    chance_purity: float
+
+
+class FeatureNumbers(TypedDict):
+    """All numbers of the concept, as JSON values."""
+
+    title: str
+    predictions: list[ClassProbability]
+    layers: list[LayerNumbers]
+    filters: FilterNumbers | None
+    training: TrainingNumbers | None
+    units: list[LayerUnits]
+
+
+@register_concept(TEXT, FeatureSettings, input_kind="image_and_model")
+def features(settings: FeatureSettings, **inputs: Any) -> ConceptResult:
+    """Show feature maps, filters, and the top images of units.
+
+    Args:
+        settings: Layer and numbers of units and images.
+        **inputs: The fields of `FeatureInputs`.
+
+    Returns:
+        Numbers and frames.
+
+    Raises:
+        NotFoundError: The model has no layer of this name.
+        OptionError: No layer of the model outputs feature maps or neurons.
+        NonFiniteError: The prediction is NaN or inf.
+    """
+    from .captions import build_frames, describe_key_numbers
+
+    data = FeatureInputs(**inputs)
+    if not np.isfinite(data.probability_K).all():
+        raise NonFiniteError("The prediction is NaN or inf.", cure="The weights are not finite: train the model again.")
+    layers = _select_layers(units.all_layers(data.model, data.x_1CHW), settings.layer)
+    modules = {layer.name: layer.layer for layer in layers}
+    outputs = units.layer_outputs(data.model, data.x_1CHW, modules)
+    numbers: FeatureNumbers = {
+        "title": data.title,
+        "predictions": _top_classes(data.probability_K, data.classes),
+        "layers": _summarize_layers(layers, outputs, data.classes),
+        "filters": _first_layer_filters(data.model, data.x_1CHW),
         "training": None,
         "units": [],
     }
-    pictures: dict[int, np.ndarray] = {}
-    if training is not None:
-        batches = (prepared(training.images[at : at + at_once]) for at in range(0, len(training.labels), at_once))
-        peaks = units.max_activations(network, batches, layers)
-        numbers["training"] = _add_purity(numbers["layers"], peaks, training.labels, settings)
+    top_images: dict[int, np.ndarray] = {}
+    if data.training is not None and data.preprocess is not None:
+        search = UnitSearch(data.model, data.training, data.preprocess, data.batch_size, data.classes)
+        peaks = search.max_activations(modules)
+        numbers["training"] = _add_purity(numbers["layers"], peaks, data.training.labels, settings)
         for name in _choose_unit_layers(numbers["layers"], settings.layer):
-            best = _strongest_units(settings, found[name], peaks[name], training, classes)
-            _add_patches(best, network, layers[name], training, prepared, at_once)
-            numbers["units"].append({"layer": name, "units": best})
-        rows = {place["row"] for shown in numbers["units"] for unit in shown["units"] for place in unit["pictures"]}
-        pictures = {row: training.images[row] for row in sorted(rows)}
-    frames = _build_frames(numbers, picture_HWC, pictures)
-    # the units of the last layer say most; without them, the maps of the first
-    still = len(frames) - 2 if numbers["units"] else 1
-    return ConceptResult(numbers, frames, _key_numbers(numbers), still, list(notes))
+            peak_C = outputs[name].flatten(1).amax(1).numpy()
+            unit_numbers = search.describe_units(peak_C, peaks[name], settings)
+            search.add_patches(unit_numbers, modules[name])
+            numbers["units"].append({"layer": name, "units": unit_numbers})
+        top_images = _collect_images(numbers["units"], data.training.images)
+    frames = build_frames(numbers, data.image_HWC, top_images)
+    # the units of the last layer are the most informative frame; without them, the feature maps of the first layer
+    key_frame = len(frames) - 2 if numbers["units"] else 1
+    return ConceptResult(dict(numbers), frames, describe_key_numbers(numbers), key_frame, list(data.notes))
 
 
-def _select_layers(every: list[CapturedLayer], named: str) -> list[CapturedLayer]:
-    """The layers to be shown, in the order of their answers, the named one among them. Raises NotFound, OptionError."""
-    road = units.representative_layers(every)
-    last = {one.name: place for place, one in enumerate(every)}
-    if named != "each":
-        if named not in last:
-            raise NotFoundError.for_unknown("layer", named, last)
-        road = [*road, every[last[named]]]
-    if not road:
-        raise OptionError("No layer of this network answers with maps or neurons, so there is nothing to look at.")
-    return sorted({one.name: one for one in road}.values(), key=lambda one: last[one.name])
+# --- layers of one image ----------------------------------------------------------------------------------------------
 
 
-def _summarize_layer(one: CapturedLayer, answer_CHW: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """Which units answer most strongly, and what: maps, or a number each. `classes` are given if they are the units."""
-    count, height, width = answer_CHW.shape
-    is_map = height * width > 1
-    strength_C = _activation_strength(answer_CHW)
+def _select_layers(all_layers: list[CapturedLayer], name: str) -> list[CapturedLayer]:
+    """Select the layers to show, in forward order. Raises NotFoundError for an unknown name, OptionError for none."""
+    layers = units.representative_layers(all_layers)
+    last_index = {layer.name: index for index, layer in enumerate(all_layers)}
+    if name != "auto":
+        if name not in last_index:
+            raise NotFoundError.for_unknown("layer", name, last_index)
+        layers = [*layers, all_layers[last_index[name]]]
+    if not layers:
+        raise OptionError(
+            "No layer of this model outputs feature maps or neurons.",
+            cure="Name another model, such as digits-lenet.",
+            option="layer",
+            value=name,
+            allowed=list(last_index),
+        )
+    unique = {layer.name: layer for layer in layers}
+    return sorted(unique.values(), key=lambda layer: last_index[layer.name])
+
+
+def _top_classes(probability_K: np.ndarray, classes: Sequence[str]) -> list[ClassProbability]:
+    """Return the most probable classes, the first one first."""
+    order = np.argsort(-probability_K, kind="stable")[:TOP_CLASSES]
+    return [{"name": classes[int(k)], "probability": float(probability_K[k])} for k in order]
+
+
+def _summarize_layers(
+    layers: Sequence[CapturedLayer], outputs: Mapping[str, Tensor], classes: Sequence[str]
+) -> list[LayerNumbers]:
+    """Summarize every layer. The units of the last layer may be the classes."""
+    summaries = [_summarize_layer(layer, outputs[layer.name], ()) for layer in layers[:-1]]
+    last = layers[-1]
+    return [*summaries, _summarize_layer(last, outputs[last.name], classes)]
+
+
+def _summarize_layer(layer: CapturedLayer, output_CHW: Tensor, classes: Sequence[str]) -> LayerNumbers:
+    """Return the strongest units of a layer: a feature map or a number each."""
+    count, height, width = output_CHW.shape
+    is_zero_CHW = output_CHW == 0
+    strength_C = _activation_strength(output_CHW)
     order_N = strength_C.argsort(descending=True, stable=True)[:MAX_UNITS]
-    return {
-        "name": one.name,
-        "kind": type(one.layer).__name__,
+    numbers: LayerNumbers = {
+        "name": layer.name,
+        "kind": type(layer.layer).__name__,
         "units": count,
-        "size": [height, width] if is_map else None,
-        "silent": int((answer_CHW == 0).flatten(1).all(1).sum()),
-        "zero": float((answer_CHW == 0).float().mean()),
+        "size": None,
+        "inactive": int(is_zero_CHW.flatten(1).all(1).sum()),
+        "zero_fraction": float(is_zero_CHW.float().mean()),
         "strongest": order_N.tolist(),
         "strength": _round_values(strength_C[order_N]),
-        "maps": _round_values(_downsample_maps(answer_CHW[order_N])) if is_map else None,
-        "classes": [classes[k] for k in order_N] if len(classes) == count else None,
+        "maps": None,
+        "classes": None,
+        "purity": None,
     }
+    if height * width > 1:
+        numbers["size"] = [height, width]
+        numbers["maps"] = _round_values(_downsample_maps(output_CHW[order_N]))
+    if len(classes) == count:
+        numbers["classes"] = [classes[int(k)] for k in order_N]
+    return numbers
 
 
-def _activation_strength(answer_CHW: Tensor) -> Tensor:
-    """Of a map the root mean square; of a neuron its answer, as the likeliest class comes first."""
-    is_map = answer_CHW.shape[1:].numel() > 1
-    return answer_CHW.square().mean((1, 2)).sqrt() if is_map else answer_CHW[:, 0, 0]
+def _activation_strength(output_CHW: Tensor) -> Tensor:
+    """Return the root mean square of each feature map, or the signed activation of each neuron."""
+    is_map = output_CHW.shape[1:].numel() > 1
+    return output_CHW.square().mean((1, 2)).sqrt() if is_map else output_CHW[:, 0, 0]
 
 
 def _downsample_maps(maps_NHW: Tensor) -> Tensor:
-    """Maps of at most `MAX_MAP_SIZE` pixels: of larger ones, means over areas."""
+    """Average maps over areas so that both sides have at most MAX_MAP_SIZE pixels."""
     longer = max(maps_NHW.shape[1:])
     if longer <= MAX_MAP_SIZE:
         return maps_NHW
-    return F.adaptive_avg_pool2d(maps_NHW, [max(1, round(side * MAX_MAP_SIZE / longer)) for side in maps_NHW.shape[1:]])
+    height = max(1, round(maps_NHW.shape[1] * MAX_MAP_SIZE / longer))
+    width = max(1, round(maps_NHW.shape[2] * MAX_MAP_SIZE / longer))
+    return F.adaptive_avg_pool2d(maps_NHW, (height, width))
 
 
-def _round_values(values: Tensor) -> list:
-    """As a list, to `SIGNIFICANT_DIGITS` digits of the largest value, which is more than can be seen."""
-    values = values.double().numpy()
+def _round_values(tensor: Tensor) -> list[Any]:
+    """Return a tensor as lists, rounded to SIGNIFICANT_DIGITS digits of the largest value."""
+    values = tensor.double().numpy()
     largest = np.abs(values).max(initial=0)
-    return np.round(values, SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest)) if largest else 0).tolist()
+    decimals = 0
+    if largest:
+        decimals = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest))
+    return np.round(values, decimals).tolist()
 
 
-def _first_layer_filters(network: nn.Module, x_1CHW: Tensor) -> dict[str, Any] | None:
-    """The filters of the first layer whose answer to this picture is strongest, and that answer, before activation."""
-    weight_OCHW = first_layer_filters(network, x_1CHW)
+def _first_layer_filters(model: nn.Module, x_1CHW: Tensor) -> FilterNumbers | None:
+    """Return the strongest filters of the first layer, with their outputs before the activation function."""
+    weight_OCHW = first_layer_filters(model, x_1CHW)
     if weight_OCHW is None:
         return None
-    first = next(
-        (name, layer)
-        for name, layer in network.named_modules()
-        if any(weight.ndim in (2, 4) for weight in layer.parameters(recurse=False))
-    )
-    (answer_CHW,) = units.layer_outputs(network, x_1CHW, dict([first])).values()
-    order_N = _activation_strength(answer_CHW).argsort(descending=True, stable=True)[:MAX_FILTERS]
-    is_map = answer_CHW.shape[1:].numel() > 1
-    return {
-        "layer": first[0],
-        "of": len(weight_OCHW),
+    name, layer = _first_weighted_layer(model)
+    output_CHW = units.layer_outputs(model, x_1CHW, {name: layer})[name]
+    order_N = _activation_strength(output_CHW).argsort(descending=True, stable=True)[:MAX_FILTERS]
+    numbers: FilterNumbers = {
+        "layer": name,
+        "count": len(weight_OCHW),
         "size": list(weight_OCHW.shape[1:]),
         "units": order_N.tolist(),
         "weights": _round_values(torch.from_numpy(weight_OCHW)[order_N]),
-        "maps": _round_values(_downsample_maps(answer_CHW[order_N])) if is_map else None,
-        "sums": None if is_map else _round_values(answer_CHW[order_N, 0, 0]),
+        "maps": None,
+        "pre_activations": None,
     }
+    if output_CHW.shape[1:].numel() > 1:
+        numbers["maps"] = _round_values(_downsample_maps(output_CHW[order_N]))
+    else:
+        numbers["pre_activations"] = _round_values(output_CHW[order_N, 0, 0])
+    return numbers
+
+
+def _first_weighted_layer(model: nn.Module) -> tuple[str, nn.Module]:
+    """Return the first layer with a weight matrix or kernel, and its name."""
+    for name, layer in model.named_modules():
+        if any(param.ndim in (2, 4) for param in layer.parameters(recurse=False)):
+            return name, layer
+    raise LookupError("the model has no weights")
+
+
+# --- top images of units ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UnitSearch:
+    """Search training images for those that activate units most."""
+
+    model: nn.Module
+    training: ExampleSet
+    preprocess: Callable[[np.ndarray], Tensor]
+    batch_size: int
+    classes: Sequence[str]
+
+    def max_activations(self, layers: Mapping[str, nn.Module]) -> dict[str, np.ndarray]:
+        """Return the maximum activation (N, C) of each unit for each training image, by layer."""
+        return units.max_activations(self.model, self._iter_batches(), layers)
+
+    def _iter_batches(self) -> Iterator[Tensor]:
+        for start in range(0, len(self.training.labels), self.batch_size):
+            yield self.preprocess(self.training.images[start : start + self.batch_size])
+
+    def describe_units(self, peak_C: np.ndarray, peak_NC: np.ndarray, settings: FeatureSettings) -> list[UnitNumbers]:
+        """Return the most active units with their top images; patches are added by `add_patches`.
+
+        Args:
+            peak_C: Maximum activation of each unit for the explained image.
+            peak_NC: The same for each training image.
+            settings: Numbers of units and of top images.
+
+        Returns:
+            The units, the most active first.
+        """
+        unit_numbers: list[UnitNumbers] = []
+        for unit in units.top_images(peak_C, settings.units).tolist():
+            top_T = units.top_images(peak_NC[:, unit], settings.top_k)
+            majority_class = None
+            majority_count = 0
+            if len(top_T):
+                k, majority_count = units.majority_class(self.training.labels[top_T])
+                majority_class = self.classes[k]
+            unit_numbers.append(
+                {
+                    "unit": unit,
+                    "activation": float(peak_C[unit]),
+                    "percentile": float((peak_NC[:, unit] < peak_C[unit]).mean()),
+                    "majority_class": majority_class,
+                    "majority_count": majority_count,
+                    "images": [self._describe_image(index, float(peak_NC[index, unit])) for index in top_T.tolist()],
+                }
+            )
+        return unit_numbers
+
+    def _describe_image(self, index: int, activation: float) -> TopImage:
+        return {
+            "index": index,
+            "source": str(self.training.sources[index]),
+            "label": self.classes[int(self.training.labels[index])],
+            "activation": activation,
+            "patch": None,
+        }
+
+    def add_patches(self, unit_numbers: list[UnitNumbers], layer: nn.Module) -> None:
+        """Set the patch of each top image: the pixels that the activation depends on."""
+        pairs = [(unit["unit"], image) for unit in unit_numbers for image in unit["images"]]
+        for start in range(0, len(pairs), self.batch_size):
+            batch = pairs[start : start + self.batch_size]
+            unit_B = [unit for unit, _ in batch]
+            x_BCHW = self.preprocess(self.training.images[[image["index"] for _, image in batch]])
+            patches = units.receptive_patches(self.model, x_BCHW, layer, unit_B)
+            for (_, image), patch in zip(batch, patches, strict=True):
+                if patch is not None:
+                    image["patch"] = list(patch)
 
 
 def _add_purity(
-    layers: list[dict], peaks: dict[str, np.ndarray], label_N: np.ndarray, settings: FeatureSettings
-) -> dict[str, Any]:
-    """Adds to each layer how many of the best pictures of each of its units are of one class; what chance would do."""
-    top = min(settings.top, len(label_N))
+    layers: list[LayerNumbers], peaks: Mapping[str, np.ndarray], label_N: np.ndarray, settings: FeatureSettings
+) -> TrainingNumbers:
+    """Set the purity of each layer and return the purity of random images."""
+    top_k = min(settings.top_k, len(label_N))
     for layer in layers:
-        share_C = units.purity(peaks[layer["name"]], label_N, top)
+        purity_C = units.purity(peaks[layer["name"]], label_N, top_k)
+        counts_C = np.round(purity_C * top_k).astype(int)
         layer["purity"] = {
-            "units": len(share_C),
-            "mean": float(share_C.mean()) if len(share_C) else None,
-            "of": np.bincount(np.round(share_C * top).astype(int), minlength=top + 1).tolist(),
+            "units": len(purity_C),
+            "mean": float(purity_C.mean()) if len(purity_C) else None,
+            "histogram": np.bincount(counts_C, minlength=top_k + 1).tolist(),
         }
-    return {"pictures": len(label_N), "top": top, "chance": units.chance_purity(label_N, top, settings.seed)}
+    chance = units.chance_purity(label_N, top_k, settings.seed)
+    return {"images": len(label_N), "top_k": top_k, "chance_purity": chance}
 
 
-def _choose_unit_layers(layers: list[dict[str, Any]], named: str) -> list[str]:
-    """The layers whose units are shown: not the last, whose units are the classes, where there are others."""
-    if named != "each":
-        return [named]
-    return [
-        layer["name"]
-        for layer in units.pick_evenly([one for one in layers if not one["classes"]] or layers, NUM_LAYERS)
-    ]
+def _choose_unit_layers(layers: list[LayerNumbers], name: str) -> list[str]:
+    """Return the names of the layers whose units are shown; a layer whose units are the classes only if alone."""
+    if name != "auto":
+        return [name]
+    hidden = [layer for layer in layers if not layer["classes"]]
+    return [layer["name"] for layer in units.pick_evenly(hidden or layers, NUM_LAYERS)]
 
 
-def _strongest_units(
-    settings: FeatureSettings, answer_CHW: Tensor, peak_NC: np.ndarray, training: ExampleSet, classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The units that answer this picture most strongly, each with its best pictures and their commonest class."""
-    peak_C = answer_CHW.flatten(1).amax(1).numpy()
-    found = []
-    for unit in units.top_images(peak_C, settings.units).tolist():
-        row_T = units.top_images(peak_NC[:, unit], settings.top)
-        common, count = units.majority_class(training.labels[row_T]) if len(row_T) else (None, 0)
-        found.append(
-            {
-                "unit": unit,
-                "answer": float(peak_C[unit]),
-                "above": float((peak_NC[:, unit] < peak_C[unit]).mean()),
-                "class": None if common is None else classes[common],
-                "of_class": count,
-                "pictures": [
-                    {
-                        "row": row,
-                        "source": str(training.sources[row]),
-                        "class": classes[training.labels[row]],
-                        "answer": float(peak_NC[row, unit]),
-                    }
-                    for row in row_T.tolist()
-                ],
-            }
-        )
-    return found
-
-
-def _add_patches(
-    best: list[dict[str, Any]],
-    network: nn.Module,
-    layer: nn.Module,
-    training: ExampleSet,
-    prepared: Callable[[np.ndarray], Tensor],
-    at_once: int,
-) -> None:
-    """Adds to each of the best pictures the patch that the answer depends on."""
-    pairs = [(unit["unit"], place) for unit in best for place in unit["pictures"]]
-    for at in range(0, len(pairs), at_once):
-        unit_B, places = zip(*pairs[at : at + at_once], strict=True)
-        x_BCHW = prepared(training.images[[place["row"] for place in places]])
-        for place, box in zip(places, units.receptive_patches(network, x_BCHW, layer, unit_B), strict=True):
-            place["patch"] = box and list(box)
-
-
-def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
-    from ...plots.style import format_percent
-
-    answer, training = numbers["answers"][0], numbers["training"]
-    figures = {
-        "answer": f"{answer['class']} ({format_percent(answer['probability'])})",
-        "layers shown": ", ".join(layer["name"] for layer in numbers["layers"]),
-    }
-    if training:
-        means = [one["purity"]["mean"] for one in numbers["layers"] if one["purity"]["mean"] is not None]
-        told = (
-            " to ".join(format_percent(mean, 0) for mean in dict.fromkeys((means[0], means[-1]))) if means else "none"
-        )
-        figures["best pictures of one class"] = (
-            f"{told}, first to last layer; {format_percent(training['chance'], 0)} by chance"
-        )
-    return figures
-
-
-def _build_frames(numbers: dict[str, Any], picture_HWC: np.ndarray, pictures: dict[int, np.ndarray]) -> list[Frame]:
-    from ...plots.style import ellipsize, format_percent
-    from . import plot as draw
-
-    answer, training = numbers["answers"][0], numbers["training"]
-    told = (
-        f"The network takes this picture for {ellipsize(answer['class'], 40)} ({format_percent(answer['probability'])})"
-    )
-    frames = [Frame(f"{told}; what it answers on the way comes next.", draw.plot_overview, (numbers, picture_HWC))]
-    for place, layer in enumerate(numbers["layers"]):
-        frames.append(Frame(_layer_caption(layer), draw.plot_layer, (numbers, place, picture_HWC)))
-    if shown := numbers["filters"]:
-        told = f"{len(shown['units'])} of the {shown['of']} filters of {ellipsize(shown['layer'], 40)} and their answers to "
-        told += (
-            "this picture before the activation: blue where the pixels fit the filter, orange where the opposite does."
-        )
-        frames.append(Frame(told, draw.plot_filters, (numbers,)))
-    for place, shown in enumerate(numbers["units"]):
-        frames.append(Frame(_units_caption(shown), draw.plot_units, (numbers, place, pictures)))
-    if training:
-        told = (
-            f"How many of the {training['top']} best pictures of a unit are of one class, for all units of each layer; "
-        )
-        told += f"{format_percent(training['chance'], 0)} would be chance."
-        frames.append(Frame(told, draw.plot_purity, (numbers,)))
-    return frames
-
-
-def _layer_caption(layer: dict[str, Any]) -> str:
-    from ...plots.style import ellipsize, format_percent
-
-    name, strongest = f"{ellipsize(layer['name'], 40)} ({layer['kind']})", layer["strongest"][0]
-    if layer["classes"]:
-        what = "map" if layer["size"] else "number"
-        return (
-            f"{name} answers with a {what} for each class; the largest is that of {ellipsize(layer['classes'][0], 40)}."
-        )
-    silent = f"; {layer['silent']} of them are silent" if layer["silent"] else ""
-    if not layer["size"]:
-        return f"{name} answers with {layer['units']} numbers{silent}; the largest is that of unit {strongest}."
-    size = " x ".join(map(str, reversed(layer["size"])))
-    told = f"{name} answers with {layer['units']} maps of {size}{silent}; the strongest is that of unit {strongest}"
-    return f"{told}, and {format_percent(layer['zero'], 0)} of all values are zero."
-
-
-def _units_caption(shown: dict[str, Any]) -> str:
-    from ...plots.style import ellipsize
-
-    told = f"Pictures that units of {ellipsize(shown['layer'], 40)} answer most strongly"
-    known = [unit for unit in shown["units"] if unit["pictures"]]
-    if not known:
-        return f"{told}: none, as no unit answers."
-    purest = max(known, key=lambda unit: unit["of_class"])
-    of = f"{purest['of_class']} of {len(purest['pictures'])}"
-    return f"{told}; the purest unit here is {purest['unit']}: {of} are {ellipsize(purest['class'], 40)}."
+def _collect_images(layer_units: list[LayerUnits], images_NHWC: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the top images of all units by index."""
+    indices = set()
+    for layer in layer_units:
+        for unit in layer["units"]:
+            indices.update(image["index"] for image in unit["images"])
+    return {index: images_NHWC[index] for index in sorted(indices)}

@@ -1,342 +1,348 @@
-"""What a network answers, layer by layer: maps, filters, and the pictures that its units answer most strongly.
+"""Plots of layers: the strongest feature maps, the filters of the first layer, and the purity of all units.
 
-All pictures of a lesson have one height, that of the tallest. H W pixels, C is 1 or 3.
+All frames have one height, that of the tallest. H W pixels, C is 1 or 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from ...plots import style
 from ...plots.feature_maps import colorize_maps
+from .compute import FeatureNumbers, FilterNumbers, LayerNumbers
 
-#: units: of the head, between tiles, of a line of small text, of the column at the left, the least height
-_HEADER_HEIGHT, _GAP, _LINE_HEIGHT, _LEFT_WIDTH, _MIN_HEIGHT = 58, 8, 15, 200, 520
-#: units that a row of best pictures takes at most, and all rows together
-_ROW_HEIGHT, _TOTAL_ROWS_HEIGHT = 158, 1000
-_FONT_SIZE = 8.5
+#: (left, top, width, height) in units
+Box = tuple[float, float, float, float]
+
+#: height of the header, gap between tiles, and height of a line of small text, in units
+HEADER_HEIGHT = 58
+GAP = 8
+LINE_HEIGHT = 15
+#: width of the left column, and minimum height of the figure, in units
+_LEFT_WIDTH = 200
+_MIN_HEIGHT = 520
+#: maximum width of a tile, in units
+_MAX_TILE_WIDTH = 190
+#: maximum height of the row of a unit, and of all rows together, in units
+_ROW_HEIGHT = 158
+_TOTAL_ROWS_HEIGHT = 1000
+FONT_SIZE = 8.5
+_TITLE_FONT = 11.5
+#: bold text is wider than measured
+_BOLD_FACTOR = 0.85
 
 
 @style.as_image
-def plot_overview(numbers: dict[str, Any], picture_HWC: np.ndarray) -> Figure:
-    """Draws the picture, the likeliest classes, and below them the strongest answer of each layer."""
-    made, axes, height = _new_canvas(numbers, "A picture, and what the network answers", numbers["told"])
+def plot_overview(numbers: FeatureNumbers, image_HWC: np.ndarray) -> Figure:
+    """Plot the image, the most probable classes, and below them the strongest unit of each layer."""
+    fig, axes, height = new_canvas(numbers, "Image and prediction", numbers["title"])
     layers = numbers["layers"]
-    room = (style.WIDTH - 2 * _GAP) / max(6, len(layers))
-    below = height - room - 2 * _LINE_HEIGHT - 3 * _GAP
-    side = min(below - _HEADER_HEIGHT - 5 * _GAP, 440)
-    _draw_image(axes, picture_HWC, (2 * _GAP, _HEADER_HEIGHT, side, side))
-    left, y, step = side + 190, _HEADER_HEIGHT + 16, side / (len(numbers["answers"]) + 1)
-    wide = style.WIDTH - left - 80
-    axes.text(left, y, "its answer", va="center", fontweight="bold")
-    for answer in numbers["answers"]:
-        y += step
-        axes.text(left - 10, y, style.fit_text(answer["class"], 150), ha="right", va="center")
-        axes.add_patch(Rectangle((left, y - 12), wide, 24, color="#eeeeee", linewidth=0))
-        axes.add_patch(Rectangle((left, y - 12), wide * answer["probability"], 24, color=style.BLUE, linewidth=0))
-        axes.text(left + wide + 10, y, style.format_percent(answer["probability"]), va="center")
-    axes.text(
-        2 * _GAP, below - 2 * _GAP, "on the way: the strongest answer of each layer", va="center", fontweight="bold"
-    )
-    for number, shown in enumerate(layers):
-        x, tile = 2 * _GAP + number * room, room - 3 * _GAP
-        if shown["maps"]:
-            image = colorize_maps(np.asarray(shown["maps"][:1]))[0]
-            size = np.array([image.shape[1], image.shape[0]]) * tile / max(image.shape[:2])
-            _draw_tile(axes, image, (x, below, *size))
+    column_width = (style.WIDTH - 2 * GAP) / max(6, len(layers))
+    top = height - column_width - 2 * LINE_HEIGHT - 3 * GAP
+    side = min(top - HEADER_HEIGHT - 5 * GAP, 440)
+    _draw_image(axes, image_HWC, (2 * GAP, HEADER_HEIGHT, side, side))
+    _draw_probabilities(axes, numbers, side)
+    heading = "strongest feature map of each layer, or its neurons"
+    axes.text(2 * GAP, top - 2 * GAP, heading, va="center", fontweight="bold")
+    for index, layer in enumerate(layers):
+        x = 2 * GAP + index * column_width
+        tile = column_width - 3 * GAP
+        if layer["maps"]:
+            map_HW3 = colorize_maps(np.asarray(layer["maps"][:1]))[0]
+            scale = tile / max(map_HW3.shape[:2])
+            draw_tile(axes, map_HW3, (x, top, map_HW3.shape[1] * scale, map_HW3.shape[0] * scale))
         else:
-            _draw_bar_strip(axes, shown["strength"], (x, below, tile, tile))
-        told = (style.fit_text(shown["name"], tile + _GAP, 8), style.fit_text(_format_size(shown), tile + 2 * _GAP, 8))
-        axes.text(x, below + tile + 3, "\n".join(told), va="top", fontsize=8, linespacing=1.3)
-    return made
+            _draw_bar_strip(axes, layer["strength"], (x, top, tile, tile))
+        name = style.fit_text(layer["name"], tile + GAP, 8)
+        size = style.fit_text(format_layer_size(layer), tile + 2 * GAP, 8)
+        axes.text(x, top + tile + 3, f"{name}\n{size}", va="top", fontsize=8, linespacing=1.3)
+    return fig
 
 
-def _draw_bar_strip(axes: Axes, values: Sequence[float], box: tuple[float, float, float, float]) -> None:
-    """A few numbers as small bars."""
-    left, top, wide, high = box
-    low, largest = min(0.0, *values), max(0.0, *values)
-    scale, step = high / max(largest - low, 1e-12), wide / len(values)
-    for number, value in enumerate(values):
-        upper = top + (largest - max(value, 0.0)) * scale
-        colour = style.BLUE if value >= 0 else style.VERMILLION
-        axes.add_patch(
-            Rectangle((left + number * step, upper), 0.8 * step, abs(value) * scale, color=colour, linewidth=0)
-        )
+def _draw_probabilities(axes: Axes, numbers: FeatureNumbers, side: float) -> None:
+    """Draw a bar for each of the most probable classes, right of the image."""
+    left = side + 190
+    width = style.WIDTH - left - 80
+    y = float(HEADER_HEIGHT + 16)
+    axes.text(left, y, "prediction", va="center", fontweight="bold")
+    for prediction in numbers["predictions"]:
+        y += side / (len(numbers["predictions"]) + 1)
+        probability = prediction["probability"]
+        axes.text(left - 10, y, style.fit_text(prediction["name"], 150), ha="right", va="center")
+        axes.add_patch(Rectangle((left, y - 12), width, 24, color="#eeeeee", linewidth=0))
+        axes.add_patch(Rectangle((left, y - 12), width * probability, 24, color=style.BLUE, linewidth=0))
+        axes.text(left + width + 10, y, style.format_percent(probability), va="center")
 
 
-@style.as_image
-def plot_layer(numbers: dict[str, Any], place: int, picture_HWC: np.ndarray) -> Figure:
-    """Draws the strongest answers of a layer beside the picture: maps, or bars for neurons."""
-    shown = numbers["layers"][place]
-    title = f"What {shown['name']} answers ({shown['kind']})"
-    made, axes, height = _new_canvas(numbers, title, _format_size(shown))
-    _draw_image(axes, picture_HWC, (2 * _GAP, _HEADER_HEIGHT, _LEFT_WIDTH - 4 * _GAP, _LEFT_WIDTH - 4 * _GAP))
-    below = _HEADER_HEIGHT + _LEFT_WIDTH - 2 * _GAP
-    told = ["strongest first"]
-    if shown["maps"]:
-        told += ["white is 0", "blue is positive", *(["orange is negative"] if np.min(shown["maps"]) < 0 else [])]
-    if shown["silent"]:
-        told += ["", f"{shown['silent']} of {shown['units']} are silent"]
-    if shown["size"]:
-        told += [f"{style.format_percent(shown['zero'], 0)} of all values", "are zero"]
-    for number, line in enumerate(told):
-        axes.text(2 * _GAP, below + number * _LINE_HEIGHT, line, va="center", fontsize=_FONT_SIZE, color=style.GRAY)
-    room = (_LEFT_WIDTH, _HEADER_HEIGHT, style.WIDTH - _LEFT_WIDTH - _GAP, height - _HEADER_HEIGHT - _GAP)
-    if shown["maps"] is None:
-        _draw_bars(axes, shown, room)
-        return made
-    maps_NHW = np.asarray(shown["maps"])
-    names = dict(zip(shown["strongest"], shown["classes"] or (), strict=False))
-    boxes = _layout_tiles(len(maps_NHW), room, maps_NHW.shape[1] / maps_NHW.shape[2], _LINE_HEIGHT)
-    for box, image, unit in zip(boxes, colorize_maps(maps_NHW), shown["strongest"], strict=True):
-        _draw_tile(axes, image, box)
-        _draw_text_below(axes, box, names.get(unit, f"unit {unit}"))
-    return made
+def _draw_bar_strip(axes: Axes, values: Sequence[float], box: Box) -> None:
+    """Draw a few numbers as small bars."""
+    left, top, width, height = box
+    low = min(0.0, *values)
+    high = max(0.0, *values)
+    scale = height / max(high - low, 1e-12)
+    step = width / len(values)
+    for index, value in enumerate(values):
+        corner = (left + index * step, top + (high - max(value, 0.0)) * scale)
+        bar = Rectangle(corner, 0.8 * step, abs(value) * scale, color=_sign_color(value), linewidth=0)
+        axes.add_patch(bar)
+
+
+def _sign_color(value: float) -> str:
+    return style.BLUE if value >= 0 else style.VERMILLION
 
 
 @style.as_image
-def plot_filters(numbers: dict[str, Any]) -> Figure:
-    """Draws filters of the first layer, each over what it answers to the picture."""
-    shown = numbers["filters"]
-    channels, high, wide = shown["size"]
-    title = f"The first filters: {shown['layer']}"
-    told = f"{len(shown['units'])} of {shown['of']}, of {wide} x {high} pixels; "
-    told += "grey is 0" if channels == 3 else "white is 0, blue positive, orange negative"
-    told += ", each on its own scale" if _has_uneven_scale(np.asarray(shown["weights"])) else ""
-    told += "; below each, where the picture answers" if shown["maps"] else "; below each, its sum over the picture"
-    made, axes, height = _new_canvas(numbers, title, told)
-    images = _filters_to_images(np.asarray(shown["weights"]))
-    maps = colorize_maps(np.asarray(shown["maps"])) if shown["maps"] else None
-    ratio = high / wide
-    below = 0 if maps is None else maps.shape[1] / maps.shape[2]
-    room = (2 * _GAP, _HEADER_HEIGHT, style.WIDTH - 3 * _GAP, height - _HEADER_HEIGHT - _GAP)
-    boxes = _layout_tiles(len(images), room, ratio + below, _LINE_HEIGHT + 4)
-    for number, (box, image, unit) in enumerate(zip(boxes, images, shown["units"], strict=True)):
-        left, top, width, whole = box
-        _draw_tile(axes, image, (left, top, width, width * ratio))
+def plot_layer(numbers: FeatureNumbers, index: int, image_HWC: np.ndarray) -> Figure:
+    """Plot the strongest units of a layer beside the image: feature maps, or bars for neurons."""
+    layer = numbers["layers"][index]
+    title = f"Output of {layer['name']} ({layer['kind']})"
+    fig, axes, height = new_canvas(numbers, title, format_layer_size(layer))
+    side = _LEFT_WIDTH - 4 * GAP
+    _draw_image(axes, image_HWC, (2 * GAP, HEADER_HEIGHT, side, side))
+    top = HEADER_HEIGHT + _LEFT_WIDTH - 2 * GAP
+    for number, line in enumerate(_layer_legend(layer)):
+        y = top + number * LINE_HEIGHT
+        axes.text(2 * GAP, y, line, va="center", fontsize=FONT_SIZE, color=style.GRAY)
+    room = (_LEFT_WIDTH, HEADER_HEIGHT, style.WIDTH - _LEFT_WIDTH - GAP, height - HEADER_HEIGHT - GAP)
+    if layer["maps"] is None:
+        _draw_bars(axes, layer, room)
+    else:
+        _draw_maps(axes, layer, np.asarray(layer["maps"]), room)
+    return fig
+
+
+def _layer_legend(layer: LayerNumbers) -> list[str]:
+    """Return the lines below the image: colors, inactive units, zeros."""
+    lines = ["strongest first"]
+    if layer["maps"]:
+        lines += ["white is 0", "blue is positive"]
+        if np.min(layer["maps"]) < 0:
+            lines.append("orange is negative")
+    if layer["inactive"]:
+        lines += ["", f"{layer['inactive']} of {layer['units']} are inactive"]
+    if layer["size"]:
+        lines += [f"{style.format_percent(layer['zero_fraction'], 0)} of all activations", "are zero"]
+    return lines
+
+
+def _unit_names(layer: LayerNumbers) -> list[str]:
+    """Return the class of each of the strongest units, or its number."""
+    return layer["classes"] or [f"unit {unit}" for unit in layer["strongest"]]
+
+
+def _draw_maps(axes: Axes, layer: LayerNumbers, maps_NHW: np.ndarray, room: Box) -> None:
+    """Draw feature maps as tiles, each with the name of its unit."""
+    boxes = _layout_tiles(len(maps_NHW), room, maps_NHW.shape[1] / maps_NHW.shape[2], LINE_HEIGHT)
+    for box, map_HW3, name in zip(boxes, colorize_maps(maps_NHW), _unit_names(layer), strict=True):
+        draw_tile(axes, map_HW3, box)
+        draw_text_below(axes, box, name)
+
+
+def _draw_bars(axes: Axes, layer: LayerNumbers, room: Box) -> None:
+    """Draw the largest numbers of a layer of neurons, signed, from a common zero."""
+    left, top, width, height = room
+    values = layer["strength"]
+    low = min(0.0, *values)
+    high = max(0.0, *values)
+    scale = (width - 240) / max(high - low, 1e-12)
+    zero = left + 120 - low * scale
+    step = min(52, height / len(values))
+    for index, (name, value) in enumerate(zip(_unit_names(layer), values, strict=True)):
+        y = top + (index + 0.5) * step
+        axes.text(left + 110, y, style.fit_text(name, 105), ha="right", va="center", fontsize=9)
+        corner = (zero, y - 0.36 * step)
+        axes.add_patch(Rectangle(corner, value * scale, 0.72 * step, color=_sign_color(value), linewidth=0))
+        axes.text(zero + max(value, 0) * scale + 6, y, f"{value:.3g}", va="center", fontsize=9)
+    axes.plot([zero, zero], [top, top + len(values) * step], color=style.GRAY, linewidth=0.8)
+
+
+@style.as_image
+def plot_filters(numbers: FeatureNumbers) -> Figure:
+    """Plot filters of the first layer, each above its output for the image."""
+    filters = numbers["filters"]
+    assert filters is not None
+    weight_OCHW = np.asarray(filters["weights"])
+    fig, axes, height = new_canvas(numbers, f"Filters of {filters['layer']}", _filters_subtitle(filters, weight_OCHW))
+    images = _filters_to_images(weight_OCHW)
+    ratio = filters["size"][1] / filters["size"][2]
+    map_ratio = 0.0
+    maps = None
+    if filters["maps"]:
+        maps = colorize_maps(np.asarray(filters["maps"]))
+        map_ratio = maps.shape[1] / maps.shape[2]
+    room = (2 * GAP, HEADER_HEIGHT, style.WIDTH - 3 * GAP, height - HEADER_HEIGHT - GAP)
+    boxes = _layout_tiles(len(images), room, ratio + map_ratio, LINE_HEIGHT + 4)
+    for index, (box, image, unit) in enumerate(zip(boxes, images, filters["units"], strict=True)):
+        left, top, width, tile_height = box
+        draw_tile(axes, image, (left, top, width, width * ratio))
         if maps is not None:
-            _draw_tile(axes, maps[number], (left, top + width * ratio + 4, width, width * below))
-            _draw_text_below(axes, (left, top + 4, width, whole), f"unit {unit}")
-        else:
-            _draw_text_below(axes, box, f"{unit}: {shown['sums'][number]:+.3g}")
-    return made
+            draw_tile(axes, maps[index], (left, top + width * ratio + 4, width, width * map_ratio))
+            draw_text_below(axes, (left, top + 4, width, tile_height), f"unit {unit}")
+        elif filters["pre_activations"]:
+            draw_text_below(axes, box, f"{unit}: {filters['pre_activations'][index]:+.3g}")
+    return fig
 
 
-@style.as_image
-def plot_units(numbers: dict[str, Any], place: int, pictures: Mapping[int, np.ndarray]) -> Figure:
-    """Draws the best pictures of units, a row for each: where the patch is, the patch itself, and the class."""
-    shown = numbers["units"][place]
-    training = numbers["training"]
-    told = f"of {training['pictures']:,} pictures the {training['top']} that each unit answers most strongly"
-    shares = _patch_fractions(shown, pictures)
-    crops = len(shares) > 0 and np.median(shares) < 0.5
-    if len(shares) and shares.min() < 1:
-        told += (
-            "; the box, enlarged below, is what the answer depends on" if crops else "; the answer depends on the box"
-        )
-    made, axes, _ = _new_canvas(numbers, f"What units of {shown['layer']} look for", told)
-    if not shown["units"]:
-        axes.text(style.WIDTH / 2, 200, "No unit of this layer answers to this picture.", ha="center", color=style.GRAY)
-    row = _row_height(numbers)
-    for number, unit in enumerate(shown["units"]):
-        _draw_unit(axes, unit, _HEADER_HEIGHT + number * row, row, training["top"], pictures, crops)
-    return made
-
-
-@style.as_image
-def plot_purity(numbers: dict[str, Any]) -> Figure:
-    """Draws for every layer how many units have how many best pictures of one class, the mean, and chance."""
-    made = style.auto_figure(_figure_height(numbers))
-    axes = made.subplots()
-    training, layers = numbers["training"], numbers["layers"]
-    top = training["top"]
-    for place, layer in enumerate(layers):
-        share_T = np.asarray(layer["purity"]["of"]) / max(1, layer["purity"]["units"])
-        wide = 0.9 * share_T / max(share_T.max(), 1e-9)
-        axes.bar(
-            place - wide / 2, 0.8 / top, wide, (np.arange(top + 1) - 0.4) / top, align="edge", color=style.SKY,
-            label=None if place else "units (width: how many of the layer)",
-        )  # fmt: skip
-    means = [layer["purity"]["mean"] for layer in layers]
-    known = [(place, mean) for place, mean in enumerate(means) if mean is not None]
-    axes.plot(*zip(*known, strict=True), color=style.BLACK, marker="o", label="mean of the units") if known else None
-    axes.axhline(training["chance"], color=style.VERMILLION, linestyle="--", label="random pictures")
-    names = [style.fit_text(layer["name"], 0.8 * (style.WIDTH - 80) / len(layers)) for layer in layers]
-    axes.set(
-        xticks=range(len(layers)), xticklabels=names, xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1.06),
-        ylabel=f"share of the {top} best pictures that are of one class", xlabel="layer, from the first to the last",
-    )  # fmt: skip
-    axes.set_title("Does a unit look for a detail, or for a class?")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.grid(False, axis="x")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
-    return made
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _figure_height(numbers: dict[str, Any]) -> float:
-    """Units that every picture of the lesson is high."""
-    rows = max((len(shown["units"]) for shown in numbers["units"]), default=0)
-    return max(_MIN_HEIGHT, _HEADER_HEIGHT + rows * _row_height(numbers))
-
-
-def _row_height(numbers: dict[str, Any]) -> float:
-    rows = max((len(shown["units"]) for shown in numbers["units"]), default=1)
-    return min(_ROW_HEIGHT, _TOTAL_ROWS_HEIGHT / max(1, rows))
-
-
-def _new_canvas(numbers: dict[str, Any], title: str, told: str) -> tuple[Figure, Axes, float]:
-    height = _figure_height(numbers)
-    made, axes = style.canvas(style.WIDTH, height)
-    # bold letters are wider than those that are measured
-    axes.text(
-        2 * _GAP, 20, style.fit_text(title, 0.85 * style.WIDTH, 11.5), va="center", fontweight="bold", fontsize=11.5
-    )
-    axes.text(2 * _GAP, 42, style.fit_text(told, style.WIDTH - 4 * _GAP, 9), va="center", fontsize=9, color=style.GRAY)
-    return made, axes, height
-
-
-def _format_size(layer: Mapping[str, Any]) -> str:
-    if layer["size"] is None:
-        return f"{layer['units']} neurons"
-    high, wide = layer["size"]
-    return f"{layer['units']} maps of {wide} x {high}"
-
-
-def _draw_image(axes: Axes, picture_HWC: np.ndarray, box: tuple[float, float, float, float]) -> None:
-    """A picture, as large as fits into the box, at its upper left corner."""
-    high, wide = picture_HWC.shape[:2]
-    scale = min(box[2] / wide, box[3] / high)
-    style.show_image(axes, picture_HWC, (box[0], box[1], wide * scale, high * scale))
-
-
-def _draw_tile(axes: Axes, image: np.ndarray, box: tuple[float, float, float, float]) -> None:
-    style.show_image(axes, image, box)
-    # a white map on white paper
-    axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, edgecolor=style.LIGHT_GRAY, linewidth=0.6))
-
-
-def _draw_text_below(axes: Axes, box: tuple[float, float, float, float], text: str, **look: Any) -> None:
-    size = look.pop("fontsize", 8)
-    told = style.fit_text(text, box[2] + _GAP - 2, size)
-    axes.text(box[0] + box[2] / 2, box[1] + box[3] + 2, told, ha="center", va="top", fontsize=size, **look)
-
-
-def _layout_tiles(
-    count: int, room: tuple[float, float, float, float], ratio: float, line: float
-) -> list[tuple[float, float, float, float]]:
-    """Places for so many tiles of a height to width, each over a line of text, as large as the room allows."""
-    left, top, wide, high = room
-    options = []
-    for columns in range(1, count + 1):
-        rows = -(-count // columns)
-        options.append((min(wide / columns - _GAP, (high / rows - line - _GAP) / ratio), -columns))
-    width, columns = max(options)
-    width, columns = min(width, 190), -columns
-    step, down = width + _GAP, width * ratio + line + _GAP
-    return [
-        (left + number % columns * step, top + number // columns * down, width, width * ratio)
-        for number in range(count)
-    ]
+def _filters_subtitle(filters: FilterNumbers, weight_OCHW: np.ndarray) -> str:
+    """Describe the number of filters, their size and their colors."""
+    channels, height, width = filters["size"]
+    parts = [f"{len(filters['units'])} of {filters['count']}, {width} x {height} pixels"]
+    if channels == 3:
+        parts.append("gray is 0")
+    else:
+        parts.append("white is 0, blue positive, orange negative")
+    if _has_uneven_scale(weight_OCHW):
+        parts[-1] += ", each on its own scale"
+    parts.append("below each, its feature map" if filters["maps"] else "below each, its pre-activation")
+    return "; ".join(parts)
 
 
 def _has_uneven_scale(weight_OCHW: np.ndarray) -> bool:
-    """Whether filters are of so different strength that on one scale the weak ones could not be seen."""
+    """Whether the strengths of the filters differ so much that weak ones would be invisible on one scale."""
     largest_O = np.abs(weight_OCHW).max((1, 2, 3))
     return bool(largest_O.max() > 8 * np.quantile(largest_O, 0.25))
 
 
 def _filters_to_images(weight_OCHW: np.ndarray) -> np.ndarray:
-    """Filters as images, of one scale unless they are uneven: grey is 0 with three channels; otherwise their mean."""
+    """Convert filters to images (O, H, W, 3) on one scale, unless it is uneven.
+
+    Filters of three channels become colors with gray for 0; other filters become the mean over their channels.
+    """
     if _has_uneven_scale(weight_OCHW):
-        weight_OCHW = weight_OCHW / np.maximum(np.abs(weight_OCHW).max((1, 2, 3), keepdims=True), 1e-12)
+        largest_O111 = np.abs(weight_OCHW).max((1, 2, 3), keepdims=True)
+        weight_OCHW = weight_OCHW / np.maximum(largest_O111, 1e-12)
     if weight_OCHW.shape[1] != 3:
         return colorize_maps(weight_OCHW.mean(1))
     largest = np.quantile(np.abs(weight_OCHW), 0.998)
     return (np.clip(weight_OCHW / max(largest, 1e-12), -1, 1).transpose(0, 2, 3, 1) + 1) / 2
 
 
-def _draw_bars(axes: Axes, shown: Mapping[str, Any], room: tuple[float, float, float, float]) -> None:
-    """The largest numbers of a layer of neurons, signed, from one line of zero."""
-    left, top, wide, high = room
-    values, names = shown["strength"], shown["classes"] or [f"unit {unit}" for unit in shown["strongest"]]
-    low, largest = min(0.0, *values), max(0.0, *values)
-    scale = (wide - 240) / max(largest - low, 1e-12)
-    zero, step = left + 120 - low * scale, min(52, high / len(values))
-    for number, (name, value) in enumerate(zip(names, values, strict=True)):
-        y = top + (number + 0.5) * step
-        axes.text(left + 110, y, style.fit_text(name, 105), ha="right", va="center", fontsize=9)
-        colour = style.BLUE if value >= 0 else style.VERMILLION
-        axes.add_patch(Rectangle((zero, y - 0.36 * step), value * scale, 0.72 * step, color=colour, linewidth=0))
-        axes.text(zero + max(value, 0) * scale + 6, y, f"{value:.3g}", va="center", fontsize=9)
-    axes.plot([zero, zero], [top, top + len(values) * step], color=style.GRAY, linewidth=0.8)
+@style.as_image
+def plot_purity(numbers: FeatureNumbers) -> Figure:
+    """Plot the purity of the units of every layer, the mean, and the purity of random images."""
+    fig = style.auto_figure(_figure_height(numbers))
+    axes = fig.subplots()
+    training = numbers["training"]
+    assert training is not None
+    layers = numbers["layers"]
+    top_k = training["top_k"]
+    mean_points = []
+    for index, layer in enumerate(layers):
+        purity = layer["purity"]
+        assert purity is not None
+        _draw_histogram(axes, index, np.asarray(purity["histogram"]) / max(1, purity["units"]))
+        if purity["mean"] is not None:
+            mean_points.append((index, purity["mean"]))
+    if mean_points:
+        x, y = zip(*mean_points, strict=True)
+        axes.plot(x, y, color=style.BLACK, marker="o", label="mean of the units")
+    axes.axhline(training["chance_purity"], color=style.VERMILLION, linestyle="--", label="random images")
+    axes.set_xticks(range(len(layers)))
+    axes.set_xticklabels([style.fit_text(layer["name"], 0.8 * (style.WIDTH - 80) / len(layers)) for layer in layers])
+    axes.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1.06), xlabel="layer, from the first to the last")
+    axes.set_ylabel(f"purity: fraction of the {top_k} top images in one class")
+    axes.set_title("Does a unit detect a detail or a class?")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.grid(False, axis="x")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+    return fig
 
 
-def _patch_fractions(shown: Mapping[str, Any], pictures: Mapping[int, np.ndarray]) -> np.ndarray:
-    """What share of its picture each patch is."""
-    places = [place for unit in shown["units"] for place in unit["pictures"] if place["patch"]]
-    boxes = np.array([place["patch"] for place in places]).reshape(-1, 4)
-    whole = [pictures[place["row"]].shape[0] * pictures[place["row"]].shape[1] for place in places]
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / np.array(whole)
+def _draw_histogram(axes: Axes, index: int, fraction_T: np.ndarray) -> None:
+    """Draw the fractions of units with 0, 1, … top images of one class as horizontal bars around x = `index`."""
+    top_k = len(fraction_T) - 1
+    width_T = 0.9 * fraction_T / max(fraction_T.max(), 1e-9)
+    bottom_T = (np.arange(top_k + 1) - 0.4) / top_k
+    bars = axes.bar(index - width_T / 2, 0.8 / top_k, width_T, bottom_T, align="edge", color=style.SKY)
+    if index == 0:
+        bars.set_label("units (width: fraction of the layer)")
 
 
-def _draw_unit(
-    axes: Axes, unit: Mapping[str, Any], top: float, row: float, count: int, pictures: Mapping[int, np.ndarray],
-    crops: bool,
-) -> None:  # fmt: skip
-    """One row: the unit and its numbers, then its pictures."""
-    left, space = 2 * _GAP, 164
-    lines = [f"answers {unit['answer']:.3g} here,", f"above {style.format_percent(unit['above'], 0)} of those"]
-    axes.text(left, top + 10, f"unit {unit['unit']}", va="center", fontweight="bold")
-    for number, line in enumerate(lines, 1):
-        axes.text(left, top + 10 + number * _LINE_HEIGHT, line, va="center", fontsize=_FONT_SIZE, color=style.GRAY)
-    said = f"{unit['of_class']} of {len(unit['pictures'])} are" if unit["pictures"] else "never answers them"
-    axes.text(left, top + 16 + 3 * _LINE_HEIGHT, said, va="center", fontsize=9)
-    if unit["class"] is not None:
-        name = style.fit_text(unit["class"], space - 2 * _GAP)
-        axes.text(left, top + 16 + 4 * _LINE_HEIGHT, name, va="center", fontsize=9, color=style.BLUE, fontweight="bold")
-    room = (style.WIDTH - space - _GAP) / count
-    tile = min(room - _GAP, (row - _LINE_HEIGHT - _GAP) / (2 if crops else 1) - 4)
-    for number, place in enumerate(unit["pictures"]):
-        box = (space + number * room + (room - tile) / 2, top, tile, tile)
-        _draw_marked_image(axes, pictures[place["row"]], place["patch"], box, crops)
-        bottom = (box[0] - 3, top, tile, tile * (2 if crops else 1) + (4 if crops else 0))
-        same = place["class"] == unit["class"]
-        _draw_text_below(axes, bottom, place["class"], color=style.BLUE if same else style.VERMILLION)
+# --- shared by all plots ----------------------------------------------------------------------------------------------
 
 
-def _draw_marked_image(
-    axes: Axes,
-    image_HWC: np.ndarray,
-    patch: Sequence[int] | None,
-    box: tuple[float, float, float, float],
-    crops: bool,
-) -> None:
-    """A picture with the patch marked; below it the patch by itself, enlarged."""
-    high, wide = image_HWC.shape[:2]
-    scale = min(box[2] / wide, box[3] / high)
-    _draw_tile(axes, image_HWC, (box[0], box[1], wide * scale, high * scale))
-    if patch is None:
-        return
-    left, top, right, bottom = patch
-    place = Rectangle(
-        (box[0] + left * scale, box[1] + top * scale), (right - left) * scale, (bottom - top) * scale,
-        fill=False, edgecolor=style.VERMILLION, linewidth=1.4,
-        path_effects=[withStroke(linewidth=2.8, foreground=style.WHITE)],
-    )  # fmt: skip
-    if (right - left, bottom - top) != (wide, high):
-        axes.add_patch(place)
-    if crops:
-        larger = min(box[2] / (right - left), box[3] / (bottom - top))
-        size = ((right - left) * larger, (bottom - top) * larger)
-        under = (box[0] + (box[2] - size[0]) / 2, box[1] + box[3] + 4 + (box[3] - size[1]) / 2)
-        _draw_tile(axes, image_HWC[top:bottom, left:right], (*under, *size))
+def _figure_height(numbers: FeatureNumbers) -> float:
+    """Return the height that all frames have, in units."""
+    rows = max((len(layer["units"]) for layer in numbers["units"]), default=0)
+    return max(_MIN_HEIGHT, HEADER_HEIGHT + rows * unit_row_height(numbers))
+
+
+def unit_row_height(numbers: FeatureNumbers) -> float:
+    """Return the height of the row of one unit, in units."""
+    rows = max((len(layer["units"]) for layer in numbers["units"]), default=1)
+    return min(_ROW_HEIGHT, _TOTAL_ROWS_HEIGHT / max(1, rows))
+
+
+def new_canvas(numbers: FeatureNumbers, title: str, subtitle: str) -> tuple[Figure, Axes, float]:
+    """Return an empty figure with title and subtitle, its axes, and its height in units."""
+    height = _figure_height(numbers)
+    fig, axes = style.canvas(style.WIDTH, height)
+    title = style.fit_text(title, _BOLD_FACTOR * style.WIDTH, _TITLE_FONT)
+    subtitle = style.fit_text(subtitle, style.WIDTH - 4 * GAP, 9)
+    axes.text(2 * GAP, 20, title, va="center", fontweight="bold", fontsize=_TITLE_FONT)
+    axes.text(2 * GAP, 42, subtitle, va="center", fontsize=9, color=style.GRAY)
+    return fig, axes, height
+
+
+def format_layer_size(layer: LayerNumbers) -> str:
+    """Format the number of units and the size of their maps."""
+    if layer["size"] is None:
+        return f"{layer['units']} neurons"
+    height, width = layer["size"]
+    return f"{layer['units']} maps of {width} x {height}"
+
+
+def _draw_image(axes: Axes, image_HWC: np.ndarray, box: Box) -> None:
+    """Draw an image at the top left of a box, as large as fits."""
+    height, width = image_HWC.shape[:2]
+    scale = min(box[2] / width, box[3] / height)
+    style.show_image(axes, image_HWC, (box[0], box[1], width * scale, height * scale))
+
+
+def draw_tile(axes: Axes, image_HWC: np.ndarray, box: Box) -> None:
+    """Draw an image with a thin frame, because a feature map may be all white."""
+    style.show_image(axes, image_HWC, box)
+    frame = Rectangle(box[:2], box[2], box[3], fill=False, edgecolor=style.LIGHT_GRAY, linewidth=0.6)
+    axes.add_patch(frame)
+
+
+def draw_text_below(axes: Axes, box: Box, text: str, color: str = style.BLACK) -> None:
+    """Write a centered line below a box, shortened to its width."""
+    text = style.fit_text(text, box[2] + GAP - 2, 8)
+    axes.text(box[0] + box[2] / 2, box[1] + box[3] + 2, text, ha="center", va="top", fontsize=8, color=color)
+
+
+def _layout_tiles(count: int, room: Box, ratio: float, line_height: float) -> list[Box]:
+    """Lay out tiles in rows, as large as the room allows.
+
+    Args:
+        count: Number of tiles.
+        room: Available box.
+        ratio: Height of a tile divided by its width.
+        line_height: Height of the text below each tile.
+
+    Returns:
+        The boxes of the tiles, without their text.
+    """
+    left, top, room_width, room_height = room
+    best_width = -math.inf
+    best_columns = 1
+    for columns in range(1, count + 1):
+        rows = -(-count // columns)
+        width = min(room_width / columns - GAP, (room_height / rows - line_height - GAP) / ratio)
+        if width > best_width:
+            best_width = width
+            best_columns = columns
+    width = min(best_width, _MAX_TILE_WIDTH)
+    height = width * ratio
+    boxes = []
+    for index in range(count):
+        row, column = divmod(index, best_columns)
+        boxes.append((left + column * (width + GAP), top + row * (height + line_height + GAP), width, height))
+    return boxes

@@ -1,161 +1,203 @@
-"""The loss of a batch: the numbers on the way, a row for each example, and the losses beside the curve they are on."""
+"""Plot each step of the loss as a table with a row per example, and the losses beside the curve -log p."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...plots import style
-from ...plots import value_rows as batches
+from ...plots import style, value_rows
 
-#: units at the right for what comes of a row, and what all columns share
+if TYPE_CHECKING:
+    from .compute import LossNumbers
+
+Step = Literal["logits", "exponentials", "probabilities", "targets", "terms", "gradient"]
+
+#: figure units: the results at the right, and all class columns together
 _RESULT_WIDTH = 136
-_COLUMNS_WIDTH = style.WIDTH - batches.LEFT_MARGIN - _RESULT_WIDTH
-_TITLES = {
-    "logits": ("Logits, as the network gives them", ""),
-    "exponentials": ("e to the power of logit minus the largest of the row", "sum"),
-    "probabilities": ("Softmax: each divided by the sum of its row, p", "sum"),
-    "targets": ("Targets: what the logits should be", ""),
-    "terms": ("", "loss"),
-    "slopes": ("Slope of the loss of each example at its logits", ""),
-}
+_COLUMNS_WIDTH = style.WIDTH - value_rows.LEFT_MARGIN - _RESULT_WIDTH
+_RESULT_LEFT = style.WIDTH - _RESULT_WIDTH + 16
+#: titles of the results at the right
+_RESULT_TITLES = {"exponentials": "sum", "probabilities": "sum", "terms": "loss"}
 
 
 @style.as_image
-def plot_steps(numbers: dict[str, Any], images_BHWC: np.ndarray, key: str) -> Figure:
-    """Draws the numbers of that key, a row for each picture, the true class framed, and what comes of each row."""
-    made, axes = style.canvas(style.WIDTH, _figure_height(numbers))
-    names = _column_names(numbers)
-    first = batches.first_row_top(names, _COLUMNS_WIDTH)
-    title, result = _TITLES[key]
-    if key == "terms":
-        title = _list_terms(numbers)
-    if key == "logits" and numbers["temperature"] != 1:
-        title = f"Logits, divided by the temperature {numbers['temperature']:.3g}"
-    axes.text(12, 24, "Pictures", va="center", fontweight="bold", fontsize=11)
-    axes.text(batches.LEFT_MARGIN, 24, title, va="center", fontweight="bold", fontsize=11)
-    axes.text(style.WIDTH - _RESULT_WIDTH + 16, first - 6, result, va="bottom", color=style.GRAY)
-    classes = numbers["classes"]
-    batches.draw_examples(axes, images_BHWC, [classes[k] for k in numbers["labels"]], first)
-    batches.draw_column_names(axes, names, _COLUMNS_WIDTH, first)
-    values_BK = _column_values(numbers, key)
-    largest = max(float(np.nanmax(np.abs(values_BK))), 1e-300)
-    for row, values in enumerate(values_BK):
-        texts = ["…" if np.isnan(value) else batches.format_number(value) for value in values]
-        batches.draw_cells(axes, row, texts, np.nan_to_num(values) / largest, _COLUMNS_WIDTH, first)
-        if key in ("exponentials", "probabilities", "terms"):
-            _draw_result(axes, numbers, key, row, first)
-        _draw_frames(axes, numbers, key, row, len(names), first)
-    return made
+def plot_step(numbers: LossNumbers, images_BHWC: np.ndarray, step: Step) -> Figure:
+    """Plot the values of one step: a row per image, a column per class, a frame around the true class."""
+    fig, axes = style.canvas(style.WIDTH, _figure_height(numbers))
+    column_names = _column_names(numbers)
+    top = value_rows.first_row_top(column_names, _COLUMNS_WIDTH)
+    axes.text(12, 24, "Images", va="center", fontweight="bold", fontsize=11)
+    axes.text(value_rows.LEFT_MARGIN, 24, _step_title(numbers, step), va="center", fontweight="bold", fontsize=11)
+    axes.text(_RESULT_LEFT, top - 6, _RESULT_TITLES.get(step, ""), va="bottom", color=style.GRAY)
+    value_rows.draw_examples(axes, images_BHWC, [numbers.classes[k] for k in numbers.labels], top)
+    value_rows.draw_column_names(axes, column_names, _COLUMNS_WIDTH, top)
+    values_BF = _column_values(numbers, step)
+    largest = max(float(np.nanmax(np.abs(values_BF))), 1e-300)
+    for row, values in enumerate(values_BF):
+        value_rows.draw_cells(axes, row, _format_cells(values), np.nan_to_num(values) / largest, _COLUMNS_WIDTH, top)
+        _draw_result(axes, numbers, step, row, top)
+        _draw_frames(axes, numbers, step, row, top)
+    return fig
 
 
-def _list_terms(numbers: dict[str, Any]) -> str:
-    if numbers["loss"] == "squared-error":
+def _step_title(numbers: LossNumbers, step: Step) -> str:
+    if step == "terms":
+        return _terms_title(numbers)
+    if step == "logits" and numbers.temperature != 1:
+        return f"Logits, divided by the temperature {numbers.temperature:.3g}"
+    titles = {
+        "logits": "Logits",
+        "exponentials": "exp(logit minus the row maximum)",
+        "probabilities": "Softmax probabilities p: divided by the row sum",
+        "targets": "Targets: one-hot rows",
+        "gradient": "Gradient of each example's loss with respect to its logits",
+    }
+    return titles[step]
+
+
+def _terms_title(numbers: LossNumbers) -> str:
+    if numbers.loss == "squared-error":
         return "Squared difference of logit and target"
-    return "Target times minus log p" if numbers["smoothing"] else "Minus log p of the true class"
+    if numbers.label_smoothing:
+        return "Minus log p times target"
+    return "Minus log p of the true class"
 
 
-def _column_values(numbers: dict[str, Any], key: str) -> np.ndarray:
-    """(B, columns): those of the shown classes and, where there are others, their sum; NaN where that says nothing."""
-    whole_BK = np.array(numbers[key])
-    shown_BF = whole_BK[:, numbers["columns"]]
-    if shown_BF.shape == whole_BK.shape:
-        return shown_BF
-    others_B = np.maximum(whole_BK.sum(1) - shown_BF.sum(1), 0.0)
-    others_B = np.full_like(others_B, np.nan) if key in ("logits", "slopes", "targets") else others_B
-    return np.concatenate([shown_BF, others_B[:, None]], 1)
+def _step_values(numbers: LossNumbers, step: Step) -> np.ndarray:
+    """Return the values (B, K) of a step."""
+    values = {
+        "logits": numbers.logits,
+        "exponentials": numbers.exponentials,
+        "probabilities": numbers.probabilities,
+        "targets": numbers.targets,
+        "terms": numbers.terms,
+        "gradient": numbers.gradient,
+    }
+    return np.array(values[step])
 
 
-def _column_names(numbers: dict[str, Any]) -> list[str]:
-    shown = [style.ellipsize(numbers["classes"][k]) for k in numbers["columns"]]
-    rest = len(numbers["classes"]) - len(shown)
-    return [*shown, f"{rest} others"] if rest else shown
+def _column_values(numbers: LossNumbers, step: Step) -> np.ndarray:
+    """Return the values (B, F) of the columns; a last column for the other classes has their sum, or NaN."""
+    values_BK = _step_values(numbers, step)
+    values_BF = values_BK[:, numbers.columns]
+    if values_BF.shape == values_BK.shape:
+        return values_BF
+    other_B = np.maximum(values_BK.sum(1) - values_BF.sum(1), 0.0)
+    if step in ("logits", "gradient", "targets"):
+        # a sum of these has no meaning
+        other_B = np.full_like(other_B, np.nan)
+    return np.concatenate([values_BF, other_B[:, None]], 1)
 
 
-def _figure_height(numbers: dict[str, Any]) -> float:
-    return batches.table_height(len(numbers["labels"]), _column_names(numbers), _COLUMNS_WIDTH)
+def _format_cells(values: np.ndarray) -> list[str]:
+    return ["…" if np.isnan(value) else value_rows.format_number(value) for value in values]
 
 
-def _draw_frames(axes: Axes, numbers: dict[str, Any], key: str, row: int, count: int, first: float) -> None:
-    columns, label, answer = numbers["columns"], numbers["labels"][row], numbers["answers"][row]
-    if key == "terms" and answer != label and answer in columns:
-        batches.draw_frame(axes, row, columns.index(answer), count, _COLUMNS_WIDTH, first, style.WRONG_COLOR)
+def _column_names(numbers: LossNumbers) -> list[str]:
+    names = [style.ellipsize(numbers.classes[k]) for k in numbers.columns]
+    num_others = len(numbers.classes) - len(names)
+    if num_others:
+        names.append(f"{num_others} others")
+    return names
+
+
+def _figure_height(numbers: LossNumbers) -> float:
+    return value_rows.table_height(len(numbers.labels), _column_names(numbers), _COLUMNS_WIDTH)
+
+
+def _draw_frames(axes: Axes, numbers: LossNumbers, step: Step, row: int, top: float) -> None:
+    """Frame the true class in black, and at the step "terms" a wrong prediction in its color."""
+    columns = numbers.columns
+    count = len(_column_names(numbers))
+    label = numbers.labels[row]
+    prediction = numbers.predictions[row]
+    if step == "terms" and prediction != label and prediction in columns:
+        column = columns.index(prediction)
+        value_rows.draw_frame(axes, row, column, count, _COLUMNS_WIDTH, top, style.WRONG_COLOR)
     if label in columns:
-        batches.draw_frame(axes, row, columns.index(label), count, _COLUMNS_WIDTH, first, style.BLACK)
+        value_rows.draw_frame(axes, row, columns.index(label), count, _COLUMNS_WIDTH, top, style.BLACK)
 
 
-def _draw_result(axes: Axes, numbers: dict[str, Any], key: str, row: int, first: float) -> None:
-    """What comes of a row: the sum, or the loss and whether the answer was right."""
-    left, y = style.WIDTH - _RESULT_WIDTH + 16, first + (row + 0.5) * batches.ROW_HEIGHT
-    if key == "exponentials":
-        axes.text(left, y, batches.format_number(numbers["sums"][row]), va="center", fontsize=11)
-    elif key == "probabilities":
-        axes.text(left, y, batches.format_number(sum(numbers["probabilities"][row])), va="center", fontsize=11)
-    else:
-        right = numbers["right"][row]
-        axes.text(left, y, batches.format_number(numbers["losses"][row]), va="center", fontsize=11, fontweight="bold")
-        axes.text(
-            left + 62,
-            y,
-            "right" if right else "wrong",
-            va="center",
-            color=style.CORRECT_COLOR if right else style.WRONG_COLOR,
-        )
+def _draw_result(axes: Axes, numbers: LossNumbers, step: Step, row: int, top: float) -> None:
+    """Draw the row sum, or the loss and whether the prediction is correct."""
+    y = top + (row + 0.5) * value_rows.ROW_HEIGHT
+    if step == "exponentials":
+        text = value_rows.format_number(numbers.exponential_sums[row])
+        axes.text(_RESULT_LEFT, y, text, va="center", fontsize=11)
+    elif step == "probabilities":
+        text = value_rows.format_number(sum(numbers.probabilities[row]))
+        axes.text(_RESULT_LEFT, y, text, va="center", fontsize=11)
+    elif step == "terms":
+        text = value_rows.format_number(numbers.losses[row])
+        axes.text(_RESULT_LEFT, y, text, va="center", fontsize=11, fontweight="bold")
+        verdict = "correct" if numbers.correct[row] else "wrong"
+        axes.text(_RESULT_LEFT + 62, y, verdict, va="center", color=_color_of(numbers.correct[row]))
+
+
+def _color_of(is_correct: bool) -> str:
+    return style.CORRECT_COLOR if is_correct else style.WRONG_COLOR
 
 
 @style.as_image
-def plot_bars(numbers: dict[str, Any]) -> Figure:
-    """Draws the loss of each example and their mean; for cross-entropy also the curve of -log p with all of them."""
-    made = style.auto_figure(_figure_height(numbers))
-    if numbers["loss"] == "cross-entropy":
-        left, right = made.subplots(1, 2, width_ratios=(3, 4))
+def plot_losses(numbers: LossNumbers) -> Figure:
+    """Plot the loss of each example and their mean; for cross-entropy also the curve -log p with all examples."""
+    fig = style.auto_figure(_figure_height(numbers))
+    if numbers.loss == "cross-entropy":
+        left, right = fig.subplots(1, 2, width_ratios=(3, 4))
         _draw_log_curve(left, numbers)
+        _draw_bars(right, numbers, width=400)
     else:
-        right = made.subplots()
-    losses = numbers["losses"]
-    colours = [style.CORRECT_COLOR if fine else style.WRONG_COLOR for fine in numbers["right"]]
-    right.bar(range(1, len(losses) + 1), losses, color=colours, width=0.7)
-    right.axhline(numbers["mean"], color=style.BLACK, linestyle="--", linewidth=1.4)
-    top = 1.18 * max(*losses, numbers["mean"], 1e-12)
-    plain = {"facecolor": style.WHITE, "edgecolor": "none", "pad": 1}
-    for place, value in enumerate(losses, 1):
-        right.text(
-            place, value + 0.01 * top, batches.format_number(value), ha="center", va="bottom", fontsize=8.5, bbox=plain
+        _draw_bars(fig.subplots(), numbers, width=800)
+    return fig
+
+
+def _draw_bars(axes: Axes, numbers: LossNumbers, width: float) -> None:
+    """Draw a bar per example, and the mean as a dashed line; `width` is that of the axes in figure units."""
+    losses = numbers.losses
+    count = len(losses)
+    positions = range(1, count + 1)
+    axes.bar(positions, losses, color=[_color_of(correct) for correct in numbers.correct], width=0.7)
+    axes.axhline(numbers.mean_loss, color=style.BLACK, linestyle="--", linewidth=1.4)
+    top = 1.18 * max(*losses, numbers.mean_loss, 1e-12)
+    background = {"facecolor": style.WHITE, "edgecolor": "none", "pad": 1}
+    for x, value in zip(positions, losses, strict=True):
+        axes.text(
+            x,
+            value + 0.01 * top,
+            value_rows.format_number(value),
+            ha="center",
+            va="bottom",
+            fontsize=8.5,
+            bbox=background,
         )
-    right.set_title(f"The loss of the batch is the mean: {numbers['mean']:.4g} (dashed)")
-    room = (400 if numbers["loss"] == "cross-entropy" else 800) / len(losses) - 8
-    named = [f"{n}\n{style.fit_text(numbers['classes'][k], room, 8.5)}" for n, k in enumerate(numbers["labels"], 1)]
-    right.set_xticks(range(1, len(losses) + 1), named, fontsize=8.5)
-    right.set(
+    axes.set_title(f"Loss of the batch: the mean, {numbers.mean_loss:.4g} (dashed)")
+    tick_labels = []
+    for x, label in zip(positions, numbers.labels, strict=True):
+        tick_labels.append(f"{x}\n{style.fit_text(numbers.classes[label], width / count - 8, 8.5)}")
+    axes.set_xticks(positions, tick_labels, fontsize=8.5)
+    axes.set(
         ylim=(0, top),
-        xlim=(0.3, len(losses) + 0.7),
+        xlim=(0.3, count + 0.7),
         ylabel="loss",
-        xlabel="example and its class\nblue: right; orange: wrong",
+        xlabel="example and true class\nblue: correct; orange: wrong",
     )
-    right.grid(False, axis="x")
-    return made
+    axes.grid(False, axis="x")
 
 
-def _draw_log_curve(axes: Axes, numbers: dict[str, Any]) -> None:
-    """Minus the logarithm of p, and where the examples are."""
-    truth_B = np.array([row[k] for row, k in zip(numbers["probabilities"], numbers["labels"], strict=True)])
-    least = max(min(float(truth_B.min()) / 2, 0.01), 1e-300)
-    along = np.concatenate([np.geomspace(least, 0.05, 100), np.linspace(0.05, 1, 100)])
-    axes.plot(along, -np.log(along), color=style.GRAY)
-    for value, loss, fine in zip(truth_B, numbers["losses"], numbers["right"], strict=True):
-        axes.plot(
-            value,
-            loss,
-            "o",
-            color=style.CORRECT_COLOR if fine else style.WRONG_COLOR,
-            markersize=8,
-            clip_on=False,
-            alpha=0.85,
-        )
+def _draw_log_curve(axes: Axes, numbers: LossNumbers) -> None:
+    """Draw -log p, and the examples on it."""
+    true_B = np.array([row[label] for row, label in zip(numbers.probabilities, numbers.labels, strict=True)])
+    smallest = max(min(float(true_B.min()) / 2, 0.01), 1e-300)
+    p = np.concatenate([np.geomspace(smallest, 0.05, 100), np.linspace(0.05, 1, 100)])
+    axes.plot(p, -np.log(p), color=style.GRAY)
+    for probability, loss, correct in zip(true_B, numbers.losses, numbers.correct, strict=True):
+        axes.plot(probability, loss, "o", color=_color_of(correct), markersize=8, clip_on=False, alpha=0.85)
     axes.set(xlim=(0, 1), xlabel="probability of the true class", ylabel="loss of the example")
-    axes.set_ylim(0, 1.1 * max(*numbers["losses"], 2.5))
-    told = "Minus log p, and where the examples are"
-    axes.set_title(told if not numbers["smoothing"] else "Smoothed losses, and minus log p")
+    axes.set_ylim(0, 1.1 * max(*numbers.losses, 2.5))
+    title = "Minus log p, and the examples"
+    if numbers.label_smoothing:
+        title = "Smoothed losses, and minus log p"
+    axes.set_title(title)

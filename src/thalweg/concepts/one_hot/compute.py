@@ -1,13 +1,16 @@
-"""Labels as rows of zeros and a one, and what goes wrong where their numbers are learned instead.
+"""One-hot encoding of labels, compared with the class index as a regression target.
 
-Least squares on such rows is as old as linear classifiers; label smoothing is of Szegedy et al. 2016
-(arXiv:1512.00567, section 7). B examples of the batch, N to learn from, M to be tested on, K classes.
+Least squares on one-hot rows is as old as linear classifiers. Label smoothing: Szegedy et al. 2016 (arXiv:1512.00567,
+section 7).
+
+B images of the batch, N training images, M test images, K classes, D pixels, F classes of the distance tables,
+T regression targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,183 +24,286 @@ from ...losses.classification import one_hot as encode_one_hot
 from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
 
-#: most classes that all get a column, columns where there are more, classes with distances; pixels of a side
-MAX_FULL_CLASSES, MAX_COLUMNS, MAX_DISTANCES, IMAGE_SIZE = 20, 12, 12, 16
-#: fewer tested pictures than that say little
+#: up to this many classes, all get a column; with more, MAX_COLUMNS of them do
+MAX_FULL_CLASSES = 20
+MAX_COLUMNS = 12
+#: classes in the distance tables
+MAX_DISTANCES = 12
+#: larger images are averaged to this height and width before a linear fit
+IMAGE_SIZE = 16
+#: images resized at once; a thousand photographs as floats would take a gigabyte
+RESIZE_BATCH = 64
+#: accuracies on fewer test images come with a warning
 MIN_TEST_EXAMPLES = 20
-#: how much large weights are held down, as a share of the mean square of a picture
+#: ridge penalty, as a fraction of the mean squared norm of the centered images
 RIDGE_FACTOR = 0.01
+
+#: images (N, H, W, C) uint8 and labels (N,)
+ImageSet = tuple[np.ndarray, np.ndarray]
 
 TEXT = load_text(__package__)
 
 
 @dataclass(frozen=True)
 class OneHotSettings:
-    """What can be set: which examples, and how sure the rows are."""
+    """Settings: which examples, label smoothing, and the size of the linear fits."""
 
-    examples: Annotated[int, "pictures that are shown", Range(1, 12)] = 8
-    smoothing: Annotated[float, "share of each row that is spread over all classes", Range(0, 1)] = 0.0
-    fitted: Annotated[int, "examples to fit to, and as many others to test on", Range(10, 2000)] = 500
-    seed: Annotated[int, "seed of which examples are taken, and of the other order", Range(0, 2**31)] = 1
+    examples: Annotated[int, "images shown", Range(1, 12)] = 8
+    label_smoothing: Annotated[float, "fraction of each row spread evenly over all classes", Range(0, 1)] = 0.0
+    fit_examples: Annotated[int, "training images of the linear fits, and as many test images", Range(10, 2000)] = 500
+    seed: Annotated[int, "seed of the random choice of examples and of the class order", Range(0, 2**31)] = 1
 
 
-@register_concept(TEXT, OneHotSettings, subject="labels")
-def one_hot(
-    settings: OneHotSettings,
-    images: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    sources: Sequence[str],
-    learned: tuple[np.ndarray, np.ndarray],
-    tested: tuple[np.ndarray, np.ndarray],
-    told: str = "",
-    notes: Sequence[str] = (),
-) -> ConceptResult:
-    """The rows of `labels` (B,), the distances between labels, and linear fits of `learned` tested on `tested`.
+@dataclass(frozen=True)
+class LabeledImages:
+    """Images with labels, and a training and a test set for the linear fits.
 
-    `images` (B, H, W, C) uint8; `learned` and `tested` are (images, labels) of the same shape.
+    `images` (B, H, W, C) uint8 are displayed; `labels` (B,) are indices into `classes` (K,); `sources` (B,) name the
+    images; `train_set` and `test_set` are for the linear fits; `title` names the data.
     """
-    count = len(classes)
-    targets_BK = encode_one_hot(torch.from_numpy(labels), count, settings.smoothing, torch.float64)
-    shown = _select_columns(labels, count)
-    numbers: dict[str, Any] = {
-        "classes": list(classes),
-        "labels": labels.tolist(),
-        "sources": list(sources),
-        "columns": shown,
-        "rows": targets_BK.tolist(),
-        "smoothing": settings.smoothing,
-        "told": told,
-    }
-    few = shown[:MAX_DISTANCES]
-    rows_FK = encode_one_hot(torch.tensor(few), count, 0.0, torch.float64)
-    place_F = torch.tensor(few, dtype=torch.float64)[:, None]
-    numbers["distances"] = {
-        "classes": few,
-        "as_numbers": torch.cdist(place_F, place_F).tolist(),
-        "as_rows": torch.cdist(rows_FK, rows_FK, compute_mode="donot_use_mm_for_euclid_dist").tolist(),
-    }
-    numbers["fit"] = compare_encodings(learned, tested, count, settings.seed)
-    fit = numbers["fit"]
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: Sequence[str]
+    sources: Sequence[str]
+    train_set: ImageSet
+    test_set: ImageSet
+    title: str = ""
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances (F, F) between labels, as class indices and as one-hot rows."""
+
+    classes: list[int]
+    class_index: list[list[float]]
+    one_hot: list[list[float]]
+
+
+@dataclass(frozen=True)
+class LinearFits:
+    """Test accuracy of linear fits to the class index, to a permuted class index, and to one-hot rows.
+
+    `permutation` maps class to permuted index. `predicted_index` are the outputs of the first fit for the test images,
+    `labels` their labels.
+    """
+
+    num_train: int
+    num_test: int
+    permutation: list[int]
+    labels: list[int]
+    predicted_index: list[float]
+    index_accuracy: float
+    permuted_index_accuracy: float
+    one_hot_accuracy: float
+
+
+@dataclass(frozen=True)
+class OneHotNumbers:
+    """One-hot rows (B, K) of the labels, distances between labels, and the linear fits.
+
+    `columns` are the classes that get a column in the plots.
+    """
+
+    title: str
+    classes: list[str]
+    labels: list[int]
+    sources: list[str]
+    columns: list[int]
+    rows: list[list[float]]
+    label_smoothing: float
+    distances: Distances
+    fits: LinearFits
+
+
+@register_concept(TEXT, OneHotSettings, input_kind="labels")
+def one_hot(settings: OneHotSettings, **inputs: Any) -> ConceptResult:
+    """Encode the labels as one-hot rows, measure distances between labels, and compare linear fits to both encodings.
+
+    `inputs` are the fields of LabeledImages.
+    """
+    data = LabeledImages(**inputs)
+    num_classes = len(data.classes)
+    targets_BK = encode_one_hot(torch.from_numpy(data.labels), num_classes, settings.label_smoothing, torch.float64)
+    columns = _select_columns(data.labels, num_classes)
+    fits = compare_encodings(data.train_set, data.test_set, num_classes, settings.seed)
+    numbers = OneHotNumbers(
+        title=data.title,
+        classes=list(data.classes),
+        labels=data.labels.tolist(),
+        sources=list(data.sources),
+        columns=columns,
+        rows=targets_BK.tolist(),
+        label_smoothing=settings.label_smoothing,
+        distances=_compute_distances(columns[:MAX_DISTANCES], num_classes),
+        fits=fits,
+    )
     return ConceptResult(
-        numbers,
-        _build_frames(numbers, images),
+        asdict(numbers),
+        _build_frames(numbers, data.images),
         key_numbers={
-            "classes": f"{count}",
-            "right, fitted to the numbers": f"{100 * fit['numbers_accuracy']:.1f} %",
-            "the same, classes in another order": f"{100 * fit['other_accuracy']:.1f} %",
-            "right, fitted to one-hot rows": f"{100 * fit['rows_accuracy']:.1f} %, in any order",
+            "classes": f"{num_classes}",
+            "accuracy, fit to the class index": f"{100 * fits.index_accuracy:.1f} %",
+            "the same, classes in another order": f"{100 * fits.permuted_index_accuracy:.1f} %",
+            "accuracy, fit to one-hot rows": f"{100 * fits.one_hot_accuracy:.1f} %, in any order",
         },
-        key_frame=1 + len(labels),
-        notes=[*notes, *_collect_notes(fit)],
+        key_frame=1 + len(data.labels),
+        notes=[*data.notes, *_collect_notes(fits)],
     )
 
 
-def _collect_notes(fit: dict[str, Any]) -> list[str]:
-    """A warning where so few are tested that the shares say little."""
-    if fit["tested"] >= MIN_TEST_EXAMPLES:
+def _collect_notes(fits: LinearFits) -> list[str]:
+    """Warn about accuracies that are measured on few images."""
+    if fits.num_test >= MIN_TEST_EXAMPLES:
         return []
-    return [
-        f"The fits are tested on {pluralize(fit['tested'], 'picture')} only; with others the shares may be far off."
-    ]
+    images = pluralize(fits.num_test, "test image")
+    return [f"The accuracies are measured on only {images}; other images may give very different ones."]
 
 
-def _select_columns(labels: np.ndarray, count: int) -> list[int]:
-    """The classes that get a column: all, or of many those of the batch and the first others."""
-    if count <= MAX_FULL_CLASSES:
-        return list(range(count))
-    of_batch = dict.fromkeys(labels.tolist())
-    others = (k for k in range(count) if k not in of_batch)
-    return sorted([*of_batch, *(k for k, _ in zip(others, range(MAX_COLUMNS - len(of_batch)), strict=False))])
+def _select_columns(labels_B: np.ndarray, num_classes: int) -> list[int]:
+    """Select the classes that get a column: all, or with many classes those of the batch and the first others."""
+    if num_classes <= MAX_FULL_CLASSES:
+        return list(range(num_classes))
+    ordered = dict.fromkeys([*labels_B.tolist(), *range(num_classes)])
+    return sorted(list(ordered)[:MAX_COLUMNS])
 
 
-def compare_encodings(
-    learned: tuple[np.ndarray, np.ndarray], tested: tuple[np.ndarray, np.ndarray], count: int, seed: int
-) -> dict[str, Any]:
-    """The share of `tested` that linear fits answer rightly: to the numbers, in two orders, and to one-hot rows.
+def _compute_distances(classes: Sequence[int], num_classes: int) -> Distances:
+    """Compute Euclidean distances between the labels of `classes` in both encodings."""
+    index_F1 = torch.tensor(classes, dtype=torch.float64)[:, None]
+    rows_FK = encode_one_hot(torch.tensor(classes), num_classes, 0.0, torch.float64)
+    row_distance_FF = torch.cdist(rows_FK, rows_FK, compute_mode="donot_use_mm_for_euclid_dist")
+    return Distances(list(classes), torch.cdist(index_F1, index_F1).tolist(), row_distance_FF.tolist())
 
-    A number is rounded to the nearest class. `answers` are those of the first fit, `truth` the labels.
+
+# --- linear fits -----------------------------------------------------------------------------------------------------
+
+
+def compare_encodings(train_set: ImageSet, test_set: ImageSet, num_classes: int, seed: int) -> LinearFits:
+    """Fit linear functions to the class index, in two class orders, and to one-hot rows; measure test accuracy.
+
+    Args:
+        train_set: Images and labels to fit to.
+        test_set: Images and labels to measure the accuracy on.
+        num_classes: Number of classes K.
+        seed: Seed of the second class order.
+
+    Returns:
+        The accuracies. An output of a fit to the class index counts as the nearest class, an output of the fit to
+        one-hot rows as the class with the largest value.
     """
-    x_ND, x_MD = flatten_images(learned[0]), flatten_images(tested[0])
-    label_N, label_M = (torch.from_numpy(part[1].astype(np.int64)) for part in (learned, tested))
-    order_K = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    wanted = [label_N.double()[:, None], order_K[label_N].double()[:, None]]
-    answer_MT = fit_linear(x_ND, torch.cat([*wanted, encode_one_hot(label_N, count, dtype=torch.float64)], 1), x_MD)
-    nearest_M2 = answer_MT[:, :2].round().clamp(0, count - 1).long()
-    right = {
-        "numbers_accuracy": nearest_M2[:, 0] == label_M,
-        "other_accuracy": nearest_M2[:, 1] == order_K[label_M],
-        "rows_accuracy": answer_MT[:, 2:].argmax(1) == label_M,
-    }
-    return {
-        "learned": len(label_N),
-        "tested": len(label_M),
-        "other_order": order_K.tolist(),
-        "truth": label_M.tolist(),
-        "answers": answer_MT[:, 0].tolist(),
-        **{name: float(share.double().mean()) for name, share in right.items()},
-    }
+    x_ND = flatten_images(train_set[0])
+    x_MD = flatten_images(test_set[0])
+    label_N = torch.from_numpy(train_set[1].astype(np.int64))
+    label_M = torch.from_numpy(test_set[1].astype(np.int64))
+    permutation_K = torch.randperm(num_classes, generator=torch.Generator().manual_seed(seed))
+    target_NT = torch.cat(
+        [
+            label_N.double()[:, None],
+            permutation_K[label_N].double()[:, None],
+            encode_one_hot(label_N, num_classes, dtype=torch.float64),
+        ],
+        1,
+    )
+    output_MT = fit_linear(x_ND, target_NT, x_MD)
+    nearest_M2 = output_MT[:, :2].round().clamp(0, num_classes - 1).long()
+    return LinearFits(
+        num_train=len(label_N),
+        num_test=len(label_M),
+        permutation=permutation_K.tolist(),
+        labels=label_M.tolist(),
+        predicted_index=output_MT[:, 0].tolist(),
+        index_accuracy=_compute_accuracy(nearest_M2[:, 0], label_M),
+        permuted_index_accuracy=_compute_accuracy(nearest_M2[:, 1], permutation_K[label_M]),
+        one_hot_accuracy=_compute_accuracy(output_MT[:, 2:].argmax(1), label_M),
+    )
+
+
+def _compute_accuracy(prediction_M: Tensor, label_M: Tensor) -> float:
+    return float((prediction_M == label_M).double().mean())
 
 
 def flatten_images(images_NHWC: np.ndarray) -> Tensor:
-    """(N, D) float64 in [0, 1]: pictures as rows, larger ones averaged to SIDE x SIDE pixels."""
+    """Convert uint8 images to rows (N, D) float64 in [0, 1]; larger ones are averaged to IMAGE_SIZE x IMAGE_SIZE."""
     x_NCHW = torch.from_numpy(images_NHWC.copy()).permute(0, 3, 1, 2)
     if max(x_NCHW.shape[2:]) > IMAGE_SIZE:
-        parts = x_NCHW.split(64)  # as floats, a thousand photographs would take a gigabyte
-        x_NCHW = torch.cat([F.interpolate(part.float(), size=(IMAGE_SIZE, IMAGE_SIZE), mode="area") for part in parts])
+        resized = []
+        for x_PCHW in x_NCHW.split(RESIZE_BATCH):
+            resized.append(F.interpolate(x_PCHW.float(), size=(IMAGE_SIZE, IMAGE_SIZE), mode="area"))
+        x_NCHW = torch.cat(resized)
     return x_NCHW.flatten(1).double() / 255
 
 
 def fit_linear(x_ND: Tensor, y_NT: Tensor, x_MD: Tensor) -> Tensor:
-    """Answers (M, T) to x_MD of the linear functions with bias that fit y_NT best, large weights held down.
+    """Fit y = W x + b by ridge regression on (x_ND, y_NT) and return the outputs (M, T) for x_MD.
 
-    Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634; the squares of the weights count by `damping(x_ND)`.
+    Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634. The penalty is `ridge_penalty(x_ND)`.
     """
-    mean_D, mean_T = x_ND.mean(0), y_NT.mean(0)
-    centred_ND = x_ND - mean_D
-    square_DD = centred_ND.T @ centred_ND + ridge_penalty(x_ND) * torch.eye(x_ND.shape[1], dtype=x_ND.dtype)
-    weight_DT = torch.linalg.solve(square_DD, centred_ND.T @ (y_NT - mean_T))
+    mean_D = x_ND.mean(0)
+    mean_T = y_NT.mean(0)
+    centered_ND = x_ND - mean_D
+    identity_DD = torch.eye(x_ND.shape[1], dtype=x_ND.dtype)
+    gram_DD = centered_ND.T @ centered_ND + ridge_penalty(x_ND) * identity_DD
+    weight_DT = torch.linalg.solve(gram_DD, centered_ND.T @ (y_NT - mean_T))
     return (x_MD - mean_D) @ weight_DT + mean_T
 
 
 def ridge_penalty(x_ND: Tensor) -> float:
-    """DAMPING of the sum of the squares of all pictures around their mean, shared by the pictures; never 0."""
+    """Return RIDGE_FACTOR times the mean squared norm of the centered rows; never 0."""
     return max(RIDGE_FACTOR * float((x_ND - x_ND.mean(0)).square().sum()) / len(x_ND), 1e-9)
 
 
-def _build_frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
+# --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def _build_frames(numbers: OneHotNumbers, images_BHWC: np.ndarray) -> list[Frame]:
     from .plot import plot_distances, plot_encoding_rows, plot_linear_fits
 
-    classes, labels, fit = numbers["classes"], numbers["labels"], numbers["fit"]
-    count, few = len(classes), numbers["distances"]["classes"]
-    told = [
-        "Pictures with a class each: examples to learn from.",
-        f"Of {count} classes, counted from 0, each picture gets the number of its class: its label.",
+    frames = []
+    for step, caption in enumerate(_describe_rows(numbers)):
+        frames.append(Frame(caption, plot_encoding_rows, (numbers, images_BHWC, step)))
+    frames.append(Frame(_describe_distances(numbers), plot_distances, (numbers,)))
+    frames.append(Frame(_describe_fits(numbers.fits), plot_linear_fits, (numbers,)))
+    return frames
+
+
+def _describe_rows(numbers: OneHotNumbers) -> list[str]:
+    """Return captions of the images, the class indices, and each one-hot row."""
+    num_classes = len(numbers.classes)
+    captions = [
+        "Training examples: each image has a class.",
+        f"Label encoding: the {num_classes} classes are numbered from 0. The class index is the label of the image.",
     ]
-    for row, label in enumerate(labels, 1):
-        told.append(
-            f"Row {row}: {_shorten_name(classes[label])} has the number {label} of 0 to {count - 1}, so the row is "
-            f"{max(numbers['rows'][row - 1]):.3g} there and {min(numbers['rows'][row - 1]):.3g} elsewhere."
+    for row, label in enumerate(numbers.labels):
+        values = numbers.rows[row]
+        captions.append(
+            f"Row {row + 1}: {_quote_name(numbers.classes[label])} has class index {label} of 0 to {num_classes - 1}, "
+            f"so the row is {max(values):.3g} in column {label} and {min(values):.3g} elsewhere."
         )
-    first, last = few[0], few[-1]
-    apart = (
-        f"As numbers, {_shorten_name(classes[first])} and {_shorten_name(classes[last])} are {last - first} apart and neighbours 1; "
-        "as one-hot rows any two classes are 1.41 apart."
-    )
-    measured = (
-        f"A linear fit of {fit['learned']} pictures, tested on {pluralize(fit['tested'], 'other')}: "
-        f"to the numbers {100 * fit['numbers_accuracy']:.1f} % are right, in another order of classes "
-        f"{100 * fit['other_accuracy']:.1f} %, to the rows {100 * fit['rows_accuracy']:.1f} %."
-    )
-    return [
-        *(Frame(caption, plot_encoding_rows, (numbers, images, step)) for step, caption in enumerate(told)),
-        Frame(apart, plot_distances, (numbers,)),
-        Frame(measured, plot_linear_fits, (numbers,)),
-    ]
+    return captions
 
 
-def _shorten_name(name: str) -> str:
-    """A name of a class that leaves room in a caption."""
+def _describe_distances(numbers: OneHotNumbers) -> str:
+    first = numbers.distances.classes[0]
+    last = numbers.distances.classes[-1]
+    return (
+        f"As class indices, {_quote_name(numbers.classes[first])} and {_quote_name(numbers.classes[last])} have "
+        f"distance {last - first}, and neighbors have 1. As one-hot rows, any two classes have distance 1.41."
+    )
+
+
+def _describe_fits(fits: LinearFits) -> str:
+    return (
+        f"Linear fits on {pluralize(fits.num_train, 'training image')}, test accuracy on "
+        f"{pluralize(fits.num_test, 'image')}: {100 * fits.index_accuracy:.1f} % for the class index, "
+        f"{100 * fits.permuted_index_accuracy:.1f} % with the classes in another order, "
+        f"{100 * fits.one_hot_accuracy:.1f} % for one-hot rows."
+    )
+
+
+def _quote_name(name: str) -> str:
+    """Quote a class name, shortened for captions."""
     from ...plots.style import ellipsize
 
     return f"'{ellipsize(name, 24)}'"

@@ -1,146 +1,167 @@
-"""Labels: the rows that stand for them, how far they are apart, and what a linear fit makes of them."""
+"""Plot one-hot rows of labels, distances between labels, and linear fits to both encodings."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...plots import style
-from ...plots import value_rows as batches
+from ...plots import style, value_rows
 
-#: units that all columns share
-_COLUMNS_WIDTH = style.WIDTH - batches.LEFT_MARGIN - 20
-#: most classes whose answers are drawn one by one
+if TYPE_CHECKING:
+    from .compute import LinearFits, OneHotNumbers
+
+#: figure units of all columns together
+_COLUMNS_WIDTH = style.WIDTH - value_rows.LEFT_MARGIN - 20
+_LABEL_X = value_rows.LEFT_MARGIN - 30
+#: with more classes, the outputs of a fit are drawn as dots instead of quantiles
 _MAX_BOXES = 20
+#: with more classes, the axes show indices instead of names
+_MAX_TICK_NAMES = 12
 
 
 @style.as_image
-def plot_encoding_rows(numbers: dict[str, Any], images_BHWC: np.ndarray, step: int) -> Figure:
-    """Draws the pictures and their classes; from step 1 on their numbers, from step 2 on a one-hot row more each."""
-    made, axes = style.canvas(style.WIDTH, _figure_height(numbers))
-    names, first = _column_names(numbers), batches.first_row_top(_column_names(numbers), _COLUMNS_WIDTH)
-    classes, shown = numbers["classes"], numbers["columns"]
-    axes.text(12, 24, "Pictures", va="center", fontweight="bold", fontsize=11)
-    batches.draw_examples(axes, images_BHWC, [classes[k] for k in numbers["labels"]], first)
+def plot_encoding_rows(numbers: OneHotNumbers, images_BHWC: np.ndarray, step: int) -> Figure:
+    """Plot images with classes; from step 1 on their class indices, from step 2 on one more one-hot row per step."""
+    fig, axes = style.canvas(style.WIDTH, _figure_height(numbers))
+    column_names = _column_names(numbers)
+    top = value_rows.first_row_top(column_names, _COLUMNS_WIDTH)
+    axes.text(12, 24, "Images", va="center", fontweight="bold", fontsize=11)
+    value_rows.draw_examples(axes, images_BHWC, [numbers.classes[k] for k in numbers.labels], top)
     if step >= 1:
-        axes.text(batches.LEFT_MARGIN - 30, first - 6, "label", ha="center", va="bottom", color=style.GRAY)
-        for row, label in enumerate(numbers["labels"]):
-            axes.text(
-                batches.LEFT_MARGIN - 30,
-                first + (row + 0.5) * batches.ROW_HEIGHT,
-                label,
-                ha="center",
-                va="center",
-                fontsize=12,
-            )
+        _draw_labels(axes, numbers.labels, top)
     if step >= 2:
-        told = "" if len(shown) == len(classes) else f" ({len(shown)} of {len(classes)})"
-        axes.text(
-            batches.LEFT_MARGIN,
-            24,
-            f"One-hot rows: a column for each class{told}",
-            va="center",
-            fontweight="bold",
-            fontsize=11,
-        )
-        batches.draw_column_names(axes, names, _COLUMNS_WIDTH, first)
+        axes.text(value_rows.LEFT_MARGIN, 24, _rows_title(numbers), va="center", fontweight="bold", fontsize=11)
+        value_rows.draw_column_names(axes, column_names, _COLUMNS_WIDTH, top)
     for row in range(min(step - 1, len(images_BHWC))):
-        values = [numbers["rows"][row][k] for k in shown]
-        batches.draw_cells(axes, row, [f"{value:.3g}" for value in values], values, _COLUMNS_WIDTH, first)
-    return made
+        values = [numbers.rows[row][k] for k in numbers.columns]
+        value_rows.draw_cells(axes, row, [f"{value:.3g}" for value in values], values, _COLUMNS_WIDTH, top)
+    return fig
 
 
-def _column_names(numbers: dict[str, Any]) -> list[str]:
-    """What stands over the columns: the number of the class, and its name where that is another."""
-    classes = numbers["classes"]
-    return [str(k) if classes[k] == str(k) else f"{k} {style.ellipsize(classes[k])}" for k in numbers["columns"]]
+def _draw_labels(axes: Axes, labels: Sequence[int], top: float) -> None:
+    axes.text(_LABEL_X, top - 6, "label", ha="center", va="bottom", color=style.GRAY)
+    for row, label in enumerate(labels):
+        y = top + (row + 0.5) * value_rows.ROW_HEIGHT
+        axes.text(_LABEL_X, y, str(label), ha="center", va="center", fontsize=12)
 
 
-def _figure_height(numbers: dict[str, Any]) -> float:
-    return batches.table_height(len(numbers["labels"]), _column_names(numbers), _COLUMNS_WIDTH)
+def _rows_title(numbers: OneHotNumbers) -> str:
+    title = "One-hot rows: one column per class"
+    if len(numbers.columns) < len(numbers.classes):
+        title += f" ({len(numbers.columns)} of {len(numbers.classes)})"
+    return title
+
+
+def _column_names(numbers: OneHotNumbers) -> list[str]:
+    """Return the class index of each column, with the class name if it differs."""
+    names = []
+    for k in numbers.columns:
+        name = numbers.classes[k]
+        names.append(str(k) if name == str(k) else f"{k} {style.ellipsize(name)}")
+    return names
+
+
+def _figure_height(numbers: OneHotNumbers) -> float:
+    return value_rows.table_height(len(numbers.labels), _column_names(numbers), _COLUMNS_WIDTH)
 
 
 @style.as_image
-def plot_distances(numbers: dict[str, Any]) -> Figure:
-    """Draws how far classes are apart, as numbers and as one-hot rows."""
-    made = style.auto_figure(_figure_height(numbers))
-    panels = made.subplots(1, 2)
-    found = numbers["distances"]
-    titles = (("as_numbers", "Distance of labels as numbers"), ("as_rows", "Distance as one-hot rows"))
-    names = [style.fit_text(numbers["classes"][k], 80, 9) for k in found["classes"]]
-    largest = max(2.0, float(np.max(found["as_numbers"])))
-    for axes, (key, title) in zip(panels, titles, strict=True):
-        _draw_distances(axes, np.array(found[key]), names, largest)
-        axes.set_title(title)
-    return made
+def plot_distances(numbers: OneHotNumbers) -> Figure:
+    """Plot the distances between classes, as class indices and as one-hot rows."""
+    fig = style.auto_figure(_figure_height(numbers))
+    left, right = fig.subplots(1, 2)
+    distances = numbers.distances
+    names = [style.fit_text(numbers.classes[k], 80, 9) for k in distances.classes]
+    largest = max(2.0, float(np.max(distances.class_index)))
+    _draw_distances(left, np.array(distances.class_index), names, largest)
+    left.set_title("Distance of class indices")
+    _draw_distances(right, np.array(distances.one_hot), names, largest)
+    right.set_title("Distance of one-hot rows")
+    return fig
 
 
-def _draw_distances(axes: Axes, apart_FF: np.ndarray, names: list[str], largest: float) -> None:
-    axes.imshow(apart_FF, cmap="Blues", vmin=0, vmax=largest, rasterized=True)
-    long = max(map(style.text_width, names)) > 320 / len(names)
-    axes.set_xticks(range(len(names)), names, rotation=90 if long else 0, fontsize=9)
+def _draw_distances(axes: Axes, distance_FF: np.ndarray, names: Sequence[str], largest: float) -> None:
+    """Draw a table of distances, shaded up to `largest`."""
+    axes.imshow(distance_FF, cmap="Blues", vmin=0, vmax=largest, rasterized=True)
+    axes.set_xticks(range(len(names)), names, rotation=_tick_rotation(names, 320), fontsize=9)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    for row, column in np.ndindex(apart_FF.shape):
-        value = apart_FF[row, column]
-        ink = style.WHITE if value > 0.6 * largest else style.BLACK
-        size = 8.5 if len(names) <= 10 else 7
-        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=size, color=ink)
+    font_size = 8.5 if len(names) <= 10 else 7
+    for row, column in np.ndindex(distance_FF.shape):
+        value = distance_FF[row, column]
+        color = style.WHITE if value > 0.6 * largest else style.BLACK
+        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=font_size, color=color)
+
+
+def _tick_rotation(names: Sequence[str], width: float) -> float:
+    """Return 90 degrees if the names do not fit side by side into `width` figure units, else 0."""
+    return 90 if max(map(style.text_width, names)) > width / len(names) else 0
 
 
 @style.as_image
-def plot_linear_fits(numbers: dict[str, Any]) -> Figure:
-    """Draws the numbers that a fit to numbers answers, class by class, and how often each fit is right."""
-    made = style.auto_figure(_figure_height(numbers))
-    left, right = made.subplots(1, 2, width_ratios=(3, 2))
-    fit, classes = numbers["fit"], numbers["classes"]
-    truth, answers = np.array(fit["truth"]), np.array(fit["answers"])
-    left.set_title("Fitted to the numbers: what it answers")
-    present = np.unique(truth)
-    low, high = -0.5, len(classes) - 0.5
-    left.plot([low, high], [low, high], color=style.GRAY, linewidth=1, linestyle="--", zorder=1)
-    if len(present) <= _MAX_BOXES:
-        for k in present:
-            of_class = answers[truth == k]
-            near = np.quantile(of_class, [0.1, 0.25, 0.5, 0.75, 0.9])
-            left.plot([k, k], near[[0, 4]], color=style.SKY, linewidth=2, solid_capstyle="butt")
-            left.plot([k, k], near[[1, 3]], color=style.BLUE, linewidth=7, solid_capstyle="butt")
-            left.plot(k, near[2], "o", color=style.WHITE, markeredgecolor=style.BLUE, markersize=5)
-        told = "true class\n\ndot: median; thick: half of the answers; thin: four fifths\ndashed: as it should be"
+def plot_linear_fits(numbers: OneHotNumbers) -> Figure:
+    """Plot the outputs of the fit to the class index, class by class, and the accuracy of each fit."""
+    fig = style.auto_figure(_figure_height(numbers))
+    left, right = fig.subplots(1, 2, width_ratios=(3, 2))
+    _draw_outputs(left, numbers.fits, len(numbers.classes))
+    _label_ticks(left, numbers.classes)
+    _draw_accuracies(right, numbers.fits)
+    return fig
+
+
+def _draw_outputs(axes: Axes, fits: LinearFits, num_classes: int) -> None:
+    """Draw the outputs of the fit to the class index over the true class: quantiles, or dots for many classes."""
+    labels = np.array(fits.labels)
+    outputs = np.array(fits.predicted_index)
+    axes.set_title("Fit to the class index: its outputs")
+    low = -0.5
+    high = num_classes - 0.5
+    axes.plot([low, high], [low, high], color=style.GRAY, linewidth=1, linestyle="--", zorder=1)
+    classes = np.unique(labels)
+    if len(classes) <= _MAX_BOXES:
+        for k in classes:
+            _draw_quantiles(axes, int(k), outputs[labels == k])
+        legend = "dot: median; thick: middle 50 %; thin: middle 80 %\ndashed: true class index"
     else:
-        left.plot(truth, answers, ".", color=style.BLUE, markersize=4, rasterized=True)
-        told = "true class\n\na dot for each picture\ndashed: as it should be"
-    left.set(xlabel=told, ylabel="number answered", xlim=(low, high))
-    _label_ticks(left, classes)
-    _draw_accuracies(right, fit)
-    return made
+        axes.plot(labels, outputs, ".", color=style.BLUE, markersize=4, rasterized=True)
+        legend = "one dot per image\ndashed: true class index"
+    axes.set(xlabel=f"true class\n\n{legend}", ylabel="output of the fit", xlim=(low, high))
 
 
-def _label_ticks(axes: Axes, classes: list[str]) -> None:
-    """Names at the ticks of both axes where they are few and short."""
+def _draw_quantiles(axes: Axes, x: int, values: np.ndarray) -> None:
+    """Draw the middle 80 %, the middle 50 % and the median."""
+    q10, q25, median, q75, q90 = np.quantile(values, [0.1, 0.25, 0.5, 0.75, 0.9])
+    axes.plot([x, x], [q10, q90], color=style.SKY, linewidth=2, solid_capstyle="butt")
+    axes.plot([x, x], [q25, q75], color=style.BLUE, linewidth=7, solid_capstyle="butt")
+    axes.plot(x, median, "o", color=style.WHITE, markeredgecolor=style.BLUE, markersize=5)
+
+
+def _label_ticks(axes: Axes, classes: Sequence[str]) -> None:
+    """Put class names at the ticks if there are few classes."""
     axes.locator_params(integer=True)
-    if len(classes) <= 12:
+    if len(classes) <= _MAX_TICK_NAMES:
         names = [style.ellipsize(name, 12) for name in classes]
-        long = max(map(style.text_width, names)) > 440 / len(names)
-        axes.set_xticks(range(len(classes)), names, rotation=90 if long else 0)
+        axes.set_xticks(range(len(classes)), names, rotation=_tick_rotation(names, 440))
         axes.set_yticks(range(len(classes)))
 
 
-def _draw_accuracies(axes: Axes, fit: dict[str, Any]) -> None:
+def _draw_accuracies(axes: Axes, fits: LinearFits) -> None:
     bars = (
-        ("to numbers", fit["numbers_accuracy"], style.VERMILLION),
-        ("to numbers,\nanother order", fit["other_accuracy"], style.ORANGE),
-        ("to one-hot rows,\nany order", fit["rows_accuracy"], style.BLUE),
+        ("class index", fits.index_accuracy, style.VERMILLION),
+        ("class index,\nanother order", fits.permuted_index_accuracy, style.ORANGE),
+        ("one-hot rows,\nany order", fits.one_hot_accuracy, style.BLUE),
     )
-    axes.set_title(f"How many of {fit['tested']} are right")
-    for place, (_, share, colour) in enumerate(bars):
-        axes.barh(place, share, color=colour, height=0.6)
-        axes.text(share + 0.02, place, style.format_percent(share), va="center")
+    axes.set_title(f"Accuracy on {fits.num_test} test images")
+    for y, (_, accuracy, color) in enumerate(bars):
+        axes.barh(y, accuracy, color=color, height=0.6)
+        axes.text(accuracy + 0.02, y, style.format_percent(accuracy), va="center")
     axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
-    axes.set(xlim=(0, 1.25), ylim=(2.6, -0.6), xticks=[0, 0.5, 1], xticklabels=["0 %", "50 %", "100 %"], xlabel="right")
+    axes.set(xlim=(0, 1.25), ylim=(2.6, -0.6), xticks=[0, 0.5, 1], xticklabels=["0 %", "50 %", "100 %"])
+    axes.set_xlabel("accuracy")
     axes.grid(False, axis="y")

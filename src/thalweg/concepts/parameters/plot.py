@@ -1,10 +1,10 @@
-"""What networks cost: curves over the side of the picture, and a table of layers with bars."""
+"""Plot the cost of models: curves over the image size, and a table of layers with bars."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,166 +14,235 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from ...plots import style
 
-#: units: of a row of the table, of what is above its rows, of the fields below it, of the least sheet
-_ROW_HEIGHT, _HEADER_HEIGHT, _FIELDS_HEIGHT, _MIN_HEIGHT = 20, 78, 172, 440
+if TYPE_CHECKING:
+    from .compute import LayerCost, LayerField, ParameterNumbers, ScalingCurve
+
+#: figure units: a row of the table, the header above it, the receptive fields below it, the smallest figure
+_ROW_HEIGHT = 20
+_HEADER_HEIGHT = 78
+_FIELDS_HEIGHT = 172
+_MIN_HEIGHT = 440
+#: figure units of the legend below the curves
+_LEGEND_HEIGHT = 130
+#: color, dashes and marker of each curve
 _STYLES = ((style.VERMILLION, "-", "s"), (style.BLUE, "-", "o"), (style.BLACK, "--", "D"))
-_FLOPS_COLOR = style.ORANGE
+
+
+# --- scaling curves --------------------------------------------------------------------------------------------------
 
 
 @style.as_image
-def plot_scaling_curves(numbers: dict[str, Any], count: int) -> Figure:
-    """Draws weights, multiply-adds and memory of the first `count` networks over the side of the picture."""
-    made = style.auto_figure(_figure_height(numbers))
-    above, below = made.subfigures(2, 1, height_ratios=(_figure_height(numbers) - 130, 130))
-    channels = {1: "grey", 3: "colour"}.get(numbers["channels"], f"{numbers['channels']}-channel")
-    panels = above.subplots(1, 3)
-    titles = {
-        "parameters": "Weights",
-        "multiply_adds": "Multiply-adds of one picture",
-        "memory": "Bytes of memory to train",
-    }
-    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+def plot_scaling_curves(numbers: ParameterNumbers, count: int) -> Figure:
+    """Plot parameters, multiply-adds and memory of the first `count` models over the image size."""
+    height = _figure_height(numbers)
+    fig = style.auto_figure(height)
+    subfigures = fig.subfigures(2, 1, height_ratios=(height - _LEGEND_HEIGHT, _LEGEND_HEIGHT), squeeze=False)
+    panels = (
+        ("Parameters", [curve.parameters for curve in numbers.scaling]),
+        ("Multiply-adds per image", [curve.multiply_adds for curve in numbers.scaling]),
+        ("Bytes of memory to train", [curve.training_bytes for curve in numbers.scaling]),
+    )
+    color_names = {1: "gray", 3: "color"}
+    channels = color_names.get(numbers.channels, f"{numbers.channels}-channel")
+    for axes, (title, curves) in zip(subfigures[0, 0].subplots(1, 3), panels, strict=True):
         axes.set_title(title)
-        _draw_curves(axes, numbers, key, count)
-        axes.set_xlabel(f"side of {channels} pictures, pixels")
-    _draw_param_counts(below.subplots(), numbers, count)
-    return made
+        _draw_curves(axes, numbers.image_sizes, curves, count)
+        axes.set_xlabel(f"size of {channels} images, pixels")
+    _draw_legend(subfigures[1, 0].subplots(), numbers, count)
+    return fig
 
 
-def _figure_height(numbers: dict[str, Any]) -> int:
-    """Units; all frames have the same."""
-    glance, *others = map(len, numbers["pages"])
-    rows = max(glance + _FIELDS_HEIGHT / _ROW_HEIGHT if numbers["fields"] else glance, *others, 0)
+def _figure_height(numbers: ParameterNumbers) -> int:
+    """Return the height in figure units, the same for all frames."""
+    overview_rows = float(len(numbers.pages[0]))
+    if numbers.receptive_fields:
+        overview_rows += _FIELDS_HEIGHT / _ROW_HEIGHT
+    rows = max(overview_rows, *map(len, numbers.pages[1:]), 0)
     return max(_MIN_HEIGHT, round(_HEADER_HEIGHT + _ROW_HEIGHT * (2 + rows)))
 
 
-def _draw_curves(axes: Axes, numbers: dict[str, Any], key: str, count: int) -> None:
-    sides = numbers["sides"]
-    every = [value for lines in numbers["growth"].values() for value in lines[key] if value]
+def _draw_curves(axes: Axes, sizes: Sequence[int], curves: Sequence[Sequence[int | None]], count: int) -> None:
+    """Draw the first `count` curves on log axes; the limits are those of all curves."""
+    values = []
+    for curve in curves:
+        values += [value for value in curve if value]
+    low = min(values)
+    high = max(values)
     axes.set(xscale="log", yscale="log")
-    for place, lines in enumerate(numbers["growth"].values()):
-        colour, dashes, marker = _STYLES[place]
-        values = [math.nan if value is None else value for value in lines[key]]
-        shown = values if place < count else [math.nan] * len(values)
-        axes.plot(sides, shown, dashes, color=colour, marker=marker, markersize=5)
-    axes.set(xlim=(sides[0] / 1.12, sides[-1] * 1.12), ylim=(min(every) / 2, max(every) * 2))
-    axes.xaxis.set_major_locator(FixedLocator(_readable_ticks(sides)))
+    for curve, (color, dashes, marker) in list(zip(curves, _STYLES, strict=True))[:count]:
+        visible = [math.nan if value is None else value for value in curve]
+        axes.plot(sizes, visible, dashes, color=color, marker=marker, markersize=5)
+    axes.set(xlim=(sizes[0] / 1.12, sizes[-1] * 1.12), ylim=(low / 2, high * 2))
+    axes.xaxis.set_major_locator(FixedLocator(_select_ticks(sizes)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelsize=9.5 if len(sides) <= 5 else 7.5)
-    few = max(every) < 250 * min(every)  # powers of ten alone would be one or two
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=9))
+    axes.tick_params(axis="x", labelsize=9.5 if len(sizes) <= 5 else 7.5)
+    # over a small range, powers of ten alone would give only one or two ticks
+    multiples = (1, 2, 5) if high < 250 * low else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=multiples, numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
 
 
-def _readable_ticks(sides: Sequence[int]) -> list[int]:
-    """Those of the sides whose labels do not lie on each other; the legend tells all of them."""
-    kept = [sides[0]]
-    for side in sides[1:]:
-        if math.log(side / kept[-1]) >= 0.12 * math.log(sides[-1] / sides[0]):
-            kept.append(side)
-    return kept
+def _select_ticks(sizes: Sequence[int]) -> list[int]:
+    """Select image sizes whose tick labels do not overlap; the legend lists all of them."""
+    ticks = [sizes[0]]
+    min_distance = 0.12 * math.log(sizes[-1] / sizes[0])
+    for size in sizes[1:]:
+        if math.log(size / ticks[-1]) >= min_distance:
+            ticks.append(size)
+    return ticks
 
 
-def _draw_param_counts(axes: Axes, numbers: dict[str, Any], count: int) -> None:
-    """The legend, which tells the weights at every side."""
+def _draw_legend(axes: Axes, numbers: ParameterNumbers, count: int) -> None:
+    """Draw the names of the models, with their number of parameters at every image size."""
     style.hide_axes(axes)
     axes.set(xlim=(0, style.WIDTH), ylim=(5, 0))
-    sides = numbers["sides"]
-    apart = 80 if len(sides) <= 6 else 70
-    across = np.linspace(880 - apart * (len(sides) - 1), 880, len(sides))
-    axes.text(20, 0.5, "weights at a side of", va="center", color=style.GRAY)
-    for x, side in zip(across, sides, strict=True):
-        axes.text(x, 0.5, f"{side}", ha="right", va="center", color=style.GRAY)
-    hidden, maps = (", ".join(map(str, numbers[key])) for key in ("dense", "maps"))
-    names = [f"dense: {hidden}", f"convolutional: {maps}", numbers["network"]]
-    for row, (name, lines) in enumerate(zip(names, numbers["growth"].values(), strict=True), 1):
-        colour, dashes, marker = _STYLES[row - 1]
-        known = row <= count
-        ink = style.BLACK if known else style.GRAY
-        axes.plot([20, 70], [row + 0.5] * 2, dashes, color=colour if known else style.LIGHT_GRAY)
-        axes.plot(45, row + 0.5, marker, color=colour if known else style.LIGHT_GRAY, markersize=6)
-        axes.text(84, row + 0.5, style.fit_text(name, across[0] - 130), va="center", color=ink)
-        for x, value in zip(across, lines["parameters"], strict=True):
-            told = "–" if value is None else format_count(value)
-            axes.text(x, row + 0.5, told if known else "", ha="right", va="center")
+    sizes = numbers.image_sizes
+    column_width = 80 if len(sizes) <= 6 else 70
+    columns = np.linspace(880 - column_width * (len(sizes) - 1), 880, len(sizes))
+    axes.text(20, 0.5, "parameters at image size", va="center", color=style.GRAY)
+    for x, size in zip(columns, sizes, strict=True):
+        axes.text(x, 0.5, f"{size}", ha="right", va="center", color=style.GRAY)
+    names = [
+        f"dense: {', '.join(map(str, numbers.mlp_widths))}",
+        f"convolutional: {', '.join(map(str, numbers.convnet_widths))}",
+        numbers.model,
+    ]
+    for i, (name, curve) in enumerate(zip(names, numbers.scaling, strict=True)):
+        _draw_legend_row(axes, i, style.fit_text(name, columns[0] - 130), is_drawn=i < count)
+        if i < count:
+            _draw_counts(axes, i + 1.5, columns, curve)
+
+
+def _draw_legend_row(axes: Axes, i: int, name: str, is_drawn: bool) -> None:
+    y = i + 1.5
+    color, dashes, marker = _STYLES[i]
+    text_color = style.BLACK
+    if not is_drawn:
+        color = style.LIGHT_GRAY
+        text_color = style.GRAY
+    axes.plot([20, 70], [y, y], dashes, color=color)
+    axes.plot(45, y, marker, color=color, markersize=6)
+    axes.text(84, y, name, va="center", color=text_color)
+
+
+def _draw_counts(axes: Axes, y: float, columns: np.ndarray, curve: ScalingCurve) -> None:
+    for x, value in zip(columns, curve.parameters, strict=True):
+        axes.text(x, y, "–" if value is None else format_count(value), ha="right", va="center")
 
 
 def format_count(value: float) -> str:
-    """Three digits and a letter: '25.6 M' for 25557032, '4.09 G' for 4089184256."""
+    """Format three digits and a letter: '25.6 M' for 25557032, '4.09 G' for 4089184256."""
     for letter, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= 0.9995 * size:
             return f"{float(f'{value / size:.3g}'):g} {letter}"
     return f"{float(f'{value:.3g}'):g}"
 
 
-#: left edges of names and kinds; right edges of answers and figures; left edges of bars
-_NAME_X, _KIND_X, _OUTPUT_X, _NUMBER_X, _BAR_WIDTH, _FIELD_X = 16, 170, 434, (520, 716), (528, 724), 884
+# --- layer table -----------------------------------------------------------------------------------------------------
+
+#: left edges of names and kinds; right edges of the other columns; left edges of bars
+_NAME_X = 16
+_KIND_X = 170
+_OUTPUT_X = 434
+_PARAMETERS_X = 520
+_PARAMETERS_BAR_X = 528
+_MULTIPLY_ADDS_X = 716
+_MULTIPLY_ADDS_BAR_X = 724
+_FIELD_X = 884
 _MAX_BAR_WIDTH = 92
 
 
 @style.as_image
-def plot_layer_table(numbers: dict[str, Any], page: int) -> Figure:
-    """Draws a page of the layers: names, shapes, weights and multiply-adds with bars, and what is seen."""
-    made, axes = style.canvas(style.WIDTH, _figure_height(numbers))
-    rows, whole, side = numbers["pages"][page], numbers["total"], numbers["side"]
-    what = "at a glance" if page == 0 and len(numbers["pages"]) > 1 else "layer by layer"
-    shape = f"{side} x {side} x {numbers['channels']}"
-    _draw_title(axes, 22, f"{numbers['network']} {what}, for a picture of {shape}")
-    heads = (
-        (_NAME_X, "layer", "left"),
-        (_KIND_X, "kind", "left"),
-        (_OUTPUT_X, "answer", "right"),
-        (_FIELD_X, "sees", "right"),
-    )
-    for x, head, align in (*heads, (_NUMBER_X[0], "weights", "right"), (_NUMBER_X[1], "multiply-adds", "right")):
-        axes.text(x, 54, head, ha=align, va="center", color=style.GRAY)
-    axes.plot([_NAME_X, _FIELD_X], [68, 68], color=style.GRAY, linewidth=0.8)
-    largest = [max(row[key] for row in rows) or 1 for key in ("parameters", "multiply_adds")]
-    for place, row in enumerate(rows):
-        _draw_row(axes, _HEADER_HEIGHT + _ROW_HEIGHT * (place + 0.5), row, largest, side)
-    y = _HEADER_HEIGHT + _ROW_HEIGHT * len(rows) + 4
-    axes.plot([_NAME_X, _FIELD_X], [y, y], color=style.GRAY, linewidth=0.8)
-    _draw_row(axes, y + 0.7 * _ROW_HEIGHT, {**whole, "name": "all layers", "kind": "", "shape": None}, None, side)
-    if page == 0 and numbers["fields"]:
-        _draw_receptive_fields(axes, y + 1.5 * _ROW_HEIGHT, numbers["fields"], side)
-    return made
+def plot_layer_table(numbers: ParameterNumbers, page: int) -> Figure:
+    """Plot one page of layers: names, output shapes, parameters and multiply-adds with bars, receptive fields."""
+    fig, axes = style.canvas(style.WIDTH, _figure_height(numbers))
+    rows = numbers.pages[page]
+    size = numbers.image_size
+    is_overview = page == 0 and len(numbers.pages) > 1
+    title = f"{numbers.model} {'overview' if is_overview else 'layer by layer'}"
+    _draw_title(axes, 22, f"{title}, for an image of {size} x {size} x {numbers.channels}")
+    _draw_header(axes)
+    max_parameters = max(row.parameters for row in rows)
+    max_multiply_adds = max(row.multiply_adds for row in rows)
+    for i, row in enumerate(rows):
+        y = _HEADER_HEIGHT + _ROW_HEIGHT * (i + 0.5)
+        _draw_row(axes, y, row, size)
+        _draw_bar(axes, _PARAMETERS_BAR_X, y, row.parameters / (max_parameters or 1), style.BLUE)
+        _draw_bar(axes, _MULTIPLY_ADDS_BAR_X, y, row.multiply_adds / (max_multiply_adds or 1), style.ORANGE)
+    bottom = _HEADER_HEIGHT + _ROW_HEIGHT * len(rows) + 4
+    axes.plot([_NAME_X, _FIELD_X], [bottom, bottom], color=style.GRAY, linewidth=0.8)
+    _draw_total(axes, bottom + 0.7 * _ROW_HEIGHT, numbers.total, size)
+    if page == 0 and numbers.receptive_fields:
+        _draw_receptive_fields(axes, bottom + 1.5 * _ROW_HEIGHT, numbers.receptive_fields, size)
+    return fig
 
 
 def _draw_title(axes: Axes, y: float, text: str) -> None:
-    # bold letters are wider than those that are measured
+    # fit_text measures regular letters; bold ones are wider
     axes.text(_NAME_X, y, style.fit_text(text, 0.85 * style.WIDTH, 11.5), va="center", fontweight="bold", fontsize=11.5)
 
 
-def _draw_receptive_fields(axes: Axes, top: float, fields: Sequence[dict[str, Any]], side: int) -> None:
-    """How much of the picture a neuron in the middle sees, at some of the layers."""
-    _draw_title(axes, top + 16, "How much of the picture one neuron sees")
-    apart = (style.WIDTH - 2 * _NAME_X) / max(len(fields), 8)
-    length = min(apart - 20, 92)
-    for place, one in enumerate(fields):
-        x, y = _NAME_X + place * apart, top + 36
-        seen = length * min(1, one["field"] / side)
-        middle = (x + (length - seen) / 2, y + (length - seen) / 2)
-        axes.add_patch(Rectangle(middle, seen, seen, facecolor=style.SKY, edgecolor="none"))
+def _draw_header(axes: Axes) -> None:
+    axes.text(_NAME_X, 54, "layer", va="center", color=style.GRAY)
+    axes.text(_KIND_X, 54, "type", va="center", color=style.GRAY)
+    for x, title in (
+        (_OUTPUT_X, "output"),
+        (_PARAMETERS_X, "parameters"),
+        (_MULTIPLY_ADDS_X, "multiply-adds"),
+        (_FIELD_X, "receptive field"),
+    ):
+        axes.text(x, 54, title, ha="right", va="center", color=style.GRAY)
+    axes.plot([_NAME_X, _FIELD_X], [68, 68], color=style.GRAY, linewidth=0.8)
+
+
+def _draw_row(axes: Axes, y: float, row: LayerCost, image_size: int) -> None:
+    """Draw the texts of one layer."""
+    axes.text(_NAME_X, y, style.fit_text(row.name, _KIND_X - _NAME_X - 12, tail=True), va="center")
+    axes.text(_KIND_X, y, style.fit_text(row.kind, 150), va="center", color=style.GRAY)
+    if row.shape is not None:
+        axes.text(_OUTPUT_X, y, " x ".join(map(str, row.shape)), ha="right", va="center")
+    _draw_costs(axes, y, row, image_size)
+
+
+def _draw_total(axes: Axes, y: float, total: LayerCost, image_size: int) -> None:
+    axes.text(_NAME_X, y, "all layers", va="center")
+    _draw_costs(axes, y, total, image_size)
+
+
+def _draw_costs(axes: Axes, y: float, row: LayerCost, image_size: int) -> None:
+    for x, value in ((_PARAMETERS_X, row.parameters), (_MULTIPLY_ADDS_X, row.multiply_adds)):
+        axes.text(x, y, format_count(value) if value else "–", ha="right", va="center")
+    if row.receptive_field is not None:
+        text = "full image"
+        if row.receptive_field < image_size:
+            text = f"{row.receptive_field} px"
+        axes.text(_FIELD_X, y, text, ha="right", va="center")
+
+
+def _draw_bar(axes: Axes, x: float, y: float, fraction: float, color: str) -> None:
+    """Draw a bar of at least one unit; nothing for 0."""
+    if fraction:
+        width = max(1.0, _MAX_BAR_WIDTH * fraction)
+        axes.add_patch(Rectangle((x, y - 6), width, 12, facecolor=color, edgecolor="none"))
+
+
+def _draw_receptive_fields(axes: Axes, top: float, fields: Sequence[LayerField], image_size: int) -> None:
+    """Draw the receptive field of a central unit as a square inside the image, for some layers."""
+    _draw_title(axes, top + 16, "Receptive field: how much of the image one unit sees")
+    column_width = (style.WIDTH - 2 * _NAME_X) / max(len(fields), 8)
+    length = min(column_width - 20, 92)
+    y = top + 36
+    for i, layer in enumerate(fields):
+        x = _NAME_X + i * column_width
+        side = length * min(1, layer.receptive_field / image_size)
+        margin = (length - side) / 2
+        axes.add_patch(Rectangle((x + margin, y + margin), side, side, facecolor=style.SKY, edgecolor="none"))
         axes.add_patch(Rectangle((x, y), length, length, fill=False, edgecolor=style.GRAY))
-        told = f"{one['field']} px" if one["field"] < side else f"whole ({one['field']})"
-        axes.text(x, y + length + 14, style.fit_text(one["name"], apart - 8, 8.5, tail=True), va="center", fontsize=8.5)
-        axes.text(x, y + length + 29, told, va="center", fontsize=8.5, color=style.GRAY)
-
-
-def _draw_row(axes: Axes, y: float, row: dict[str, Any], largest: Sequence[int] | None, side: int) -> None:
-    """One layer at a height; bars where the largest values are given."""
-    axes.text(_NAME_X, y, style.fit_text(row["name"], _KIND_X - _NAME_X - 12, tail=True), va="center")
-    axes.text(_KIND_X, y, style.fit_text(row["kind"], 150), va="center", color=style.GRAY)
-    if row["shape"] is not None:
-        axes.text(_OUTPUT_X, y, " x ".join(map(str, row["shape"])), ha="right", va="center")
-    for place, (key, colour) in enumerate((("parameters", style.BLUE), ("multiply_adds", _FLOPS_COLOR))):
-        told = format_count(row[key]) if row[key] else "–"
-        axes.text(_NUMBER_X[place], y, told, ha="right", va="center")
-        if largest and row[key]:
-            width = max(1.0, _MAX_BAR_WIDTH * row[key] / largest[place])
-            axes.add_patch(Rectangle((_BAR_WIDTH[place], y - 6), width, 12, facecolor=colour, edgecolor="none"))
-    if row["field"] is not None:
-        told = f"{row['field']} px" if row["field"] < side else "whole"
-        axes.text(_FIELD_X, y, told, ha="right", va="center")
+        text = f"full ({layer.receptive_field} px)"
+        if layer.receptive_field < image_size:
+            text = f"{layer.receptive_field} px"
+        name = style.fit_text(layer.name, column_width - 8, 8.5, tail=True)
+        axes.text(x, y + length + 14, name, va="center", fontsize=8.5)
+        axes.text(x, y + length + 29, text, va="center", fontsize=8.5, color=style.GRAY)

@@ -1,266 +1,319 @@
-"""Pooling: of each window one value, the largest or the mean (Fukushima 1980; Scherer, Müller and Behnke 2010)."""
+"""Pooling: one value per window, the maximum or the mean (Fukushima 1980; Scherer, Müller and Behnke 2010)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ...config.options import Range
-from ...errors import OptionError, pluralize
-from ...plots.number_format import format_number
+from ...errors import OptionError
 from ...registry import register_concept
-from ..base import ConceptResult, Frame, load_text
+from ..base import ConceptResult, load_text
 from ..conv_numpy import GRAY_WEIGHTS, avg_pool, max_pool, output_size, subsample
-from ..convolution_steps import MAX_CELLS, MAX_STEPS, MIN_CELLS, crop_corner, pick_positions
+from ..convolution_steps import MAX_CELLS, MAX_STEPS, MIN_CELLS, pick_positions, resolve_crop_corner
 
 TEXT = load_text(__package__)
 
-#: places of the window in a row of the crop that are aimed at
+#: desired number of window positions along one side of the crop
 TARGET_POSITIONS = 6
-PoolFn = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class PoolingSettings:
-    """What can be set. Grey values are 0 to 255."""
+    """Settings of the concept. Pixel values are 0 to 255."""
 
-    kind: Annotated[Literal["both", "max", "average"], "which value of the window is passed on"] = "both"
-    window: Annotated[int, "height and width of the window", Range(1, 8)] = 2
+    kind: Annotated[Literal["both", "max", "average"], "max pooling, average pooling, or both"] = "both"
+    window: Annotated[int, "height and width of the window, in pixels", Range(1, 8)] = 2
     stride: Annotated[
-        int | Literal["auto"], "how far the window moves at a time; auto is its own width", Range(1, 8)
+        int | Literal["auto"], "step between two windows, in pixels; auto: the window size", Range(1, 8)
     ] = "auto"
-    padding: Annotated[int, "rows and columns laid around the picture, at most half of the window", Range(0, 4)] = 0
-    shifts: Annotated[int, "by how many pixels the picture is moved at most", Range(1, 16)] = 8
-    at: Annotated[
-        list[int] | Literal["auto"], "row and column of the crop; auto is where values differ most", Range(0, 255)
+    padding: Annotated[int, "rows and columns added on every side, at most half of the window", Range(0, 4)] = 0
+    max_shift: Annotated[int, "maximum shift of the image, in pixels", Range(1, 16)] = 8
+    crop: Annotated[
+        list[int] | Literal["auto"],
+        "row and column of the crop computed step by step; auto: the one with the most contrast",
+        Range(0, 255),
     ] = "auto"
-    side: Annotated[int, "longer side that the picture is brought to at most, in pixels", Range(4, 256)] = 128
+    image_size: Annotated[int, "maximum of height and width; larger images are downscaled", Range(4, 256)] = 128
 
 
-@register_concept(TEXT, PoolingSettings, subject="picture")
-def pooling(settings: PoolingSettings, picture_HWC: np.ndarray, told: str, notes: Sequence[str] = ()) -> ConceptResult:
-    """Every window of a crop, the picture before and after, what was kept, and how much small shifts change.
+class PoolSpec(NamedTuple):
+    """Hyperparameters of a pooling layer."""
 
-    Raises OptionError for padding of more than half the window, and a window that is larger than the picture.
+    window: int
+    stride: int
+    padding: int
+
+    def output_size(self, size: int) -> int:
+        """Return the output size along one axis."""
+        return output_size(size, self.window, self.stride, self.padding)
+
+    def apply(self, kind: str, x_HW: np.ndarray) -> np.ndarray:
+        """Return the output (O, P) of 'max', 'average' or 'subsampling'."""
+        if kind == "max":
+            return max_pool(x_HW, *self)[0]
+        if kind == "average":
+            return avg_pool(x_HW, *self)
+        return subsample(x_HW, *self)
+
+
+class Sizes(TypedDict):
+    """Height and width of the image and of the output."""
+
+    image: list[int]
+    output: list[int]
+
+
+class SelectedPixels(TypedDict):
+    """The pixels that max pooling outputs: row and column of each, and fractions of all pixels."""
+
+    positions: list[list[int]]
+    fraction: float
+    covered_fraction: float
+
+
+class PoolStep(TypedDict):
+    """One window of the crop. `window` has None in the padding; `argmax` is the row and column in the crop."""
+
+    position: list[int]
+    window: list[list[float | None]]
+    max: float
+    argmax: list[int]
+    sum: float
+    average: float
+
+
+class PoolCrop(TypedDict):
+    """A crop that is pooled like an image of its own. `corner` is its row and column in the image."""
+
+    corner: list[int]
+    values: list[list[float]]
+    outputs: dict[str, list[list[float]]]
+    argmax: list[list[list[int]]]
+    steps: list[PoolStep]
+
+
+class ShiftSensitivity(TypedDict):
+    """Relative change of each output for each shift, and the outputs at shifts 0 and 1.
+
+    `color_limit` is the difference with the strongest color in plots.
     """
+
+    shifts: list[int]
+    change: dict[str, list[float | None]]
+    original: dict[str, list[list[float]]]
+    shifted: dict[str, list[list[float]]]
+    color_limit: float
+
+
+class PoolingNumbers(TypedDict):
+    """All numbers of the concept, as JSON values. `shift` is None if the image is too small to be shifted."""
+
+    image_name: str
+    image: list[list[float]]
+    kinds: list[str]
+    window: int
+    stride: int
+    padding: int
+    sizes: Sizes
+    outputs: dict[str, list[list[float]]]
+    selected: SelectedPixels
+    crop: PoolCrop
+    shift: ShiftSensitivity | None
+    max_difference: float
+    size_formula: str
+
+
+@register_concept(TEXT, PoolingSettings, input_kind="image")
+def pooling(settings: PoolingSettings, image_HWC: np.ndarray, title: str, notes: Sequence[str] = ()) -> ConceptResult:
+    """Pool an image: every window of a crop, the full output, and how much the output changes after small shifts.
+
+    Args:
+        settings: Kind of pooling, hyperparameters and crop.
+        image_HWC: Image, uint8; C is 1 or 3.
+        title: Name of the image.
+        notes: Notes on how the image was read.
+
+    Returns:
+        Numbers and frames.
+
+    Raises:
+        OptionError: The padding is more than half of the window, or the window does not fit into the image.
+    """
+    from .captions import build_frames, describe_key_numbers, list_warnings
+
+    color_HW3 = np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3))
+    x_HW = np.round(color_HW3 @ np.array(GRAY_WEIGHTS))
     stride = settings.window if settings.stride == "auto" else settings.stride
-    grey_HW = np.round(np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3)) @ np.array(GRAY_WEIGHTS))
-    sizes = _check_sizes(settings, stride, grey_HW.shape)
+    spec = PoolSpec(settings.window, stride, settings.padding)
+    sizes = _check_sizes(spec, x_HW.shape)
     kinds = ["max", "average"] if settings.kind == "both" else [settings.kind]
-    how = (settings.window, stride, settings.padding)
-    outputs = {kind: _build_pool(kind, *how)(grey_HW) for kind in kinds}
-    moved = _measure_shifts(grey_HW, {kind: _build_pool(kind, *how) for kind in ("subsampling", *kinds)}, settings)
-    numbers = {
-        "told": told,
-        "picture": grey_HW.tolist(),
+    outputs = {kind: spec.apply(kind, x_HW) for kind in kinds}
+    width = x_HW.shape[1]
+    numbers: PoolingNumbers = {
+        "image_name": title,
+        "image": x_HW.tolist(),
         "kinds": kinds,
-        "window": settings.window,
-        "stride": stride,
-        "padding": settings.padding,
+        "window": spec.window,
+        "stride": spec.stride,
+        "padding": spec.padding,
         "sizes": sizes,
-        "outputs": {kind: values.tolist() for kind, values in outputs.items()},
-        "kept": _selected_pixels(grey_HW, *how),
-        "crop": _pool_crop(grey_HW, kinds, how, settings.at),
-        "moved": moved,
-        "largest_difference": max(_torch_difference(kind, outputs[kind], grey_HW, how) for kind in kinds),
+        "outputs": {kind: output_OP.tolist() for kind, output_OP in outputs.items()},
+        "selected": find_selected_pixels(x_HW, spec),
+        "crop": _pool_crop(x_HW, kinds, spec, settings.crop),
+        "shift": measure_shifts(x_HW, ["subsampling", *kinds], spec, settings.max_shift),
+        "max_difference": max(_torch_difference(kind, outputs[kind], x_HW, spec) for kind in kinds),
+        "size_formula": f"width: floor(({width} + 2·{spec.padding} - {spec.window}) / {stride}) + 1 "
+        f"= {sizes['output'][1]}",
     }
-    numbers["formula"] = (
-        f"width: floor(({grey_HW.shape[1]} + 2·{settings.padding} - {settings.window}) / {stride}) + 1 = {sizes['output'][1]}"
-    )
     return ConceptResult(
-        numbers,
-        _build_frames(numbers),
-        _key_numbers(numbers),
-        key_frame=-2 if moved else -1,
-        notes=[*notes, *_collect_notes(numbers, settings)],
+        dict(numbers),
+        build_frames(numbers),
+        describe_key_numbers(numbers),
+        key_frame=-2 if numbers["shift"] else -1,
+        notes=[*notes, *list_warnings(numbers, settings.max_shift)],
     )
 
 
-def _build_pool(kind: str, window: int, stride: int, padding: int) -> PoolFn:
-    """From a picture (H, W) to its output (O, P)."""
-    if kind == "max":
-        return lambda x_HW: max_pool(x_HW, window, stride, padding)[0]
-    made = avg_pool if kind == "average" else subsample
-    return partial(made, window=window, stride=stride, padding=padding)
-
-
-def _check_sizes(settings: PoolingSettings, stride: int, extent: Sequence[int]) -> dict[str, list[int]]:
-    """Heights and widths of picture and output. Raises OptionError where the window does not fit."""
-    if 2 * settings.padding > settings.window:
-        told = f"padding: {settings.padding} is more than half of a window of {settings.window}."
-        raise OptionError(told, cure=f"Give at most {settings.window // 2}, else a window may see no pixel at all.")
-    output = [output_size(size, settings.window, stride, settings.padding) for size in extent]
+def _check_sizes(spec: PoolSpec, shape: Sequence[int]) -> Sizes:
+    """Compute heights and widths. Raises OptionError if the padding is too large or the window does not fit."""
+    if 2 * spec.padding > spec.window:
+        max_padding = spec.window // 2
+        raise OptionError(
+            f"padding: {spec.padding}; expected at most half of the window, {max_padding}.",
+            cure=f"Give at most {max_padding}: a window inside the padding would have no pixels.",
+            option="padding",
+            value=spec.padding,
+            allowed=[0, max_padding],
+        )
+    output = [spec.output_size(size) for size in shape]
     if min(output) < 1:
-        told = f"window: {settings.window} x {settings.window} is larger than the picture of {_format_size(extent)}."
-        raise OptionError(told, cure=f"Give a window of at most {min(extent)}, or a larger picture.")
-    return {"picture": list(extent), "output": output}
+        raise OptionError(
+            f"window: {spec.window}; expected at most {min(shape)} for an image of {shape[1]} x {shape[0]}.",
+            cure="Give a smaller window or a larger image.",
+            option="window",
+            value=spec.window,
+            allowed=[1, min(shape)],
+        )
+    return {"image": list(shape), "output": output}
 
 
-def _torch_difference(kind: str, ours_OP: np.ndarray, x_HW: np.ndarray, how: tuple[int, int, int]) -> float:
-    """By how much PyTorch's own pooling differs at most."""
+def _torch_difference(kind: str, output_OP: np.ndarray, x_HW: np.ndarray, spec: PoolSpec) -> float:
+    """Return the maximum absolute difference from PyTorch's pooling."""
     pool = F.max_pool2d if kind == "max" else F.avg_pool2d
-    theirs_OP = pool(torch.from_numpy(x_HW)[None, None], *how)[0, 0].numpy()
-    return float(np.abs(ours_OP - theirs_OP).max())
+    torch_OP = pool(torch.from_numpy(x_HW)[None, None], spec.window, spec.stride, spec.padding)[0, 0].numpy()
+    return float(np.abs(output_OP - torch_OP).max())
 
 
-def _selected_pixels(x_HW: np.ndarray, window: int, stride: int, padding: int) -> dict[str, Any]:
-    """The pixels that max pooling passes on, each once, row and column; their share; the share under any window."""
-    where_N2 = np.unique(max_pool(x_HW, window, stride, padding)[1].reshape(-1, 2), axis=0)
-    seen = np.zeros((x_HW.shape[0] + 2 * padding, x_HW.shape[1] + 2 * padding), bool)
-    high, wide = (output_size(size, window, stride, padding) for size in x_HW.shape)
-    for row, column in np.ndindex(window, window):
-        seen[row : row + stride * (high - 1) + 1 : stride, column : column + stride * (wide - 1) + 1 : stride] = True
-    inside = seen[padding : padding + x_HW.shape[0], padding : padding + x_HW.shape[1]]
+def find_selected_pixels(x_HW: np.ndarray, spec: PoolSpec) -> SelectedPixels:
+    """Find the pixels that max pooling outputs, each once, and the fraction of pixels under any window."""
+    height, width = x_HW.shape
+    positions_N2 = np.unique(max_pool(x_HW, *spec)[1].reshape(-1, 2), axis=0)
+    is_covered = np.zeros((height + 2 * spec.padding, width + 2 * spec.padding), bool)
+    row_stop = spec.stride * (spec.output_size(height) - 1) + 1
+    column_stop = spec.stride * (spec.output_size(width) - 1) + 1
+    for row, column in np.ndindex(spec.window, spec.window):
+        is_covered[row : row + row_stop : spec.stride, column : column + column_stop : spec.stride] = True
+    inside_HW = is_covered[spec.padding : spec.padding + height, spec.padding : spec.padding + width]
     return {
-        "places": where_N2.tolist(),
-        "share": len(where_N2) / x_HW.size,
-        "under_a_window": float(inside.mean()),
+        "positions": positions_N2.tolist(),
+        "fraction": len(positions_N2) / x_HW.size,
+        "covered_fraction": float(inside_HW.mean()),
     }
 
 
-def _pool_crop(x_HW: np.ndarray, kinds: Sequence[str], how: tuple[int, int, int], at: Any) -> dict[str, Any]:
-    """A small part, pooled like a picture of its own, and some of its windows; None stands for what lies outside."""
-    window, stride, padding = how
-    aim = min(MAX_CELLS, window + (TARGET_POSITIONS - 1) * stride)
-    extent = [min(size, max(aim - 2 * padding, window, MIN_CELLS)) for size in x_HW.shape]
-    top, left = crop_corner(x_HW[None], extent, at)
-    part_hw = x_HW[top : top + extent[0], left : left + extent[1]]
-    largest_OP, where_OP2 = max_pool(part_hw, *how)
-    mean_OP = avg_pool(part_hw, *how)
-    padded = np.pad(part_hw, padding, constant_values=np.nan)
-    steps = []
-    for place in pick_positions(largest_OP.size, MAX_STEPS):
-        row, column = divmod(place, largest_OP.shape[1])
-        under = padded[row * stride : row * stride + window, column * stride : column * stride + window]
+def _pool_crop(x_HW: np.ndarray, kinds: Sequence[str], spec: PoolSpec, corner: Sequence[int] | str) -> PoolCrop:
+    """Pool a crop of the image and list some of its windows. Raises OptionError for a crop outside of the image."""
+    target = min(MAX_CELLS, spec.window + (TARGET_POSITIONS - 1) * spec.stride)
+    side = max(target - 2 * spec.padding, spec.window, MIN_CELLS)
+    height = min(x_HW.shape[0], side)
+    width = min(x_HW.shape[1], side)
+    top, left = resolve_crop_corner(x_HW[None], (height, width), corner)
+    crop_hw = x_HW[top : top + height, left : left + width]
+    max_OP, argmax_OP2 = max_pool(crop_hw, *spec)
+    outputs = {"max": max_OP, "average": avg_pool(crop_hw, *spec)}
+    padded_hw = np.pad(crop_hw, spec.padding, constant_values=np.nan)
+    steps: list[PoolStep] = []
+    for index in pick_positions(max_OP.size, MAX_STEPS):
+        row, column = divmod(index, max_OP.shape[1])
+        y = row * spec.stride
+        x = column * spec.stride
+        window = padded_hw[y : y + spec.window, x : x + spec.window]
         steps.append(
             {
-                "place": [row, column],
-                "under": [[None if np.isnan(value) else float(value) for value in values] for values in under],
-                "max": float(largest_OP[row, column]),
-                "where": where_OP2[row, column].tolist(),
-                "sum": float(np.nansum(under)),
-                "average": float(mean_OP[row, column]),
+                "position": [row, column],
+                "window": _nan_to_none(window),
+                "max": float(max_OP[row, column]),
+                "argmax": argmax_OP2[row, column].tolist(),
+                "sum": float(np.nansum(window)),
+                "average": float(outputs["average"][row, column]),
             }
         )
-    outputs = {kind: (largest_OP if kind == "max" else mean_OP).tolist() for kind in kinds}
     return {
-        "at": [top, left],
-        "values": part_hw.tolist(),
-        "outputs": outputs,
-        "where": where_OP2.tolist(),
+        "corner": [top, left],
+        "values": crop_hw.tolist(),
+        "outputs": {kind: outputs[kind].tolist() for kind in kinds},
+        "argmax": argmax_OP2.tolist(),
         "steps": steps,
     }
 
 
-# --- small shifts -----------------------------------------------------------------------------------------------------
+def _nan_to_none(values: np.ndarray) -> list[list[float | None]]:
+    """Return the values as lists, with None for NaN."""
+    masked = values.astype(object)
+    masked[np.isnan(values)] = None
+    return masked.tolist()
 
 
-def relative_change(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Root mean square of the difference, as a share of the standard deviation before; None where that is 0.
+# --- shift sensitivity ------------------------------------------------------------------------------------------------
 
-    It does not matter how bright or how rich in contrast both are. The same twice is 0; two pictures of one mean and
-    deviation that are unrelated have √2.
+
+def relative_change(original: np.ndarray, shifted: np.ndarray) -> float | None:
+    """Compute rms(shifted - original) / std(original); None if the original is constant but the other differs.
+
+    The value does not depend on brightness and contrast. It is 0 for identical arrays, and √2 for unrelated arrays of
+    the same mean and standard deviation.
     """
-    spread = float(before.std())
-    distance = float(np.sqrt(((after - before) ** 2).mean()))
-    return distance / spread if spread > 1e-9 else 0.0 if distance < 1e-9 else None
+    std = float(original.std())
+    rms = float(np.sqrt(((shifted - original) ** 2).mean()))
+    if std > 1e-9:
+        return rms / std
+    return 0.0 if rms < 1e-9 else None
 
 
-def _measure_shifts(x_HW: np.ndarray, pools: dict[str, PoolFn], settings: PoolingSettings) -> dict[str, Any]:
-    """How much each output changes where the picture is moved to the right by 0, 1, … pixels; {} if it is too small.
+def measure_shifts(x_HW: np.ndarray, kinds: Sequence[str], spec: PoolSpec, max_shift: int) -> ShiftSensitivity | None:
+    """Measure how much each output changes if the image moves to the right by 0, 1, … pixels.
 
-    It is looked at through a frame that is narrower than the picture by all shifts, so that no pixel is made up.
+    The outputs are computed on a crop, narrower than the image by the largest shift, so that no pixel is padding.
+
+    Args:
+        x_HW: Image.
+        kinds: 'subsampling', 'max', 'average'.
+        spec: Hyperparameters of the pooling layer.
+        max_shift: Largest shift in pixels; it is reduced for narrow images.
+
+    Returns:
+        The changes, or None if the image is too narrow to be shifted.
     """
-    most = min(settings.shifts, x_HW.shape[1] - max(settings.window, 2))
-    if most < 1:
-        return {}
-    width = x_HW.shape[1] - most
-    views = [x_HW[:, most - shift : most - shift + width] for shift in range(most + 1)]
-    found: dict[str, Any] = {"shifts": list(range(most + 1)), "change": {}, "first": {}, "second": {}}
-    for kind, pool in pools.items():
-        outputs = [pool(view) for view in views]
-        found["change"][kind] = [relative_change(outputs[0], output) for output in outputs]
-        found["first"][kind], found["second"][kind] = outputs[0].tolist(), outputs[1].tolist()
-    found["change"]["picture"] = [relative_change(views[0], view) for view in views]
-    gap = np.array(found["second"]["subsampling"]) - np.array(found["first"]["subsampling"])
-    found["strongest"] = float(np.quantile(np.abs(gap), 0.98)) or float(np.abs(gap).max()) or 1.0
-    return found
-
-
-# --- in words ---------------------------------------------------------------------------------------------------------
-
-
-def _format_size(size: Sequence[int]) -> str:
-    """Width x height, of a height and a width."""
-    return f"{size[1]} x {size[0]}"
-
-
-def _build_frames(numbers: dict[str, Any]) -> list[Frame]:
-    from .plot import plot_before_after, plot_shift_sensitivity, plot_window
-
-    frames = [
-        Frame(_frame_caption(numbers, step), plot_window, (numbers, place))
-        for place, step in enumerate(numbers["crop"]["steps"])
-    ]
-    before, after = (_format_size(numbers["sizes"][key]) for key in ("picture", "output"))
-    share = f"{100 * numbers['kept']['share']:.3g} %"
-    what = f" Max pooling passes on {share} of the pixels." if "max" in numbers["kinds"] else ""
-    frames.append(Frame(f"The whole picture, {before}, becomes {after} values.{what}", plot_before_after, (numbers,)))
-    if numbers["moved"]:
-        told = "; ".join(f"{kind} {_format_percent(values[1])}" for kind, values in numbers["moved"]["change"].items())
-        frames.append(Frame(f"Moved by one pixel, each output changes by: {told}.", plot_shift_sensitivity, (numbers,)))
-    return frames
-
-
-def _format_percent(share: float | None) -> str:
-    return "– (no contrast)" if share is None else f"{100 * share:.3g} %"
-
-
-def _frame_caption(numbers: dict[str, Any], step: dict[str, Any]) -> str:
-    row, column = step["place"]
-    count = numbers["window"] ** 2
-    told = {
-        "max": f"the largest is {format_number(step['max'])}",
-        "average": f"the sum {format_number(step['sum'])} divided by {count} is {format_number(step['average'])}",
+    max_shift = min(max_shift, x_HW.shape[1] - max(spec.window, 2))
+    if max_shift < 1:
+        return None
+    width = x_HW.shape[1] - max_shift
+    views = [x_HW[:, max_shift - shift : max_shift - shift + width] for shift in range(max_shift + 1)]
+    outputs = {kind: [spec.apply(kind, view) for view in views] for kind in kinds}
+    change: dict[str, list[float | None]] = {}
+    for kind, arrays in {**outputs, "image": views}.items():
+        change[kind] = [relative_change(arrays[0], array) for array in arrays]
+    difference = np.abs(outputs["subsampling"][1] - outputs["subsampling"][0])
+    return {
+        "shifts": list(range(max_shift + 1)),
+        "change": change,
+        "original": {kind: arrays[0].tolist() for kind, arrays in outputs.items()},
+        "shifted": {kind: arrays[1].tolist() for kind, arrays in outputs.items()},
+        "color_limit": float(np.quantile(difference, 0.98)) or float(difference.max()) or 1.0,
     }
-    return f"Window at row {row}, column {column}: {', and '.join(told[kind] for kind in numbers['kinds'])}."
-
-
-def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
-    sizes, kept = numbers["sizes"], numbers["kept"]
-    found = {
-        "picture": f"{numbers['told']}, {_format_size(sizes['picture'])}",
-        "output": f"{_format_size(sizes['output'])}; {numbers['formula']}",
-    }
-    if "max" in numbers["kinds"]:
-        count = len(kept["places"])
-        found["kept by max"] = f"{pluralize(count, 'pixel')}, {100 * kept['share']:.3g} %"
-    for kind, values in numbers["moved"].get("change", {}).items():
-        more = f", {_format_percent(values[-1])} at {len(values) - 1}" if len(values) > 2 else ""
-        found[f"{kind}, moved"] = (
-            "has no contrast that a change could be compared with"
-            if values[1] is None
-            else f"changes by {_format_percent(values[1])} at 1 pixel{more}"
-        )
-    found["difference"] = f"at most {numbers['largest_difference']:.1g} from PyTorch's own pooling"
-    return found
-
-
-def _collect_notes(numbers: dict[str, Any], settings: PoolingSettings) -> list[str]:
-    notes = []
-    if not numbers["moved"]:
-        notes.append("The picture is too narrow to be moved; what shifts change is left out.")
-    elif numbers["moved"]["shifts"][-1] < settings.shifts:
-        most = numbers["moved"]["shifts"][-1]
-        notes.append(f"The picture is narrow: it is moved by at most {pluralize(most, 'pixel')}.")
-    if numbers["kept"]["under_a_window"] < 1:
-        notes.append(
-            f"{100 * (1 - numbers['kept']['under_a_window']):.3g} % of the pixels lie under no window and are lost."
-        )
-    return notes

@@ -1,14 +1,15 @@
-"""Pooling: the window at one place, the picture before and after, and what small shifts change."""
+"""Plots of pooling: one window, image and outputs, and the change after small shifts."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from ...errors import pluralize
 from ...plots import style
@@ -23,163 +24,201 @@ from ...plots.value_grid import (
     gray_colors,
     to_array,
 )
+from .compute import PoolingNumbers, PoolStep, ShiftSensitivity
 
-#: units: boxes (left, width) of the crop and of all outputs, their top and height, a row of values, the least height
-_CROP_BOX, _OUTPUT_BOX, _TOP, _TABLE_HEIGHT, _ROW_HEIGHT, _MIN_HEIGHT = (16, 372), (412, 472), 46, 372, 18, 560
-_MARGIN, _GAP = 16, 20
+#: (left, top, width, height) in units
+Box = tuple[float, float, float, float]
+
+#: left edges and widths of the crop and of all outputs, in units
+_CROP_LEFT = 16
+_CROP_WIDTH = 372
+_OUTPUT_LEFT = 412
+_OUTPUT_WIDTH = 472
+#: top and height of these grids, in units
+_TOP = 46
+_GRID_HEIGHT = 372
+_MARGIN = 16
+_GAP = 20
+_TITLE_Y = 22
+#: height of a line of values, and minimum height of the figure, in units
+_LINE_HEIGHT = 18
+_MIN_HEIGHT = 560
+#: color, marker and line style of each output
 _STYLES = {
     "subsampling": (style.VERMILLION, "s", "--"),
     "max": (style.BLUE, "o", "-"),
     "average": (style.GREEN, "^", "-"),
-    "picture": (style.GRAY, None, ":"),
+    "image": (style.GRAY, None, ":"),
 }
 
 
-def _figure_height(numbers: dict[str, Any]) -> int:
-    """Units; all frames have the same."""
-    return max(_MIN_HEIGHT, _TOP + _TABLE_HEIGHT + 52 + _ROW_HEIGHT * numbers["window"] + 10)
+def format_shape(shape: Sequence[int]) -> str:
+    """Format (height, width) as 'width x height'."""
+    return f"{shape[1]} x {shape[0]}"
+
+
+def _figure_height(numbers: PoolingNumbers) -> int:
+    """Return the height that all frames have, in units."""
+    return max(_MIN_HEIGHT, _TOP + _GRID_HEIGHT + 52 + _LINE_HEIGHT * numbers["window"] + 10)
+
+
+# --- one window -------------------------------------------------------------------------------------------------------
 
 
 @style.as_image
-def plot_window(numbers: dict[str, Any], place: int) -> Figure:
-    """Draws one window of the crop that is written out: what is in it, what is passed on, the outputs so far."""
-    made, axes = style.canvas(style.WIDTH, _figure_height(numbers))
-    crop, padding, stride = numbers["crop"], numbers["padding"], numbers["stride"]
-    step = crop["steps"][place]
-    draw_title(axes, _CROP_BOX[0], 22, "A crop of the picture", _CROP_BOX[1])
-    inner = np.array(crop["values"])
-    values = np.pad(inner, padding, constant_values=math.nan)
-    left = draw_cells(axes, values, gray_colors(values), (_CROP_BOX[0], _TOP, _CROP_BOX[1], _TABLE_HEIGHT))
-    if padding:
-        left.outline(axes, (padding, padding), inner.shape, style.GRAY, linewidth=1.5, zorder=4)
-    row, column = step["place"]
-    if "max" in numbers["kinds"]:
-        _mark_selected(axes, left, numbers, (row, column))
-    left.outline(axes, (row * stride, column * stride), (numbers["window"],) * 2, zorder=6)
-    count = len(numbers["kinds"])
-    wide = (_OUTPUT_BOX[1] - _GAP * (count - 1)) / count
-    for panel, kind in enumerate(numbers["kinds"]):
-        x = _OUTPUT_BOX[0] + panel * (wide + _GAP)
-        draw_title(axes, x, 22, f"{kind.capitalize()}, so far", wide)
-        output = _mask_after(np.array(crop["outputs"][kind]), row, column)
-        right = draw_cells(axes, output, gray_colors(output), (x, _TOP, wide, _TABLE_HEIGHT))
-        right.outline(axes, (0, 0), output.shape, style.GRAY, linewidth=0.8, zorder=2)
-        right.outline(axes, (row, column))
-        y = _TOP + right.side * right.rows + 24
-        text = _format_result(numbers, step, kind)
-        size = fit_font_size([text], 0.85 * wide, 12)
-        axes.text(x, y, text, va="center", fontsize=size, fontweight="bold", color=_STYLES[kind][0])
+def plot_window(numbers: PoolingNumbers, index: int) -> Figure:
+    """Plot one window of the crop: its values, the result, and the outputs so far."""
+    fig, axes = style.canvas(style.WIDTH, _figure_height(numbers))
+    step = numbers["crop"]["steps"][index]
+    _draw_crop(axes, numbers, step)
+    _draw_outputs(axes, numbers, step)
     _draw_window_values(axes, numbers, step)
-    return made
+    return fig
+
+
+def _draw_crop(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> None:
+    """Draw the crop with its padding, the selected pixels so far, and the window."""
+    draw_title(axes, _CROP_LEFT, _TITLE_Y, "Crop of the image", _CROP_WIDTH)
+    crop = np.array(numbers["crop"]["values"])
+    padding = numbers["padding"]
+    padded = np.pad(crop, padding, constant_values=math.nan)
+    grid = draw_cells(axes, padded, gray_colors(padded), (_CROP_LEFT, _TOP, _CROP_WIDTH, _GRID_HEIGHT))
+    if padding:
+        grid.outline(axes, (padding, padding), crop.shape, style.GRAY, linewidth=1.5, zorder=4)
+    row, column = step["position"]
+    if "max" in numbers["kinds"]:
+        _outline_selected(axes, grid, numbers, (row, column))
+    window_shape = (numbers["window"], numbers["window"])
+    grid.outline(axes, (row * numbers["stride"], column * numbers["stride"]), window_shape, zorder=6)
+
+
+def _draw_outputs(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> None:
+    """Draw the outputs of the crop up to this step, with the result of this window below."""
+    row, column = step["position"]
+    count = len(numbers["kinds"])
+    width = (_OUTPUT_WIDTH - _GAP * (count - 1)) / count
+    for panel, kind in enumerate(numbers["kinds"]):
+        x = _OUTPUT_LEFT + panel * (width + _GAP)
+        draw_title(axes, x, _TITLE_Y, f"{kind.capitalize()} so far", width)
+        output = _mask_after(np.array(numbers["crop"]["outputs"][kind]), row, column)
+        grid = draw_cells(axes, output, gray_colors(output), (x, _TOP, width, _GRID_HEIGHT))
+        grid.outline(axes, (0, 0), output.shape, style.GRAY, linewidth=0.8, zorder=2)
+        grid.outline(axes, (row, column))
+        y = _TOP + grid.side * grid.rows + 24
+        text = _format_result(numbers, step, kind)
+        size = fit_font_size([text], 0.85 * width, 12)
+        axes.text(x, y, text, va="center", fontsize=size, fontweight="bold", color=_STYLES[kind][0])
 
 
 def _mask_after(output_OP: np.ndarray, row: int, column: int) -> np.ndarray:
-    """The output up to a place, in the order of reading; NaN for the others."""
-    shown = output_OP.copy()
-    shown[row, column + 1 :], shown[row + 1 :] = math.nan, math.nan
-    return shown
+    """Return the output up to a position in reading order, NaN for the rest."""
+    masked_OP = output_OP.copy()
+    masked_OP[row, column + 1 :] = math.nan
+    masked_OP[row + 1 :] = math.nan
+    return masked_OP
 
 
-def _mark_selected(axes: Axes, table: CellGrid, numbers: dict[str, Any], place: tuple[int, int]) -> None:
-    """A frame around each value that was passed on so far."""
-    where, padding = np.array(numbers["crop"]["where"]), numbers["padding"]
-    done = where.reshape(-1, 2)[: place[0] * where.shape[1] + place[1] + 1]
-    for row, column in np.unique(done, axis=0):
-        at = (row + padding + 0.06, column + padding + 0.06)
-        table.outline(axes, at, (0.88, 0.88), style.SKY, linewidth=2.2, zorder=5)
+def _outline_selected(axes: Axes, grid: CellGrid, numbers: PoolingNumbers, position: tuple[int, int]) -> None:
+    """Outline each pixel that max pooling selected so far."""
+    argmax_OP2 = np.array(numbers["crop"]["argmax"])
+    count = position[0] * argmax_OP2.shape[1] + position[1] + 1
+    padding = numbers["padding"]
+    for row, column in np.unique(argmax_OP2.reshape(-1, 2)[:count], axis=0):
+        corner = (row + padding + 0.06, column + padding + 0.06)
+        grid.outline(axes, corner, (0.88, 0.88), style.SKY, linewidth=2.2, zorder=5)
 
 
-def _draw_window_values(axes: Axes, numbers: dict[str, Any], step: dict[str, Any]) -> None:
-    """The values under the window, and what becomes of them."""
-    top = _TOP + _TABLE_HEIGHT + 26
-    outside = any(value is None for row in step["under"] for value in row)
-    counts = {"max": "does not count", "average": "counts as 0"}
-    told_ = " and ".join(f"{counts[kind]} for {kind}" for kind in numbers["kinds"])
-    says = f"Under the window (outside of the picture, –: {told_}):" if outside else "Under the window:"
-    axes.text(_MARGIN, top, says, va="center", color=style.GRAY)
-    texts = [["–" if value is None else format_cell(value) for value in row] for row in step["under"]]
-    row, column = step["place"]
-    best = [
-        at - start * numbers["stride"] + numbers["padding"]
-        for at, start in zip(step["where"], (row, column), strict=True)
-    ]
-    for a, values in enumerate(texts):
-        for b, text in enumerate(values):
-            first = [a, b] == best and "max" in numbers["kinds"]
-            x, y = _MARGIN + 28 + 38 * b, top + 22 + _ROW_HEIGHT * a
-            look = {"fontweight": "bold", "color": style.BLUE} if first else {}
-            axes.text(x, y, text, ha="right", va="center", **look)
+def _draw_window_values(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> None:
+    """Write the values of the window, the selected one in bold."""
+    top = _TOP + _GRID_HEIGHT + 26
+    axes.text(_MARGIN, top, _window_heading(numbers, step), va="center", color=style.GRAY)
+    selected = None
+    if "max" in numbers["kinds"]:
+        row, column = step["position"]
+        selected = (
+            step["argmax"][0] - row * numbers["stride"] + numbers["padding"],
+            step["argmax"][1] - column * numbers["stride"] + numbers["padding"],
+        )
+    for i, values in enumerate(step["window"]):
+        for j, value in enumerate(values):
+            x = _MARGIN + 28 + 38 * j
+            y = top + 22 + _LINE_HEIGHT * i
+            text = "–" if value is None else format_cell(value)
+            if (i, j) == selected:
+                axes.text(x, y, text, ha="right", va="center", fontweight="bold", color=style.BLUE)
+            else:
+                axes.text(x, y, text, ha="right", va="center")
 
 
-def _format_result(numbers: dict[str, Any], step: dict[str, Any], kind: str) -> str:
+def _window_heading(numbers: PoolingNumbers, step: PoolStep) -> str:
+    """Return the heading of the window's values, with the rule for padding if there is any."""
+    has_padding = any(value is None for row in step["window"] for value in row)
+    if not has_padding:
+        return "Values in the window:"
+    rules = {"max": "ignored by max", "average": "0 for the average"}
+    text = " and ".join(rules[kind] for kind in numbers["kinds"])
+    return f"Values in the window (padding, –, is {text}):"
+
+
+def _format_result(numbers: PoolingNumbers, step: PoolStep, kind: str) -> str:
     if kind == "max":
-        return f"the largest is {format_number(step['max'])}"
+        return f"maximum {format_number(step['max'])}"
     return f"{format_number(step['sum'])} / {numbers['window'] ** 2} = {format_number(step['average'])}"
 
 
-# --- the whole picture ------------------------------------------------------------------------------------------------
+# --- the full image ---------------------------------------------------------------------------------------------------
 
 
-def _draw_panel(axes: Axes, image: np.ndarray, box: tuple[float, float, float, float], shape: tuple[int, int]) -> None:
-    """An image (H, W, 3) laid over the extent that a picture of that `shape` has at the top left of a box."""
-    unit = min(box[2] / shape[1], box[3] / shape[0])
-    place = (box[0], box[1], unit * shape[1], unit * shape[0])
-    style.show_image(axes, image, place)
-    axes.add_patch(Rectangle(place[:2], *place[2:], fill=False, edgecolor=style.LIGHT_GRAY, linewidth=0.8))
+def _draw_panel(axes: Axes, image_HW3: np.ndarray, box: Box, shape: Sequence[int]) -> None:
+    """Draw an image over the area that an image of this (height, width) has at the top left of a box."""
+    scale = min(box[2] / shape[1], box[3] / shape[0])
+    width = scale * shape[1]
+    height = scale * shape[0]
+    style.show_image(axes, image_HW3, (box[0], box[1], width, height))
+    axes.add_patch(Rectangle(box[:2], width, height, fill=False, edgecolor=style.LIGHT_GRAY, linewidth=0.8))
 
 
 @style.as_image
-def plot_before_after(numbers: dict[str, Any]) -> Figure:
-    """Draws the picture, the pixels that are kept, and the outputs enlarged to the same size; figures beside them."""
-    high = _figure_height(numbers)
-    made, axes = style.canvas(style.WIDTH, high)
-    picture = np.array(numbers["picture"])
-    size = (high - 2 * 30 - 24) / 2
-    tall = size * min(1, picture.shape[0] / picture.shape[1])
-    panels = {f"The picture, {_format_size(numbers['sizes']['picture'])}": gray_colors(picture)}
-    if "max" in numbers["kinds"]:
-        panels["What max keeps; blue: nothing"] = _selected_pixels(picture, numbers["kept"]["places"])
-    for kind in numbers["kinds"]:
-        name = f"{kind.capitalize()}, {_format_size(numbers['sizes']['output'])}, enlarged"
-        panels[name] = gray_colors(np.array(numbers["outputs"][kind]))
-    for place, (name, image) in enumerate(panels.items()):
-        row, column = divmod(place, 2)
-        x, y = _MARGIN + column * (size + _GAP), 38 + row * (tall + 36)
-        draw_title(axes, x, y - 18, name, size * 1.15)
-        _draw_panel(axes, image, (x, y, size, size), picture.shape)
+def plot_before_after(numbers: PoolingNumbers) -> Figure:
+    """Plot the image, the selected pixels, and the outputs enlarged to the same size, with key numbers beside them."""
+    height = _figure_height(numbers)
+    fig, axes = style.canvas(style.WIDTH, height)
+    image_HW = np.array(numbers["image"])
+    size = (height - 2 * 30 - 24) / 2
+    panel_height = size * min(1, image_HW.shape[0] / image_HW.shape[1])
+    for index, (title, image_HW3) in enumerate(_build_panels(numbers, image_HW).items()):
+        row, column = divmod(index, 2)
+        x = _MARGIN + column * (size + _GAP)
+        y = 38 + row * (panel_height + 36)
+        draw_title(axes, x, y - 18, title, size * 1.15)
+        _draw_panel(axes, image_HW3, (x, y, size, size), image_HW.shape)
     _draw_summary(axes, numbers, _MARGIN + 2 * (size + _GAP) + 10)
-    return made
+    return fig
 
 
-def _format_size(size: list[int]) -> str:
-    return f"{size[1]} x {size[0]}"
-
-
-def _selected_pixels(picture: np.ndarray, places: list[list[int]]) -> np.ndarray:
-    """The kept pixels as they are; all others in a pale blue that no grey has."""
-    image = np.ones((*picture.shape, 3)) * np.array([0.75, 0.87, 0.95])
-    rows, columns = np.array(places).T
-    image[rows, columns] = gray_colors(picture[rows, columns])
-    return image
-
-
-def _draw_summary(axes: Axes, numbers: dict[str, Any], x: float) -> None:
-    kept, count = numbers["kept"], numbers["window"] ** 2
-    lines = [
-        ("window, stride, padding", f"{numbers['window']}, {numbers['stride']}, {numbers['padding']}"),
-        ("picture", f"{_format_size(numbers['sizes']['picture'])} values"),
-        ("output", f"{_format_size(numbers['sizes']['output'])} values"),
-        ("", numbers["formula"].replace("-", "−")),
-    ]
+def _build_panels(numbers: PoolingNumbers, image_HW: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the images (H, W, 3) by title."""
+    panels = {f"Image, {format_shape(numbers['sizes']['image'])}": gray_colors(image_HW)}
     if "max" in numbers["kinds"]:
-        pixels = pluralize(len(kept["places"]), "pixel")
-        lines.append(("max keeps", f"{pixels}, {style.format_percent(kept['share'])}"))
-    if "average" in numbers["kinds"]:
-        lines.append(("average", f"each pixel of a window counts 1/{count}"))
-    if kept["under_a_window"] < 1:
-        lines.append(("under no window", style.format_percent(1 - kept["under_a_window"]) + " of the pixels"))
+        panels["Pixels selected by max"] = _highlight_pixels(image_HW, numbers["selected"]["positions"])
+    for kind in numbers["kinds"]:
+        title = f"{kind.capitalize()}, {format_shape(numbers['sizes']['output'])}, enlarged"
+        panels[title] = gray_colors(np.array(numbers["outputs"][kind]))
+    return panels
+
+
+def _highlight_pixels(image_HW: np.ndarray, positions: list[list[int]]) -> np.ndarray:
+    """Return the selected pixels (H, W, 3) unchanged, and all others in a pale blue."""
+    image_HW3 = np.ones((*image_HW.shape, 3)) * np.array([0.75, 0.87, 0.95])
+    rows, columns = np.array(positions).T
+    image_HW3[rows, columns] = gray_colors(image_HW[rows, columns])
+    return image_HW3
+
+
+def _draw_summary(axes: Axes, numbers: PoolingNumbers, x: float) -> None:
+    """Write hyperparameters, sizes and the fraction of selected pixels."""
     y = 52.0
-    for name, value in lines:
+    for name, value in _list_summary(numbers):
         if name:
             axes.text(x, y, name, va="center", color=style.GRAY)
             y += 19
@@ -187,36 +226,70 @@ def _draw_summary(axes: Axes, numbers: dict[str, Any], x: float) -> None:
         y += 28
 
 
+def _list_summary(numbers: PoolingNumbers) -> list[tuple[str, str]]:
+    selected = numbers["selected"]
+    lines = [
+        ("window, stride, padding", f"{numbers['window']}, {numbers['stride']}, {numbers['padding']}"),
+        ("image", f"{format_shape(numbers['sizes']['image'])} pixels"),
+        ("output", f"{format_shape(numbers['sizes']['output'])} values"),
+        ("", numbers["size_formula"].replace("-", "−")),
+    ]
+    if "max" in numbers["kinds"]:
+        pixels = pluralize(len(selected["positions"]), "pixel")
+        lines.append(("selected by max", f"{pixels}, {style.format_percent(selected['fraction'])}; others pale blue"))
+    if "average" in numbers["kinds"]:
+        lines.append(("average", f"weight of each pixel: 1/{numbers['window'] ** 2}"))
+    if selected["covered_fraction"] < 1:
+        percent = style.format_percent(1 - selected["covered_fraction"])
+        lines.append(("under no window", f"{percent} of the pixels"))
+    return lines
+
+
+# --- shift sensitivity ------------------------------------------------------------------------------------------------
+
+
 @style.as_image
-def plot_shift_sensitivity(numbers: dict[str, Any]) -> Figure:
-    """Draws each output before and after a shift by one pixel, their difference, and the change over all shifts."""
-    high = _figure_height(numbers)
-    made, axes = style.canvas(style.WIDTH, high)
-    found = numbers["moved"]
-    kinds = list(found["first"])
-    size = min(140.0, (high - 60) / len(kinds) - 30)
-    shape = np.shape(found["first"]["subsampling"])
-    tall = size * min(1, shape[0] / shape[1])
-    for column, head in enumerate(("here", "moved by 1 pixel", "difference")):
-        axes.text(_MARGIN + column * (size + 10), 22, head, va="center", color=style.GRAY)
+def plot_shift_sensitivity(numbers: PoolingNumbers) -> Figure:
+    """Plot each output before and after a shift by one pixel, their difference, and the change over all shifts."""
+    height = _figure_height(numbers)
+    fig, axes = style.canvas(style.WIDTH, height)
+    shift = numbers["shift"]
+    if shift is None:
+        return fig
+    left = _draw_shifted_outputs(axes, shift, height) + 60
+    _draw_change_curves(fig, shift, (left, 0.24 * height, style.WIDTH - 16 - left, 0.62 * height))
+    draw_title(axes, left - 44, _TITLE_Y, "Change of the output after a shift", style.WIDTH - left)
+    legend = "0 %: the same output; differences: blue is brighter, orange darker"
+    axes.text(left - 44, height - 16, legend, va="center", color=style.GRAY, fontsize=8.5)
+    return fig
+
+
+def _draw_shifted_outputs(axes: Axes, shift: ShiftSensitivity, height: float) -> float:
+    """Draw a row of three images for each output; return the right edge."""
+    kinds = list(shift["original"])
+    size = min(140.0, (height - 60) / len(kinds) - 30)
+    shape = np.shape(shift["original"]["subsampling"])
+    panel_height = size * min(1, shape[0] / shape[1])
+    for column, heading in enumerate(("original", "shifted by 1 pixel", "difference")):
+        axes.text(_MARGIN + column * (size + 10), _TITLE_Y, heading, va="center", color=style.GRAY)
     for row, kind in enumerate(kinds):
-        y = 60 + row * (tall + 30)
+        y = 60 + row * (panel_height + 30)
         draw_title(axes, _MARGIN, y - 14, kind.capitalize(), 3 * size)
-        first, second = to_array(found["first"][kind]), to_array(found["second"][kind])
-        images = (gray_colors(first), gray_colors(second), diverging_colors(second - first, found["strongest"]))
-        for column, image in enumerate(images):
-            _draw_panel(axes, image, (_MARGIN + column * (size + 10), y, size, size), shape)
-    left = _MARGIN + 3 * (size + 10) + 60
-    chart = style.add_axes(made, left, 0.24 * high, style.WIDTH - 16 - left, 0.62 * high)
-    for kind, values in found["change"].items():
-        colour, marker, dashes = _STYLES[kind]
-        shares = [math.nan if value is None else 100 * value for value in values]
-        label = "the picture itself" if kind == "picture" else kind
-        chart.plot(found["shifts"], shares, dashes, color=colour, marker=marker, markersize=5, label=label)
-    chart.set(xlabel="moved by so many pixels", ylabel="change of the output, %", ylim=(0, None))
-    chart.xaxis.get_major_locator().set_params(integer=True)
-    draw_title(axes, left - 44, 22, "How much the output changes", style.WIDTH - left)
-    chart.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
-    says = "0 % is the same output; differences: blue brighter, orange darker"
-    axes.text(left - 44, high - 16, says, va="center", color=style.GRAY, fontsize=8.5)
-    return made
+        original = to_array(shift["original"][kind])
+        shifted = to_array(shift["shifted"][kind])
+        difference = diverging_colors(shifted - original, shift["color_limit"])
+        for column, image_HW3 in enumerate((gray_colors(original), gray_colors(shifted), difference)):
+            _draw_panel(axes, image_HW3, (_MARGIN + column * (size + 10), y, size, size), shape)
+    return _MARGIN + 3 * (size + 10)
+
+
+def _draw_change_curves(fig: Figure, shift: ShiftSensitivity, box: Box) -> None:
+    """Draw the relative change of each output over the shift."""
+    axes = style.add_axes(fig, *box)
+    for kind, values in shift["change"].items():
+        color, marker, line_style = _STYLES[kind]
+        percents = [math.nan if value is None else 100 * value for value in values]
+        axes.plot(shift["shifts"], percents, line_style, color=color, marker=marker, markersize=5, label=kind)
+    axes.set(xlabel="shift, pixels", ylabel="relative change, %", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)

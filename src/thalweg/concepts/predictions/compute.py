@@ -1,4 +1,4 @@
-"""What a trained network answers to examples that it has never seen, all at once and one by one.
+"""Predictions of a trained model on a test set: projection, mistakes, uncertainty, calibration.
 
 Calibration: Guo et al. 2017, arXiv:1706.04599. Entropy: Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x. N
 examples, D features, K classes.
@@ -6,168 +6,210 @@ examples, D features, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import torch
 
 from ...config.options import Range
-from ...errors import pluralize
-from ...metrics.calibration import expected_calibration_error
+from ...metrics.calibration import ReliabilityBins, expected_calibration_error
 from ...metrics.classification import MetricAccumulator
 from ...registry import register_concept
-from ..base import ConceptResult, Frame, load_text
+from ..base import ConceptResult, load_text
 from .projection import pca, trustworthiness, tsne
 
 TEXT = load_text(__package__)
 
+Method = Literal["pca", "t-sne"]
+
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """What can be set: how many examples, and how they are brought to two dimensions."""
+    """Settings of the concept."""
 
-    examples: Annotated[int, "examples of the test set, at most", Range(2, 10000)] = 1000
-    embedding: Annotated[Literal["pca", "t-sne"], "how features are brought to two dimensions"] = "pca"
-    perplexity: Annotated[float, "of t-sne: about how many neighbours count", Range(2, 200)] = 30.0
-    neighbours: Annotated[int, "neighbours in the drawing that trustworthiness is of", Range(1, 100)] = 10
-    pictures: Annotated[int, "pictures shown of mistakes, and of unsure answers", Range(1, 18)] = 18
-    seed: Annotated[int, "seed of which examples are taken, and of t-sne", Range(0, 2**31)] = 0
+    examples: Annotated[int, "maximum number of test examples", Range(2, 10000)] = 1000
+    projection: Annotated[Method, "how features are projected to two dimensions"] = "pca"
+    perplexity: Annotated[float, "perplexity of t-sne: approximate number of neighbors", Range(2, 200)] = 30.0
+    neighbors: Annotated[int, "neighbors in the plot that trustworthiness checks", Range(1, 100)] = 10
+    images: Annotated[int, "images shown of the worst mistakes and of the least certain predictions", Range(1, 18)] = 18
+    seed: Annotated[int, "seed of the sample of examples, and of t-sne", Range(0, 2**31)] = 0
 
 
-@register_concept(TEXT, PredictionSettings, subject="test_predictions")
-def predictions(
-    settings: PredictionSettings,
-    images: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    logits: np.ndarray,
-    features: np.ndarray,
-    sources: Sequence[str],
-    told: str = "",
-    notes: Sequence[str] = (),
-) -> ConceptResult:
-    """The answers to `labels` (N,) by `logits` (N, K), and `features` (N, D) in two dimensions.
+@dataclass(frozen=True)
+class PredictionInputs:
+    """What the concept explains: `images` (N, H, W, C) uint8, `labels` (N,), `logits` (N, K), `features` (N, D).
 
-    `images` (N, H, W, C) uint8 are only shown. Raises NonFinite where an answer is no number.
+    `sources` has the file or name of each example; `images` are only shown.
     """
-    p_NK = torch.from_numpy(np.asarray(logits, np.float64)).softmax(1).numpy()
-    scores = MetricAccumulator(len(classes))
-    scores.add(p_NK, labels)
-    judged, entropy_N, results = scores.judged, entropy(p_NK), scores.results()
-    unsure = np.argsort(-entropy_N, kind="stable")[: settings.pictures]
-    bins = scores.bins
-    numbers: dict[str, Any] = {
-        "told": told,
-        "classes": list(classes),
-        "labels": judged.label_N.tolist(),
-        "answers": judged.predicted_N.tolist(),
-        "confidence": judged.confidence_N.tolist(),
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: Sequence[str]
+    logits: np.ndarray
+    features: np.ndarray
+    sources: Sequence[str]
+    title: str = ""
+    notes: Sequence[str] = ()
+
+
+class ProjectionNumbers(TypedDict):
+    """Coordinates in two dimensions. `explained_variance` has a fraction per axis, None for t-SNE.
+
+    `trustworthiness` is None if there are too few examples.
+    """
+
+    method: Method
+    num_features: int
+    points: list[list[float]]
+    explained_variance: list[float] | None
+    neighbors: int
+    trustworthiness: float | None
+
+
+class ExampleNumbers(TypedDict):
+    """One example: its label and the two most probable classes, all as class indices."""
+
+    index: int
+    source: str
+    label: int
+    prediction: int
+    confidence: float
+    runner_up: int
+    runner_up_probability: float
+    label_probability: float
+    entropy: float
+
+
+class CalibrationNumbers(TypedDict):
+    """Reliability diagram: values per confidence bin, None for empty bins, and the expected calibration error."""
+
+    count: list[int]
+    confidence: list[float | None]
+    accuracy: list[float | None]
+    error: float
+
+
+class PredictionNumbers(TypedDict):
+    """All numbers of the concept, as JSON values. `confidence` and `entropy` (in bits) are per example."""
+
+    title: str
+    classes: list[str]
+    labels: list[int]
+    predictions: list[int]
+    confidence: list[float]
+    entropy: list[float]
+    max_entropy: float
+    projection: ProjectionNumbers
+    mistakes: list[ExampleNumbers]
+    uncertain: list[ExampleNumbers]
+    calibration: CalibrationNumbers
+    metrics: dict[str, float | int | None]
+
+
+@register_concept(TEXT, PredictionSettings, input_kind="test_predictions")
+def predictions(settings: PredictionSettings, **inputs: Any) -> ConceptResult:
+    """Show where the test examples lie, the worst mistakes, the least certain predictions, and the calibration.
+
+    Args:
+        settings: Numbers of examples and images, and the projection.
+        **inputs: The fields of `PredictionInputs`.
+
+    Returns:
+        Numbers and frames.
+
+    Raises:
+        NonFiniteError: A prediction is NaN or inf.
+    """
+    from .captions import build_frames, describe_key_numbers
+
+    data = PredictionInputs(**inputs)
+    probability_NK = torch.from_numpy(np.asarray(data.logits, np.float64)).softmax(1).numpy()
+    accumulator = MetricAccumulator(len(data.classes))
+    accumulator.add(probability_NK, data.labels)
+    scored = accumulator.judged
+    entropy_N = entropy(probability_NK)
+    uncertain = np.argsort(-entropy_N, kind="stable")[: settings.images]
+    mistakes = accumulator.worst(settings.images)
+    numbers: PredictionNumbers = {
+        "title": data.title,
+        "classes": list(data.classes),
+        "labels": scored.label_N.tolist(),
+        "predictions": scored.predicted_N.tolist(),
+        "confidence": scored.confidence_N.tolist(),
         "entropy": entropy_N.tolist(),
-        "most_entropy": float(np.log2(len(classes))),
-        "embedding": _embed(settings, features),
-        "worst": [_describe_example(row, p_NK, labels, entropy_N, sources) for row in scores.worst(settings.pictures)],
-        "unsure": [_describe_example(row, p_NK, labels, entropy_N, sources) for row in unsure],
-        "calibration": {
-            "count": bins.count_M.tolist(),
-            "confidence": [_nan_to_none(value) for value in bins.confidence_M],
-            "accuracy": [_nan_to_none(value) for value in bins.accuracy_M],
-            "error": expected_calibration_error(bins),
-        },
-        "results": results,
+        "max_entropy": float(np.log2(len(data.classes))),
+        "projection": _project(settings, data.features),
+        "mistakes": _describe_examples(mistakes, probability_NK, data, entropy_N),
+        "uncertain": _describe_examples(uncertain, probability_NK, data, entropy_N),
+        "calibration": _describe_calibration(accumulator.bins),
+        "metrics": accumulator.results(),
     }
-    return ConceptResult(
-        numbers, _build_frames(numbers, images), key_numbers=_key_numbers(numbers), key_frame=0, notes=notes
-    )
+    frames = build_frames(numbers, data.images)
+    return ConceptResult(dict(numbers), frames, describe_key_numbers(numbers), key_frame=0, notes=data.notes)
 
 
-def entropy(p_NK: np.ndarray) -> np.ndarray:
-    """(N,) in bits: 0 for one sure class, log2 K where all K are alike."""
-    p_NK = np.asarray(p_NK, np.float64)
+def entropy(probability_NK: np.ndarray) -> np.ndarray:
+    """Compute the entropy (N,) in bits: 0 for a probability of 1, log2 K for equal probabilities."""
+    p_NK = np.asarray(probability_NK, np.float64)
     return -np.sum(p_NK * np.log2(np.where(p_NK > 0, p_NK, 1)), 1) + 0.0
 
 
-def _embed(settings: PredictionSettings, features_ND: np.ndarray) -> dict[str, Any]:
-    points_N2, shares = pca(features_ND)
-    if settings.embedding == "t-sne":
-        points_N2, shares = tsne(features_ND, settings.perplexity, settings.seed), None
-    near = min(settings.neighbours, (len(features_ND) - 1) // 2)
+def _project(settings: PredictionSettings, features_ND: np.ndarray) -> ProjectionNumbers:
+    """Project the features to two dimensions."""
+    explained_variance: list[float] | None = None
+    if settings.projection == "t-sne":
+        points_N2 = tsne(features_ND, settings.perplexity, settings.seed)
+    else:
+        points_N2, explained_variance = pca(features_ND)
+    neighbors = min(settings.neighbors, (len(features_ND) - 1) // 2)
     return {
-        "kind": settings.embedding,
-        "features": features_ND.shape[1],
+        "method": settings.projection,
+        "num_features": features_ND.shape[1],
         "points": points_N2.tolist(),
-        "shares": shares,
-        "neighbours": near,
-        "trustworthiness": trustworthiness(features_ND, points_N2, near) if near else None,
+        "explained_variance": explained_variance,
+        "neighbors": neighbors,
+        "trustworthiness": trustworthiness(features_ND, points_N2, neighbors) if neighbors else None,
     }
 
 
-def _describe_example(
-    row: int, p_NK: np.ndarray, label_N: np.ndarray, entropy_N: np.ndarray, sources: Sequence[str]
-) -> dict[str, Any]:
-    """One example, and the two classes that the network thought of first."""
-    first, second = np.argsort(-p_NK[row], kind="stable")[:2].tolist() if p_NK.shape[1] > 1 else (0, 0)
+def _describe_examples(
+    indices: Iterable[int], probability_NK: np.ndarray, data: PredictionInputs, entropy_N: np.ndarray
+) -> list[ExampleNumbers]:
+    """Describe single examples with their two most probable classes."""
+    examples: list[ExampleNumbers] = []
+    for index in indices:
+        probability_K = probability_NK[index]
+        label = int(data.labels[index])
+        order = np.argsort(-probability_K, kind="stable").tolist()
+        first = order[0]
+        second = order[1] if len(order) > 1 else first
+        examples.append(
+            {
+                "index": int(index),
+                "source": data.sources[index],
+                "label": label,
+                "prediction": first,
+                "confidence": float(probability_K[first]),
+                "runner_up": second,
+                "runner_up_probability": float(probability_K[second]),
+                "label_probability": float(probability_K[label]),
+                "entropy": float(entropy_N[index]),
+            }
+        )
+    return examples
+
+
+def _describe_calibration(bins: ReliabilityBins) -> CalibrationNumbers:
     return {
-        "row": int(row),
-        "source": sources[row],
-        "label": int(label_N[row]),
-        "answer": first,
-        "probability": float(p_NK[row, first]),
-        "second": second,
-        "second_probability": float(p_NK[row, second]),
-        "truth": float(p_NK[row, label_N[row]]),
-        "entropy": float(entropy_N[row]),
+        "count": bins.count_M.tolist(),
+        "confidence": _nan_to_none(bins.confidence_M),
+        "accuracy": _nan_to_none(bins.accuracy_M),
+        "error": expected_calibration_error(bins),
     }
 
 
-def _nan_to_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
-    results, found = numbers["results"], numbers["embedding"]
-    low, high = 100 * results["accuracy_low"], 100 * results["accuracy_high"]
-    trust = found["trustworthiness"]
-    return {
-        "right": f"{100 * results['accuracy']:.2f} % of {results['examples']} (95 % interval {low:.2f} to {high:.2f})",
-        "calibration error": f"{100 * numbers['calibration']['error']:.2f} %",
-        "mean entropy": f"{np.mean(numbers['entropy']):.3f} bits, of at most {numbers['most_entropy']:.3f}",
-        "neighbours kept (trustworthiness)": "too few examples"
-        if trust is None
-        else f"{trust:.3f} of the {found['neighbours']} nearest, by {found['features']} features",
-    }
-
-
-def _build_frames(numbers: dict[str, Any], images: np.ndarray) -> list[Frame]:
-    from .plot import plot_calibration, plot_embedding, plot_examples
-
-    found, results, worst = numbers["embedding"], numbers["results"], numbers["worst"]
-    wrong = sum(a != b for a, b in zip(numbers["answers"], numbers["labels"], strict=True))
-    crosses = "the cross is the one mistake" if wrong == 1 else f"crosses are the {wrong} mistakes"
-    unsure = len(numbers["unsure"])
-    worst_told = f"The mistakes with the least probability for the true class, {len(worst)} of {wrong}."
-    trust = "" if found["trustworthiness"] is None else f" Trustworthiness {found['trustworthiness']:.3f}."
-    how = (
-        f"principal components, which hold {100 * sum(found['shares']):.0f} % of the variance"
-        if found["shares"]
-        else "t-SNE"
-    )
-    captions = [
-        f"{pluralize(results['examples'], 'example')} by {found['features']} features, brought to two by {how}; "
-        f"{crosses if wrong else 'there is no mistake'}.{trust}",
-        "The same with pictures where there is room, mistakes first, in orange.",
-        ("The only mistake." if wrong == 1 else worst_told) if worst else "No example was mistaken.",
-        f"The {f'{unsure} examples' if unsure > 1 else 'example'} that the network was least sure of, by the entropy "
-        "of its answer.",
-        f"Is it as often right as it says? Calibration error {100 * numbers['calibration']['error']:.2f} %. At "
-        "the right how unsure right and wrong answers were.",
-    ]
-    drawings = [
-        (plot_embedding, (numbers, None)),
-        (plot_embedding, (numbers, images)),
-        (plot_examples, (numbers, "worst", images)),
-        (plot_examples, (numbers, "unsure", images)),
-        (plot_calibration, (numbers,)),
-    ]
-    return [Frame(caption, drawing, given) for caption, (drawing, given) in zip(captions, drawings, strict=True)]
+def _nan_to_none(values: np.ndarray) -> list[float | None]:
+    """Return the values as a list, with None for NaN."""
+    return [None if np.isnan(value) else float(value) for value in values]

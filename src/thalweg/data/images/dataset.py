@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,14 @@ class ImageSplit:
     def names(self, rows: Sequence[int]) -> list[str]:
         """Return the sources of the examples at `rows`."""
         return [self.sources[row] for row in rows]
+
+    def keys(self) -> np.ndarray:
+        """Return the first 64 bits of the SHA-256 of each image (N,) uint64."""
+        keys = np.empty(len(self), np.uint64)
+        for row, image in enumerate(self.images):
+            digest = hashlib.sha256(np.ascontiguousarray(image)).digest()
+            keys[row] = int.from_bytes(digest[:8], "big")
+        return keys
 
     def take(self, rows: np.ndarray) -> ImageSplit:
         """Return the examples at `rows` (n,) int64, in that order."""

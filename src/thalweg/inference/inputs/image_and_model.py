@@ -1,85 +1,96 @@
-"""A network that was trained, a picture that it is asked about, and pictures of those that it was trained on."""
+"""A trained classifier, an image for it, and images that it was trained on."""
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...data.images.dataset import ImageDataset, Split
-from ...data.images.preprocess import eval_batch_size
+from ...data.images.dataset import ImageDataset
+from ...data.images.input_spec import eval_batch_size, preprocess_image, to_normalized_float
 from ...errors import DataError, NotFoundError, OptionError, ResourceError
+from ...layers.tta import predict_proba
 from ..model import PretrainedModel, TrainedModel
 from . import check_max_words
 from .batch import DEFAULT_DATA, DEFAULT_MODEL, load_model
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """RUN|MODEL [PICTURE [DATA]]: the network, the picture as it reads it, its answer, a sample of `settings.pictures`.
+    """Load RUN|MODEL [IMAGE [DATA]]: the model, the image as it reads it, its prediction, and training images.
 
-    Without a picture one of the test set is taken. The sample is of the training set, or of DATA; where neither is at
-    hand, `training` is None and `notes` say why. Raises OptionError for a model without a picture, DataError for a
-    picture or data that cannot be read, NotFound and ModelFileError for what is no run and no model.
+    Without an image one of the test split is taken. The training images are `settings.images` of the training split,
+    or of DATA; where neither is at hand, `training` is None and `notes` say why. Raises OptionError for a model
+    without an image, DataError for an unreadable image or data, NotFoundError and ModelFileError for an unusable run.
     """
-    check_max_words(words, 3, "a run or model, a picture, and data")
+    check_max_words(words, 3, "a run or model, an image, and data")
     trained = load_model(words[0] if words else DEFAULT_MODEL, weights, offline)
-    data, notes = _load_training_data(trained, words)
-    order = np.random.default_rng(settings.seed).permutation(len(data.train)) if data else np.empty(0, np.int64)
+    spec = trained.spec
+    dataset, notes = _load_training_data(trained, words)
+    order = np.empty(0, np.int64)
+    if dataset is not None:
+        order = np.random.default_rng(settings.seed).permutation(len(dataset.train))
     if len(words) > 1:
-        named, picture_HWC = trained.look(words[1])
+        name, content = trained.read_one(words[1])
+        image_HWC = preprocess_image(content, spec)
     else:
-        named, picture_HWC, order = _sample_test_image(data, order, settings.seed)
-    if trained.facts.get("views", "one") != "one":
-        notes.append("The answer is averaged over views of the picture; what layers answer is of the picture as it is.")
-    found = trained.task.infer(trained.model, {"image": torch.from_numpy(picture_HWC[None].copy())}, trained.facts)
-    cpu = torch.device("cpu")
+        name, image_HWC, order = _sample_test_image(dataset, order, settings.seed)
+    if spec.tta != "none":
+        notes.append("The prediction is averaged over augmented copies; the layers are those of the image itself.")
+    x_1CHW = to_normalized_float(torch.from_numpy(image_HWC[None].copy()), spec)
+    with torch.no_grad():
+        probability_K = predict_proba(trained.model, x_1CHW.clone(), spec.tta)[0].numpy()
     return {
-        "network": trained.model,
-        "x_1CHW": trained.task.prepared(picture_HWC[None], trained.facts, cpu),
-        "picture_HWC": picture_HWC,
-        "classes": list(trained.facts["classes"]),
-        "probability_K": found[0].numpy(),
-        "training": data.train.take(np.sort(order[: settings.pictures])) if data else None,
-        "prepared": lambda images_NHWC: trained.task.prepared(images_NHWC, trained.facts, cpu),
-        "at_once": eval_batch_size(trained.facts),
-        "told": f"{trained.name}, {named}",
+        "model": trained.model,
+        "x_1CHW": x_1CHW,
+        "image_HWC": image_HWC,
+        "classes": list(spec.classes),
+        "probability_K": probability_K,
+        "training": None if dataset is None else dataset.train.take(np.sort(order[: settings.images])),
+        "preprocess": lambda images_NHWC: to_normalized_float(torch.from_numpy(images_NHWC.copy()), spec),
+        "batch_size": eval_batch_size(spec),
+        "title": f"{trained.name}, {name}",
         "notes": notes,
     }
 
 
 def _load_training_data(trained: TrainedModel, words: list[Any]) -> tuple[ImageDataset | None, list[str]]:
-    """The data whose training pictures are shown, and what is to be said of it."""
+    """Return the data whose training images are shown, and notes on it."""
     if not words:
-        return trained.read(DEFAULT_DATA), [
-            f"The pictures are those of {DEFAULT_DATA}, which come along, and not those that it was trained on."
-        ]
+        note = f"The images are those of the bundled {DEFAULT_DATA}, not those that the model was trained on."
+        return trained.load_data(DEFAULT_DATA), [note]
     if len(words) == 3:
-        read = trained.read(words[2])
-        return (read if len(read.train) else replace(read, train=read.whole)), []
+        dataset = trained.load_data(words[2])
+        if not len(dataset.train):
+            dataset = replace(dataset, splits={**dataset.splits, "train": dataset.all})
+        return dataset, []
     if isinstance(trained, PretrainedModel):
         if len(words) == 1:
             raise OptionError(
-                f"{trained.name} is a model without a test set to take a picture from.",
-                cure="Give a picture after its name.",
+                f"{trained.name} has no test split to take an image from.", "Give an image after its name."
             )
-        return None, [f"{trained.name} came without training pictures. Name DATA after the picture to see some."]
+        return None, [f"{trained.name} came without training images. Name DATA after the image to see some."]
     if len(words) == 1:
-        return trained.read(), []
-    here = copy(trained)
-    here.options = replace(trained.options, offline=True)  # nobody asked for the data by name
+        return trained.load_data(), []
+    offline, trained.offline = trained.offline, True  # nothing is downloaded that was not named
     try:
-        return here.read(), []
+        return trained.load_data(), []
     except (DataError, NotFoundError, ResourceError) as error:
-        return None, [f"Training pictures are left out: {error.message} Name DATA after the picture to see some."]
+        return None, [f"Training images are left out: {error.message} Name DATA after the image to see some."]
+    finally:
+        trained.offline = offline
 
 
-def _sample_test_image(data: ImageDataset, order: np.ndarray, seed: int) -> tuple[str, np.ndarray, np.ndarray]:
-    """The name of a picture of the test set, it, and the rows of the training set that are left for the sample."""
-    split: Split = data.test
+def _sample_test_image(
+    dataset: ImageDataset | None, order: np.ndarray, seed: int
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return name and pixels of a test image, and the rows of the training split that are left."""
+    if dataset is None:
+        raise DataError("There is no data to take an image from.", "Give an image.")
+    split = dataset.test
     row = int(np.random.default_rng(seed).integers(len(split))) if len(split) else int(order[0])
     if not len(split):
-        split, order = data.train, order[1:]
+        split = dataset.train
+        order = order[1:]
     return str(split.sources[row]), split.images[row], order

@@ -1,4 +1,4 @@
-"""A few labelled examples, of data alone or of a network's, and more of them to learn from and to be tested on."""
+"""A few labeled images, of data alone or of a model's, and more of them to fit and to test on."""
 
 from __future__ import annotations
 
@@ -7,42 +7,46 @@ from typing import Any
 
 import numpy as np
 
+from ...data.base import DataRequest
 from ...data.images.catalog import NAMED_DATASETS
-from ...data.images.dataset import ImageDataset, Split
-from ...data.images.load import load_dataset as read_data
+from ...data.images.dataset import ImageDataset, ImageSplit
+from ...data.images.load import load_dataset
 from ...errors import OptionError
 from ...registry import get_models
-from ..model import bundled_models
+from ...runs.run_dir import bundled_models
 from . import check_max_words
 from .batch import DEFAULT_DATA, DEFAULT_MODEL, evaluation_split, load_model, sample
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """[DATA | RUN|MODEL [DATA]]: `settings.examples` pictures and labels, drawn as for the subject `batch`.
+    """Load [DATA | RUN|MODEL [DATA]]: `settings.examples` images and labels, drawn as for the kind `batch`.
 
-    `images` (B, H, W, C) uint8, `labels` (B,) int64 into `classes`, `sources` name each; `learned` and `tested` are up
-    to `settings.fitted` (images, labels) of the training and the test set, or of halves of data that has no test set.
-    Raises what `batch.read` raises, OptionError also for --weights without a model.
+    `images` (B, H, W, C) uint8, `labels` (B,) int64 into `classes`, `sources` name each; `train_set` and `test_set` are
+    up to `settings.fit_examples` (images, labels) of the two splits, or of halves of data without a test split.
+    Raises what `batch.load_input` raises, OptionError also for --weights without a model.
     """
     check_max_words(words, 2, "data, or a run or model and data")
-    alone = len(words) == 1 and _is_dataset(words[0])
-    if weights is not None and (alone or not words):
-        raise OptionError("--weights are of a model, and none is named.", cure="Leave them out.")
+    is_data_only = len(words) == 1 and _is_dataset(words[0])
+    if weights is not None and (is_data_only or not words):
+        raise OptionError("--weights needs a model.", "Leave them out.", option="weights")
     words = words or [DEFAULT_MODEL, DEFAULT_DATA]
-    if alone:
-        data = words[0] if isinstance(words[0], ImageDataset) else read_data(words[0], offline=offline)
+    if is_data_only:
+        word = words[0]
+        dataset = (
+            word if isinstance(word, ImageDataset) else load_dataset(DataRequest(os.fspath(word), offline=offline))
+        )
     else:
-        data = load_model(words[0], weights, offline).read(words[1] if len(words) > 1 else None)
-    split, notes = sample(evaluation_split(data), settings.examples, settings.seed)
-    learned, tested = _split_train_test(data, settings.fitted, settings.seed)
+        dataset = load_model(words[0], weights, offline).load_data(words[1] if len(words) > 1 else None)
+    split, notes = sample(evaluation_split(dataset), settings.examples, settings.seed)
+    train, test = _split_train_test(dataset, settings.fit_examples, settings.seed)
     return {
         "images": split.images,
         "labels": split.labels,
-        "classes": list(data.classes),
+        "classes": list(dataset.classes),
         "sources": [str(source) for source in split.sources],
-        "learned": (learned.images, learned.labels),
-        "tested": (tested.images, tested.labels),
-        "told": data.name,
+        "train_set": (train.images, train.labels),
+        "test_set": (test.images, test.labels),
+        "title": dataset.name,
         "notes": notes,
     }
 
@@ -51,7 +55,7 @@ def _is_dataset(word: Any) -> bool:
     """Whether a word means data and neither a run nor a model."""
     if isinstance(word, ImageDataset):
         return True
-    if not isinstance(word, (str, os.PathLike)):
+    if not isinstance(word, str | os.PathLike):
         return False
     name = os.fspath(word)
     if os.path.isfile(os.path.join(name, "run.json")) or name in bundled_models() or name in get_models():
@@ -59,9 +63,11 @@ def _is_dataset(word: Any) -> bool:
     return name.partition(":")[0] in NAMED_DATASETS or os.path.exists(name)
 
 
-def _split_train_test(data: ImageDataset, count: int, seed: int) -> tuple[Split, Split]:
-    """At most `count` examples to learn from, and as many others."""
-    if len(data.test):
-        return sample(data.train, count, seed)[0], sample(data.test, count, seed)[0]
-    order, half = np.random.default_rng(seed).permutation(len(data.whole)), (len(data.whole) + 1) // 2
-    return data.whole.take(order[:half][:count]), data.whole.take(order[half:][:count])
+def _split_train_test(dataset: ImageDataset, count: int, seed: int) -> tuple[ImageSplit, ImageSplit]:
+    """Return at most `count` examples to fit, and as many others."""
+    if len(dataset.test):
+        return sample(dataset.train, count, seed)[0], sample(dataset.test, count, seed)[0]
+    examples = dataset.all
+    order = np.random.default_rng(seed).permutation(len(examples))
+    half = (len(examples) + 1) // 2
+    return examples.take(order[:half][:count]), examples.take(order[half:][:count])

@@ -1,4 +1,4 @@
-"""The network of any model or run, to be built for pictures of any size; what its weights have learned is left out."""
+"""The architecture of any model or run, built for inputs of any size; what its weights have learned is left out."""
 
 from __future__ import annotations
 
@@ -12,42 +12,44 @@ from torch import nn
 
 from ...errors import NotFoundError, OptionError
 from ...registry import ModelEntry, find_model, get_models
+from ...runs.run_dir import bundled_models
 from ...weights.files import skip_init
-from ..model import TrainedModel, bundled_models, load
+from ..model import Run, TrainedModel, load
 from . import check_max_words
+from .batch import require_classifier
 
-#: what is shown without words
+#: shown without words
 DEFAULT_MODEL = "lenet"
 
 
 class InputShape(NamedTuple):
-    """The pictures that a network reads, and how many classes it tells apart."""
+    """The images that a model reads, and the number of its outputs."""
 
-    side: int
-    channels: int
-    classes: int
+    image_size: int
+    in_channels: int
+    num_classes: int
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """[MODEL | RUN]: `build(side, channels, classes)` makes it without numbers, `form` is its own, `told` its name.
+    """Load [MODEL | RUN]: `build(side, channels, classes)` makes it without numbers, `form` is its own, `title` its name.
 
-    Raises NotFound for a name of neither, ModelFileError for a broken run, OptionError where weights are given.
+    Raises NotFoundError for an unknown name, ModelFileError for a broken run, OptionError where weights are given.
     """
     check_max_words(words, 1, "a model or a run")
     if weights is not None:
         raise OptionError(
-            "This concept counts weights; what they have learned does not matter.", cure="Leave --weights out."
+            "This concept counts weights; their values do not matter.", "Leave --weights out.", option="weights"
         )
-    given = words[0] if words else DEFAULT_MODEL
-    if not isinstance(given, (str, os.PathLike, TrainedModel)):
-        raise OptionError(f"{type(given).__name__} is no model's name and no run.", cure="Give one of these.")
-    if isinstance(given, TrainedModel) or _is_run(os.fspath(given)):
-        trained = given if isinstance(given, TrainedModel) else load(given, None, offline)
-        entry, arguments, form = _from_trained(trained)
-        return {"build": meta_builder(entry, arguments), "form": form, "told": trained.name}
-    told = os.fspath(given)
-    entry = find_any(told)
-    return {"build": meta_builder(entry), "form": default_shape(entry), "told": told}
+    word = words[0] if words else DEFAULT_MODEL
+    if not isinstance(word, str | os.PathLike | TrainedModel):
+        raise OptionError(f"{type(word).__name__} is neither a model's name nor a run.", value=type(word).__name__)
+    if isinstance(word, TrainedModel) or _is_run(os.fspath(word)):
+        trained = word if isinstance(word, TrainedModel) else load(word, None, offline)
+        entry, kwargs, form = _from_trained(require_classifier(trained))
+        return {"build": meta_builder(entry, kwargs), "form": form, "title": trained.name}
+    name = os.fspath(word)
+    entry = find_any(name)
+    return {"build": meta_builder(entry), "form": default_shape(entry), "title": name}
 
 
 def _is_run(name: str) -> bool:
@@ -58,7 +60,7 @@ def _is_run(name: str) -> bool:
 
 
 def find_any(name: str) -> ModelEntry:
-    """The model of that name. Raises NotFound, with the nearest names of models and runs that come along."""
+    """Return the model of that name. Raises NotFoundError, with the nearest names of models and bundled runs."""
     try:
         return find_model(name)
     except NotFoundError as error:
@@ -68,26 +70,36 @@ def find_any(name: str) -> ModelEntry:
 
 
 def default_shape(entry: ModelEntry) -> InputShape:
-    """Grey digits for networks of their size, ImageNet's pictures and classes for those that are made for them."""
-    side = entry.arguments["size"].default
-    return InputShape(side, 1 if side <= 28 else 3, 1000 if side >= 224 else 10)
+    """Return gray digits for models of their size, ImageNet's images and classes for those made for them.
+
+    Raises OptionError for a model that does not read images.
+    """
+    if "image_size" not in entry.parameters or "num_classes" not in entry.parameters:
+        raise OptionError(
+            f"{entry.name} is a model of the task {entry.task}; layers are shown of models that classify images.",
+            value=entry.name,
+        )
+    side = entry.parameters["image_size"].default
+    channels = 1 if side <= 28 else 3
+    return InputShape(side, channels, 1000 if side >= 224 else 10)
 
 
 def meta_builder(
-    entry: ModelEntry, arguments: Mapping[str, Any] = MappingProxyType({})
+    entry: ModelEntry, kwargs: Mapping[str, Any] = MappingProxyType({})
 ) -> Callable[[int, int, int], nn.Module]:
-    """A function that builds the model on the device "meta", where tensors have a shape and take no memory."""
+    """Return a function that builds the model on the device "meta", where tensors have a shape and take no memory."""
 
     def build(side: int, channels: int, classes: int) -> nn.Module:
         with torch.device("meta"), skip_init():
-            return entry(**{**arguments, "channels": channels, "classes": classes, "size": side})
+            return entry(**{**kwargs, "in_channels": channels, "num_classes": classes, "image_size": side})
 
     return build
 
 
 def _from_trained(trained: TrainedModel) -> tuple[ModelEntry, dict[str, Any], InputShape]:
-    """The model of a network that was trained, the arguments that were given to it, and what it reads."""
-    facts, content, options = trained.facts, trained.content, trained.options
-    entry = find_model(content.get("model") or options.model or trained.task.default_model)
-    form = InputShape(facts["size"][0], facts["channels"], len(facts["classes"]))
-    return entry, dict(content.get("arguments") or options.arguments), form
+    """Return the model of a trained one, the arguments that were given to it, and what it reads."""
+    spec = trained.spec
+    shape = InputShape(spec.image_size, spec.channels, len(spec.classes))
+    if isinstance(trained, Run):
+        return find_model(trained.record.model), dict(trained.record.model_kwargs), shape
+    return find_model(trained.name), dict(trained.options.model_kwargs), shape

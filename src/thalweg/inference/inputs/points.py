@@ -53,20 +53,20 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
         return {}
     given, notes = words[0], []
     if isinstance(given, tuple):
-        points, names, axes, told = *_check_arrays(given), ["x1", "x2"], "points"
+        points, names, axes, title = *_check_arrays(given), ["x1", "x2"], "points"
     else:
         table, notes = parse_table(_read_file(Path(given).expanduser()), str(given))
         chosen, more = choose_columns(table, settings.columns)
         notes += more
         points, names = _extract_points(table, chosen)
-        axes, told = [table.header[column] for column in chosen[:2]], Path(given).name
+        axes, title = [table.header[column] for column in chosen[:2]], Path(given).name
     if len(points) > MAX_POINTS:
         rows = np.sort(np.random.default_rng(settings.seed).permutation(len(points))[:MAX_POINTS])
         notes.append(f"{MAX_POINTS} of {len(points)} points are used, drawn by the seed.")
         points, names = points[rows], [names[row] for row in rows]
-    classes = _sorted_classes(names, told)
+    classes = _sorted_classes(names, title)
     labels = np.array([classes.index(name) for name in names], np.int64)
-    return {"points": points, "labels": labels, "classes": classes, "axes": axes, "told": told, "notes": notes}
+    return {"points": points, "labels": labels, "classes": classes, "axes": axes, "title": title, "notes": notes}
 
 
 def _read_file(path: Path) -> bytes:

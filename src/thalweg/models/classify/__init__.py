@@ -1,1 +1,1 @@
-"""Networks that classify images."""
+"""Models that classify images: (B, C, H, W) pixels to (B, K) logits, each as `head(features(x))`."""

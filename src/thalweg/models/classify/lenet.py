@@ -1,13 +1,13 @@
 """LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998, doi:10.1109/5.726791), Figure 2, and the variant of the talk.
 
-`variant="talk"` (default) is the LeNet that MXNet's tutorials made known: 20 and 50 filters of 5x5, max-pooling of 2x2,
-500 hidden neurons; tanh there, ReLU by default here. The pooling stands before the activation: all activations on offer
-never fall, so the result is the same and a quarter of the values pass through them.
+`variant="talk"` (default) is the LeNet of MXNet's tutorials: 20 and 50 filters of 5x5, 2x2 max pooling, 500 hidden
+neurons; they use tanh, the default here is ReLU. Pooling comes before the activation: all activations on offer are
+monotonic, so the result is the same and the activation processes a quarter of the values.
 
-`variant="1998"` is the paper's: pictures padded to 32x32, subsampling layers with one weight and one bias per map, the
-connection table of layer C3 (Table I), 1.7159 tanh(2/3 x) throughout (Appendix A). Differs from the paper: the last
-layer is a plain linear one in place of distances to hand-drawn 7x12 characters, so that any classes can be learned;
-C3 holds all 2,416 weights, of which the table switches 900 off; weights begin as PyTorch's do.
+`variant="1998"` is the network of the paper: images padded to 32x32, subsampling layers with one weight and one bias
+per map, the connection table of layer C3 (Table I), 1.7159 tanh(2/3 x) throughout (Appendix A). Differs from the paper:
+the last layer is linear instead of distances to hand-drawn 7x12 characters, so that it can learn any classes; C3 stores
+all 2,416 weights, of which the table masks 900; the initialization is PyTorch's.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...layers.activations import build_activation as activation_layer
+from ...layers.activations import build_activation
 from ...registry import register_model
 
-# Table I: which of the six maps of S2 each of the sixteen maps of C3 is connected to.
+#: Table I: the maps of S2, out of six, that each of the sixteen maps of C3 reads
 C3_CONNECTIONS = [
     *[[i % 6, (i + 1) % 6, (i + 2) % 6] for i in range(6)],
     *[[i % 6, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6] for i in range(6)],
@@ -33,17 +33,17 @@ class ScaledTanh(nn.Module):
     """1.7159 tanh(2/3 x) (Appendix A of the paper): f(1) = 1 and f(-1) = -1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The activation of x, element by element."""
+        """Apply the activation elementwise."""
         return 1.7159 * torch.tanh(2 / 3 * x)
 
 
 class Subsampling(nn.Module):
-    """Mean over 2x2 windows, times four, times one weight and plus one bias per map (layers S2 and S4)."""
+    """The sum over 2x2 windows, times one weight and plus one bias per map (layers S2 and S4)."""
 
-    def __init__(self, maps: int):
+    def __init__(self, channels: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((maps,), 0.25))
-        self.bias = nn.Parameter(torch.zeros(maps))
+        self.weight = nn.Parameter(torch.full((channels,), 0.25))
+        self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H/2, W/2)."""
@@ -52,18 +52,20 @@ class Subsampling(nn.Module):
 
 
 class SparseConv2d(nn.Conv2d):
-    """A 5x5 convolution in which each output map sees only the input maps of Table I (layer C3)."""
+    """A 5x5 convolution in which each output map reads only the input maps of Table I (layer C3)."""
+
+    mask: Tensor
 
     def __init__(self):
         super().__init__(6, 16, 5)
         mask = torch.zeros(16, 6, 1, 1)
-        for out, inputs in enumerate(C3_CONNECTIONS):
-            mask[out, inputs] = 1
+        for out_channel, in_channels in enumerate(C3_CONNECTIONS):
+            mask[out_channel, in_channels] = 1
         self.register_buffer("mask", mask, persistent=False)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(B, 6, H, W) -> (B, 16, H-4, W-4)."""
-        return F.conv2d(x_BCHW, self.weight * self.mask, self.bias)
+        return F.conv2d(input, self.weight * self.mask, self.bias)
 
 
 class LeNet(nn.Module):
@@ -71,42 +73,46 @@ class LeNet(nn.Module):
 
     def __init__(self, features: nn.Sequential, head: nn.Linear):
         super().__init__()
-        self.features, self.head = features, head
+        self.features = features
+        self.head = head
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits (B, K) of pictures (B, C, H, W)."""
+        """Return logits (B, K)."""
         return self.head(self.features(x_BCHW))
 
 
 def lenet_modern(
-    channels: int, classes: int, size: int, activation: str, filters: tuple[int, int], hidden: int
+    in_channels: int, num_classes: int, image_size: int, activation: str, filters: tuple[int, int], hidden: int
 ) -> LeNet:
-    """The talk's variant. Pictures below 16 pixels are padded to 16 or 17, so that both filters and poolings fit."""
-    pad = 0 if size >= 16 else (16 - size + 1) // 2
-    side = ((size + 2 * pad - 4) // 2 - 4) // 2
+    """Build the talk's variant. Images below 16 pixels are padded to 16 or 17, which both filters and poolings need."""
+    padding = 0 if image_size >= 16 else (16 - image_size + 1) // 2
+    map_size = ((image_size + 2 * padding - 4) // 2 - 4) // 2
     features = nn.Sequential(
-        nn.Conv2d(channels, filters[0], 5, padding=pad),
+        nn.Conv2d(in_channels, filters[0], 5, padding=padding),
         nn.MaxPool2d(2),
-        activation_layer(activation),
+        build_activation(activation),
         nn.Conv2d(filters[0], filters[1], 5),
         nn.MaxPool2d(2),
-        activation_layer(activation),
+        build_activation(activation),
         nn.Flatten(),
-        nn.Linear(filters[1] * side * side, hidden),
-        activation_layer(activation),
+        nn.Linear(filters[1] * map_size * map_size, hidden),
+        build_activation(activation),
     )
-    return LeNet(features, nn.Linear(hidden, classes))
+    return LeNet(features, nn.Linear(hidden, num_classes))
 
 
-def lenet5(channels: int, classes: int, size: int) -> LeNet:
-    """The paper's network. Raises OptionError for pictures that are not 28 or 32 pixels."""
-    if size not in (28, 32):
+def lenet5(in_channels: int, num_classes: int, image_size: int) -> LeNet:
+    """Build the network of the paper. Raises OptionError for images of other sizes than 28 or 32 pixels."""
+    if image_size not in (28, 32):
         raise OptionError(
-            f"LeNet-5 of 1998 reads pictures of 28 or 32 pixels, not {size}.",
+            f"image_size: {image_size}; LeNet-5 of 1998 expects 28 or 32 pixels.",
             cure="Give --size 28, or use variant=talk.",
+            option="image_size",
+            value=image_size,
+            allowed=(28, 32),
         )
     features = nn.Sequential(
-        nn.Conv2d(channels, 6, 5, padding=(32 - size) // 2),
+        nn.Conv2d(in_channels, 6, 5, padding=(32 - image_size) // 2),
         ScaledTanh(),
         Subsampling(6),
         ScaledTanh(),
@@ -120,14 +126,15 @@ def lenet5(channels: int, classes: int, size: int) -> LeNet:
         nn.Linear(120, 84),
         ScaledTanh(),
     )
-    return LeNet(features, nn.Linear(84, classes))
+    return LeNet(features, nn.Linear(84, num_classes))
 
 
+# seven arguments: each is a setting of its own on the command line
 @register_model(task="classify", paper="LeCun et al. 1998, doi:10.1109/5.726791")
-def lenet(
-    channels: int,
-    classes: int,
-    size: int = 28,
+def lenet(  # noqa: PLR0913
+    in_channels: int,
+    num_classes: int,
+    image_size: int = 28,
     variant: str = "talk",
     activation: str = "relu",
     filters: tuple[int, int] = (20, 50),
@@ -135,15 +142,39 @@ def lenet(
 ) -> nn.Module:
     """LeNet: the talk's variant, or the paper's with variant=1998 (which ignores the other choices).
 
-    Raises OptionError for an unknown variant, sizes that the network cannot read, and layers of no neurons.
+    Args:
+        in_channels: channels of the images.
+        num_classes: number of logits.
+        image_size: height and width of the images in pixels.
+        variant: "talk" or "1998".
+        activation: a name in `layers.activations`.
+        filters: filters of the two convolutions.
+        hidden: neurons of the hidden layer.
+
+    Returns:
+        A model from pixels (B, C, H, W) to logits (B, K).
+
+    Raises:
+        OptionError: an unknown variant, an image size that the variant cannot read, or a layer without neurons.
     """
     if str(variant) == "1998":
-        return lenet5(channels, classes, size)
+        return lenet5(in_channels, num_classes, image_size)
     if variant != "talk":
-        raise OptionError(f"variant={variant} is not a LeNet.", cure="Give talk or 1998.")
-    if len(filters) != 2 or min(*filters, hidden) < 1:
         raise OptionError(
-            f"lenet(filters={list(filters)}, hidden={hidden}) is no network.",
-            cure="Give two numbers of filters and one of neurons, all at least 1.",
+            f"variant: unknown value '{variant}'; expected talk or 1998.",
+            "Use talk or 1998.",
+            option="variant",
+            value=variant,
+            allowed=("talk", "1998"),
         )
-    return lenet_modern(channels, classes, size, activation, tuple(filters), hidden)
+    if len(filters) != 2 or min(filters) < 1:
+        raise OptionError(
+            f"filters: {list(filters)}; expected two numbers of at least 1.",
+            "Use e.g. 20,50.",
+            option="filters",
+            value=filters,
+        )
+    if hidden < 1:
+        raise OptionError(f"hidden: {hidden}; expected at least 1.", "Use e.g. 500.", option="hidden", value=hidden)
+    first, second = filters
+    return lenet_modern(in_channels, num_classes, image_size, activation, (first, second), hidden)

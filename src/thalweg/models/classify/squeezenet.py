@@ -1,7 +1,7 @@
-"""SqueezeNet (Iandola et al. 2016, arXiv:1602.07360), Table 1, with the names that torchvision gives its weights.
+"""SqueezeNet (Iandola et al. 2016, arXiv:1602.07360), Table 1, with torchvision's names of the weights.
 
-Version 1.1 is the authors' later one: a smaller first convolution and earlier poolings, 2.4 times less arithmetic for
-the same accuracy. Differs from the paper: weights begin as He et al. have them (arXiv:1502.01852).
+Version 1.1 is a later one by the authors: a smaller first convolution and earlier poolings need 2.4 times less
+arithmetic for the same accuracy. Differs from the paper: the initialization of He et al. (arXiv:1502.01852).
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from ...layers.input_size import check_min_size
 from ...registry import register_model
 
 PAPER = "Iandola et al. 2016, arXiv:1602.07360"
+#: (squeeze, expand) channels of the eight Fire modules
+FIRE_CONFIG = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 
 
 class Fire(nn.Module):
-    """Squeezes to few channels by 1x1, then expands by 1x1 and by 3x3 side by side (Figure 1).
+    """Squeeze to few channels by 1x1, then expand by 1x1 and 3x3 in parallel (Figure 1).
 
     (B, C, H, W) -> (B, 2 x expand, H, W).
     """
 
-    def __init__(self, inputs: int, squeeze: int, expand: int):
+    def __init__(self, in_channels: int, squeeze: int, expand: int):
         super().__init__()
-        self.squeeze = nn.Conv2d(inputs, squeeze, 1)
+        self.squeeze = nn.Conv2d(in_channels, squeeze, 1)
         self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
         self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both expansions of the squeezed x, joined."""
+        """Return both expansions of the squeezed input, concatenated."""
         x = self.relu(self.squeeze(x))
         return torch.cat([self.relu(self.expand1x1(x)), self.relu(self.expand3x3(x))], 1)
 
@@ -38,20 +40,20 @@ class Fire(nn.Module):
 class SqueezeNet(nn.Module):
     """(B, C, H, W) pixels -> (B, K) logits: `head(features(x))`, with features (B, 512, h, w).
 
-    Takes the first convolution, the indices among the layers that are poolings, and the probability of dropout.
+    `pool_indices` are the positions of the poolings among the layers of `features`.
     """
 
-    def __init__(self, first: nn.Conv2d, poolings: tuple[int, ...], classes: int, dropout: float):
+    def __init__(self, stem: nn.Conv2d, pool_indices: tuple[int, ...], num_classes: int, dropout: float):
         super().__init__()
-        layers: list[nn.Module] = [first, nn.ReLU(inplace=True)]
-        inputs = first.out_channels
-        for squeeze, expand in ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256)):
-            if len(layers) in poolings:
+        layers: list[nn.Module] = [stem, nn.ReLU(inplace=True)]
+        in_channels = stem.out_channels
+        for squeeze, expand in FIRE_CONFIG:
+            if len(layers) in pool_indices:
                 layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
-            layers.append(Fire(inputs, squeeze, expand))
-            inputs = 2 * expand
+            layers.append(Fire(in_channels, squeeze, expand))
+            in_channels = 2 * expand
         self.features = nn.Sequential(*layers)
-        last = nn.Conv2d(inputs, classes, 1)
+        last = nn.Conv2d(in_channels, num_classes, 1)
         self.classifier = nn.Sequential(
             nn.Dropout(dropout), last, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
@@ -64,19 +66,19 @@ class SqueezeNet(nn.Module):
         return self.classifier
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits (B, K) of pictures (B, C, H, W)."""
+        """Return logits (B, K)."""
         return self.head(self.features(x_BCHW))
 
 
 @register_model(task="classify", paper=PAPER)
-def squeezenet1_0(channels: int, classes: int, size: int = 224, dropout: float = 0.5) -> nn.Module:
-    """SqueezeNet 1.0: 5 MB of weights, for pictures of 21 pixels and up. Raises OptionError for smaller ones."""
-    check_min_size(21, size, "SqueezeNet 1.0")
-    return SqueezeNet(nn.Conv2d(channels, 96, 7, stride=2), (2, 6, 11), classes, dropout)
+def squeezenet1_0(in_channels: int, num_classes: int, image_size: int = 224, dropout: float = 0.5) -> nn.Module:
+    """SqueezeNet 1.0: 5 MB of weights, for images of 21 pixels and up. Raises OptionError for smaller ones."""
+    check_min_size(21, image_size, "SqueezeNet 1.0")
+    return SqueezeNet(nn.Conv2d(in_channels, 96, 7, stride=2), (2, 6, 11), num_classes, dropout)
 
 
 @register_model(task="classify", paper=PAPER)
-def squeezenet1_1(channels: int, classes: int, size: int = 224, dropout: float = 0.5) -> nn.Module:
-    """SqueezeNet 1.1: 5 MB of weights, for pictures of 17 pixels and up. Raises OptionError for smaller ones."""
-    check_min_size(17, size, "SqueezeNet 1.1")
-    return SqueezeNet(nn.Conv2d(channels, 64, 3, stride=2), (2, 5, 8), classes, dropout)
+def squeezenet1_1(in_channels: int, num_classes: int, image_size: int = 224, dropout: float = 0.5) -> nn.Module:
+    """SqueezeNet 1.1: 5 MB of weights, for images of 17 pixels and up. Raises OptionError for smaller ones."""
+    check_min_size(17, image_size, "SqueezeNet 1.1")
+    return SqueezeNet(nn.Conv2d(in_channels, 64, 3, stride=2), (2, 5, 8), num_classes, dropout)

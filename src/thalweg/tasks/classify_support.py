@@ -1,0 +1,219 @@
+"""Parts of the task `classify`: its criterion, its transform of a batch, the feature cache, and what it says in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config.options import TrainOptions
+from ..data.images.augment import build_augmentation
+from ..data.images.dataset import ImageDataset
+from ..data.images.input_spec import InputSpec, eval_batch_size, standardize_, to_normalized_float
+from ..engine.cached_features import FeatureRequest, load_or_compute
+from ..errors import NonFiniteError, OptionError, ResourceError
+from ..losses.classification import LOSSES
+from ..objectives.base import Batch, Loss
+from .base import CardText, Context
+
+#: photo sets with fewer training images are augmented, and their best weights are kept, by default
+SMALL_PHOTO_SET = 20_000
+#: images above so many pixels are trained by at most 32, because activation memory grows with their size
+LARGE_IMAGE_PIXELS = 160 * 160
+
+
+def class_weights(counts: list[int]) -> Tensor:
+    """Return weights (K,) with which each class counts as much as any other, and all examples together as before."""
+    count_K = torch.tensor(counts, dtype=torch.float32)
+    return torch.where(count_K > 0, count_K.sum() / ((count_K > 0).sum() * count_K), 0.0)
+
+
+def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Callable[[nn.Module, Batch], Loss]:
+    """Build the loss of a batch: cross-entropy, or squared error, with the accuracy of the batch beside it."""
+    loss_fn = LOSSES[options.loss]
+    smoothing = options.label_smoothing
+    weight_K = class_weights(spec.class_counts).to(device) if options.balance_classes else None
+
+    def criterion(model: nn.Module, batch: Batch) -> Loss:
+        label_B = batch["label"]
+        output = model.head(batch["features"]) if "features" in batch else model(batch["image"])
+        logits_BK, *auxiliary = output if isinstance(output, tuple) else (output,)
+        weight_B = None if weight_K is None else weight_K[label_B]
+        loss = loss_fn(logits_BK.float(), label_B, smoothing, weight_B)
+        for aux_BK in auxiliary:  # Szegedy et al. 2016, arXiv:1512.00567, section 4; the weight is torchvision's
+            loss = loss + 0.4 * loss_fn(aux_BK.float(), label_B, smoothing, weight_B)
+        accuracy = (logits_BK.detach().argmax(1) == label_B).float().mean()
+        return Loss(loss, len(label_B), {"accuracy": accuracy})
+
+    return criterion
+
+
+def build_transform(augment: str, spec: InputSpec) -> Callable[[Batch], Batch]:
+    """Build the function from bytes (B, H, W, C) to normalized floats (B, C, H, W), augmented at random."""
+    if augment in ("", "none"):
+        return lambda batch: {**batch, "image": to_normalized_float(batch["image"], spec)}
+    augment_batch = build_augmentation(augment, spec.handwriting)
+
+    def transform(batch: Batch) -> Batch:
+        image_BCHW = augment_batch(batch["image"].permute(0, 3, 1, 2))
+        return {**batch, "image": standardize_(image_BCHW, spec, 1.0)}
+
+    return transform
+
+
+def default_batch_size(num_examples: int, num_pixels: int = 0) -> int:
+    """Return a power of two from 16 to 128 that gives a small training set some 40 steps per epoch."""
+    largest = 5 if num_pixels > LARGE_IMAGE_PIXELS else 7
+    return 2 ** min(largest, max(4, round(math.log2(max(1, num_examples) / 40))))
+
+
+def is_small_photo_set(dataset: ImageDataset, spec: InputSpec) -> bool:
+    """Whether a set of color image files is so small that a model would memorize it."""
+    from_files = bool(dataset.sizes)
+    return from_files and spec.channels == 3 and spec.image_size >= 32 and len(dataset.train) < SMALL_PHOTO_SET
+
+
+def resolve_augment(augment: str, dataset: ImageDataset, spec: InputSpec) -> str:
+    """Return the augmentation that 'auto' stands for: mirrored and shifted photos for small sets, else none."""
+    if augment != "auto":
+        return augment
+    return f"flip,shift={max(1, spec.image_size // 16)}" if is_small_photo_set(dataset, spec) else "none"
+
+
+def can_cache_features(options: Any, common: TrainOptions) -> bool:
+    """Whether training sees nothing but the features of a frozen backbone."""
+    is_fixed = options.augment in ("", "none", "auto") or options.feature_views > 1
+    only_head = (common.freeze or common.unfreeze_groups == 0) and not common.unfreeze_groups
+    is_frozen = only_head and common.unfreeze_every is None
+    return bool(options.cache_features and is_frozen and is_fixed and options.tta == "none")
+
+
+def cached_features(
+    model: nn.Module, dataset: ImageDataset, spec: InputSpec, options: Any, context: Context
+) -> dict[str, Tensor] | None:
+    """Return the features of all images where only the head is trained; else None."""
+    if options.feature_views > 1 and (options.augment in ("", "none") or not context.options.freeze):
+        raise OptionError(
+            "--feature-views needs --freeze and --augment: it caches augmented views of a frozen backbone.",
+            option="feature_views",
+            value=options.feature_views,
+        )
+    if context.options is None or not can_cache_features(options, context.options):
+        return None
+    transform = build_transform(options.augment, spec)
+
+    def to_input(images: np.ndarray) -> Tensor:
+        return to_normalized_float(torch.from_numpy(images.copy()).to(context.device), spec)
+
+    def augment(images: np.ndarray) -> Tensor:
+        return transform({"image": torch.from_numpy(images.copy()).to(context.device)})["image"]
+
+    form = {name: asdict(spec)[name] for name in ("size", "resize", "channels", "mean", "std")}
+    changes = [options.augment, options.feature_views, context.seed] if options.feature_views > 1 else []
+    request = FeatureRequest(
+        images={name: split.images for name, split in dataset.splits.items()},
+        to_input=to_input,
+        augment=augment,
+        views=options.feature_views,
+        settings=[form, changes],
+        batch_size=eval_batch_size(spec, context.device),
+        device=context.device,
+        seed=context.seed,
+        log=context.log,
+    )
+    features = load_or_compute(model, request)
+    before = (context.setup_record or {}).get("cached_features")
+    if before is not None and before != (features is not None):
+        raise ResourceError(
+            "The run began with the features of all images in memory, which is too small now.",
+            "Resume where more memory is free.",
+        )
+    return features
+
+
+def check_finite(probabilities: np.ndarray, name: str) -> None:
+    """Raise NonFiniteError where a prediction is NaN: its label would mean nothing."""
+    if not np.isfinite(probabilities).all():
+        raise NonFiniteError(
+            f"{name}: the model's output is NaN or inf; expected probabilities.",
+            "Its weights are not finite, or too large: give others, or train again with a smaller --lr.",
+        )
+
+
+def suggest_next(history: list[dict[str, Any]], augment: str, common: TrainOptions) -> list[str]:
+    """Say when the model memorizes the training set, and what to try."""
+    train = [row["accuracy"] for row in history if row.get("split") == "train" and row.get("accuracy") is not None]
+    val = [row["accuracy"] for row in history if row.get("split") == "val" and row.get("accuracy") is not None]
+    if not train or not val or train[-1] < 0.98 or max(val) > 0.9 or train[-1] - max(val) < 0.15:
+        return []
+    ideas = []
+    if augment in ("", "none"):
+        ideas.append("--augment flip,shift=4")
+    if common.weights is None:
+        ideas.append("--model resnet18 --weights imagenet --freeze")
+    if common.patience is None:
+        ideas.append("--patience 5")
+    return [
+        f"the model memorizes the training set (accuracy {train[-1]:.1%}, validation {max(val):.1%} at best); "
+        f"try {', or '.join(ideas) or 'more images'}"
+    ]
+
+
+def describe_card(spec: InputSpec, results: Mapping[str, Any]) -> CardText:
+    """Describe classes, limits and preprocessing of a classifier."""
+    names = ", ".join(spec.classes[:12]) + (f" and {len(spec.classes) - 12} more" if len(spec.classes) > 12 else "")
+    return CardText(
+        summary=f"It predicts one of {len(spec.classes)} classes: {names}.",
+        limitations=_describe_limits(spec, results),
+        preprocessing=_describe_preprocessing(spec),
+        usage_command="thalweg predict path/to/this/run image.png",
+        usage_python=('for prediction in run.predict("image.png"):\n    print(prediction.label, prediction.top(3))'),
+    )
+
+
+def _describe_limits(spec: InputSpec, results: Mapping[str, Any]) -> list[str]:
+    test = results.get("test") or {}
+    lines = [
+        "It always predicts one of its classes, also for images that show none of them; a low probability is the only "
+        "hint.",
+        "Images from another camera, place or time than the training images may be classified worse than the test set.",
+    ]
+    if test.get("accuracy_low") is not None:
+        low = 100 * test["accuracy_low"]
+        high = 100 * test["accuracy_high"]
+        lines.append(
+            f"{test['examples']:,} test images put the accuracy between {low:.2f} and {high:.2f} % with 95 % "
+            "confidence; differences within that may be chance."
+        )
+    per_class = [row for row in results.get("per_class") or [] if row.get("f1") is not None]
+    if per_class and len(per_class) == len(spec.classes):
+        worst = min(range(len(per_class)), key=lambda index: per_class[index]["f1"])
+        lines.append(f"The class with the lowest F1 is {spec.classes[worst]} ({100 * per_class[worst]['f1']:.1f} %).")
+    if test.get("calibration_error") is not None:
+        lines.append(
+            f"Its probabilities differ from the fraction of right predictions by {100 * test['calibration_error']:.1f} "
+            "percentage points on average."
+        )
+    return lines
+
+
+def _describe_preprocessing(spec: InputSpec) -> list[str]:
+    height, width = spec.size
+    color = "gray" if spec.channels == 1 else "color"
+    if spec.resize:
+        lines = [f"The shorter side is resized to {spec.resize} pixels, and the center of {width} x {height} is kept."]
+    else:
+        lines = [f"Images are cropped to the center square and resized to {width} x {height} pixels, {color}."]
+    mean = ", ".join(f"{value:.4g}" for value in spec.mean)
+    std = ", ".join(f"{value:.4g}" for value in spec.std)
+    lines.append(f"Levels from 0 to 1 are normalized with mean {mean} and standard deviation {std}.")
+    if spec.handwriting:
+        lines.append("Drawings are brought to the form of MNIST: white on black, centered by mass.")
+    if spec.tta != "none":
+        lines.append(f"Logits are averaged over augmented copies of each image (--tta {spec.tta}).")
+    return lines

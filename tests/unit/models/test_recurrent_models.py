@@ -1,0 +1,185 @@
+"""Character models: their sizes, how their weights begin, and that state is an argument and a result."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg import registry
+from thalweg.errors import OptionError
+from thalweg.models.write.sampling import Sampler, generate_tokens
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+every_model = pytest.mark.parametrize("name", GATES)
+
+
+def build(name: str, **kwargs):
+    torch.manual_seed(0)
+    return registry.get_models("write")[name](**{"num_tokens": 11, "width": 16, "embedding": 5, **kwargs}).eval()
+
+
+def states_of(state) -> tuple:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def test_the_registry_has_the_three_models():
+    assert set(registry.get_models("write")) == set(GATES)
+
+
+@every_model
+@pytest.mark.parametrize(("tokens", "layers", "width", "embedding"), [(66, 2, 256, 64), (11, 1, 7, 3), (5, 3, 8, 8)])
+def test_parameters_are_those_of_the_formula(name, tokens, layers, width, embedding):
+    model = build(name, num_tokens=tokens, layers=layers, width=width, embedding=embedding)
+    expected = tokens * embedding + (width + 1) * tokens
+    for layer in range(layers):
+        inputs = embedding if layer == 0 else width
+        expected += GATES[name] * (inputs * width + width * width + 2 * width)
+    assert sum(weight.numel() for weight in model.parameters()) == expected
+
+
+@every_model
+def test_two_calls_with_carried_state_equal_one_call(name):
+    model = build(name, layers=2, dropout=0.3)
+    tokens = torch.randint(0, 11, (3, 20))
+    logits, end = model(tokens)
+    first, state = model(tokens[:, :13])
+    second, state = model(tokens[:, 13:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), logits, atol=1e-6, rtol=0)
+    for one, other in zip(states_of(state), states_of(end), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+@every_model
+def test_no_state_is_the_initial_state(name):
+    model = build(name, layers=2)
+    tokens = torch.randint(0, 11, (3, 4))
+    initial = model.initial_state(3)
+    assert isinstance(initial, tuple) == (name == "lstm")
+    assert all(state.shape == (2, 3, 16) and not state.any() for state in states_of(initial))
+    assert torch.equal(model(tokens, initial)[0], model(tokens)[0])
+
+
+@every_model
+def test_logits_are_head_of_features(name):
+    model = build(name)
+    tokens = torch.randint(0, 11, (2, 6))
+    features, _ = model.features(tokens)
+    assert features.shape == (2, 6, 16)
+    assert torch.equal(model.head(features), model(tokens)[0])
+
+
+@every_model
+def test_the_future_does_not_change_the_past(name):
+    model = build(name)
+    tokens = torch.randint(0, 11, (1, 8))
+    other = tokens.clone()
+    other[0, 5:] = (other[0, 5:] + 1) % 11
+    assert torch.equal(model(tokens)[0][:, :5], model(other)[0][:, :5])
+
+
+@every_model
+def test_recurrent_matrices_are_orthogonal_per_gate_and_forget_gates_begin_open(name):
+    rnn = build(name, layers=2).features.rnn
+    for layer in range(2):
+        gates = getattr(rnn, f"weight_hh_l{layer}").split(16)
+        assert len(gates) == GATES[name]
+        for gate in gates:
+            torch.testing.assert_close(gate @ gate.T, torch.eye(16), atol=1e-5, rtol=0)
+        bias = getattr(rnn, f"bias_ih_l{layer}") + getattr(rnn, f"bias_hh_l{layer}")
+        expected = torch.zeros_like(bias)
+        if name == "lstm":
+            expected[16:32] = 1
+        assert torch.equal(bias, expected)
+
+
+@every_model
+def test_gradients_reach_every_weight(name):
+    model = build(name, layers=2).train()
+    logits, _ = model(torch.randint(0, 11, (4, 9)))
+    logits.square().sum().backward()
+    for key, weight in model.named_parameters():
+        assert weight.grad is not None and weight.grad.abs().sum() > 0, key
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("num_tokens", 0), ("layers", 0), ("width", -1), ("width", 2.5), ("embedding", 0), ("dropout", 1.0)],
+)
+def test_impossible_sizes_are_refused_by_name(name, option, value):
+    with pytest.raises(OptionError) as error:
+        build(name, **{option: value})
+    assert error.value.option == option and error.value.value == value
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+
+def reference_distribution(logits: list[float], temperature: float, top_k: int | None, top_p: float | None):
+    """The definition, token by token."""
+    weights = [math.exp((x - max(logits)) / temperature) for x in logits]
+    probabilities = [w / sum(weights) for w in weights]
+    order = sorted(range(len(logits)), key=lambda i: (-probabilities[i], i))[: top_k or len(logits)]
+    total = sum(probabilities[i] for i in order)
+    kept, mass = [], 0.0
+    for i in order:
+        if top_p is None or mass < top_p:
+            kept.append(i)
+            mass += probabilities[i] / total
+    total = sum(probabilities[i] for i in kept)
+    return [probabilities[i] / total if i in kept else 0.0 for i in range(len(logits))]
+
+
+@given(
+    st.lists(st.floats(-8, 8), min_size=1, max_size=12),
+    st.floats(0.05, 5),
+    st.none() | st.integers(1, 15),
+    st.none() | st.floats(0.01, 1),
+)
+def test_probabilities_equal_the_definition(logits, temperature, top_k, top_p):
+    got = Sampler(temperature, top_k, top_p).probabilities(torch.tensor(logits, dtype=torch.float64))
+    expected = reference_distribution(logits, temperature, top_k, top_p)
+    assert got.sum() == pytest.approx(1)
+    if top_p is None:
+        assert got.tolist() == pytest.approx(expected, abs=1e-9)
+    else:  # a sum that hits top_p to the last bit may fall on either side
+        assert sorted(got.tolist())[-1] == pytest.approx(max(expected), abs=1e-6) or abs(got.max() - top_p) < 1e-6
+
+
+def test_top_k_and_top_p_cut_the_tail():
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64).log()
+    assert Sampler(top_k=2).probabilities(logits).tolist() == pytest.approx([0.625, 0.375, 0, 0])
+    assert Sampler(top_p=0.7).probabilities(logits).tolist() == pytest.approx([0.625, 0.375, 0, 0])
+    assert Sampler(top_p=0.01).probabilities(logits).tolist() == pytest.approx([1, 0, 0, 0])
+    assert Sampler(top_k=3, top_p=0.9).probabilities(logits).tolist() == pytest.approx(
+        [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]
+    )
+    assert Sampler(temperature=0.5).probabilities(logits).tolist() == pytest.approx(
+        [0.6849, 0.2466, 0.0616, 0.0068], abs=1e-4
+    )
+
+
+def test_a_tiny_temperature_takes_the_most_probable_token():
+    assert Sampler(temperature=1e-9).probabilities(torch.tensor([1.0, 3.0, 2.0])).tolist() == [0, 1, 0]
+
+
+def test_forbidden_tokens_are_never_drawn_and_the_seed_decides():
+    model = build("gru")
+    drawn = list(islice(generate_tokens(model, [1, 2], Sampler(3.0), seed=7, forbidden=[0, 4]), 300))
+    assert not {0, 4} & set(drawn) and len(set(drawn)) > 5
+    assert drawn == list(islice(generate_tokens(model, [1, 2], Sampler(3.0), seed=7, forbidden=[0, 4]), 300))
+    assert drawn != list(islice(generate_tokens(model, [1, 2], Sampler(3.0), seed=8, forbidden=[0, 4]), 300))
+
+
+def test_tokens_are_drawn_as_often_as_the_model_says():
+    model = build("rnn")
+    with torch.inference_mode():
+        expected = model(torch.tensor([[3]]))[0][0, -1].softmax(0)
+    first = [next(generate_tokens(model, [3], Sampler(), seed)) for seed in range(4000)]
+    frequency = torch.bincount(torch.tensor(first), minlength=11) / 4000
+    assert (frequency - expected).abs().max() < 0.03
