@@ -14,7 +14,7 @@ from PIL import Image
 from tests.unit.data.images import corpus
 from thalweg.data.images import image_decoding as images
 from thalweg.data.images.image_decoding import ImageReadError, decode_image, read_header
-from thalweg.data.images.preprocess import preprocess_image
+from thalweg.data.images.input_spec import InputSpec, preprocess_image
 from thalweg.errors import DataError
 
 RAMP = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (32, 1))
@@ -260,9 +260,9 @@ def test_colors_become_gray_before_resizing(resize):
     content = corpus.encoded(colour, "PNG")
     expected = np.asarray(images.resize_and_crop(colour.convert("RGB").convert("L"), 56, resize))[..., None]
     assert np.array_equal(decode_image(content, 1, 56, resize), expected)
-    facts = {"size": [56, 56], "channels": 1, "resize": resize, "ink": False}
-    assert np.array_equal(preprocess_image(colour, facts), expected) and np.array_equal(
-        preprocess_image(np.asarray(colour), facts), expected
+    spec = InputSpec(["a", "b"], 1, [56, 56], [0.5], [0.5], resize=resize)
+    assert np.array_equal(preprocess_image(colour, spec), expected) and np.array_equal(
+        preprocess_image(np.asarray(colour), spec), expected
     )
 
 
@@ -337,7 +337,7 @@ def test_an_extremely_long_image_is_rejected_before_decoding(size, is_handwritin
     for read in (read_header, decode_image):
         with pytest.raises(ImageReadError, match="pixels"):
             read(content)
-    spec = {"size": [28, 28], "channels": 1, "ink": is_handwriting}
+    spec = InputSpec(["a", "b"], 1, [28, 28], [0.5], [0.5], is_handwriting)
     with pytest.raises(DataError, match="pixels"):
         preprocess_image(content, spec)
 
@@ -345,7 +345,7 @@ def test_an_extremely_long_image_is_rejected_before_decoding(size, is_handwritin
 @pytest.mark.parametrize("is_handwriting", [False, True])
 def test_an_image_from_memory_above_the_pixel_limit_is_rejected(is_handwriting, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
-    spec = {"size": [28, 28], "channels": 1, "ink": is_handwriting}
+    spec = InputSpec(["a", "b"], 1, [28, 28], [0.5], [0.5], is_handwriting)
     with pytest.raises(DataError, match="pixels"):
         preprocess_image(Image.new("L", (101, 10)), spec)
 
@@ -357,7 +357,7 @@ def test_running_out_of_memory_concerns_one_image_only(is_handwriting, monkeypat
 
     content = corpus.encoded(corpus.picture(1, (50, 40)))
     monkeypatch.setattr(Image.Image, "resize", run_out)
-    spec = {"size": [28, 28], "channels": 1, "ink": is_handwriting}
+    spec = InputSpec(["a", "b"], 1, [28, 28], [0.5], [0.5], is_handwriting)
     with pytest.raises(DataError, match="memory"):
         preprocess_image(content, spec)
 
