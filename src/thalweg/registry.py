@@ -47,7 +47,7 @@ class ModelEntry:
             raise OptionError(
                 f"Cannot build the model '{self.name}' with {settings}: {error}.",
                 cure="`thalweg models` lists the arguments of each model and their defaults.",
-                option=self.name,
+                option="arguments",
                 value=arguments,
             ) from error
 

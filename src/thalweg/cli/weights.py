@@ -33,7 +33,7 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
     """
     from .. import api
 
-    rows = api.weights_list()
+    rows = api.list_weights()
     if json:
         return print_result(to_json(rows, indent=2))
     for line in format_table(HEADINGS, [_format_row(row) for row in rows]):
@@ -63,7 +63,7 @@ def weights_download(
     """
     from .. import api
 
-    print_result(str(api.weights_pull(model, name, offline=offline)))
+    print_result(str(api.download_weights(model, name, offline=offline)))
 
 
 @weights_app.command("path")
@@ -75,4 +75,4 @@ def weights_path(model: ModelArgument, name: NameArgument = "imagenet") -> None:
     """
     from .. import api
 
-    print_result(str(api.weights_where(model, name)))
+    print_result(str(api.get_weights_path(model, name)))

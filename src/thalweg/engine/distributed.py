@@ -51,7 +51,7 @@ def all_reduce_sum(tensors: list[Tensor]) -> None:
     dist.all_reduce(flat)
     pieces = flat.split([tensor.numel() for tensor in tensors])
     sums = [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
-    torch._foreach_copy_(tensors, sums)
+    torch._foreach_copy_(tensors, sums)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def all_gather(tensor: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..objectives.base import averaged_child
 
@@ -24,7 +24,9 @@ def ema_decay_at(step: int, max_decay: float) -> float:
 def update_ema(ema_model: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the averaged parameters toward those of `model`, and copy its buffers."""
     child = averaged_child(model)
-    torch._foreach_lerp_(list(ema_model.parameters()), list(child.parameters()), 1 - decay)
+    averages: list[Tensor] = list(ema_model.parameters())
+    params: list[Tensor] = list(child.parameters())
+    torch._foreach_lerp_(averages, params, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
     # Batch statistics belong to the parameters that produced them, and are averages already.
     for ema_buffer, buffer in zip(ema_model.buffers(), child.buffers(), strict=True):
         ema_buffer.copy_(buffer)

@@ -53,24 +53,29 @@ def build_optimizer(module: nn.Module, params: Iterable[Tensor], config: TrainCo
 
 
 def _split_decay_groups(params: list[Tensor], weight_decay: float) -> list[ParamGroup]:
-    matrices = [param for param in params if param.ndim > 1]
-    vectors = [param for param in params if param.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    matrices: ParamGroup = {"params": [], "weight_decay": weight_decay}
+    vectors: ParamGroup = {"params": [], "weight_decay": 0.0}
+    for param in params:
+        group = matrices if param.ndim > 1 else vectors
+        group["params"].append(param)
+    return [group for group in (matrices, vectors) if group["params"]]
 
 
 def _build_adam(groups: list[ParamGroup], config: TrainConfig) -> torch.optim.Optimizer:
     # A CUDA graph needs the step counters on the device too.
     capturable = config.cuda_graph and groups[0]["params"][0].device.type == "cuda"
     betas = (float(config.momentum), float(config.beta2))  # torch refuses to mix an integer with a tensor
-    optimizer_class = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return optimizer_class(groups, config.lr, betas, fused=True, capturable=capturable)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, config.lr, betas, fused=True, capturable=capturable)
+    return torch.optim.AdamW(groups, config.lr, betas, fused=True, capturable=capturable)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return the state for a checkpoint. Learning rates become floats, because they follow from the step."""
     state = optimizer.state_dict()
-    groups = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+    groups = []
+    for group in state["param_groups"]:
+        groups.append({**group, "lr": float(group["lr"])})
     return {**state, "param_groups": groups}
 
 
@@ -92,14 +97,16 @@ def newton_schulz(gradient_NM: Tensor, iterations: int = 5) -> Tensor:
 
     Newton-Schulz iteration with the quintic polynomial of Jordan et al. 2024 (kellerjordan.github.io/posts/muon).
     """
-    a, b, c = (3.4445, -4.7750, 2.0315)
-    is_wide = gradient_NM.shape[0] <= gradient_NM.shape[1]
-    x = gradient_NM if is_wide else gradient_NM.T
+    a = 3.4445
+    b = -4.7750
+    c = 2.0315
+    is_tall = gradient_NM.shape[0] > gradient_NM.shape[1]
+    x = gradient_NM.T if is_tall else gradient_NM
     x = x / (x.norm() + 1e-7)
     for _ in range(iterations):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if is_wide else x.T
+    return x.T if is_tall else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -111,12 +118,14 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, module: nn.Module, params: list[Tensor], config: TrainConfig):
         matrices = [param for param in module.parameters() if param.ndim > 1]
-        edges = {id(param) for param in (matrices[:1] + matrices[-1:])}
+        edges = set(map(id, matrices[:1] + matrices[-1:]))
         hidden: list[Tensor] = []
         others: list[Tensor] = []
         for param in params:
-            is_hidden = param.ndim > 1 and id(param) not in edges
-            (hidden if is_hidden else others).append(param)
+            if param.ndim > 1 and id(param) not in edges:
+                hidden.append(param)
+            else:
+                others.append(param)
         common = {
             "lr": config.lr,
             "weight_decay": config.weight_decay,

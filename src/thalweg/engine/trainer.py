@@ -29,10 +29,7 @@ from .cuda_graph import CudaGraphRecorder, GraphedStep
 
 @dataclass(frozen=True)
 class StepReport:
-    """The state of the loop after `step` updates; losses are means over all items since the last report.
-
-    Losses are empty if no report is due: after a pause request, and at the extra yield steps.
-    """
+    """Losses after `step` updates, as means since the last report; empty after a pause and at extra yield steps."""
 
     step: int
     losses: dict[str, float]
@@ -112,8 +109,9 @@ class Trainer:
             if params:
                 self.phases.append(phase)
                 self.trainable_params[phase.name] = params
-                is_compiled = self.config.compile and phase.compile
-                self.losses[phase.name] = torch.compile(phase.loss) if is_compiled else phase.loss
+                self.losses[phase.name] = phase.loss
+                if self.config.compile and phase.compile:
+                    self.losses[phase.name] = torch.compile(phase.loss)
         if not self.phases:
             raise OptionError(
                 "Every parameter is frozen; expected at least one that is trained.",
@@ -248,12 +246,11 @@ class Trainer:
 
     def _phase_means(self, phase: Phase) -> dict[str, float]:
         prefix = f"{phase.name}/"
-        sums = {key.removeprefix(prefix): value for key, value in self.loss_sums.items() if key.startswith(prefix)}
-        count = float(sums.pop("count", 0.0))
         means = {}
-        if count:
-            for name, value in sums.items():
-                means[self._report_key(phase, name)] = float(value) / count
+        count = float(self.loss_sums.get(f"{prefix}count", 0.0))
+        for key, value in self.loss_sums.items():
+            if count and key.startswith(prefix) and key != f"{prefix}count":
+                means[self._report_key(phase, key.removeprefix(prefix))] = float(value) / count
         return means
 
     def _report_key(self, phase: Phase, name: str) -> str:
@@ -278,7 +275,7 @@ class Trainer:
             raise self._divergence_error(phase, self.config.lr_at(self.step))
         if not self._is_already_mean(batches):
             gradients = [param.grad for param in params if param.grad is not None]
-            torch._foreach_div_(gradients, totals.count)
+            torch._foreach_div_(gradients, totals.count)  # pyright: ignore[reportPrivateImportUsage]
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(params, self.config.grad_clip)
         optimizer.step()
@@ -305,7 +302,9 @@ class Trainer:
             target.backward()
             for name, mean in (("loss", loss.mean.detach()), *loss.metrics.items()):
                 value = mean * loss.count
-                sums[name] = sums[name] + value if name in sums else value
+                if name in sums:
+                    value = sums[name] + value
+                sums[name] = value
             count = count + loss.count
         if ranks.world_size() > 1:
             count = self._sum_over_ranks(phase, sums, count)
@@ -346,7 +345,8 @@ class Trainer:
         """
         buffers = {}
         if ranks.world_size() > 1:
-            buffers = {name: ranks.all_gather(buffer) for name, buffer in self.objective.named_buffers()}
+            for name, buffer in self.objective.named_buffers():
+                buffers[name] = ranks.all_gather(buffer)
         return {
             "step": self.step,
             "objective": self.objective.state_dict(),
@@ -395,6 +395,3 @@ def split_micro_batches(batch: Batch, count: int) -> list[Batch]:
         if len(next(iter(micro_batch.values()))):
             micro_batches.append(micro_batch)
     return micro_batches
-
-
-__all__ = ["LossSums", "StepReport", "Trainer", "keep_batch", "seed_generators", "split_micro_batches"]

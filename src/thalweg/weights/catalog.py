@@ -1,12 +1,11 @@
-"""The published weights known by name: where their files come from, the sums that prove them, what they reach.
+"""Published weights by name: URLs, checksums, preprocessing and published accuracy.
 
-Facts: torchvision 0.28, the `*_Weights` classes of its models. "imagenet" is its IMAGENET1K_V1, "imagenet-v2" its
+Source: torchvision 0.28, the `*_Weights` classes of its models. "imagenet" is its IMAGENET1K_V1, "imagenet-v2" its
 IMAGENET1K_V2, of the longer training that pytorch/vision's issue 3995 describes.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ LICENSE = (
 
 @dataclass(frozen=True)
 class AlternateFile:
-    """The same weights in a file of another form, which is used where it is found: its name and SHA-256 in hex."""
+    """The same weights in another file, which is used if it is on this machine: its name and SHA-256 in hex."""
 
     file: str
     sha256: str
@@ -27,13 +26,28 @@ class AlternateFile:
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """One set of published weights and all that it takes to use them.
+    """One set of published weights.
 
-    `megabytes` are of 2**20 bytes, to the three decimals that torchvision gives. `sha256` is in hex: the whole sum
-    where one is published, else its first 8 digits, which are part of the official file name. `top1` and `top5` are the
-    published percentages on ImageNet's 50,000 validation pictures. A picture's shorter side is brought to `resize`
-    pixels, bilinear with antialiasing; the middle `size` x `size` is cut out and scaled to 0..1, `mean` is taken off,
-    and it is divided by `std`, one number per channel R, G, B. `arguments` are those that the model is built with.
+    Images are resized so that the shorter side has `resize` pixels (bilinear with antialiasing), center-cropped to
+    `size` x `size`, scaled to 0..1, and normalized with `mean` and `std`, one number per channel R, G, B.
+
+    Attributes:
+        model: Name of the model.
+        weights: Name of the weights.
+        address: URL of the official file.
+        megabytes: Size in units of 2**20 bytes, to the three decimals that torchvision gives.
+        sha256: Checksum in hex: all of it if it is published, else its first 8 digits, from the official file name.
+        parameters: Number of parameters.
+        top1: Published top-1 accuracy in percent on ImageNet's 50,000 validation images.
+        top5: Published top-5 accuracy in percent.
+        resize: Length of the shorter side in pixels.
+        size: Side of the crop in pixels.
+        mean: Mean per channel.
+        std: Standard deviation per channel.
+        classes: Name of the list of classes.
+        license: License of the weights.
+        model_kwargs: Arguments of the model builder.
+        alternates: Other files with the same weights.
     """
 
     model: str
@@ -49,9 +63,9 @@ class PretrainedWeights:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     classes: str = "imagenet"
-    licence: str = LICENSE
-    arguments: dict[str, Any] = field(default_factory=dict)
-    copies: tuple[AlternateFile, ...] = ()
+    license: str = LICENSE
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+    alternates: tuple[AlternateFile, ...] = ()
 
     @property
     def file(self) -> str:
@@ -60,57 +74,79 @@ class PretrainedWeights:
 
     @property
     def bytes(self) -> int:
-        """The size of the official file, right to about 500 bytes."""
+        """The size of the official file, accurate to about 500 bytes."""
         return round(self.megabytes * 2**20)
 
 
-def _make_entry(
-    model: str, file: str, megabytes: float, parameters: int, top1: float, top5: float, weights="imagenet", **other: Any
+def _entry(
+    model: str, file: str, megabytes: float, parameters: int, accuracy: tuple[float, float], **more: Any
 ) -> PretrainedWeights:
-    """A row whose sum is told by the name of the file."""
-    sha256 = re.fullmatch(r".*-([0-9a-f]{8})\.pth", file).group(1)
-    return PretrainedWeights(model, weights, BASE_URL + file, megabytes, sha256, parameters, top1, top5, **other)
+    """Build an entry; the checksum is the end of the file name. `accuracy` is top-1 and top-5."""
+    top1, top5 = accuracy
+    return PretrainedWeights(
+        model=model,
+        weights=more.pop("weights", "imagenet"),
+        address=BASE_URL + file,
+        megabytes=megabytes,
+        sha256=file.removesuffix(".pth").rpartition("-")[2],
+        parameters=parameters,
+        top1=top1,
+        top5=top5,
+        **more,
+    )
 
 
 V2_DEFAULTS = {"weights": "imagenet-v2", "resize": 232}
-#: by model and name of the weights
+#: all published weights, by model and name of the weights
 CATALOG: dict[tuple[str, str], PretrainedWeights] = {
     (row.model, row.weights): row
     for row in (
-        _make_entry("vgg11", "vgg11-8a719046.pth", 506.840, 132_863_336, 69.020, 88.628),
-        _make_entry("vgg13", "vgg13-19584684.pth", 507.545, 133_047_848, 69.928, 89.246),
-        _make_entry("vgg16", "vgg16-397923af.pth", 527.796, 138_357_544, 71.592, 90.382),
-        _make_entry("vgg19", "vgg19-dcbb9e9d.pth", 548.051, 143_667_240, 72.376, 90.876),
-        _make_entry("vgg11_bn", "vgg11_bn-6002323d.pth", 506.881, 132_868_840, 70.370, 89.810),
-        _make_entry("vgg13_bn", "vgg13_bn-abd245e5.pth", 507.590, 133_053_736, 71.586, 90.374),
-        _make_entry("vgg16_bn", "vgg16_bn-6c64b313.pth", 527.866, 138_365_992, 73.360, 91.516),
-        _make_entry("vgg19_bn", "vgg19_bn-c79401a0.pth", 548.143, 143_678_248, 74.218, 91.842),
-        _make_entry("resnet18", "resnet18-f37072fd.pth", 44.661, 11_689_512, 69.758, 89.078),
-        _make_entry("resnet34", "resnet34-b627a593.pth", 83.275, 21_797_672, 73.314, 91.420),
-        _make_entry("resnet50", "resnet50-0676ba61.pth", 97.781, 25_557_032, 76.130, 92.862),
-        _make_entry("resnet50", "resnet50-11ad3fa6.pth", 97.790, 25_557_032, 80.858, 95.434, **V2_DEFAULTS),
-        _make_entry("resnet101", "resnet101-63fe2227.pth", 170.511, 44_549_160, 77.374, 93.546),
-        _make_entry("resnet101", "resnet101-cd907fc2.pth", 170.530, 44_549_160, 81.886, 95.780, **V2_DEFAULTS),
-        _make_entry("resnet152", "resnet152-394f9c45.pth", 230.434, 60_192_808, 78.312, 94.046),
-        _make_entry("resnet152", "resnet152-f82ba261.pth", 230.474, 60_192_808, 82.284, 96.002, **V2_DEFAULTS),
-        # The weights are Google's, ported: they expect pictures scaled to -1..1, which transform_input makes of ours.
-        _make_entry(
-            "inception_v3", "inception_v3_google-0cc3c7bd.pth", 103.903, 27_161_264, 77.294, 93.450,
-            resize=342, size=299, arguments={"transform_input": True},
+        _entry("vgg11", "vgg11-8a719046.pth", 506.840, 132_863_336, (69.020, 88.628)),
+        _entry("vgg13", "vgg13-19584684.pth", 507.545, 133_047_848, (69.928, 89.246)),
+        _entry("vgg16", "vgg16-397923af.pth", 527.796, 138_357_544, (71.592, 90.382)),
+        _entry("vgg19", "vgg19-dcbb9e9d.pth", 548.051, 143_667_240, (72.376, 90.876)),
+        _entry("vgg11_bn", "vgg11_bn-6002323d.pth", 506.881, 132_868_840, (70.370, 89.810)),
+        _entry("vgg13_bn", "vgg13_bn-abd245e5.pth", 507.590, 133_053_736, (71.586, 90.374)),
+        _entry("vgg16_bn", "vgg16_bn-6c64b313.pth", 527.866, 138_365_992, (73.360, 91.516)),
+        _entry("vgg19_bn", "vgg19_bn-c79401a0.pth", 548.143, 143_678_248, (74.218, 91.842)),
+        _entry("resnet18", "resnet18-f37072fd.pth", 44.661, 11_689_512, (69.758, 89.078)),
+        _entry("resnet34", "resnet34-b627a593.pth", 83.275, 21_797_672, (73.314, 91.420)),
+        _entry("resnet50", "resnet50-0676ba61.pth", 97.781, 25_557_032, (76.130, 92.862)),
+        _entry("resnet50", "resnet50-11ad3fa6.pth", 97.790, 25_557_032, (80.858, 95.434), **V2_DEFAULTS),
+        _entry("resnet101", "resnet101-63fe2227.pth", 170.511, 44_549_160, (77.374, 93.546)),
+        _entry("resnet101", "resnet101-cd907fc2.pth", 170.530, 44_549_160, (81.886, 95.780), **V2_DEFAULTS),
+        _entry("resnet152", "resnet152-394f9c45.pth", 230.434, 60_192_808, (78.312, 94.046)),
+        _entry("resnet152", "resnet152-f82ba261.pth", 230.474, 60_192_808, (82.284, 96.002), **V2_DEFAULTS),
+        # Google's weights, ported: they expect images scaled to -1..1, which transform_input computes from ours.
+        _entry(
+            "inception_v3",
+            "inception_v3_google-0cc3c7bd.pth",
+            103.903,
+            27_161_264,
+            (77.294, 93.450),
+            resize=342,
+            size=299,
+            model_kwargs={"transform_input": True},
         ),
-        _make_entry("squeezenet1_0", "squeezenet1_0-b66bff10.pth", 4.778, 1_248_424, 58.092, 80.420),
-        # The copy: half precision, by way of ncnn (github.com/zchrissirhcz/squeezenet-ncnn-pnnx-opencv-cpp).
-        _make_entry(
-            "squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", 4.729, 1_235_496, 58.178, 80.624,
-            copies=(
+        _entry("squeezenet1_0", "squeezenet1_0-b66bff10.pth", 4.778, 1_248_424, (58.092, 80.420)),
+        # The alternate file: float16, converted with ncnn (github.com/zchrissirhcz/squeezenet-ncnn-pnnx-opencv-cpp).
+        _entry(
+            "squeezenet1_1",
+            "squeezenet1_1-b8a52dc0.pth",
+            4.729,
+            1_235_496,
+            (58.178, 80.624),
+            alternates=(
                 AlternateFile(
                     "squeezenet1_1-fp16.safetensors",
                     "bc4a2f397d7c9561ba7482694af22d5f2c6809436bf8c501cf90bb7186ae4213",
                 ),
             ),
         ),
-        _make_entry("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 9.829, 2_542_856, 67.668, 87.402),
-        _make_entry("mobilenet_v3_large", "mobilenet_v3_large-8738ca79.pth", 21.114, 5_483_032, 74.042, 91.340),
-        _make_entry("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 21.107, 5_483_032, 75.274, 92.566, **V2_DEFAULTS),
+        _entry("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 9.829, 2_542_856, (67.668, 87.402)),
+        _entry("mobilenet_v3_large", "mobilenet_v3_large-8738ca79.pth", 21.114, 5_483_032, (74.042, 91.340)),
+        _entry(
+            "mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 21.107, 5_483_032, (75.274, 92.566), **V2_DEFAULTS
+        ),
     )
-}  # fmt: skip
+}

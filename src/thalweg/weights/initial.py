@@ -72,8 +72,8 @@ def resolve_published(model: str, name: str, offline: bool, log: Callable[[str],
     stem = _infer_stem(model, tensors)
     if entry is None:
         return _resolve_file(InitialWeights(model, tensors, path, task, model_kwargs=stem), log)
-    kwargs = {**entry.arguments, **stem}
-    return InitialWeights(model, tensors, path, task, store.input_spec(entry), kwargs, entry.licence)
+    kwargs = {**entry.model_kwargs, **stem}
+    return InitialWeights(model, tensors, path, task, store.input_spec(entry), kwargs, entry.license)
 
 
 def _resolve_external(model: str, offline: bool, log: Callable[[str], None]) -> InitialWeights:
@@ -94,7 +94,7 @@ def _resolve_file(weights: InitialWeights, log: Callable[[str], None]) -> Initia
     log(f"{weights.path.name} does not say how images are preprocessed: assumed as for ImageNet's {model}.")
     if num_outputs(weights) != len(spec["classes"]):
         spec = {**spec, "classes": []}
-    return replace(weights, spec_values=spec, model_kwargs={**entry.arguments, **weights.model_kwargs})
+    return replace(weights, spec_values=spec, model_kwargs={**entry.model_kwargs, **weights.model_kwargs})
 
 
 def assume_spec(weights: InitialWeights, log: Callable[[str], None]) -> InitialWeights:
@@ -143,7 +143,10 @@ def _layer_weight(weights: InitialWeights, layer: str) -> Tensor:
         names = [name for name in _meta_model(weights).state_dict() if not name.endswith(files.BN_COUNTER)]
         missing = next(name for name in names if name not in weights.tensors)
         raise ModelFileError(
-            f"{weights.path}: the tensor '{missing}' is missing.", files.WRONG_MODEL_HINT, path=weights.path, value=missing
+            f"{weights.path}: the tensor '{missing}' is missing.",
+            files.WRONG_MODEL_HINT,
+            path=weights.path,
+            value=missing,
         )
     if weight.dim() < 2 or 0 in weight.shape:
         raise ModelFileError(

@@ -1,7 +1,7 @@
-"""Weights by name: found on this machine, or downloaded once, and proved by their sum; or a file, or another run.
+"""Find weights by name on this machine, or download and verify them.
 
-Nothing is downloaded that was not asked for by name. Files are kept in the cache below weights/ (THALWEG_CACHE); those
-below THALWEG_DATA/weights/ are used where they are.
+Nothing is downloaded that was not requested by name. Downloads are kept in the cache folder below weights/
+(THALWEG_CACHE); files below THALWEG_DATA/weights/ are used in place.
 """
 
 from __future__ import annotations
@@ -26,35 +26,41 @@ LogCallback = Callable[[str], None]
 
 
 class ResolvedWeights(NamedTuple):
-    """What `--weights` meant: a weights file or a run's folder, and the row of the table if they are published ones."""
+    """The meaning of `--weights`: a weights file or a run folder, and the catalog entry of published weights."""
 
     path: Path
     row: PretrainedWeights | None
 
 
 def lookup(model: str, name: str = "imagenet") -> PretrainedWeights:
-    """The published weights of that name for that model. Raises NotFound, with the nearest names."""
+    """Return the published weights `name` of a model. Raises NotFoundError, with the nearest names."""
     if (model, name) in CATALOG:
         return CATALOG[model, name]
-    names = [weights for other, weights in CATALOG if other == model]
+    names = _names_of(model)
     if not names:
-        raise NotFoundError.for_unknown("model with published weights", model, {model for model, _ in CATALOG})
-    raise NotFoundError(f"There are no weights named '{name}' for {model}.", cure=did_you_mean(name, names))
+        models = {model for model, _ in CATALOG}
+        raise NotFoundError.for_unknown("model with published weights", model, models)
+    raise NotFoundError(
+        f"{model} has no weights named '{name}'.", did_you_mean(name, names), value=name, allowed=sorted(names)
+    )
+
+
+def _names_of(model: str) -> list[str]:
+    return [name for other, name in CATALOG if other == model]
 
 
 @cache
 def class_names(name: str = "imagenet") -> tuple[str, ...]:
-    """The names of the classes that weights know, in the order of the network's answers. Raises NotFound."""
-    folder = Path(__file__).parent
-    known = {file.stem: file for file in folder.glob("*.txt")}
-    if name not in known:
-        raise NotFoundError.for_unknown("list of classes", name, known)
-    lines = known[name].read_text(encoding="utf-8").splitlines()
+    """Return the class names of a list, in the order of the model's outputs. Raises NotFoundError."""
+    files = {file.stem: file for file in Path(__file__).parent.glob("*.txt")}
+    if name not in files:
+        raise NotFoundError.for_unknown("list of classes", name, files)
+    lines = files[name].read_text(encoding="utf-8").splitlines()
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def input_spec(row: PretrainedWeights) -> dict[str, Any]:
-    """What run.json holds of a classifier with these weights: classes, channels, size, resize, mean, std, ink."""
+    """Return the classes and the preprocessing of a classifier with these weights."""
     return {
         "classes": list(class_names(row.classes)),
         "channels": 3,
@@ -62,103 +68,135 @@ def input_spec(row: PretrainedWeights) -> dict[str, Any]:
         "resize": row.resize,
         "mean": list(row.mean),
         "std": list(row.std),
-        "ink": False,
+        "handwriting": False,
     }
 
 
 def local_path(row: PretrainedWeights) -> Path:
-    """The file on this machine: below THALWEG_DATA first, then in the cache, or where in the cache it would be."""
-    data = [Path(os.environ["THALWEG_DATA"])] if os.environ.get("THALWEG_DATA") else []
-    folders = [root / "weights" for root in (*data, cache_dir())]
-    there = [folder / file for file in checksums(row) for folder in folders if os.path.isfile(folder / file)]
-    return there[0] if there else folders[-1] / row.file
+    """Return the file on this machine, in THALWEG_DATA or the cache; if there is none, its future path in the cache."""
+    roots = [cache_dir()]
+    if os.environ.get("THALWEG_DATA"):
+        roots.insert(0, Path(os.environ["THALWEG_DATA"]))
+    for file in checksums(row):
+        for root in roots:
+            path = root / "weights" / file
+            if os.path.isfile(path):
+                return path
+    return cache_dir() / "weights" / row.file
 
 
 def checksums(row: PretrainedWeights) -> dict[str, str]:
-    """The files that hold these weights, the official one first: name and SHA-256, or its beginning."""
-    return {row.file: row.sha256} | {copy.file: copy.sha256 for copy in row.copies}
+    """Return the names of the files with these weights, the official one first, and their SHA-256 or its beginning."""
+    return {row.file: row.sha256} | {alternate.file: alternate.sha256 for alternate in row.alternates}
 
 
 def ensure_downloaded(
-    row: PretrainedWeights, offline: bool = False, notice: LogCallback = print, progress: ProgressCallback | None = None
+    row: PretrainedWeights, offline: bool = False, log: LogCallback = print, progress: ProgressCallback | None = None
 ) -> Path:
-    """Brings the weights to this machine, if they are not here yet, and returns their file, which is the right one.
+    """Download the weights if they are not on this machine, and verify the file.
 
-    Raises ResourceError, with the file, its address and its place, where the network may not be used or fails;
-    ModelFileError for a file, downloaded now or before, with a wrong sum.
+    Args:
+        row: The weights.
+        offline: Never download.
+        log: Receives messages.
+        progress: Receives the bytes that are done and the total; by default, every tenth is logged.
+
+    Returns:
+        The file.
+
+    Raises:
+        ResourceError: If the network is not allowed or fails.
+        ModelFileError: If the checksum is wrong.
     """
     path = local_path(row)
     if os.path.isfile(path):
         return _verify(path, row)
     if offline or is_offline():
         raise ResourceError(
-            f"The weights '{row.weights}' of {row.model} are not on this machine, and the network may not be used.",
-            cure=f"Put {row.file} from {row.address} into {path.parent}, or allow the network.",
+            f"The weights '{row.weights}' of {row.model} are not on this machine, and the network is not allowed.",
+            cure=f"Save {row.address} as {path.parent / row.file}, or allow the network.",
+            path=path,
+            value=row.address,
         )
-    notice(f"{row.model}, weights '{row.weights}': {format_bytes(row.bytes)} from {row.address}")
-    notice(f"licence: {row.licence}")
-    told = progress or DownloadProgress(row, notice)
+    log(f"{row.model}, weights '{row.weights}': {format_bytes(row.bytes)} from {row.address}")
+    log(f"license: {row.license}")
     try:
-        return fetch(row.address, path, sha256=row.sha256, notice=notice, progress=told)
-    except DataError as error:  # what is data to those who fetch is a model to those who asked
-        raise ModelFileError(error.message, error.cure) from None
+        return fetch(row.address, path, sha256=row.sha256, notice=log, progress=progress or DownloadProgress(row, log))
+    except DataError as error:  # fetch() raises DataError; here the file is a model
+        raise ModelFileError(error.message, error.cure, path=path, value=row.address) from None
 
 
 class DownloadProgress:
-    """Turns the progress of a download into a line for every tenth of it."""
+    """Log a line for every tenth of a download."""
 
-    def __init__(self, row: PretrainedWeights, notice: LogCallback):
-        self.row, self.notice, self.tenth = row, notice, -1
+    def __init__(self, row: PretrainedWeights, log: LogCallback):
+        self.row = row
+        self.log = log
+        self.tenth = -1
 
     def __call__(self, done: int, total: int | None) -> None:
+        """Log `done` of `total` bytes, if another tenth is complete."""
         total = total or self.row.bytes
-        if (tenth := 10 * done // total) > self.tenth:
+        tenth = 10 * done // total
+        if tenth > self.tenth:
             self.tenth = tenth
-            self.notice(f"{self.row.file}: {format_bytes(done)} of {format_bytes(total)}")
+            self.log(f"{self.row.file}: {format_bytes(done)} of {format_bytes(total)}")
 
 
 def _verify(path: Path, row: PretrainedWeights) -> Path:
-    """`path`, if its sum is the official one."""
-    expected, found = checksums(row)[path.name], _sha256(path)
-    if not found.startswith(expected):
+    """Return `path` if its checksum is the official one. Raises ModelFileError if not."""
+    expected = checksums(row)[path.name]
+    checksum = _sha256(path)
+    if not checksum.startswith(expected):
         raise ModelFileError(
-            f"{path}: not the official file; its SHA-256 is {found}, expected one that begins with {expected}.",
+            f"{path} is not the official file: its SHA-256 is {checksum}; expected {expected}….",
             cure="Delete the file; it is then downloaded again.",
+            path=path,
+            value=checksum,
+            allowed=[expected],
         )
     return path
 
 
 def _sha256(path: Path) -> str:
-    """The SHA-256 of a file. It is noted in the cache with the file's size and time, and read from there as long as
-    these stay: half a gigabyte takes between half a second and two."""
-    state = path.stat()
-    known = [str(path.absolute()), state.st_size, state.st_mtime_ns]
-    note = cache_dir() / "weights" / f"{path.name}.sum"
-    with suppress(OSError, ValueError, TypeError, KeyError):  # a note that holds anything else is no note
-        noted = json.loads(note.read_text(encoding="utf-8"))
-        if noted[:-1] == known:
-            return str(noted[-1])
+    """Return the SHA-256 of a file.
+
+    It is cached with the file's size and time, because hashing half a gigabyte takes between half a second and two.
+    """
+    status = path.stat()
+    key = [str(path.absolute()), status.st_size, status.st_mtime_ns]
+    cache_file = cache_dir() / "weights" / f"{path.name}.sum"
+    with suppress(OSError, ValueError, TypeError, KeyError):  # a damaged cache file is replaced
+        cached = json.loads(cache_file.read_text(encoding="utf-8"))
+        if cached[:-1] == key:
+            return str(cached[-1])
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
     with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps([*known, found]), encoding="utf-8")
-    return found
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        cache_file.write_text(json.dumps([*key, checksum]), encoding="utf-8")
+    return checksum
 
 
 def validate_name(model: str, weights: str) -> None:
-    """Raises NotFound where `weights` mean nothing for `model`: no published name, no file, no run. Fetches nothing."""
-    if (model, weights) in CATALOG or any(map(os.path.isfile, (weights, os.path.join(weights, "run.json")))):
+    """Raise NotFoundError if `weights` is no published name, file or run for the model. Downloads nothing."""
+    is_file = os.path.isfile(weights) or os.path.isfile(os.path.join(weights, "run.json"))
+    if (model, weights) in CATALOG or is_file:
         return
     if os.path.isdir(weights):
         raise NotFoundError(
-            f"{weights} is not a run: there is no run.json in it.", cure="Give a run's folder or a weights file."
+            f"{weights} is not a run: it has no run.json.",
+            cure="Use a run folder or a weights file.",
+            path=weights,
+            value=weights,
         )
-    names = [name for other, name in CATALOG if other == model]
-    published = did_you_mean(weights, names) if names else f"None are published for {model}."
+    names = _names_of(model)
+    hint = did_you_mean(weights, names) if names else f"No weights are published for {model}."
     raise NotFoundError(
-        f"There are no weights '{weights}' for {model}, and no such file or run.",
-        cure=f"{published} A weights file or a run's folder can be given as well.",
+        f"Unknown weights for {model}: '{weights}'; expected a published name, a weights file or a run folder.",
+        cure=f"{hint} A weights file or a run folder works too.",
+        value=weights,
+        allowed=sorted(names),
     )
 
 
@@ -166,55 +204,92 @@ def resolve(
     model: str,
     weights: str,
     offline: bool = False,
-    notice: LogCallback = print,
+    log: LogCallback = print,
     progress: ProgressCallback | None = None,
 ) -> ResolvedWeights:
-    """What `weights` means for `model`: a published name (then it is pulled), a weights file, or a run's folder.
+    """Find out what `weights` means for a model.
 
-    Raises NotFound for anything else, and what `ensure_downloaded` raises.
+    Args:
+        model: The name of the model.
+        weights: A published name, which is downloaded if needed, a weights file, or a run folder.
+        offline: Never download.
+        log: Receives messages.
+        progress: Receives the progress of a download.
+
+    Returns:
+        The path, and the catalog entry if the weights are published ones.
+
+    Raises:
+        NotFoundError: If it means nothing; and what `ensure_downloaded` raises.
     """
     validate_name(model, weights)
     row = CATALOG.get((model, weights))
     if row is not None:
-        return ResolvedWeights(ensure_downloaded(row, offline, notice, progress), row)
+        return ResolvedWeights(ensure_downloaded(row, offline, log, progress), row)
     path = Path(weights)
     if path.is_file():
-        rows = (row for (other, _), row in CATALOG.items() if other == model and path.name in checksums(row))
-        row = next((row for row in rows if _sha256(path).startswith(checksums(row)[path.name])), None)
-    return ResolvedWeights(path, row)
+        return ResolvedWeights(path, _recognize(path, model))
+    return ResolvedWeights(path, None)
+
+
+def _recognize(path: Path, model: str) -> PretrainedWeights | None:
+    """Return the published weights of `model` that a file holds, by its name and checksum."""
+    for (other, _), row in CATALOG.items():
+        expected = checksums(row).get(path.name)
+        if other == model and expected is not None and _sha256(path).startswith(expected):
+            return row
+    return None
 
 
 def catalog_rows() -> list[dict[str, Any]]:
-    """All published weights: the columns of the table, and `local_path` they are on this machine, or None."""
-    listed = []
+    """Return all published weights as dicts; `where` is the file on this machine, or None."""
+    rows = []
     for row in CATALOG.values():
         path = local_path(row)
-        listed.append({**asdict(row), "file": row.file, "where": str(path) if os.path.isfile(path) else None})
-    return listed
+        where = str(path) if os.path.isfile(path) else None
+        rows.append({**asdict(row), "file": row.file, "where": where})
+    return rows
 
 
-# --- what the façade offers ------------------------------------------------------------------------------------------
+# --- for thalweg.api -------------------------------------------------------------------------------------------------
 
 
 def list_weights() -> list[dict[str, Any]]:
-    """A row per set of published weights."""
+    """Return one row for each set of published weights."""
     return catalog_rows()
 
 
 def download_weights(
     model: str, name: str = "imagenet", offline: bool = False, progress: ProgressCallback | None = None
 ) -> Path:
-    """Fetches published weights into the cache, if they are nowhere yet; their file. Raises what `ensure_downloaded` raises."""
+    """Download published weights to the cache, if they are not on this machine.
+
+    Args:
+        model: The name of the model.
+        name: The name of the weights.
+        offline: Never download.
+        progress: Receives the progress of the download.
+
+    Returns:
+        The file.
+
+    Raises:
+        NotFoundError: If there are no such weights; and what `ensure_downloaded` raises.
+    """
     return ensure_downloaded(lookup(model, name), offline, log_warning, progress)
 
 
 def get_weights_path(model: str, name: str = "imagenet") -> Path:
-    """The file of published weights on this machine. Raises ResourceError, with its place, where it is not here."""
+    """Return the file of published weights on this machine. Raises ResourceError if it is not there."""
     row = lookup(model, name)
     path = local_path(row)
     if not os.path.isfile(path):
+        words = ["thalweg weights pull", model]
+        if name != "imagenet":
+            words.append(name)
         raise ResourceError(
-            f"The weights '{name}' of {model} are not on this machine; their place is {path}.",
-            cure=f"Fetch them: thalweg weights pull {model}" + (f" {name}" if name != "imagenet" else ""),
+            f"The weights '{name}' of {model} are not on this machine; expected {path}.",
+            cure=f"Download them: {' '.join(words)}",
+            path=path,
         )
     return path

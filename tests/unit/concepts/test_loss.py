@@ -125,7 +125,7 @@ def test_nan_logits_are_rejected():
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("loss") / "run"
     return thalweg.train(
-        "classify", "digits", model="mlp", steps=40, loss="squared-error", threads=1, out=out, report=False
+        "classify", "digits", model="mlp", steps=40, loss="squared-error", cpu_threads=1, out=out, report=False
     )
 
 
@@ -140,10 +140,10 @@ def test_the_default_input_is_the_bundled_model_on_bundled_data():
 def test_the_probabilities_of_a_run_are_those_of_its_predictions(run):
     result = thalweg.explain("loss", str(run.path), examples=5, seed=3).result
     numbers = result.numbers
-    test = run.read().test
+    test = run.load_data().test
     rows = [list(test.sources).index(source) for source in numbers["sources"]]
     assert len(set(rows)) == 5 and numbers["labels"] == test.labels[rows].tolist()
-    predictions = list(run.predict([image for image in test.images[rows]], as_is=True))
+    predictions = list(run.predict([image for image in test.images[rows]], raw=True))
     expected = [prediction.probabilities for prediction in predictions]
     np.testing.assert_allclose(numbers["probabilities"], expected, atol=1e-5)
     assert len(result.notes) == 1 and "loss=squared-error" in result.notes[0]

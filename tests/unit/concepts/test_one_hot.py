@@ -142,7 +142,7 @@ def test_empty_data_is_rejected():
     data = make_bars(24)
     empty = {name: split.take(np.array([], np.int64)) for name, split in data.splits.items()}
     with pytest.raises(DataError):
-        thalweg.explain("one_hot", replace(data, **empty))
+        thalweg.explain("one_hot", replace(data, splits=empty))
 
 
 def test_a_broken_file_is_rejected(tmp_path, capsys):

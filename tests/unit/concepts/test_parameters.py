@@ -127,9 +127,9 @@ def test_a_run_is_counted_as_it_was_built(tmp_path, capsys):
         "classify",
         "digits",
         model="convnet",
-        arguments={"widths": [6, 9]},
+        model_kwargs={"widths": [6, 9]},
         steps=2,
-        threads=1,
+        cpu_threads=1,
         out=tmp_path / "run",
         report=False,
     )
@@ -140,7 +140,7 @@ def test_a_run_is_counted_as_it_was_built(tmp_path, capsys):
     assert saved["command"] == f"thalweg explain parameters {run.path}"
     assert f"{count:,}" in capsys.readouterr().out
     total = thalweg.explain("parameters", run).result.numbers["total"]
-    rows = summarize_layers(run.model, (run.facts["channels"], *run.facts["size"])).rows
+    rows = summarize_layers(run.model, (run.spec.channels, *run.spec.size)).rows
     assert total == asdict(to_cost(sum_rows(rows, "all"))) and total["shape"] == (10,)
 
 

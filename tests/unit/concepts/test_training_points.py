@@ -137,7 +137,7 @@ def test_a_large_network_overfits_noisy_points_and_a_note_says_so():
     small, _, large = rendered.result.numbers["runs"]
     assert (small["hidden"], large["hidden"]) == ((2,), (64, 64))
     assert large["curves"]["train"]["loss"][-1] < 0.02 < small["curves"]["train"]["loss"][-1]
-    valid = large["curves"]["valid"]["loss"]
+    valid = large["curves"]["val"]["loss"]
     assert valid[-1] > 1.5 * min(valid)
     assert any(note.startswith("hidden 64, 64: overfitting: after epoch") for note in rendered.result.notes)
 

@@ -138,7 +138,10 @@ def test_saving_again_replaces_damaged_checkpoints_of_this_step_and_later(tmp_pa
 
 
 def die_in(action, lines: int) -> bool:
-    """Run `action` in a child that kills itself after `lines` lines of checkpoint.py and shutil.py; return True if it did."""
+    """Run `action` in a child that kills itself after `lines` lines of checkpoint.py and shutil.py.
+
+    Return True if it was killed, False if `action` ended before.
+    """
     pid = os.fork()
     if pid == 0:
         remaining = lines

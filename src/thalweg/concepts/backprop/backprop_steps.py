@@ -91,7 +91,9 @@ def _name_incoming(layer: LayerRecord, j: int) -> str:
 
 
 def _forward_step(below: LayerRecord, layer: LayerRecord, index: int) -> Step:
-    lines = [_forward_lines(below, layer, j) for j in range(len(layer.units))]
+    lines = []
+    for j in range(len(layer.units)):
+        lines.append(_forward_lines(below, layer, j))
     rule = f"s = Σ w · y + b,   y = {layer.activation}(s)"
     if layer.activation == "softmax":
         rule = "s = Σ w · y + b,   y = exp(s) / Σ exp(s)"
@@ -373,7 +375,9 @@ def _curve_step(record: BackpropRecord) -> Step:
 def _parenthesize(value: float) -> str:
     """Format a factor or summand: in parentheses if it is negative."""
     text = format_number(value)
-    return f"({text})" if value < 0 else text
+    if value < 0:
+        return f"({text})"
+    return text
 
 
 def _abbreviate(names: Sequence[str], values: Sequence[float]) -> str:
@@ -386,10 +390,14 @@ def _abbreviate(names: Sequence[str], values: Sequence[float]) -> str:
 
 def _per_unit(values: Sequence[T], j: int) -> T:
     """Return the value of unit `j`; a single value is shared by all units."""
-    return values[j] if len(values) > 1 else values[0]
+    if len(values) == 1:
+        return values[0]
+    return values[j]
 
 
 def _activation_symbol(below: LayerRecord, i: int) -> str:
     """Return the letter for the activation of unit `i` below: 'y_h1', or 'x1' for an input."""
     unit = below.units[i]
-    return f"y_{unit}" if below.pre_activations else unit
+    if not below.pre_activations:
+        return unit
+    return f"y_{unit}"

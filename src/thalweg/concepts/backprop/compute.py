@@ -5,6 +5,7 @@ The default network is the well-known example of Mazur 2015, so the numbers can 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
@@ -161,7 +162,9 @@ def _parse_inputs(settings: BackpropSettings, count: int, generator: torch.Gener
 def _parse_targets(settings: BackpropSettings, count: int) -> Tensor:
     values = settings.targets
     if values == "auto":
-        values = _EXAMPLE_TARGETS if count == len(_EXAMPLE_TARGETS) else [1.0] + [0.0] * (count - 1)
+        values = [1.0] + [0.0] * (count - 1)
+        if count == len(_EXAMPLE_TARGETS):
+            values = _EXAMPLE_TARGETS
     targets_K = _to_vector("targets", values, count)
     if settings.loss != "cross-entropy":
         return targets_K
@@ -185,8 +188,8 @@ def _parse_targets(settings: BackpropSettings, count: int) -> Tensor:
 
 def _build_mlp(settings: BackpropSettings, sizes: list[int], generator: torch.Generator) -> MLP:
     """Build the MLP. Random weights are drawn before random biases."""
-    num_weights = [fan_in * units for fan_in, units in pairwise(sizes)]
     units = sizes[1:]
+    num_weights = list(map(operator.mul, sizes[:-1], units))
     weights_N = _parse_weights(settings, sizes, sum(num_weights), generator)
     biases_N = _parse_biases(settings, sizes, generator)
 
@@ -195,15 +198,18 @@ def _build_mlp(settings: BackpropSettings, sizes: list[int], generator: torch.Ge
         weights.append(weights_M.view(fan_out, fan_in))
     biases = biases_N.split(units if len(biases_N) == sum(units) else 1)
     is_cross_entropy = settings.loss == "cross-entropy"
-    output_activation = "identity" if is_cross_entropy else settings.output_activation
-    activations = [settings.hidden_activation] * (len(units) - 1) + [output_activation]
+    activations: list[str] = [settings.hidden_activation] * (len(units) - 1) + [settings.output_activation]
+    if is_cross_entropy:
+        activations[-1] = "identity"
     return MLP(weights, list(biases), activations, softmax=is_cross_entropy)
 
 
 def _parse_weights(settings: BackpropSettings, sizes: list[int], count: int, generator: torch.Generator) -> Tensor:
     weights = settings.weights
     if weights == "auto":
-        weights = _EXAMPLE_WEIGHTS if count == len(_EXAMPLE_WEIGHTS) else "random"
+        weights = "random"
+        if count == len(_EXAMPLE_WEIGHTS):
+            weights = _EXAMPLE_WEIGHTS
     if isinstance(weights, str):
         return _draw_values(count, generator)
     if len(weights) != count:
@@ -222,7 +228,9 @@ def _parse_biases(settings: BackpropSettings, sizes: list[int], generator: torch
     per_layer = len(sizes) - 1
     per_unit = sum(sizes[1:])
     if biases == "auto":
-        biases = _EXAMPLE_BIASES if len(_EXAMPLE_BIASES) in (per_layer, per_unit) else "random"
+        biases = "random"
+        if len(_EXAMPLE_BIASES) in (per_layer, per_unit):
+            biases = _EXAMPLE_BIASES
     if isinstance(biases, str):
         return _draw_values(per_unit, generator)
     if len(biases) not in (per_layer, per_unit):
@@ -273,8 +281,8 @@ def _train(mlp: MLP, inputs_I: Tensor, targets_K: Tensor, settings: BackpropSett
             mlp = next_mlp
             forward_pass = next_pass
     final = FinalState(
-        weights=[w.tolist() for w in mlp.weights],
-        biases=[b.tolist() for b in mlp.biases],
+        weights=list(map(Tensor.tolist, mlp.weights)),
+        biases=list(map(Tensor.tolist, mlp.biases)),
         outputs=forward_pass.activations[-1].tolist(),
         loss=float(forward_pass.loss),
     )
@@ -294,15 +302,20 @@ def _record_layers(
     num_units = 0
     for layer, (weights_JI, biases) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
         units, fan_in = weights_JI.shape
-        is_output = layer == len(mlp.weights) - 1
-        is_softmax = is_output and mlp.softmax
-        derivatives = None if is_softmax else compute_derivative(mlp, forward_pass, layer).tolist()
+        unit_names = _number("h", units, num_units)
+        activation = mlp.activations[layer]
+        derivatives = compute_derivative(mlp, forward_pass, layer).tolist()
+        if layer == len(mlp.weights) - 1:
+            unit_names = _number("o", units)
+            if mlp.softmax:
+                activation = "softmax"
+                derivatives = None
         records.append(
             LayerRecord(
                 name=_name_layer(layer, len(mlp.weights)),
-                units=_number("o", units) if is_output else _number("h", units, num_units),
+                units=unit_names,
                 activations=forward_pass.activations[layer + 1].tolist(),
-                activation="softmax" if is_softmax else mlp.activations[layer],
+                activation=activation,
                 weight_names=[_number("w", fan_in, num_weights + j * fan_in) for j in range(units)],
                 weights=weights_JI.tolist(),
                 bias_names=_number("b", len(biases), num_biases),
@@ -350,7 +363,7 @@ def _check_gradients(mlp: MLP, gradients: BackwardPass, inputs_I: Tensor, target
 
 
 def _concatenate(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors])
+    return torch.cat(list(map(torch.flatten, tensors)))
 
 
 def _build_frames(record: BackpropRecord) -> list[Frame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,9 +51,9 @@ class NetworkDiagram:
         self.is_updated = self.step.kind == "updated-loss"
         count = len(self.layers)
         self.is_narrow = count > 3
-        first_width = 72 if self.is_narrow else 90
-        width = 106 if self.is_narrow else 122
-        self.box_widths = [first_width] + [width] * (count - 1)
+        self.box_widths = [90] + [122] * (count - 1)
+        if self.is_narrow:
+            self.box_widths = [72] + [106] * (count - 1)
         self.gap = (_LOSS_LEFT - 34 - _LEFT - sum(self.box_widths)) / (count - 1)
         #: centers of the boxes: x of each layer, y of each unit of each layer
         self.x = [_LEFT + sum(self.box_widths[:n]) + self.gap * n + self.box_widths[n] / 2 for n in range(count)]
@@ -100,7 +101,9 @@ class NetworkDiagram:
         """Return the color of the current step if it is about this layer."""
         if self.is_updated or self.is_current("forward", index) or self.is_current("inputs", index):
             return FORWARD_COLOR
-        return BACKWARD_COLOR if self.is_current("deltas", index) else None
+        if self.is_current("deltas", index):
+            return BACKWARD_COLOR
+        return None
 
     def _unit_labels(self, index: int, j: int) -> list[Label]:
         layer = self.layers[index]
@@ -108,8 +111,11 @@ class NetworkDiagram:
             return [(self.format(layer.activations[j]), FORWARD_COLOR)]
         labels = []
         if self.is_done("forward", index):
-            s = layer.updated_pre_activations if self.is_updated else layer.pre_activations
-            y = layer.updated_activations if self.is_updated else layer.activations
+            s = layer.pre_activations
+            y = layer.activations
+            if self.is_updated:
+                s = layer.updated_pre_activations
+                y = layer.updated_activations
             labels.append((f"s {self.format(s[j])}", FORWARD_COLOR))
             labels.append((f"y {self.format(y[j])}", FORWARD_COLOR))
         if self.is_done("deltas", index) and not self.is_updated:
@@ -195,9 +201,11 @@ class NetworkDiagram:
 
     def _gradient_text(self, edge: _Edge) -> str:
         layer = self.layers[edge.index]
-        symbol = "∂E/∂" if self._is_roomy(edge.index) and not self.is_narrow else "∂"
         value = self._format_edge_value(edge.index, layer.weight_gradients[edge.j][edge.i])
-        return f"{symbol}{layer.weight_names[edge.j][edge.i]}  {value}"
+        text = f"{layer.weight_names[edge.j][edge.i]}  {value}"
+        if self._is_roomy(edge.index) and not self.is_narrow:
+            return f"∂E/∂{text}"
+        return f"∂{text}"
 
     def _edge_labels(self, edge: _Edge) -> list[Label]:
         """Return one label, or two where there is space."""
@@ -209,15 +217,17 @@ class NetworkDiagram:
         if self.is_done("update", None):
             updated = self._format_edge_value(index, layer.updated_weights[edge.j][edge.i])
             labels = [(f"{name}  {updated}", style.BLACK), (f"was {weight}", style.GRAY)]
-            return labels if is_roomy else labels[:1]
-        weight_label = (f"{name}  {weight}", FORWARD_COLOR if self.is_current("forward", index) else style.BLACK)
-        if not self.is_done("gradients", index):
-            return [weight_label]
-        gradient_label = (self._gradient_text(edge), BACKWARD_COLOR)
+        else:
+            color = FORWARD_COLOR if self.is_current("forward", index) else style.BLACK
+            labels = [(f"{name}  {weight}", color)]
+            if self.is_done("gradients", index):
+                labels.append((self._gradient_text(edge), BACKWARD_COLOR))
         if is_roomy:
-            return [weight_label, gradient_label]
-        # deltas flow back through the weights, so then the weight is shown
-        return [weight_label] if self.is_current("deltas", index - 1) else [gradient_label]
+            return labels
+        # One label: the newest value. Deltas flow back through the weights, so then it is the weight.
+        if self.is_done("update", None) or self.is_current("deltas", index - 1):
+            return labels[:1]
+        return labels[-1:]
 
     def _draw_edge(self, edge: _Edge, flat_length: float) -> None:
         layer = self.layers[edge.index]
@@ -259,7 +269,7 @@ class NetworkDiagram:
 
     def _draw_edge_labels(self, edge: _Edge, size: float) -> None:
         _, _, end_x, end_y = self._edge_ends(edge)
-        options: dict[str, object] = {"ha": "right", "fontsize": size, "zorder": 3.5}
+        options: dict[str, Any] = {"ha": "right", "fontsize": size, "zorder": 3.5}
         if self._is_roomy(edge.index):
             positions = [("bottom", end_y - 3), ("top", end_y + 4)]
         else:
@@ -274,13 +284,19 @@ class NetworkDiagram:
             return FORWARD_COLOR
         if self.is_current("gradients", index) or self.is_current("deltas", index - 1):
             return BACKWARD_COLOR
-        return style.BLACK if self.step.kind == "update" else None
+        if self.step.kind == "update":
+            return style.BLACK
+        return None
 
     # --- loss
 
     def draw_losses(self) -> None:
         """Draw target and loss of each output at the right, and the total loss below them."""
-        losses = self.record.updated_losses if self.is_updated else self.record.losses
+        losses = self.record.losses
+        total = self.record.loss
+        if self.is_updated:
+            losses = self.record.updated_losses
+            total = self.record.updated_loss
         is_known = self.is_done("loss", None)
         for k in range(len(losses)):
             labels = [(f"target {format_number(self.record.targets[k], 4, 8)}", style.BLACK)]
@@ -288,7 +304,6 @@ class NetworkDiagram:
                 labels.append((f"E {format_number(losses[k], 4, 9)}", FORWARD_COLOR))
             self._draw_loss(k, labels)
         if is_known:
-            total = self.record.updated_loss if self.is_updated else self.record.loss
             self.axes.text(
                 _RIGHT,
                 _BOTTOM + 16,
@@ -305,10 +320,14 @@ class NetworkDiagram:
         y = self.y[last][k]
         height = min(44, 0.9 * _unit_spacing(self.layers[last]))
         width = _RIGHT - _LOSS_LEFT
-        is_backward = self.is_current("deltas", last)
-        color = FORWARD_COLOR if self.is_updated or self.is_current("loss", None) else None
-        arrow_color = color or (BACKWARD_COLOR if is_backward else _INACTIVE_COLOR)
-        arrow = {"arrowstyle": "<|-" if is_backward else "-|>", "color": arrow_color, "linewidth": 1.6}
+        color = None
+        arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": _INACTIVE_COLOR, "linewidth": 1.6}
+        if self.is_updated or self.is_current("loss", None):
+            color = FORWARD_COLOR
+            arrow["color"] = color
+        elif self.is_current("deltas", last):
+            arrow["arrowstyle"] = "<|-"
+            arrow["color"] = BACKWARD_COLOR
         self.axes.annotate(
             "",
             (_LOSS_LEFT, y),

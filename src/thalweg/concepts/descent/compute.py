@@ -81,21 +81,19 @@ def descent(settings: DescentSettings) -> ConceptResult:
     paths = []
     for name, lr in zip(names, _resolve_lrs(settings, surface, names), strict=True):
         config = TrainConfig(
-            optimizer=name,
-            lr=lr,
-            momentum=settings.momentum,
-            steps=settings.steps,
-            schedule=settings.schedule,
-            warmup_fraction=0.3 if settings.schedule == "one-cycle" else 0.0,
-            weight_decay=settings.weight_decay if name == "adamw" else 0.0,
+            optimizer=name, lr=lr, momentum=settings.momentum, steps=settings.steps, schedule=settings.schedule
         )
+        if settings.schedule == "one-cycle":
+            config = replace(config, warmup_fraction=0.3)
+        if name == "adamw":
+            config = replace(config, weight_decay=settings.weight_decay)
         paths.append(run_optimizer(surface, config, settings.seed))
     grid = sample_grid(surface)
     record = DescentRecord(
         surface=surface.title,
         window=list(surface.window),
         start=list(surface.start),
-        minima=[list(minimum) for minimum in surface.minima],
+        minima=list(map(list, surface.minima)),
         noise=surface.noise,
         steps=settings.steps,
         log_scale=_needs_log_scale(grid, paths),
@@ -278,8 +276,13 @@ def _frame_caption(record: DescentRecord, step: int) -> str:
             f"All optimizers start at {_format_point((x, y))} with a loss of {loss:.4g}; "
             "arrows show the direction of steepest descent."
         )
-    running = [path for path in record.optimizers if step < len(path.losses)]
-    stopped = [path.label for path in record.optimizers if step >= len(path.losses)]
+    running = []
+    stopped = []
+    for path in record.optimizers:
+        if step < len(path.losses):
+            running.append(path)
+        else:
+            stopped.append(path.label)
     parts = []
     if running:
         ranked = sorted(running, key=lambda path: path.losses[step])
@@ -314,8 +317,10 @@ def _collect_notes(settings: DescentSettings, record: DescentRecord) -> list[str
     outside = []
     for path in record.optimizers:
         if path.left_window_at is not None:
-            returned = "" if path.ends_outside else ", and returns"
-            outside.append(f"{path.label} from step {path.left_window_at}{returned}")
+            text = f"{path.label} from step {path.left_window_at}"
+            if not path.ends_outside:
+                text += ", and returns"
+            outside.append(text)
     if outside:
         notes.append(f"Paths outside of the window are not visible: {'; '.join(outside)}.")
     if settings.lr == "auto":

@@ -216,7 +216,10 @@ class _Parser:
         if self.depth > MAX_DEPTH:
             raise self.build_error(f"nested deeper than {MAX_DEPTH} levels.", "Use fewer parentheses.")
         sign = self.accept("+", "-")
-        operand = self.parse_signed() if sign else self.parse_power()
+        if sign:
+            operand = self.parse_signed()
+        else:
+            operand = self.parse_power()
         self.depth -= 1
         if sign and sign.text == "-":
             return lambda x, y: -operand(x, y)
@@ -241,7 +244,9 @@ class _Parser:
             return self.parse_name(token)
         opening = self.accept("(")
         if not opening:
-            problem = "the formula ends" if token.kind == "end" else f"unexpected '{token.text}'"
+            problem = f"unexpected '{token.text}'"
+            if token.kind == "end":
+                problem = "the formula ends"
             raise self.build_error(
                 f"{problem}; expected a number, x, y or a parenthesis.", "Complete the formula, or remove the operator."
             )
@@ -308,7 +313,9 @@ class _Parser:
             return
         if self.token.kind in ("number", "name") or self.token.text == "(":
             raise self.missing_operator_error()
-        end = "at the end" if self.token.kind == "end" else f"before '{self.token.text}'"
+        end = f"before '{self.token.text}'"
+        if self.token.kind == "end":
+            end = "at the end"
         raise self.build_error(f"the parenthesis is not closed {end}.", "Add the missing ')'.", opening)
 
 

@@ -113,7 +113,10 @@ def default_lrs(surface: TestFunction, names: Sequence[str]) -> list[float]:
         base_lr *= NOISE_LR_FACTOR
     lrs = []
     for name in names:
-        lr = LR_PER_WINDOW[name] * size if name in LR_PER_WINDOW else LR_PER_CURVATURE[name] * base_lr
+        if name in LR_PER_WINDOW:
+            lr = LR_PER_WINDOW[name] * size
+        else:
+            lr = LR_PER_CURVATURE[name] * base_lr
         lrs.append(float(f"{lr:.2g}"))
     return lrs
 
@@ -200,7 +203,7 @@ def sample_grid(surface: TestFunction) -> LossGrid:
     return LossGrid(
         axis_x=_round_values(x_HW[0]),
         axis_y=_round_values(y_HW[:, 0]),
-        loss=[_round_values(row) for row in loss_HW],
+        loss=list(map(_round_values, loss_HW)),
         min_loss=float(finite_N.min()) if len(finite_N) else math.inf,
         undefined_fraction=1 - len(finite_N) / loss_HW.numel(),
         contour_levels=contour_levels(finite_N),
@@ -216,7 +219,7 @@ def _sample_arrows(surface: TestFunction) -> list[list[float | None]]:
     norm = torch.hypot(gradient_x, gradient_y)
     is_valid = loss_HW.isfinite() & norm.isfinite() & (norm > 0)
     arrows_N4 = torch.stack([x_HW, y_HW, -gradient_x / norm, -gradient_y / norm], -1)[is_valid]
-    return [_round_values(arrow) for arrow in arrows_N4]
+    return list(map(_round_values, arrows_N4))
 
 
 def contour_levels(loss_N: Tensor, count: int = 12) -> list[float]:

@@ -248,7 +248,7 @@ def _select_layers(all_layers: list[CapturedLayer], name: str) -> list[CapturedL
 def _top_classes(probability_K: np.ndarray, classes: Sequence[str]) -> list[ClassProbability]:
     """Return the most probable classes, the first one first."""
     order = np.argsort(-probability_K, kind="stable")[:TOP_CLASSES]
-    return [{"name": classes[k], "probability": float(probability_K[k])} for k in order]
+    return [{"name": classes[int(k)], "probability": float(probability_K[k])} for k in order]
 
 
 def _summarize_layers(
@@ -283,7 +283,7 @@ def _summarize_layer(layer: CapturedLayer, output_CHW: Tensor, classes: Sequence
         numbers["size"] = [height, width]
         numbers["maps"] = _round_values(_downsample_maps(output_CHW[order_N]))
     if len(classes) == count:
-        numbers["classes"] = [classes[k] for k in order_N.tolist()]
+        numbers["classes"] = [classes[int(k)] for k in order_N]
     return numbers
 
 
@@ -298,8 +298,9 @@ def _downsample_maps(maps_NHW: Tensor) -> Tensor:
     longer = max(maps_NHW.shape[1:])
     if longer <= MAX_MAP_SIZE:
         return maps_NHW
-    size = [max(1, round(side * MAX_MAP_SIZE / longer)) for side in maps_NHW.shape[1:]]
-    return F.adaptive_avg_pool2d(maps_NHW, size)
+    height = max(1, round(maps_NHW.shape[1] * MAX_MAP_SIZE / longer))
+    width = max(1, round(maps_NHW.shape[2] * MAX_MAP_SIZE / longer))
+    return F.adaptive_avg_pool2d(maps_NHW, (height, width))
 
 
 def _round_values(tensor: Tensor) -> list[Any]:
@@ -400,7 +401,7 @@ class UnitSearch:
         return {
             "index": index,
             "source": str(self.training.sources[index]),
-            "label": self.classes[self.training.labels[index]],
+            "label": self.classes[int(self.training.labels[index])],
             "activation": activation,
             "patch": None,
         }

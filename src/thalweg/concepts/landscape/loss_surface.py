@@ -1,11 +1,11 @@
-"""The loss of a network as a function of one long vector, and its curvature: the ground that a training walks on.
+"""The loss of a model as a function of one long weight vector, with its gradient and its curvature.
 
-D trained weights.
+Shapes: D trained weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,82 +16,103 @@ from ...objectives.supervised import Supervised
 
 
 class LossSurface:
-    """The loss of `objective` on `batches`, always the same examples, over the weights `names` of its network.
+    """The mean loss of `objective` on fixed `batches` as a function of the parameters `names` of its model.
 
-    Dropout is off; batch normalisation uses the statistics of the batch, so that the loss depends on the weights alone.
-    The network is changed: it holds the weights that were asked about last.
+    Dropout is off. Batch norm uses the statistics of the batch, so the loss depends on the weights alone. The model is
+    modified: it has the weights of the last evaluation.
     """
 
     def __init__(self, objective: Supervised, batches: Sequence[Batch], names: Sequence[str]):
-        self.objective, self.batches = objective, batches
-        known = dict(objective.model.named_parameters())
-        self.weights = [known[name] for name in names]
+        self.objective = objective
+        self.batches = batches
+        named_params = dict(objective.model.named_parameters())
+        self.params = [named_params[name] for name in names]
         objective.requires_grad_(False).eval()
-        for part in objective.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.train().momentum = 0.0  # its running statistics stay what they are
-        for weight in self.weights:
-            weight.requires_grad_(True)
+        for module in objective.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train()
+                # running statistics stay unchanged
+                module.momentum = 0.0
+        for param in self.params:
+            param.requires_grad_(True)
 
-    def put(self, vector_D: Tensor) -> None:
-        """Makes `vector_D` the weights of the network."""
+    @property
+    def num_examples(self) -> int:
+        """The number of examples of all batches."""
+        return count_examples(self.batches)
+
+    def set_weights(self, weights_D: Tensor) -> None:
+        """Copy `weights_D` into the model."""
         start = 0
         with torch.no_grad():
-            for weight in self.weights:
-                weight.copy_(vector_D[start : start + weight.numel()].view(weight.shape))
-                start += weight.numel()
+            for param in self.params:
+                param.copy_(weights_D[start : start + param.numel()].view(param.shape))
+                start += param.numel()
 
-    def loss(self, vector_D: Tensor) -> tuple[float, float]:
-        """Mean loss and accuracy."""
-        self.put(vector_D)
-        loss = right = items = 0.0
+    def evaluate(self, weights_D: Tensor) -> tuple[float, float]:
+        """Return mean loss and accuracy."""
+        self.set_weights(weights_D)
+        total_loss = 0.0
+        total_accuracy = 0.0
+        total_items = 0.0
         with torch.no_grad():
             for batch in self.batches:
-                found = self.objective.loss(batch)
-                loss += float(found.mean) * found.items
-                right += float(found.parts.get("accuracy", torch.nan)) * found.items
-                items += found.items
-        return loss / items, right / items
+                loss = self.objective.loss(batch)
+                items = float(loss.count)
+                total_loss += float(loss.mean) * items
+                total_accuracy += float(loss.metrics.get("accuracy", torch.nan)) * items
+                total_items += items
+        return total_loss / total_items, total_accuracy / total_items
 
-    def gradient(self, vector_D: Tensor) -> Tensor:
-        """The gradient (D,) of the mean loss."""
-        self.put(vector_D)
-        return sum(flatten(found).detach() for found in map(self._gradients, self.batches))
+    def compute_gradient(self, weights_D: Tensor) -> Tensor:
+        """Return the gradient (D,) of the mean loss."""
+        self.set_weights(weights_D)
+        gradient_D = torch.zeros_like(weights_D)
+        for batch in self.batches:
+            gradient_D = gradient_D + flatten(self._batch_gradients(batch)).detach()
+        return gradient_D
 
-    def _gradients(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, ...]:
-        """Of each weight, this batch's share of the gradient of the mean over all batches."""
-        items = sum(len(one["label"]) for one in self.batches)
-        found = self.objective.loss(batch)
-        share = found.mean * (len(batch["label"]) / items)
-        return torch.autograd.grad(share, self.weights, create_graph=create_graph, materialize_grads=True)
+    def _batch_gradients(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, ...]:
+        """Return the contribution of one batch to the gradient of the mean loss, per parameter."""
+        loss = self.objective.loss(batch)
+        contribution = loss.mean * (len(batch["label"]) / self.num_examples)
+        return torch.autograd.grad(contribution, self.params, create_graph=create_graph, materialize_grads=True)
 
-    def curvature(self, vector_D: Tensor, iterations: int, seed: int) -> Spectrum:
-        """The extreme eigenvalues of the Hessian of the mean loss, from products with it (Pearlmutter 1994)."""
-        self.put(vector_D)
-        kept = self._gradients(self.batches[0], create_graph=True) if len(self.batches) == 1 else None
+    def hessian_extremes(self, weights_D: Tensor, iterations: int, seed: int) -> Spectrum:
+        """Estimate the extreme eigenvalues of the Hessian from Hessian-vector products (Pearlmutter 1994)."""
+        self.set_weights(weights_D)
+        cached = None
+        if len(self.batches) == 1:
+            cached = self._batch_gradients(self.batches[0], create_graph=True)
 
-        def product(direction_D: Tensor) -> Tensor:
-            total = torch.zeros_like(direction_D)
+        def multiply_hessian(vector_D: Tensor) -> Tensor:
+            product_D = torch.zeros_like(vector_D)
             for batch in self.batches:
-                gradients = kept or self._gradients(batch, create_graph=True)
-                along = flatten(gradients) @ direction_D
-                if along.requires_grad:  # a loss without curvature, as of a linear network, has no graph left
-                    found = torch.autograd.grad(
-                        along, self.weights, retain_graph=kept is not None, materialize_grads=True
+                gradients = cached or self._batch_gradients(batch, create_graph=True)
+                directional_derivative = flatten(gradients) @ vector_D
+                # a loss without curvature, such as that of a linear model, has no graph left
+                if directional_derivative.requires_grad:
+                    products = torch.autograd.grad(
+                        directional_derivative, self.params, retain_graph=cached is not None, materialize_grads=True
                     )
-                    total += flatten(found)
-            return total
+                    product_D += flatten(products)
+            return product_D
 
-        return lanczos(product, len(vector_D), iterations, seed)
+        return lanczos(multiply_hessian, len(weights_D), iterations, seed)
+
+
+def count_examples(batches: Sequence[Batch]) -> int:
+    """Return the number of examples of all batches."""
+    return sum(len(batch["label"]) for batch in batches)
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """All their values in one vector."""
+    """Concatenate all values into one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 class Spectrum(NamedTuple):
-    """The smallest and the largest eigenvalue that were found, and bounds of how far true ones are from them."""
+    """Estimates of the smallest and the largest eigenvalue, with error bounds."""
 
     smallest: float
     largest: float
@@ -99,31 +120,49 @@ class Spectrum(NamedTuple):
     largest_error: float
 
 
-def lanczos(product, size: int, iterations: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Spectrum:
-    """The extreme eigenvalues of a symmetric matrix that is known by its `product` with a vector (size,).
+def lanczos(
+    multiply: Callable[[Tensor], Tensor],
+    size: int,
+    iterations: int,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Spectrum:
+    """Estimate the extreme eigenvalues of a symmetric matrix (Lanczos 1950, doi:10.6028/jres.045.026).
 
-    Lanczos 1950, doi:10.6028/jres.045.026, every vector made orthogonal to all before it, twice; the bounds are the
-    residuals, beta times the last component of the eigenvector (Parlett 1998, section 13.2).
+    Every new vector is orthogonalized twice against all previous ones. The error bounds are the residuals: beta times
+    the last component of the eigenvector (Parlett 1998, section 13.2).
+
+    Args:
+        multiply: multiplies the matrix with a vector (size,).
+        size: number of rows of the matrix.
+        iterations: maximum number of products.
+        seed: seed of the start vector.
+        dtype: type of the vectors.
+
+    Returns:
+        The eigenvalues and their error bounds.
     """
     generator = torch.Generator().manual_seed(seed)
-    vector_D = torch.randn(size, generator=generator, dtype=dtype)
-    vectors = [vector_D / vector_D.norm()]
-    diagonal: list[float] = []
-    beside: list[float] = []
+    start_D = torch.randn(size, generator=generator, dtype=dtype)
+    basis = [start_D / start_D.norm()]
+    alphas: list[float] = []
+    betas: list[float] = []
     for _ in range(min(iterations, size)):
-        found = product(vectors[-1])
-        diagonal.append(float(found @ vectors[-1]))
+        vector_D = multiply(basis[-1])
+        alphas.append(float(vector_D @ basis[-1]))
         for _ in range(2):
-            basis = torch.stack(vectors)
-            found = found - basis.T @ (basis @ found)
-        length = float(found.norm())
-        beside.append(length)
-        if length <= 1e-7 * max(map(abs, diagonal)):  # the whole space that the start can reach
+            basis_ND = torch.stack(basis)
+            vector_D = vector_D - basis_ND.T @ (basis_ND @ vector_D)
+        beta = float(vector_D.norm())
+        betas.append(beta)
+        # the Krylov space of the start vector is exhausted
+        if beta <= 1e-7 * max(map(abs, alphas)):
             break
-        vectors.append(found / length)
-    small = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    for place, value in enumerate(beside[: len(diagonal) - 1]):
-        small[place, place + 1] = small[place + 1, place] = value
-    values, inside = torch.linalg.eigh(small)
-    errors = beside[len(diagonal) - 1] * inside[-1].abs()
-    return Spectrum(float(values[0]), float(values[-1]), float(errors[0]), float(errors[-1]))
+        basis.append(vector_D / beta)
+    tridiagonal_NN = torch.diag(torch.tensor(alphas, dtype=torch.float64))
+    for i, beta in enumerate(betas[: len(alphas) - 1]):
+        tridiagonal_NN[i, i + 1] = beta
+        tridiagonal_NN[i + 1, i] = beta
+    eigenvalues, eigenvectors = torch.linalg.eigh(tridiagonal_NN)
+    errors = betas[len(alphas) - 1] * eigenvectors[-1].abs()
+    return Spectrum(float(eigenvalues[0]), float(eigenvalues[-1]), float(errors[0]), float(errors[-1]))

@@ -59,15 +59,15 @@ class LabeledImages:
     """Images with labels, and a training and a test set for the linear fits.
 
     `images` (B, H, W, C) uint8 are displayed; `labels` (B,) are indices into `classes` (K,); `sources` (B,) name the
-    images; `learned` is the training set and `tested` the test set; `title` names the data.
+    images; `train_set` and `test_set` are for the linear fits; `title` names the data.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: Sequence[str]
     sources: Sequence[str]
-    learned: ImageSet
-    tested: ImageSet
+    train_set: ImageSet
+    test_set: ImageSet
     title: str = ""
     notes: Sequence[str] = ()
 
@@ -127,7 +127,7 @@ def one_hot(settings: OneHotSettings, **inputs: Any) -> ConceptResult:
     num_classes = len(data.classes)
     targets_BK = encode_one_hot(torch.from_numpy(data.labels), num_classes, settings.label_smoothing, torch.float64)
     columns = _select_columns(data.labels, num_classes)
-    fits = compare_encodings(data.learned, data.tested, num_classes, settings.seed)
+    fits = compare_encodings(data.train_set, data.test_set, num_classes, settings.seed)
     numbers = OneHotNumbers(
         title=data.title,
         classes=list(data.classes),

@@ -268,7 +268,7 @@ def _format_name_pair(first: str, second: str) -> str:
 def plot_calibration(numbers: PredictionNumbers) -> Figure:
     """Plot the reliability diagram, and histograms of the entropy of correct and of wrong predictions."""
     fig = style.auto_figure(_HEIGHT)
-    left, right = fig.subfigures(1, 2)
+    left, right = fig.subfigures(1, 2, squeeze=False)[0]
     calibration = numbers["calibration"]
     upper, lower = left.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     count = np.array(calibration["count"])

@@ -47,7 +47,7 @@ MAP_GRID = 25
 #: compare=lr divides and multiplies the learning rate by this factor
 LR_FACTOR = 30
 
-_SPLIT_LABELS = {"train": "training", "valid": "validation", "test": "test"}
+_SPLIT_LABELS = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _check_settings(settings: TrainingSettings, inputs: PointsInput) -> None:
 
 
 def _load_points(settings: TrainingSettings, inputs: PointsInput, generator: np.random.Generator) -> Points:
-    if "points" not in inputs:
+    if "points" not in inputs or "labels" not in inputs:
         return make_dataset(settings.dataset, settings.points, settings.noise, generator)
     return Points(
         inputs["points"],
@@ -211,7 +211,9 @@ def _fit_window(points_N2: np.ndarray, square: bool) -> list[float]:
 
 def _build_runs(settings: TrainingSettings, num_train: int) -> list[ToyRun]:
     """Return one run, or three to compare."""
-    hidden = () if settings.hidden == "none" else tuple(settings.hidden)
+    hidden: tuple[int, ...] = ()
+    if settings.hidden != "none":
+        hidden = tuple(settings.hidden)
     if len(hidden) > MAX_HIDDEN_LAYERS:
         raise OptionError(
             f"hidden: got {len(hidden)} layers; expected at most {MAX_HIDDEN_LAYERS}.",
@@ -280,7 +282,9 @@ def _vary_hidden(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:
             option="hidden",
             value="none",
         )
-    smaller = (hidden[0] // 4,) if hidden[0] >= 4 else ()
+    smaller: tuple[int, ...] = ()
+    if hidden[0] >= 4:
+        smaller = (hidden[0] // 4,)
     larger = (MAX_WIDTH,) * len(hidden)
     if larger == hidden:
         larger = (*hidden, MAX_WIDTH)
@@ -306,7 +310,9 @@ def _build_frames(numbers: dict[str, Any], snapshot_epochs: Sequence[int]) -> li
     from .plot import plot_compare_runs, plot_training
 
     runs: list[ToyResult] = numbers["runs"]
-    plot = plot_training if len(runs) == 1 else plot_compare_runs
+    plot = plot_training
+    if len(runs) > 1:
+        plot = plot_compare_runs
     last = max(run["snapshots"][-1]["epoch"] for run in runs)
     frames = []
     for epoch in snapshot_epochs:
@@ -319,8 +325,9 @@ def _build_frames(numbers: dict[str, Any], snapshot_epochs: Sequence[int]) -> li
 def _frame_caption(runs: Sequence[ToyResult], epoch: int) -> str:
     if len(runs) > 1:
         accuracies = "; ".join(f"{run['label']}: {_format_accuracy(run, epoch)}" for run in runs)
-        time = f"After epoch {epoch}" if epoch else "Before training"
-        return f"{time}, training accuracy: {accuracies}."
+        if epoch == 0:
+            return f"Before training, training accuracy: {accuracies}."
+        return f"After epoch {epoch}, training accuracy: {accuracies}."
     (run,) = runs
     if epoch == 0:
         return (
@@ -337,8 +344,8 @@ def _frame_caption(runs: Sequence[ToyResult], epoch: int) -> str:
         f"Epoch {epoch}, step {epoch * run['steps_per_epoch']}: training accuracy {_format_accuracy(run, epoch)}, "
         f"loss {train['loss'][epoch]:.3g}"
     )
-    if "valid" in run["curves"]:
-        val = run["curves"]["valid"]
+    if "val" in run["curves"]:
+        val = run["curves"]["val"]
         text += f"; validation accuracy {_format_percent(val['accuracy'][epoch])}, loss {val['loss'][epoch]:.3g}"
     return text + "."
 
@@ -369,8 +376,8 @@ def _key_numbers(runs: Sequence[ToyResult]) -> dict[str, str]:
     for split in SPLITS:
         if split in run["curves"]:
             key_numbers[_SPLIT_LABELS[split]] = _format_final(run, split)
-    if "valid" in run["curves"]:
-        losses = run["curves"]["valid"]["loss"]
+    if "val" in run["curves"]:
+        losses = run["curves"]["val"]["loss"]
         best = int(np.argmin(losses))
         key_numbers["lowest validation loss"] = f"{losses[best]:.3g} after epoch {best}"
     key_numbers["parameters"] = f"{run['num_params']}, {run['label']}"
@@ -386,12 +393,13 @@ def _format_final(run: ToyResult, split: str) -> str:
 
 
 def _describe_result(run: ToyResult) -> str:
-    text = "; ".join(
-        f"{_SPLIT_LABELS[split]} {_format_final(run, split)}" for split in SPLITS if split in run["curves"]
-    )
+    parts = []
+    for split in SPLITS:
+        if split in run["curves"]:
+            parts.append(f"{_SPLIT_LABELS[split]} {_format_final(run, split)}")
     if run["diverged_at"] is not None:
-        text += f"; then diverged at step {run['diverged_at']}"
-    return text
+        parts.append(f"then diverged at step {run['diverged_at']}")
+    return "; ".join(parts)
 
 
 def _collect_notes(settings: TrainingSettings, runs: Sequence[ToyResult]) -> list[str]:
@@ -422,7 +430,7 @@ def _describe_problem(run: ToyResult) -> str:
             f"training and {train_loss[-1]:.3g} after it."
         )
     if _is_overfit(run):
-        val_loss = run["curves"]["valid"]["loss"]
+        val_loss = run["curves"]["val"]["loss"]
         best = int(np.argmin(val_loss))
         return (
             f"overfitting: after epoch {best} the validation loss rises from {val_loss[best]:.3g} to "
@@ -433,9 +441,9 @@ def _describe_problem(run: ToyResult) -> str:
 
 def _is_overfit(run: ToyResult) -> bool:
     """Return whether the validation loss ends well above its minimum while the training loss has fallen since."""
-    if "valid" not in run["curves"]:
+    if "val" not in run["curves"]:
         return False
-    val_loss = run["curves"]["valid"]["loss"]
+    val_loss = run["curves"]["val"]["loss"]
     train_loss = run["curves"]["train"]["loss"]
     best = int(np.argmin(val_loss))
     has_risen = val_loss[-1] > 1.2 * val_loss[best] + 0.02

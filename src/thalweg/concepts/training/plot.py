@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ...errors import pluralize
 from ...plots import decision_surface, style
 from ...plots.feature_maps import colorize_maps
 from .toy_training import Snapshot, ToyResult, has_diverged
@@ -89,7 +90,9 @@ def snapshot_at(run: ToyResult, epoch: int) -> Snapshot:
 def _format_epoch(run: ToyResult, epoch: int) -> str:
     if has_diverged(run, epoch):
         return f"diverged at step {run['diverged_at']}"
-    return f"epoch {epoch}" if epoch else "before training"
+    if epoch == 0:
+        return "before training"
+    return f"epoch {epoch}"
 
 
 def _format_accuracies(run: ToyResult, epoch: int) -> str:
@@ -97,7 +100,7 @@ def _format_accuracies(run: ToyResult, epoch: int) -> str:
     if has_diverged(run, epoch):
         return f"diverged at step {run['diverged_at']}"
     texts = []
-    for split in ("train", "valid"):
+    for split in ("train", "val"):
         if split in run["curves"]:
             label, _, _ = decision_surface.SPLIT_STYLES[split]
             texts.append(f"{label} {style.format_percent(run['curves'][split]['accuracy'][epoch], 0)}")
@@ -137,7 +140,7 @@ def _column_headers(run: ToyResult) -> list[str]:
         elif is_short:
             headers.append(str(size))
         else:
-            headers.append("1 neuron" if size == 1 else f"{size} neurons")
+            headers.append(pluralize(size, "neuron"))
     return [*headers, "outputs"]
 
 
@@ -168,7 +171,7 @@ def _draw_neuron_map(axes: Axes, tile: Tile, map_GG: np.ndarray) -> None:
     band_centers = (_LEVELS[1:] + _LEVELS[:-1]) / 2
     colors = colorize_maps(band_centers[:, None, None])[:, 0, 0]
     clipped_GG = np.clip(np.ma.masked_invalid(map_GG), -1, 1)
-    if clipped_GG.count():
+    if np.isfinite(map_GG).any():
         axes.contourf(x + offsets, y - offsets, clipped_GG, levels=_LEVELS, colors=list(colors), zorder=3)
     axes.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, fill=False, linewidth=0.7, zorder=4))
 
@@ -206,8 +209,14 @@ def _draw_weights(axes: Axes, columns: Sequence[list[Tile]], weights: Sequence[S
             for (x0, y0, side0), weight in zip(below, row, strict=True):
                 segments.append([(x0 + side0 / 2, y0), (x1 - side1 / 2, y1)])
                 widths.append(_line_width(abs(weight) / max_weight))
-                colors.append(style.BLUE if weight >= 0 else style.VERMILLION)
+                colors.append(_weight_color(weight))
     axes.add_collection(LineCollection(segments, linewidths=widths, colors=colors, zorder=1))
+
+
+def _weight_color(weight: float) -> str:
+    if weight >= 0:
+        return style.BLUE
+    return style.VERMILLION
 
 
 def _line_width(fraction: float) -> float:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 #: splits of a dataset, in the order of `split_N`
-SPLITS = ("train", "valid", "test")
+SPLITS = ("train", "val", "test")
 #: turns of each arm of the spirals
 SPIRAL_TURNS = 1.25
 
@@ -91,5 +91,5 @@ def split_points(
         num_test = min(round(test_fraction * len(rows)), len(rows) - 1)
         num_val = min(round(val_fraction * len(rows)), len(rows) - 1 - num_test)
         split_N[rows[:num_test]] = SPLITS.index("test")
-        split_N[rows[num_test : num_test + num_val]] = SPLITS.index("valid")
+        split_N[rows[num_test : num_test + num_val]] = SPLITS.index("val")
     return split_N

@@ -135,7 +135,7 @@ def train_toy(dataset: ToyDataset, run: ToyRun, snapshot_epochs: Sequence[int], 
         snapshots.append(_snapshot(model, dataset, state, visible_neurons))
     return ToyResult(
         **asdict(run),
-        num_params=sum(param.numel() for param in model.parameters()),
+        num_params=sum(map(torch.numel, model.parameters())),
         steps_per_epoch=trainer.batches.steps_per_epoch,
         steps=trainer.step,
         curves=history.curves,
@@ -188,7 +188,7 @@ class _History:
 
     def __init__(self, model: MLP, stream: BatchStream, dataset: ToyDataset):
         self.model = model
-        self.batches = stream
+        self.stream = stream
         self.dataset = dataset
         self.states: list[_State] = []
         self.curves: dict[str, Curve] = {}
@@ -201,7 +201,7 @@ class _History:
 
     def save_weights(self, epoch: int, step: int) -> None:
         """Record the weights."""
-        batch = self.dataset.rows_of_split(0)[self.batches.batch_indices(max(0, step - 1))].tolist()
+        batch = self.dataset.rows_of_split(0)[self.stream.batch_indices(max(0, step - 1))].tolist()
         weights = {name: values.clone() for name, values in self.model.state_dict().items()}
         self.states.append(_State(epoch, step, batch, weights))
 

@@ -1,6 +1,6 @@
-"""From any picture file to uint8 pixels: every mode and orientation, nothing trusted, nothing run.
+"""Decode any image file to uint8 pixels: every mode and orientation, without trusting the file.
 
-Only formats whose decoders are plain (no EPS or PS, which start other programs) are opened, and a picture's extent is
+Only formats with plain decoders are opened (no EPS or PS, which start other programs), and the size of an image is
 checked before a byte of it is decoded.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -15,18 +16,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-#: most pixels of one picture
+#: maximum number of pixels of an image
 MAX_PIXELS = 100_000_000
 
-#: a picture this many times longer than wide is not resized whole: it might not fit into memory
+#: maximum width or height: decoders hold a row at once, or a pointer per row, and resizing needs weights per pixel
+MAX_SIDE = 1_000_000
+
+#: an image this many times longer than wide is cropped before it is resized, to save memory
 MAX_ASPECT = 8
 
-#: so many times the wanted pixels along each side are left where a JPEG is decoded at a fraction. A margin that is cut
-#: off shows that the network reads large pictures, which lose little. A small network of CIFAR-10 answered 48
-#: photographs with probabilities that were off by up to 0.19 where 2 times were left, 0.03 by 4, 0.01 by 8, 0 by 16
-DRAFT_MARGIN, DRAFT_MARGIN_CROPPED = 16, 3
+#: A JPEG is decoded at a fraction of its size if that leaves this many times the required pixels along each side. With
+#: a crop margin (`resize`), the model reads large images, which lose little. Without it, a small CIFAR-10 network
+#: changed its probabilities for 48 photos by up to 0.19 with a margin of 2, 0.03 with 4, 0.01 with 8 and 0 with 16.
+DRAFT_MARGIN = 16
+DRAFT_MARGIN_CROPPED = 3
 
-#: formats that cameras, browsers and drawing programs write; read whichever of these names the file has
+#: formats of cameras, browsers and drawing programs; read under the file extension of any of them
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 _JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
 _COMMON_EXTENSIONS = {
@@ -36,7 +41,7 @@ _COMMON_EXTENSIONS = {
     ".bmp": "BMP",
     ".webp": "WEBP",
 }
-_FORMATS_BY_EXTENSION = {
+_FORMATS_BY_EXTENSION: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_COMMON_EXTENSIONS, COMMON_FORMATS),
     **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
     **dict.fromkeys((".pgm", ".ppm", ".pbm", ".pnm"), ("PPM",)),
@@ -46,22 +51,36 @@ _ALL_FORMATS = (*COMMON_FORMATS, "TIFF", "PPM", "AVIF")
 
 EXTENSIONS = frozenset(_FORMATS_BY_EXTENSION)
 
-# `_open_image` has a lower limit of its own, so the warning would only come second.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+#: EXIF tag of the orientation, and its values that exchange width and height
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
+#: `to_8bit` works on this many rows at once, because all of them in double precision may be too large
+_ROWS_AT_ONCE = 1024
+
+#: Pillow's weights are whole multiples of 1 / 2^22
+_WEIGHT_SCALE = 2**22
 
 RESIZE_NOTE = "Images resized to {0}x{0}: shorter side scaled, center kept. Change it with --image-size."
 
+# Pillow warns about harmless irregularities of files; `load_images` counts the warnings instead of printing them.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 class ImageReadError(Exception):
-    """A picture that cannot be used; the text says why. Readers turn it into `Bad`."""
+    """An image that cannot be read, with the reason. Readers turn it into an `UnreadableFile`."""
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the head of a picture file says: upright width and height in pixels, format, whether it has frames.
+    """Properties from the header of an image file.
 
-    `misnamed` is True for one common format under the name of another, which is harmless and frequent on the web.
+    Attributes:
+        width: Width in pixels, after applying the EXIF orientation.
+        height: Height in pixels, after applying the EXIF orientation.
+        format: Pillow's name of the format.
+        animated: The file has several frames.
+        misnamed: The file has the extension of another common format. This is harmless and frequent on the web.
     """
 
     width: int
@@ -72,231 +91,290 @@ class ImageHeader:
 
 
 def _open_image(source: Path | str | bytes) -> Image.Image:
+    formats: Sequence[str] = _ALL_FORMATS
     if isinstance(source, bytes):
-        file, formats = io.BytesIO(source), _ALL_FORMATS
+        image = Image.open(io.BytesIO(source), formats=formats)
     else:
-        file, formats = source, _FORMATS_BY_EXTENSION.get(Path(source).suffix.lower(), _ALL_FORMATS)
-    picture = Image.open(file, formats=formats)
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ImageReadError(
-            f"{picture.width} x {picture.height} pixels are more than the {MAX_PIXELS:,} that are read"
-        )
-    return picture
+        formats = _FORMATS_BY_EXTENSION.get(Path(source).suffix.lower(), _ALL_FORMATS)
+        image = Image.open(source, formats=formats)
+    _check_size(image)
+    return image
 
 
-def _has_exif(picture: Image.Image) -> bool:
-    return picture.format != "PNG" or "exif" in picture.info
+def _check_size(image: Image.Image) -> None:
+    """Raise ImageReadError for an image with too many pixels to decode."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageReadError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are supported")
+    if max(width, height) > MAX_SIDE:
+        raise ImageReadError(f"{width} x {height} pixels; at most {MAX_SIDE:,} along a side are supported")
 
 
 def describe_error(error: Exception, source: Path | str | bytes) -> str:
-    """Why a picture could not be read, in words for the user."""
+    """Describe for the user why an image could not be read."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, PermissionError):
-        return "it may not be read by this user"
+        return "no permission to read it"
     if isinstance(error, OSError) and error.strerror:
         return f"it cannot be read ({error.strerror})"
-    if isinstance(error, Image.UnidentifiedImageError):
-        if not isinstance(source, bytes) and not Path(source).stat().st_size:
-            return "the file is empty"
-        return (
-            "it is no picture of a kind that its name allows" if not isinstance(source, bytes) else "it is no picture"
-        )
+    if isinstance(error, MemoryError):
+        return "it needs more memory than is free"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than the {MAX_PIXELS:,} pixels that are read"
-    return f"damaged or cut off ({error})" if str(error) else f"damaged ({type(error).__name__})"
+        return f"more than the {MAX_PIXELS:,} pixels that are supported"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return _describe_unidentified(source)
+    if str(error):
+        return f"damaged or truncated ({error})"
+    return f"damaged ({type(error).__name__})"
+
+
+def _describe_unidentified(source: Path | str | bytes) -> str:
+    if isinstance(source, bytes):
+        return "not an image"
+    if not Path(source).stat().st_size:
+        return "the file is empty"
+    return "not an image of a format that its file extension allows"
 
 
 def read_header(source: Path | str | bytes) -> ImageHeader:
-    """The facts in the head of a picture; the pixels are not decoded. Raises Unreadable."""
+    """Read the header of an image file or of its content, without decoding pixels. Raises ImageReadError."""
     try:
-        with _open_image(source) as picture:
-            # Pillow decodes a whole PNG to look for what may stand behind the pixels; cameras write it before them
-            turned = _has_exif(picture) and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            width, height = picture.size[::-1] if turned else picture.size
-            form = "JPEG" if picture.format == "MPO" else picture.format
-            named = form if isinstance(source, bytes) else _COMMON_EXTENSIONS.get(Path(source).suffix.lower(), form)
-            animated = form != "JPEG" and getattr(picture, "is_animated", False)
-            return ImageHeader(width, height, form, animated, named != form)
+        with _open_image(source) as image:
+            return _header_of(image, source)
     except ImageReadError:
         raise
-    except Exception as error:  # a decoder given a damaged file may raise anything
+    except Exception as error:  # a decoder may raise anything for a damaged file
         raise ImageReadError(describe_error(error, source)) from None
+
+
+def _header_of(image: Image.Image, source: Path | str | bytes) -> ImageHeader:
+    width, height = image.size
+    # Without this check Pillow decodes a whole PNG in search of EXIF data behind the pixels; cameras write it in front.
+    if image.format != "PNG" or "exif" in image.info:
+        if image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+            width, height = height, width
+    image_format = image.format or ""
+    if image_format == "MPO":
+        image_format = "JPEG"
+    expected_format = image_format
+    if not isinstance(source, bytes):
+        expected_format = _COMMON_EXTENSIONS.get(Path(source).suffix.lower(), image_format)
+    animated = image_format != "JPEG" and getattr(image, "is_animated", False)
+    return ImageHeader(width, height, image_format, animated, expected_format != image_format)
 
 
 def decode_image(
-    source: Path | str | bytes, channels: int | None = None, size: int | None = None, resize: int | None = None
+    source: Path | str | bytes,
+    channels: int | None = None,
+    image_size: int | None = None,
+    resize: int | None = None,
 ) -> np.ndarray:
-    """The pixels (H, W, C) uint8 of a file or of a file's content, upright, on white where transparent.
+    """Decode an image file, upright, on white where it is transparent. Of an animation, decode the first frame.
 
-    `channels` 1 is grey, 3 RGB, None grey where the picture is; `size` and `resize` are those of `fit`, without which
-    the picture keeps its extent. Of an animation, the first frame. Raises Unreadable with the reason.
+    Args:
+        source: Path of a file, or its content.
+        channels: 1 (gray), 3 (RGB), or None: gray if all pixels are gray.
+        image_size: Height and width of the result, see `resize_and_crop`; None keeps the size.
+        resize: See `resize_and_crop`.
+
+    Returns:
+        Pixels (H, W, C) uint8.
+
+    Raises:
+        ImageReadError: The image cannot be read, with the reason.
     """
     try:
-        with _open_image(source) as picture:
-            if size and picture.format in ("JPEG", "MPO"):
-                _use_jpeg_draft(picture, size, resize)
-            whole = apply_exif_orientation(picture, channels)
-            return to_array(resize_and_crop(whole, size, resize) if size else whole, channels)
+        with _open_image(source) as image:
+            if image_size and image.format in ("JPEG", "MPO"):
+                _use_jpeg_draft(image, image_size, resize)
+            upright = apply_exif_orientation(image, channels)
+            if image_size:
+                upright = resize_and_crop(upright, image_size, resize)
+            return to_array(upright, channels)
     except ImageReadError:
         raise
-    except Exception as error:  # as in probe
+    except Exception as error:  # a decoder may raise anything for a damaged file
         raise ImageReadError(describe_error(error, source)) from None
 
 
-def apply_exif_orientation(picture: Image.Image, channels: int | None = None) -> Image.Image:
-    """A Pillow image in mode L or RGB as by `to_gray_or_rgb`, turned as its EXIF says. Raises Unreadable."""
-    if 0 in picture.size:
+def apply_exif_orientation(image: Image.Image, channels: int | None = None) -> Image.Image:
+    """Return an upright image in mode L or RGB, see `to_gray_or_rgb`. Raises ImageReadError."""
+    if 0 in image.size:
         raise ImageReadError("it has no pixels")
+    _check_size(image)
     try:
-        picture.load()
-        return ImageOps.exif_transpose(to_gray_or_rgb(picture, channels))
+        image.load()
+        return ImageOps.exif_transpose(to_gray_or_rgb(image, channels))
     except ImageReadError:
         raise
-    except Exception as error:  # as in probe
+    except Exception as error:  # a decoder may raise anything for a damaged file
         raise ImageReadError(describe_error(error, b"")) from None
 
 
-def _use_jpeg_draft(picture: Image.Image, size: int, resize: int | None) -> None:
-    """Has a large photograph decoded at 1/2, 1/4 or 1/8 of its extent, which leaves more pixels than are needed.
+def _use_jpeg_draft(image: Image.Image, image_size: int, resize: int | None) -> None:
+    """Let Pillow decode a large photo at 1/2, 1/4 or 1/8 of its size, if that leaves more pixels than are needed.
 
-    Only where the fraction keeps the proportions: else the pixels would move. With `resize` that moves a byte by 0.25
-    levels on average, hardly more than the order of the resizing's two passes does (0.17).
+    Only if the fraction keeps the aspect ratio; otherwise the pixels would move. With `resize` this changes a value by
+    0.25 levels on average, hardly more than the order of the two resizing passes does (0.17).
     """
-    width, height = picture.size
-    least = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * size
-    for part in (8, 4, 2):
-        if width % part == height % part == 0 and min(width, height) >= least * part:
-            picture.draft(None, (width // part, height // part))
+    width, height = image.size
+    min_side = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * image_size
+    for divisor in (8, 4, 2):
+        if width % divisor == height % divisor == 0 and min(width, height) >= min_side * divisor:
+            image.draft(None, (width // divisor, height // divisor))
             return
 
 
-def to_gray_or_rgb(picture: Image.Image, channels: int | None = None) -> Image.Image:
-    """The picture in mode L or RGB: deep values scaled to 0..255, transparency on white; `channels` 1 is grey.
+def to_gray_or_rgb(image: Image.Image, channels: int | None = None) -> Image.Image:
+    """Convert an image to mode L or RGB: deep values scaled to 0..255, transparency on white.
 
-    Colours become grey before anything is resized, as for those who give an exported network grey pictures.
+    With `channels` 1, colors become gray before anything is resized, as in an exported model that is given gray images.
     """
     if channels == 1:
-        return to_gray_or_rgb(picture).convert("L")
-    mode = picture.mode
+        return to_gray_or_rgb(image).convert("L")
+    mode = image.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
-        return Image.fromarray(to_8bit(np.asarray(picture)))
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        return _composite_on_white(picture.convert("RGBA"))
+        return Image.fromarray(to_8bit(np.asarray(image)))
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return _composite_on_white(image.convert("RGBA"))
     if mode in ("L", "RGB"):
-        return picture
-    return picture.convert("L" if mode == "1" else "RGB")
+        return image
+    return image.convert("L" if mode == "1" else "RGB")
 
 
 def to_8bit(values: np.ndarray) -> np.ndarray:
-    """Deep grey values to 0..255 uint8, by the smallest usual white that holds them all: 1 (real numbers), 255, 65535.
+    """Scale deep gray values to 0..255 uint8.
 
-    16-bit values always go by 65535; what fits none of these, by its own extent. Raises Unreadable for values that are
-    not numbers.
+    16-bit values are scaled by 65535, all others by the smallest of 1 (floats), 255 and 65535 that is at least their
+    maximum. Values that fit none of these are scaled by their own range. Raises ImageReadError for values that are not
+    finite.
     """
     if values.dtype in (np.uint16, np.dtype(">u2")):
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not np.isfinite(values).all():
-        raise ImageReadError("it holds values that are not finite numbers")
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    white = next(
-        (w for w in ((1.0,) if values.dtype.kind == "f" else ()) + (255.0, 65535.0) if low >= 0 and high <= w), None
-    )
-    low, span = (0.0, white) if white else (low, high - low)
-    made = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), 1024):  # in blocks, because the whole in double precision may be too large
-        block = values[start : start + 1024].astype(np.float64)
-        made[start : start + 1024] = np.round((block - low) * (255 / (span or 1)))
-    return made
+        raise ImageReadError("it contains values that are not finite")
+    low = float(values.min(initial=0))
+    high = float(values.max(initial=0))
+    white_levels = [255.0, 65535.0]
+    if values.dtype.kind == "f":
+        white_levels.insert(0, 1.0)
+    fitting = [white for white in white_levels if low >= 0 and high <= white]
+    if fitting:
+        low = 0.0
+        high = fitting[0]
+    scale = 255 / ((high - low) or 1)
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        block = values[start : start + _ROWS_AT_ONCE].astype(np.float64)
+        scaled[start : start + _ROWS_AT_ONCE] = np.round((block - low) * scale)
+    return scaled
 
 
-def _composite_on_white(picture: Image.Image) -> Image.Image:
-    """A transparent picture laid on white; on black if white would swallow it, as it does strokes of white ink."""
-    for paper in ("white", "black"):
-        laid = Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
-        if any(high > low for low, high in laid.getextrema()):
-            break
-    return laid
+def _composite_on_white(image: Image.Image) -> Image.Image:
+    """Put a transparent image on white, or on black if it would vanish on white, as white strokes do."""
+    composite = _composite(image, "white")
+    pixels = np.asarray(composite)
+    if (pixels.min(axis=(0, 1)) < pixels.max(axis=(0, 1))).any():
+        return composite
+    return _composite(image, "black")
 
 
-def resize_and_crop(picture: Image.Image, size: int, resize: int | None = None) -> Image.Image:
-    """The middle `size` x `size` of the picture, its shorter side brought to `size`; smoothed when shrinking.
+def _composite(image: Image.Image, background: str) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
 
-    With `resize`, at least `size`, the shorter side is brought to that instead, so that a margin is cut off all around:
-    what networks for ImageNet are trained and tested with (resize 256, size 224). The longer side is rounded, where
-    torchvision leaves the fraction of a pixel off; the published figures that we hold ourselves to were made so.
+
+def resize_and_crop(image: Image.Image, image_size: int, resize: int | None = None) -> Image.Image:
+    """Return the center square of an image, resized to `image_size`; antialiased when shrinking.
+
+    With `resize`, at least `image_size`, the shorter side is resized to that before the center is cropped, as ImageNet
+    models are trained and tested (resize 256, crop 224). The longer side is rounded, while torchvision truncates it;
+    the published accuracies that we reproduce were measured with rounding.
     """
-    width, height = picture.size
+    width, height = image.size
     side = min(width, height)
     if resize:
-        return _center_crop(picture, size, round(resize * width / side), round(resize * height / side))
-    if (width, height) == (size, size):
-        return picture
-    left, top = (width - side) / 2, (height - side) / 2
-    return _resize_box(picture, (size, size), (left, top, left + side, top + side))
+        return _center_crop(image, image_size, round(resize * width / side), round(resize * height / side))
+    if (width, height) == (image_size, image_size):
+        return image
+    left = (width - side) / 2
+    top = (height - side) / 2
+    return _resize_box(image, (image_size, image_size), (left, top, left + side, top + side))
 
 
-def _center_crop(picture: Image.Image, size: int, width: int, height: int) -> Image.Image:
-    """The middle `size` x `size` of the picture brought to `width` x `height`."""
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    if max(width, height) <= MAX_ASPECT * min(width, height):
-        across = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
-        across = across.crop((left, 0, left + size, picture.height))
-        return across.resize((size, height), Image.Resampling.BILINEAR).crop((0, top, size, top + size))
-    return _center_crop_strip(picture, size, (left, top), (picture.width / width, picture.height / height))
+def _center_crop(image: Image.Image, image_size: int, width: int, height: int) -> Image.Image:
+    """Resize an image to `width` x `height` and crop the center square of `image_size`."""
+    left = round((width - image_size) / 2)
+    top = round((height - image_size) / 2)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        scale = (image.width / width, image.height / height)
+        return _center_crop_strip(image, image_size, (left, top), scale)
+    resized = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    resized = resized.crop((left, 0, left + image_size, image.height))
+    resized = resized.resize((image_size, height), Image.Resampling.BILINEAR)
+    return resized.crop((0, top, image_size, top + image_size))
 
 
 def _center_crop_strip(
-    picture: Image.Image, size: int, start: tuple[int, int], scale: tuple[float, float]
+    image: Image.Image, image_size: int, start: tuple[int, int], scale: tuple[float, float]
 ) -> Image.Image:
-    """As `_center_crop`, but only what is kept is computed: Pillow holds a box in single precision, too coarse for that."""
-    kept, weights = [], []
-    for extent, first, step in zip(picture.size, start, scale, strict=True):
-        reach = ceil(max(step, 1)) + 1
-        low, high = max(0, floor(first * step) - reach), min(extent, ceil((first + size) * step) + reach)
-        kept.append((low, high))
-        weights.append(_resampling_weights(np.arange(low, high), first + np.arange(size), step))
-    ((left, right), (top, bottom)), (across_Sw, down_Sh) = kept, weights
-    values_Chw = to_array(picture.crop((left, top, right, bottom)), 3).transpose(2, 0, 1).astype(np.float64)
-    made_CSS = _round_levels(down_Sh @ _round_levels(values_Chw @ across_Sw.T)).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(made_CSS.transpose(1, 2, 0))).convert(picture.mode)
+    """Do what `_center_crop` does to a long strip, computing only the pixels of the result.
+
+    Pillow's own box argument would not do: it is held in single precision, which is too coarse for a strip.
+    """
+    left, right, horizontal_Sw = _source_weights(image.width, start[0], image_size, scale[0])
+    top, bottom, vertical_Sh = _source_weights(image.height, start[1], image_size, scale[1])
+    pixels_Chw = to_array(image.crop((left, top, right, bottom)), 3).transpose(2, 0, 1).astype(np.float64)
+    rows_ChS = _round_weighted_sums(pixels_Chw @ horizontal_Sw.T)
+    pixels_CSS = _round_weighted_sums(vertical_Sh @ rows_ChS).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels_CSS.transpose(1, 2, 0))).convert(image.mode)
 
 
-def _resampling_weights(pixel_L: np.ndarray, place_S: np.ndarray, scale: float) -> np.ndarray:
-    """Pillow's weights (S, L) of pixels for places that are `scale` pixels apart: triangles, wider when shrinking."""
-    triangle_SL = 1 - np.abs(pixel_L + 0.5 - (place_S[:, None] + 0.5) * scale) / max(scale, 1)
+def _source_weights(length: int, first: int, count: int, scale: float) -> tuple[int, int, np.ndarray]:
+    """Return the range of source pixels that `count` resized pixels from `first` on depend on, and their weights."""
+    reach = ceil(max(scale, 1)) + 1
+    low = max(0, floor(first * scale) - reach)
+    high = min(length, ceil((first + count) * scale) + reach)
+    return low, high, _resampling_weights(np.arange(low, high), first + np.arange(count), scale)
+
+
+def _resampling_weights(pixel_L: np.ndarray, position_S: np.ndarray, scale: float) -> np.ndarray:
+    """Return Pillow's bilinear weights (S, L) of source pixels for resized pixels that are `scale` pixels apart."""
+    distance_SL = np.abs(pixel_L + 0.5 - (position_S[:, None] + 0.5) * scale)
+    triangle_SL = 1 - distance_SL / max(scale, 1)
     triangle_SL = triangle_SL.clip(0)
-    return np.floor(triangle_SL / triangle_SL.sum(1, keepdims=True) * 2**22 + 0.5)
+    return np.floor(triangle_SL / triangle_SL.sum(1, keepdims=True) * _WEIGHT_SCALE + 0.5)
 
 
-def _round_levels(sums: np.ndarray) -> np.ndarray:
-    """Sums of levels times such weights, rounded to levels."""
-    return np.floor(sums / 2**22 + 0.5)
+def _round_weighted_sums(sums: np.ndarray) -> np.ndarray:
+    """Round sums of levels times `_resampling_weights` to levels."""
+    return np.floor(sums / _WEIGHT_SCALE + 0.5)
 
 
-def _resize_box(picture: Image.Image, extent: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
-    """The box (left, top, right, bottom) of a picture brought to `extent`, first across, then downwards.
+def _resize_box(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+    """Resize the box (left, top, right, bottom) of an image to `size` (width, height), first across, then down.
 
-    In one call Pillow takes the two passes in an order that its version chooses, and the two orders round differently.
+    In a single call, the order of Pillow's two passes depends on its version, and the two orders round differently.
     """
     left, top, right, bottom = box
-    reach = ceil((bottom - top) / extent[1]) + 1  # rows beyond the box that smoothing reads
-    first, last = max(0, floor(top) - reach), min(picture.height, ceil(bottom) + reach)
-    if (first, last) != (0, picture.height):
-        picture = picture.crop((0, first, picture.width, last))
-    across = picture.resize((extent[0], last - first), Image.Resampling.BILINEAR, (left, 0, right, last - first))
-    return across.resize(extent, Image.Resampling.BILINEAR, (0, top - first, extent[0], bottom - first))
+    reach = ceil((bottom - top) / size[1]) + 1  # rows beyond the box that smoothing reads
+    first = max(0, floor(top) - reach)
+    last = min(image.height, ceil(bottom) + reach)
+    if (first, last) != (0, image.height):
+        image = image.crop((0, first, image.width, last))
+    resized = image.resize((size[0], last - first), Image.Resampling.BILINEAR, (left, 0, right, last - first))
+    return resized.resize(size, Image.Resampling.BILINEAR, (0, top - first, size[0], bottom - first))
 
 
-def to_array(picture: Image.Image, channels: int | None) -> np.ndarray:
-    """A picture of mode L or RGB as (H, W, C) uint8."""
-    if channels == 1 and picture.mode == "RGB":
-        picture = picture.convert("L")
-    if channels == 3 and picture.mode == "L":
-        picture = picture.convert("RGB")
-    values = np.asarray(picture)
-    if values.ndim == 2:
-        return values[..., None]
-    if channels is None and (values == values[..., :1]).all():
-        return values[..., :1]
-    return values
+def to_array(image: Image.Image, channels: int | None) -> np.ndarray:
+    """Return an image of mode L or RGB as (H, W, C) uint8; with `channels` None, gray if all pixels are gray."""
+    if channels == 1 and image.mode == "RGB":
+        image = image.convert("L")
+    if channels == 3 and image.mode == "L":
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    if channels is None and (pixels == pixels[..., :1]).all():
+        return pixels[..., :1]
+    return pixels

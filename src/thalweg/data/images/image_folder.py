@@ -1,15 +1,18 @@
-"""Folders of pictures: the name of a folder is the class of every picture below it."""
+"""Read folders of images: the name of a folder is the class of every image below it."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError, pluralize
+from ...io.file_names import decode_file_name
 from ..base import SPLITS
 from .dataset import ImageSplit
 from .image_decoding import EXTENSIONS
@@ -18,150 +21,216 @@ from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, quote_names
 
 _IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
+#: image files of each class
+FilesByClass = dict[str, list[Path]]
+
+
+@dataclass
+class SkippedEntries:
+    """Entries of folders that were skipped.
+
+    Attributes:
+        extensions: Number of files by extension that is not one of an image.
+        links: Links to a folder that contains them.
+    """
+
+    extensions: Counter[str] = field(default_factory=Counter)
+    links: list[Path] = field(default_factory=list)
+
 
 def _list_entries(folder: Path) -> list[Path]:
-    """What lies in the folder, sorted by name, without hidden files and what operating systems leave behind."""
-    names = sorted(n for n in os.listdir(folder) if not n.startswith(".") and n.lower() not in _IGNORED_NAMES)
-    return [folder / name for name in names]
+    """List a folder, sorted by name, without hidden files and files of the operating system."""
+    names = []
+    for name in os.listdir(folder):
+        if not name.startswith(".") and name.lower() not in _IGNORED_NAMES:
+            names.append(name)
+    return [folder / name for name in sorted(names, key=decode_file_name)]
 
 
 def list_subdirs(folder: Path) -> list[Path]:
-    """The folders directly in `folder`, sorted by name."""
-    return [e for e in _list_entries(folder) if e.is_dir()]
+    """List the folders directly in `folder`, sorted by name."""
+    return [entry for entry in _list_entries(folder) if entry.is_dir()]
 
 
-def list_images(folder: Path, others: Counter | None = None, seen: frozenset[str] = frozenset()) -> list[Path]:
-    """All picture files in `folder` and below, sorted; files of other kinds are counted in `others` by their ending."""
-    real = os.path.realpath(folder)
-    if real in seen:
-        return []
-    found = []
+def list_images(
+    folder: Path, skipped: SkippedEntries | None = None, parents: frozenset[str] = frozenset()
+) -> list[Path]:
+    """List all image files in `folder` and below, sorted.
+
+    Args:
+        folder: Where to search.
+        skipped: Other files and links that would loop are added to this.
+        parents: Real paths of the folders that led here; links to them, or to folders that contain them, are skipped.
+    """
+    skipped = skipped or SkippedEntries()
+    parents = parents | {os.path.realpath(folder)}
+    images = []
     for entry in _list_entries(folder):
         if entry.is_dir():
-            found += list_images(entry, others, seen | {real})
+            if _contains_any(entry, parents):
+                skipped.links.append(entry)
+            else:
+                images += list_images(entry, skipped, parents)
         elif entry.suffix.lower() in EXTENSIONS:
-            found.append(entry)
-        elif others is not None:
-            others[entry.suffix.lower() or entry.name] += 1
-    return found
+            images.append(entry)
+        else:
+            skipped.extensions[entry.suffix.lower() or entry.name] += 1
+    return images
+
+
+def _contains_any(folder: Path, paths: frozenset[str]) -> bool:
+    """Tell whether a folder is, or contains, one of `paths`. Only a link can do that to the folders above it."""
+    real = os.path.realpath(folder)
+    prefix = real.rstrip(os.sep) + os.sep
+    return any(path == real or path.startswith(prefix) for path in paths)
 
 
 def find_split_dirs(root: Path) -> dict[str, Path] | None:
-    """The folders of train, valid and test where the root is divided into them, else None.
+    """Find the folders of train, val and test; None if `root` is not divided into them.
 
-    'train' may as well be the class beside 'bus' and 'car': it is a part if it is divided into folders itself.
+    'train' can also be a class next to 'bus' and 'car': it is a split only if it is divided into folders itself.
     """
-    found: dict[str, Path] = {}
+    split_dirs: dict[str, Path] = {}
     for folder in list_subdirs(root):
-        part = SPLIT_ALIASES.get(folder.name.lower())
-        if part and not list_subdirs(folder) and list_images(folder):
-            part = None
-        if part in found:
+        split_name = SPLIT_ALIASES.get(folder.name.lower())
+        if not split_name or (not list_subdirs(folder) and list_images(folder)):
+            continue
+        if split_name in split_dirs:
             raise DataError(
-                f"{root}: both '{found[part].name}' and '{folder.name}' are names of the {part} set.",
-                cure="Keep one of the two folders.",
+                f"{root}: both '{split_dirs[split_name].name}' and '{folder.name}' are the {split_name} split.",
+                cure="Remove one of the two folders.",
+                path=root,
+                value=[split_dirs[split_name].name, folder.name],
             )
-        if part:
-            found[part] = folder
-    if found and "train" not in found:
-        if set(found.values()) != set(list_subdirs(root)):
-            return None
-        raise DataError(
-            f"{root}: there is {quote_names([f.name for f in found.values()])}, but no folder 'train'.",
-            cure="Add train/ with one folder per class.",
-        )
-    return found or None
-
-
-def _skip_wrapper_dirs(root: Path) -> Path:
-    """The folder below `root` where classes begin: an archive often unpacks into folder/folder/."""
-    inner = _list_entries(root)
-    while len(inner) == 1 and inner[0].is_dir() and len(list_subdirs(inner[0])) > 1:
-        root, inner = inner[0], _list_entries(inner[0])
-    return root
-
-
-def _files_by_class(folder: Path, others: Counter) -> dict[str, list[Path]]:
-    """Picture files by class. Names are compared in their composed form: macOS spells é in two characters."""
-    found: dict[str, list[Path]] = {}
-    for child in list_subdirs(folder):
-        name = unicodedata.normalize("NFC", child.name)
-        found.setdefault(name, []).extend(list_images(child, others))
-    return found
-
-
-def read_image_folder(path: Path, options: ReadOptions) -> RawDataset:
-    """The set in a folder with one folder per class, or with train, val(id) and test folders of such.
-
-    Classes are in the order of their names. Raises DataError for a folder without classes or an empty class.
-    """
-    root, others = _skip_wrapper_dirs(path), Counter()
-    divided = find_split_dirs(root) or {"train": root}
-    classed = {part: _files_by_class(divided[part], others) for part in SPLITS if part in divided}
-    classes = tuple(sorted(classed["train"]))
-    _check_structure(path, divided, classed, classes)
-    rows = [
-        (part, label, file) for part in classed for label, c in enumerate(classes) for file in classed[part].get(c, [])
-    ]
-    pixels = load_images([file for _, _, file in rows], options)
-    part_of = np.array([SPLITS.index(rows[k][0]) for k in pixels.rows], np.int64)
-    labels = np.array([rows[k][1] for k in pixels.rows], np.int64)
-    parts, files = {}, None
-    for part in classed:
-        chosen = np.flatnonzero(part_of == SPLITS.index(part))
-        images = pixels.images if len(classed) == 1 else pixels.images[chosen]
-        sources = [str(rows[pixels.rows[k]][2]) for k in chosen]
-        parts[part] = ImageSplit(images, labels[chosen], sources)
-        files = pixels.files[chosen] if part == "train" else files
-    notes = [*pixels.warnings, *_ignored_warnings(root, divided, others)]
-    return RawDataset(
-        "folders of pictures",
-        str(path),
-        classes,
-        parts,
-        files=files,
-        unreadable=pixels.unreadable,
-        warnings=notes,
-        sizes=pixels.sizes,
+        split_dirs[split_name] = folder
+    if not split_dirs or "train" in split_dirs:
+        return split_dirs or None
+    if set(split_dirs.values()) != set(list_subdirs(root)):
+        return None
+    names = [folder.name for folder in split_dirs.values()]
+    raise DataError(
+        f"{root}: there is {quote_names(names)}, but no folder 'train'.",
+        cure="Add train/ with one folder per class.",
+        path=root,
+        value=names,
     )
 
 
-def _check_structure(
-    path: Path, divided: dict[str, Path], classed: dict[str, dict[str, list]], classes: tuple[str, ...]
-) -> None:
+def _skip_wrapper_dirs(root: Path) -> Path:
+    """Return the folder in which the classes begin: an archive is often unpacked into folder/folder/."""
+    entries = _list_entries(root)
+    while len(entries) == 1 and entries[0].is_dir() and len(list_subdirs(entries[0])) > 1:
+        root = entries[0]
+        entries = _list_entries(root)
+    return root
+
+
+def _files_by_class(folder: Path, skipped: SkippedEntries) -> FilesByClass:
+    """List the image files of each class. Class names are composed (NFC), because macOS decomposes é."""
+    files: FilesByClass = {}
+    parents = frozenset([os.path.realpath(folder)])
+    for child in list_subdirs(folder):
+        if _contains_any(child, parents):
+            skipped.links.append(child)
+            continue
+        name = unicodedata.normalize("NFC", decode_file_name(child.name))
+        files.setdefault(name, []).extend(list_images(child, skipped, parents))
+    return files
+
+
+def read_image_folder(path: Path, options: ReadOptions) -> RawDataset:
+    """Read a folder with one folder per class, or with folders train, val and test of such folders.
+
+    Classes are sorted by name. Raises DataError for a folder without classes or an empty class.
+    """
+    root = _skip_wrapper_dirs(path)
+    skipped = SkippedEntries()
+    split_dirs = find_split_dirs(root) or {"train": root}
+    files_by_split = {}
+    for split_name in SPLITS:
+        if split_name in split_dirs:
+            files_by_split[split_name] = _files_by_class(split_dirs[split_name], skipped)
+    classes = tuple(sorted(files_by_split["train"]))
+    _check_structure(path, split_dirs, files_by_split)
+    files: list[Path] = []
+    labels: list[int] = []
+    split_names: list[str] = []
+    for split_name, files_by_class in files_by_split.items():
+        for label, class_name in enumerate(classes):
+            class_files = files_by_class.get(class_name, [])
+            files += class_files
+            labels += [label] * len(class_files)
+            split_names += [split_name] * len(class_files)
+    loaded = load_images(files, options)
+    label_N = np.array(labels, np.int64)[loaded.rows]
+    split_N = np.array(split_names, object)[loaded.rows]
+    splits = {}
+    for split_name in files_by_split:
+        rows = np.flatnonzero(split_N == split_name)
+        images = loaded.images if len(files_by_split) == 1 else loaded.images[rows]
+        sources = [str(files[loaded.rows[row]]) for row in rows]
+        splits[split_name] = ImageSplit(images, label_N[rows], sources)
+    return RawDataset(
+        format="image folder",
+        path=str(path),
+        classes=classes,
+        splits=splits,
+        files=loaded.files[split_N == "train"],
+        unreadable=loaded.unreadable,
+        warnings=[*loaded.warnings, *_skipped_warnings(root, split_dirs, skipped)],
+        sizes=loaded.sizes,
+    )
+
+
+def _check_structure(path: Path, split_dirs: Mapping[str, Path], files_by_split: Mapping[str, FilesByClass]) -> None:
+    """Raise DataError for a folder without classes, an empty class, or a class that is not in train."""
+    training = files_by_split["train"]
+    classes = sorted(training)
     if not classes:
-        loose = pluralize(len(list_images(path)), "picture")
+        images = pluralize(len(list_images(path)), "image")
         raise DataError(
-            f"{path}: {loose} and no folder that would be a class.",
-            cure="Put them into one folder per class: cat/1.jpg, dog/1.jpg, … (or name them in a table path,label).",
+            f"{path}: {images}, but no folder that could be a class.",
+            cure="Put them into one folder per class: cat/1.jpg, dog/1.jpg, … (or list them in a table path,label).",
+            path=path,
         )
-    empty = [c for c in classes if not classed["train"][c]]
+    empty = [name for name in classes if not training[name]]
     if empty:
         raise DataError(
-            f"{divided['train']}: no picture in {quote_names(empty)}; a class needs at least one.",
-            cure="Add pictures to the folder, or remove it.",
+            f"{split_dirs['train']}: no image in {quote_names(empty)}; a class needs at least one.",
+            cure="Add images to the folder, or remove it.",
+            path=split_dirs["train"],
+            value=empty,
         )
-    for part, found in classed.items():
-        strange = [c for c in found if c not in classes and found[c]]
-        if strange:
+    for split_name, files_by_class in files_by_split.items():
+        unknown = [name for name, files in files_by_class.items() if files and name not in training]
+        if unknown:
             raise DataError(
-                f"{divided[part]}: {quote_names(strange)} is no class of {divided['train']}.",
-                cure=f"Classes are {quote_names(classes, 20)}; rename the folder or add it to the training set.",
+                f"{split_dirs[split_name]}: {quote_names(unknown)} is not a class of {split_dirs['train']}.",
+                cure=f"Classes are {quote_names(classes, 20)}. Rename the folder, or add it to the training split.",
+                path=split_dirs[split_name],
+                value=unknown,
+                allowed=classes,
             )
 
 
-def _ignored_warnings(root: Path, divided: dict[str, Path], others: Counter) -> list[str]:
-    """What lies in the folder and is not used, told and not passed over."""
-    notes = []
-    if root not in divided.values():
-        beside = [f.name for f in list_subdirs(root) if f not in divided.values()]
-        if beside:
-            notes.append(f"Left out: {quote_names(beside)} beside the parts of the set.")
-    for part in dict.fromkeys([root, *divided.values()]):
-        loose = [e for e in _list_entries(part) if e.suffix.lower() in EXTENSIONS and e.is_file()]
-        if loose:
-            notes.append(f"Left out: {pluralize(len(loose), 'picture')} in {part} itself, which has no class.")
-    if others:
-        endings = ", ".join(f"{count} {end}" for end, count in others.most_common(5))
-        notes.append(f"Left out, no pictures by their names: {endings}.")
-    return notes
+def _skipped_warnings(root: Path, split_dirs: Mapping[str, Path], skipped: SkippedEntries) -> list[str]:
+    """Return warnings about entries of the folder that were skipped."""
+    lines = []
+    if root not in split_dirs.values():
+        other_dirs = [folder.name for folder in list_subdirs(root) if folder not in split_dirs.values()]
+        if other_dirs:
+            lines.append(f"Skipped folders that are not splits: {quote_names(other_dirs)}.")
+    for folder in dict.fromkeys([root, *split_dirs.values()]):
+        count = 0
+        for entry in _list_entries(folder):
+            if entry.suffix.lower() in EXTENSIONS and entry.is_file():
+                count += 1
+        if count:
+            lines.append(f"Skipped {pluralize(count, 'image')} directly in {folder}, without a class.")
+    if skipped.extensions:
+        counts = ", ".join(f"{count} {extension}" for extension, count in skipped.extensions.most_common(5))
+        lines.append(f"Skipped files that are not images by their extension: {counts}.")
+    if skipped.links:
+        links = quote_names([str(link) for link in skipped.links])
+        lines.append(f"Skipped {pluralize(len(skipped.links), 'link')} to a folder that contains it: {links}.")
+    return lines

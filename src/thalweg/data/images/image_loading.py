@@ -1,37 +1,60 @@
-"""Many picture files: one after the other while threads work ahead, or all in one array with the unreadable named.
+"""Load many image files into one array, with threads that read ahead. Unreadable files are listed, not raised.
 
-Threads, and not processes, because Pillow decodes and resizes without holding the interpreter's lock.
+Threads rather than processes, because Pillow decodes and resizes without holding the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from ...errors import pluralize
+from ...io.file_names import decode_file_name
 from ...io.free_memory import require_memory
 from ..base import UnreadableFile
 from .image_decoding import RESIZE_NOTE, ImageHeader, ImageReadError, decode_image, read_header
 from .raw_dataset import ReadOptions, short_hash
 
-#: files of one size up to this many pixels keep it; all others are brought to USUAL unless a size is asked for
-MAX_NATIVE_SIZE, DEFAULT_SIZE = 96, 64
+#: files that all have one size of up to MAX_NATIVE_SIZE pixels keep it; all others become DEFAULT_SIZE
+MAX_NATIVE_SIZE = 96
+DEFAULT_SIZE = 64
 
-#: how many items for each thread may be worked on or wait to be taken
+#: items per thread that are being worked on or wait to be taken
 PREFETCH_PER_THREAD = 8
+
+#: `prefetch_map` uses at most this many threads
+MAX_WORKERS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_counting_warnings = threading.Lock()
 
 
 @dataclass
 class LoadedImages:
-    """Read pictures: images (N, size, size, C) uint8, `rows` (N,) the places in the list of files they came from."""
+    """The images of those files that can be read.
+
+    Attributes:
+        images: (N, size, size, C) uint8.
+        rows: (N,) index of each image in the list of files.
+        files: (N,) uint64 hash of the bytes of each file.
+        unreadable: The other files.
+        warnings: Findings that the user should know.
+        sizes: (width, height) of all files with their counts, the most frequent first.
+    """
 
     images: np.ndarray
     rows: np.ndarray
@@ -42,130 +65,188 @@ class LoadedImages:
 
 
 def cpu_count() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def prefetch_map(work: Callable[[Any], Any], items: Iterable[Any], workers: int | None = None) -> Iterator[Any]:
-    """`work(item)` for each item, in order, while up to `workers` threads (None: 8, or the processors) are ahead.
+def prefetch_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, while threads work ahead.
 
-    Holds a few results for each thread, however many items there are. What `work` raises is raised at its item.
+    Holds a few results per thread, however many items there are. An exception is raised at its item.
+
+    Args:
+        function: Called in the threads.
+        items: May be endless.
+        workers: Number of threads; None uses up to 8, at most one per processor.
     """
-    workers = workers or min(8, cpu_count())
-    items, waiting = iter(items), deque()
-    first = list(islice(items, 2))
-    if len(first) < 2:
-        yield from map(work, first)  # threads would only cost time
+    workers = workers or min(MAX_WORKERS, cpu_count())
+    iterator = iter(items)
+    first = list(islice(iterator, 2))
+    if len(first) < 2:  # threads would only cost time
+        yield from map(function, first)
         return
-    items = chain(first, items)
+    iterator = chain(first, iterator)
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            waiting.extend(pool.submit(work, item) for item in islice(items, PREFETCH_PER_THREAD * workers))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(work, item) for item in islice(items, 1))
+            for item in islice(iterator, PREFETCH_PER_THREAD * workers):
+                pending.append(pool.submit(function, item))
+            while pending:
+                yield pending.popleft().result()
+                for item in islice(iterator, 1):
+                    pending.append(pool.submit(function, item))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def decode_images(
-    sources: Iterable[Path | str | bytes],
-    channels: int | None,
-    size: int,
-    resize: int | None = None,
-    workers: int | None = None,
-) -> Iterator[np.ndarray | ImageReadError]:
-    """The pixels (size, size, C) uint8 of each source as by `images.decode`, in order, or why it cannot be read."""
-
-    def one(source: Path | str | bytes) -> np.ndarray | ImageReadError:
-        try:
-            return decode_image(source, channels, size, resize)
-        except ImageReadError as why:
-            return why
-
-    return prefetch_map(one, sources, workers)
-
-
 def load_images(files: Sequence[Path], options: ReadOptions) -> LoadedImages:
-    """The pixels of all files that can be read. `files` of the result (N,) uint64 identifies the bytes of each.
+    """Load all files that can be read, as square images of one size.
 
-    `resize` is that of `images.fit`, and counts only where `size` is given. Raises ResourceError if they would not fit
-    into half of the free memory.
+    `options.resize` counts only together with `options.image_size`. Raises ResourceError if the images need more than
+    half of the free memory.
     """
-    size, channels, resize = options.image_size, options.channels, options.resize
-    facts = list(prefetch_map(_try_read_header, files))
-    sizes = Counter((f.width, f.height) for f in facts if not isinstance(f, UnreadableFile))
-    resize = resize if size else None
-    size, notes = _choose_size(sizes, size)
-    good = [row for row, f in enumerate(facts) if not isinstance(f, UnreadableFile)]
+    if options.progress:
+        options.progress(0, len(files))
+    with count_pillow_warnings() as pillow_warnings:
+        headers = list(prefetch_map(_try_read_header, files))
+        sizes = _count_sizes(headers)
+        image_size = _choose_size(sizes, options.image_size)
+        resize = options.resize if options.image_size else None
+        loaded = _decode_all(files, headers, ReadOptions(image_size, options.channels, resize, options.progress))
+    if not set(sizes) <= {(image_size, image_size)}:
+        loaded.warnings.append(RESIZE_NOTE.format(image_size))
+    loaded.warnings += _format_warnings(files, headers)
+    if pillow_warnings:
+        count = pluralize(len(pillow_warnings), "warning")
+        loaded.warnings.append(f"{count} of Pillow about irregular files, e.g. '{pillow_warnings[0]}'.")
+    loaded.sizes = dict(sizes.most_common())
+    return loaded
+
+
+def _count_sizes(headers: Sequence[ImageHeader | UnreadableFile]) -> Counter[tuple[int, int]]:
+    sizes: Counter[tuple[int, int]] = Counter()
+    for header in headers:
+        if isinstance(header, ImageHeader):
+            sizes[header.width, header.height] += 1
+    return sizes
+
+
+def _decode_all(
+    files: Sequence[Path], headers: Sequence[ImageHeader | UnreadableFile], options: ReadOptions
+) -> LoadedImages:
+    """Decode all files whose header could be read to `options.image_size`."""
+    size = options.image_size or DEFAULT_SIZE
+    channels = options.channels
+    readable = []
+    unreadable: dict[int, UnreadableFile] = {}
+    for row, header in enumerate(headers):
+        if isinstance(header, UnreadableFile):
+            unreadable[row] = header
+        else:
+            readable.append(row)
     require_memory(
-        len(good) * size * size * (channels or 3),
-        f"The set of {len(good):,} pictures at {size} x {size}",
+        len(readable) * size * size * (channels or 3),
+        f"The dataset of {len(readable):,} images of {size}x{size}",
         cure="Choose a smaller --image-size.",
     )
-    bad = {row: f for row, f in enumerate(facts) if isinstance(f, UnreadableFile)}
-    images, identities, kept = np.empty((len(good), size, size, channels or 1), np.uint8), [], []
-    results = prefetch_map(lambda row: _try_decode(files[row], channels, size, resize), good)
-    for row, result in zip(good, results, strict=True):
+    images = np.empty((len(readable), size, size, channels or 1), np.uint8)
+    rows: list[int] = []
+    hashes: list[int] = []
+
+    def decode(row: int) -> tuple[np.ndarray, int] | UnreadableFile:
+        return _try_decode(files[row], channels, size, options.resize)
+
+    results = prefetch_map(decode, readable)
+    num_without_header = len(unreadable)
+    for count, (row, result) in enumerate(zip(readable, results, strict=True), 1):
+        if options.progress:
+            options.progress(num_without_header + count, len(files))
         if isinstance(result, UnreadableFile):
-            bad[row] = result
+            unreadable[row] = result
             continue
-        picture, identity = result
-        if picture.shape[-1] > images.shape[-1]:
+        pixels, file_hash = result
+        if pixels.shape[-1] > images.shape[-1]:
             images = np.repeat(images, 3, axis=-1)
-        images[len(kept)] = picture
-        identities.append(identity)
-        kept.append(row)
+        images[len(rows)] = pixels
+        hashes.append(file_hash)
+        rows.append(row)
     return LoadedImages(
-        images[: len(kept)],
-        np.array(kept, np.int64),
-        np.array(identities, np.uint64),
-        [bad[row] for row in sorted(bad)],
-        notes + _format_warnings(files, facts),
-        dict(sizes.most_common()),
+        images=images[: len(rows)],
+        rows=np.array(rows, np.int64),
+        files=np.array(hashes, np.uint64),
+        unreadable=[unreadable[row] for row in sorted(unreadable)],
     )
 
 
 def _try_read_header(file: Path) -> ImageHeader | UnreadableFile:
     try:
         return read_header(file)
-    except ImageReadError as why:
-        return UnreadableFile(str(file), str(why))
+    except ImageReadError as error:
+        return UnreadableFile(decode_file_name(str(file)), str(error))
 
 
 def _try_decode(
-    file: Path, channels: int | None, size: int, resize: int | None
+    file: Path, channels: int | None, image_size: int, resize: int | None
 ) -> tuple[np.ndarray, int] | UnreadableFile:
-    """The pixels and the identity of one file's bytes, or Bad."""
+    """Return the pixels of a file and the hash of its bytes."""
     try:
-        return decode_image(file, channels, size, resize), short_hash(file.read_bytes())
-    except (ImageReadError, OSError) as why:
-        return UnreadableFile(str(file), str(why))
+        return decode_image(file, channels, image_size, resize), short_hash(file.read_bytes())
+    except (ImageReadError, OSError) as error:
+        return UnreadableFile(decode_file_name(str(file)), str(error))
 
 
-def _format_warnings(files: Sequence[Path], facts: list[ImageHeader | UnreadableFile]) -> list[str]:
-    """What is unusual about files that are read all the same."""
-    fine = [(file, f) for file, f in zip(files, facts, strict=True) if not isinstance(f, UnreadableFile)]
-    animated, misnamed = [x for x in fine if x[1].animated], [x for x in fine if x[1].misnamed]
-    notes = []
+def _format_warnings(files: Sequence[Path], headers: Sequence[ImageHeader | UnreadableFile]) -> list[str]:
+    """Return warnings about animations and files with the extension of another format."""
+    animated = []
+    misnamed = []
+    for file, header in zip(files, headers, strict=True):
+        if isinstance(header, UnreadableFile):
+            continue
+        if header.animated:
+            animated.append(str(file))
+        if header.misnamed:
+            misnamed.append(f"{file} is {header.format}")
+    lines = []
     if animated:
-        notes.append(
-            f"{pluralize(len(animated), 'animation')}, such as {animated[0][0]}: only the first frame is used."
-        )
+        lines.append(f"{pluralize(len(animated), 'animation')}, e.g. {animated[0]}: only the first frame is used.")
     if misnamed:
-        file, f = misnamed[0]
-        notes.append(f"{pluralize(len(misnamed), 'file')} of another format than the name says: {file} is {f.format}.")
-    return notes
+        lines.append(f"{pluralize(len(misnamed), 'file')} with the extension of another format: {misnamed[0]}.")
+    return lines
 
 
-def _choose_size(sizes: Counter, asked: int | None) -> tuple[int, list[str]]:
-    """The side that all pictures are brought to, and what the user is told about it."""
-    if asked or not sizes:
-        size = asked or DEFAULT_SIZE
-    elif len(sizes) == 1 and min(next(iter(sizes))) <= MAX_NATIVE_SIZE:
-        size = min(next(iter(sizes)))
-    else:
-        size = DEFAULT_SIZE
-    if set(sizes) <= {(size, size)}:
-        return size, []
-    return size, [RESIZE_NOTE.format(size)]
+def _choose_size(sizes: Counter[tuple[int, int]], requested: int | None) -> int:
+    """Return the height and width that all images are brought to."""
+    if requested:
+        return requested
+    if len(sizes) == 1:
+        shorter_side = min(next(iter(sizes)))
+        if shorter_side <= MAX_NATIVE_SIZE:
+            return shorter_side
+    return DEFAULT_SIZE
+
+
+@contextmanager
+def count_pillow_warnings() -> Iterator[list[str]]:
+    """Collect the texts of Pillow's warnings instead of printing them. Other warnings are shown afterwards.
+
+    Python's warning filters are shared by all threads, so only one thread collects at a time.
+    """
+    texts: list[str] = []
+    if not _counting_warnings.acquire(blocking=False):
+        yield texts
+        return
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.filterwarnings("always", module=r"PIL\.")
+            yield texts
+    finally:
+        _counting_warnings.release()
+    for warning in caught:
+        if f"{os.sep}PIL{os.sep}" not in warning.filename:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif not issubclass(warning.category, Image.DecompressionBombWarning):
+            texts.append(str(warning.message).strip())

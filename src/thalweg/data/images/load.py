@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, NotFoundError, OptionError, did_you_mean, pluralize
+from ...io.file_names import decode_file_name
 from ..base import DataRequest
 from .catalog import NAMED_DATASETS
 from .cifar import is_cifar, is_cifar_batch, read_cifar
@@ -69,7 +70,7 @@ def load_dataset(
     if str(request.source).partition(":")[0] in NAMED_DATASETS:
         name = str(request.source)
     else:
-        name = Path(request.source).resolve().name
+        name = decode_file_name(Path(request.source).resolve().name)
     return split_dataset(raw, name, request)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,6 +76,16 @@ class RawDataset:
 def short_hash(content: bytes) -> int:
     """Return the first 64 bits of the SHA-256 of `content`, equal on every machine."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+
+
+def look_like_numbers(labels: Iterable[str]) -> bool:
+    """Tell whether all labels are numbers, such as measurements."""
+    try:
+        for label in labels:
+            float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def check_classes(raw: RawDataset) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import DataError, OptionError, pluralize
 from ..base import SPLITS, DataRequest
 from .dataset import ImageDataset, ImageSplit, summarize_images
-from .raw_dataset import RawDataset, check_classes, quote_names
+from .raw_dataset import RawDataset, check_classes, look_like_numbers, quote_names
 
 #: fraction of the images that becomes the test split where the source has none
 TEST_FRACTION = 0.1
@@ -159,7 +159,7 @@ def _assign_lowest_hashes(split_G: np.ndarray, groups: ImageGroups, split: int, 
         candidates = members[split_G[members] == TRAIN]
         sizes = size_G[candidates]
         target = fraction * float(sizes.sum())
-        is_small = target < 0.5
+        is_small = target <= 0.5
         if is_small:
             target += carry
         chosen = _choose_nearest_to(target, sizes)
@@ -297,11 +297,7 @@ def split_dataset(raw: RawDataset, name: str, request: DataRequest) -> ImageData
             digests[split_name] = digests["train"][split_N == number]
     digests["train"] = digests["train"][split_N == TRAIN]
     if request.make_splits and not len(splits["test"]):
-        raise DataError(
-            f"{raw.path}: {pluralize(len(source), 'image')} cannot be split into training and test.",
-            cure="Add images: at least one class needs two that differ.",
-            path=raw.path,
-        )
+        raise _not_splittable_error(raw)
     return ImageDataset(
         name=name,
         format=raw.format,
@@ -315,6 +311,24 @@ def split_dataset(raw: RawDataset, name: str, request: DataRequest) -> ImageData
         classes=raw.classes,
         is_handwriting=raw.is_handwriting,
         sizes=raw.sizes,
+    )
+
+
+def _not_splittable_error(raw: RawDataset) -> DataError:
+    """Return the error for a dataset without two different images of one class."""
+    count = len(raw.splits["train"])
+    if len(raw.classes) == count and count > 2:
+        numbers = "; they look like numbers" if look_like_numbers(raw.classes) else ""
+        return DataError(
+            f"{raw.path}: {count:,} different labels for {count:,} images{numbers}: classification expects classes.",
+            cure="Give several images the same label; for numbers, use the range that each falls into.",
+            path=raw.path,
+            value=raw.classes[0],
+        )
+    return DataError(
+        f"{raw.path}: {pluralize(count, 'image')} cannot be split into training and test.",
+        cure="Add images: at least one class needs two that differ.",
+        path=raw.path,
     )
 
 

@@ -22,7 +22,7 @@ SUPERSAMPLING = 4
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """Load [IMAGE]: `image_HWC` uint8, C is 1 or 3, its longer side at most `settings.max_size` pixels; `title`, `notes`.
+    """Load [IMAGE]: `image_HWC` uint8, C is 1 or 3, its longer side at most `settings.image_size` pixels; `title`, `notes`.
 
     Upright, on white where transparent. Raises DataError for what is not one image, ResourceError for a URL that does
     not answer.
@@ -31,11 +31,11 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     if weights is not None:
         raise OptionError("This concept loads no weights.", "Leave --weights out.", option="weights")
     name, full_HWC = _read_image(words[0], offline) if words else ("a drawing", sample_drawing())
-    image_HWC = limit_size(full_HWC, settings.max_size)
+    image_HWC = limit_size(full_HWC, settings.image_size)
     notes = []
     if words and image_HWC.shape != full_HWC.shape:
         before, after = (f"{array.shape[1]} x {array.shape[0]}" for array in (full_HWC, image_HWC))
-        notes.append(f"The image was resized from {before} to {after} pixels; --set max_size=… changes it.")
+        notes.append(f"The image was resized from {before} to {after} pixels; --set image_size=… changes it.")
     return {"image_HWC": image_HWC, "title": name, "notes": notes}
 
 

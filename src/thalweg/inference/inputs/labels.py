@@ -21,8 +21,8 @@ from .batch import DEFAULT_DATA, DEFAULT_MODEL, evaluation_split, load_model, sa
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
     """Load [DATA | RUN|MODEL [DATA]]: `settings.examples` images and labels, drawn as for the kind `batch`.
 
-    `images` (B, H, W, C) uint8, `labels` (B,) int64 into `classes`, `sources` name each; `learned` and `tested` are up
-    to `settings.fit_examples` (images, labels) of the training and the test split, or of halves of data without one.
+    `images` (B, H, W, C) uint8, `labels` (B,) int64 into `classes`, `sources` name each; `train_set` and `test_set` are
+    up to `settings.fit_examples` (images, labels) of the two splits, or of halves of data without a test split.
     Raises what `batch.load_input` raises, OptionError also for --weights without a model.
     """
     check_max_words(words, 2, "data, or a run or model and data")
@@ -38,14 +38,14 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     else:
         dataset = load_model(words[0], weights, offline).load_data(words[1] if len(words) > 1 else None)
     split, notes = sample(evaluation_split(dataset), settings.examples, settings.seed)
-    learned, tested = _split_train_test(dataset, settings.fit_examples, settings.seed)
+    train, test = _split_train_test(dataset, settings.fit_examples, settings.seed)
     return {
         "images": split.images,
         "labels": split.labels,
         "classes": list(dataset.classes),
         "sources": [str(source) for source in split.sources],
-        "learned": (learned.images, learned.labels),
-        "tested": (tested.images, tested.labels),
+        "train_set": (train.images, train.labels),
+        "test_set": (test.images, test.labels),
         "title": dataset.name,
         "notes": notes,
     }

@@ -41,7 +41,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     path = [(step, tensors) for step, tensors in snapshots if step < last]
     return {
         "objective": setup.objective,
-        "path": [*path, (last, end)],
+        "snapshots": [*path, (last, end)],
         "train": _sample_batches(run, dataset.train, settings),
         "test": _sample_batches(run, dataset.test, settings),
         "title": f"{run.record.model} on {dataset.name}",

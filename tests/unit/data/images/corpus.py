@@ -84,16 +84,25 @@ def idx(values: np.ndarray) -> bytes:
     return struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
 
 
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a black-and-white PNG."""
+    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+
+
+def empty_png(width: int, height: int) -> bytes:
+    """A PNG that announces a size and contains no pixels."""
+    return png_header(width, height) + _png_chunk(b"IDAT", b"") + _png_chunk(b"IEND", b"")
+
+
 def bomb(side: int) -> bytes:
     """A PNG of side x side black pixels, one bit each, that is a few kilobytes long."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     packer, row = zlib.compressobj(9), b"\0" * (1 + side // 8)
     body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return png_header(side, side) + _png_chunk(b"IDAT", body) + _png_chunk(b"IEND", b"")
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:

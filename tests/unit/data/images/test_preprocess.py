@@ -1,4 +1,4 @@
-"""What a classifier sees of what Python hands it: arrays of any kind of numbers, and Pillow images."""
+"""Images that Python code passes to a classifier: arrays of any type, and Pillow images."""
 
 from __future__ import annotations
 
@@ -8,28 +8,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thalweg.data.base import SPLITS
+from thalweg.data.images.dataset import ImageDataset, ImageSplit
 from thalweg.data.images.image_decoding import decode_image
-from thalweg.data.images.preprocess import preprocess_image, to_uint8
+from thalweg.data.images.preprocess import normalize_drawings, pad_to_square, preprocess_image, to_uint8
 from thalweg.errors import DataError
 
-GREY = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
-COLOURED = np.stack([GREY, GREY[::-1], GREY.T], axis=2)
-FACTS = {"size": [16, 16], "channels": 3, "ink": False}
+GRAY = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+COLOR = np.stack([GRAY, GRAY[::-1], GRAY.T], axis=2)
+SPEC = {"size": [16, 16], "channels": 3, "ink": False}
 
 
-@pytest.mark.parametrize("kind", ["uint16", ">u2", "int64", "float32", "float64"])
-@pytest.mark.parametrize("picture", [GREY, GREY[..., None], COLOURED], ids=["grey", "one channel", "colours"])
-def test_numbers_of_every_kind_are_the_same_picture(picture, kind):
-    factor = 257 if kind.endswith(("16", "u2")) else 1 / 255 if "float" in kind else 1
-    made = (picture * float(factor)).round().astype(kind) if factor >= 1 else (picture * factor).astype(kind)
-    assert np.array_equal(to_uint8(made), to_uint8(picture)) and to_uint8(made).dtype == np.uint8
+@pytest.mark.parametrize("dtype", ["uint16", ">u2", "int64", "float32", "float64"])
+@pytest.mark.parametrize("image", [GRAY, GRAY[..., None], COLOR], ids=["gray", "one channel", "color"])
+def test_every_number_type_gives_the_same_image(image, dtype):
+    scale = 1.0
+    if dtype.endswith(("16", "u2")):
+        scale = 257.0
+    if "float" in dtype:
+        scale = 1 / 255
+    scaled = image * scale
+    if scale >= 1:
+        scaled = scaled.round()
+    converted = to_uint8(scaled.astype(dtype))
+    assert np.array_equal(converted, to_uint8(image)) and converted.dtype == np.uint8
 
 
 def test_true_is_white():
-    assert to_uint8(GREY > 100).max() == 255 and np.array_equal(to_uint8(GREY > 100) > 0, GREY > 100)
+    assert to_uint8(GRAY > 100).max() == 255 and np.array_equal(to_uint8(GRAY > 100) > 0, GRAY > 100)
 
 
-def test_what_resizing_leaves_beyond_black_and_white_is_cut_off():
+def test_overshoot_of_resizing_is_clipped():
     assert to_uint8(np.array([[-1e-6, 1 + 1e-6]])).tolist() == [[0, 255]]
 
 
@@ -39,47 +48,84 @@ def test_what_resizing_leaves_beyond_black_and_white_is_cut_off():
         np.zeros((0, 0, 3), np.uint8),
         np.zeros((4, 4, 2), np.uint8),
         np.zeros(4, np.uint8),
-        GREY.astype(np.float32),
-        GREY / 255 - 0.5,
+        GRAY.astype(np.float32),
+        GRAY / 255 - 0.5,
         np.full((4, 4), np.nan),
-        -GREY.astype(np.int16),
-        GREY.astype(np.int32) * 300,
-        GREY.astype(complex),
-        GREY.astype(object),
+        -GRAY.astype(np.int16),
+        GRAY.astype(np.int32) * 300,
+        GRAY.astype(complex),
+        GRAY.astype(object),
         np.full((4, 4), "white"),
     ],
     ids=lambda array: f"{array.dtype} {array.shape}",
 )
 @pytest.mark.parametrize("ink", [False, True])
-def test_an_array_that_is_no_picture_is_refused_with_a_cure(array, ink):
-    with pytest.raises(DataError, match="is no picture") as error:
-        preprocess_image(array, {**FACTS, "ink": ink})
-    assert error.value.cure.startswith("Give ")
+def test_an_array_that_is_not_an_image_is_rejected_with_a_cure(array, ink):
+    with pytest.raises(DataError) as error:
+        preprocess_image(array, {**SPEC, "ink": ink})
+    assert error.value.value in (array.shape, str(array.dtype)) and error.value.cure
 
 
-@pytest.mark.parametrize("turn", range(1, 9))
-def test_a_pillow_image_is_upright_as_its_file_is(turn):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pillow_image_is_rotated_as_its_file_is(orientation):
     exif, file = Image.Exif(), io.BytesIO()
-    exif[0x0112] = turn
-    Image.fromarray(COLOURED).save(file, "PNG", exif=exif)
-    assert np.array_equal(preprocess_image(Image.open(file), FACTS), preprocess_image(file.getvalue(), FACTS))
-    assert np.array_equal(preprocess_image(Image.open(file), FACTS), decode_image(file.getvalue()))
+    exif[0x0112] = orientation
+    Image.fromarray(COLOR).save(file, "PNG", exif=exif)
+    assert np.array_equal(preprocess_image(Image.open(file), SPEC), preprocess_image(file.getvalue(), SPEC))
+    assert np.array_equal(preprocess_image(Image.open(file), SPEC), decode_image(file.getvalue()))
 
 
-def cut_off() -> Image.Image:
+def truncated_image() -> Image.Image:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(file, "JPEG")
     return Image.open(io.BytesIO(file.getvalue()[:1500]))
 
 
-def test_a_pillow_image_that_is_cut_off_is_named_and_the_others_are_answered():
+def test_a_truncated_pillow_image_is_reported_and_the_others_are_predicted():
     from thalweg import api
     from thalweg.inference.predict import UnreadableImage
 
     stroke = np.zeros((28, 28), np.uint8)
     stroke[4:24, 13:16] = 255
-    found = list(api.load("digits-lenet").predict([cut_off(), stroke, Image.new("L", (0, 0)), stroke]))
-    assert [isinstance(one, UnreadableImage) for one in found] == [True, False, True, False]
-    assert "cut off" in found[0].reason and found[0].source == "picture 0" and "no pixels" in found[2].reason
-    with pytest.raises(DataError, match="cut off"):
-        preprocess_image(cut_off(), FACTS)
+    results = list(api.load("digits-lenet").predict([truncated_image(), stroke, Image.new("L", (0, 0)), stroke]))
+    assert [isinstance(result, UnreadableImage) for result in results] == [True, False, True, False]
+    assert "truncated" in results[0].reason and results[0].source == "picture 0" and "no pixels" in results[2].reason
+    with pytest.raises(DataError, match="truncated"):
+        preprocess_image(truncated_image(), SPEC)
+
+
+def drawings(tmp_path) -> ImageDataset:
+    stroke = np.full((40, 40), 255, np.uint8)
+    stroke[5:35, 18:22] = 0
+    images = np.stack([stroke, np.full((40, 40), 255, np.uint8), stroke.T])[..., None]
+    Image.fromarray(stroke).resize((80, 80)).save(tmp_path / "file.png")
+    split = ImageSplit(images, np.array([0, 1, 1]), ["a", "blank", str(tmp_path / "file.png")])
+    splits = {"train": split, "val": split.take(np.array([], np.int64)), "test": split.take(np.array([1]))}
+    return ImageDataset("d", "arrays", "", splits, "", "2 classes, 40x40 gray", classes=("x", "y"))
+
+
+def test_drawings_become_mnist_images_and_blank_ones_are_skipped(tmp_path):
+    data = normalize_drawings(drawings(tmp_path), {"size": [28, 28], "channels": 1, "ink": True})
+    assert [len(split) for split in data.splits.values()] == [2, 0, 0]
+    assert data.train.labels.tolist() == [0, 1] and data.shape == (28, 28, 1) and data.is_handwriting
+    assert [file.path for file in data.unreadable] == ["blank", "blank"]
+    assert data.summary == "2 classes, 28x28 gray"
+    assert data.train.images[0, 14, 14, 0] > 200 and data.train.images[0, 0, 0, 0] == 0
+
+
+def test_images_are_padded_with_black_to_squares():
+    images = np.full((3, 5, 8, 1), 200, np.uint8)
+    split = ImageSplit(images, np.array([0, 1, 0]), ["a", "b", "c"])
+    data = ImageDataset("d", "arrays", "", dict.fromkeys(SPLITS, split), "", "", classes=("x", "y"))
+    padded = pad_to_square(data)
+    assert padded.shape == (8, 8, 1) and padded.summary == "2 classes, 8x8 gray"
+    assert (padded.val.images[:, 1:6] == 200).all() and padded.val.images.sum() == images.sum()
+    assert padded.warnings and pad_to_square(padded) is padded
+
+
+def test_large_images_are_not_padded():
+    split = ImageSplit(np.zeros((2, 5, 600, 1), np.uint8), np.array([0, 1]), ["a", "b"])
+    data = ImageDataset("d", "arrays", "", dict.fromkeys(SPLITS, split), "", "", classes=("x", "y"))
+    with pytest.raises(DataError) as error:
+        pad_to_square(data)
+    assert error.value.value == [600, 5]

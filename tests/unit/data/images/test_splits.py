@@ -222,7 +222,7 @@ def test_three_images_of_a_class_fill_all_three_splits(assign):
     assert sorted(split_G[:3]) == [0, 1, 2] and split_G[3] == 0
 
 
-# --- stratified --------------------------------------------------------------------------------------------------------
+# --- stratified ------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=8), st.sampled_from([0.0, 0.05, 0.1, 0.3]))
@@ -278,7 +278,7 @@ def test_groups_across_classes_leave_every_class_in_training():
     assert len({split_by_name(data)[str(c)] for c in range(10)}) == 1
 
 
-# --- conflicting labels ------------------------------------------------------------------------------------------------
+# --- conflicting labels ----------------------------------------------------------------------------------------------
 
 
 def test_images_with_different_labels_are_reported():

@@ -59,7 +59,7 @@ def test_everything_planted_is_found_and_nothing_else(planted):
 def test_the_terminal_is_told_the_same(planted):
     text = "\n".join(corpus.check(planted, val_fraction=0.0).lines())
     for told in (
-        "folders of pictures, 3 classes, 64x64 RGB",
+        "image folder, 3 classes, 64x64 RGB",
         "2 unreadable files:",
         "7.png: ",
         "1 exact duplicate across splits:",
