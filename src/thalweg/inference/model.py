@@ -447,7 +447,7 @@ class PretrainedModel(TrainedModel):
             model = self.entry(**kwargs)
         if getattr(model, "replaced", False):
             raise OptionError(
-                f"{self.name} was not trained on ImageNet's 1,000 classes.",
+                f"{self.name} has no head of 1,000 outputs, as ImageNet's weights have.",
                 "Fine-tune it: thalweg train.",
                 value=self.name,
             )
