@@ -207,7 +207,9 @@ def test_what_features_are_named_by_sees_the_form_of_pictures(other):
 )
 def test_networks_of_the_same_weights_that_compute_otherwise_have_other_features(model, more):
     facts = {"channels": 3, "size": [75, 75], "mean": [0.5] * 3, "std": [0.1] * 3}
-    usual, other = (registry.find_model(model)(in_channels=3, num_classes=4, image_size=75, **given).eval() for given in ({}, more))
+    usual, other = (
+        registry.find_model(model)(in_channels=3, num_classes=4, image_size=75, **given).eval() for given in ({}, more)
+    )
     other.load_state_dict(usual.state_dict())
     known = features.cache_key(usual, facts, Options())
     assert features.cache_key(other, facts, Options()) != known

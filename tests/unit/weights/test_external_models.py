@@ -303,8 +303,14 @@ def test_a_network_that_gives_more_while_training_is_trained(tmp_path):
 
 
 def test_a_transformer_is_built_for_the_size_of_the_pictures():
-    assert elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=20).features.img_size == 20
-    assert elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=40).features.img_size == 40
+    assert (
+        elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=20).features.img_size
+        == 20
+    )
+    assert (
+        elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=40).features.img_size
+        == 40
+    )
     with pytest.raises(OptionError, match="doesn't match"):
         elsewhere.build_external_model("timm:ofonesize", in_channels=3, num_classes=4, image_size=20, img_size=33)
     with pytest.raises(OptionError, match="doesn't match"):
@@ -313,7 +319,10 @@ def test_a_transformer_is_built_for_the_size_of_the_pictures():
 
 def test_trying_a_network_leaves_no_trace():
     torch.manual_seed(3)
-    network, following = elsewhere.build_external_model("timm:toy", in_channels=3, num_classes=4, image_size=20), torch.rand(1)
+    network, following = (
+        elsewhere.build_external_model("timm:toy", in_channels=3, num_classes=4, image_size=20),
+        torch.rand(1),
+    )
     assert network.training and network.features.stem[1].num_batches_tracked == 0
     assert torch.equal(network.features.stem[1].running_mean, torch.zeros(6))
     torch.manual_seed(3)
