@@ -183,7 +183,7 @@ def _choose_nearest_to(target: float, sizes: np.ndarray) -> list[int]:
     for index, size in enumerate(sizes.tolist()):
         if total >= target:
             break
-        if abs(total + size - target) < abs(total - target):
+        if abs(total + size - target) <= abs(total - target):
             chosen.append(index)
             total += size
     return chosen
