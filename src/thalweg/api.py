@@ -57,6 +57,7 @@ __all__ = [
     "load",
     "plan_training",
     "raise_unknown_name",
+    "task_of",
     "train",
 ]
 
@@ -332,6 +333,6 @@ def download_dataset(name: str, offline: bool = False) -> Path | None:
 
 def export_samples(name: str, count: int, out: str | os.PathLike[str]) -> list[Path]:
     """Write images of the test split of a data set as PNG files NAME-INDEX-is-CLASS.png, one of each class in turn."""
-    from .inference.datasets import export_samples
+    from .data.images.samples import export_samples
 
     return export_samples(name, count, Path(out))

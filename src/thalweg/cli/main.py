@@ -116,15 +116,15 @@ def show_options(
     json: Annotated[bool, typer.Option("--json", help="print the JSON schema")] = False,
 ) -> None:
     """List every option of a training."""
-    classes: list[type] = [TrainOptions]
+    option_types: list[type] = [TrainOptions]
     if task is not None:
         from ..registry import find_task
 
-        classes.append(find_task(task).TrainOptions)
+        option_types.append(find_task(task).TrainOptions)
     if json:
-        return print_result(to_json(json_schema(*classes), indent=2))
+        return print_result(to_json(json_schema(*option_types), indent=2))
     rows = []
-    for cls in classes:
+    for cls in option_types:
         for field in option_fields(cls).values():
             allowed = describe_type(field.kind) + (f", {field.range}" if field.range is not None else "")
             rows.append((field.flag, allowed, field.default, field.help))

@@ -55,8 +55,8 @@ def train(
     thalweg train --resume --out runs/a --epochs +5                 five epochs more
     """
     option_flags.check_relative_epochs(given.get("epochs"), resume)
-    classes = [TrainOptions, *_task_classes(_known_task)]
-    overrides = option_flags.parse_flags(given, settings or (), classes)
+    option_types = [TrainOptions, *_task_option_types(_known_task)]
+    overrides = option_flags.parse_flags(given, settings or (), option_types)
     from .. import api
 
     with make_reading_progress() as reading:
@@ -100,10 +100,10 @@ def prepare_flags(words: Sequence[str]) -> None:
     """Give `train` the common flags, and those of the task that the words name."""
     global _known_task
     _known_task = find_task_name(words)
-    option_flags.add_flags(train, TrainOptions, *_task_classes(_known_task))
+    option_flags.add_flags(train, TrainOptions, *_task_option_types(_known_task))
 
 
-def _task_classes(name: str | None) -> list[type]:
+def _task_option_types(name: str | None) -> list[type]:
     if name is None:
         return []
     from ..registry import find_task

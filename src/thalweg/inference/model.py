@@ -276,7 +276,7 @@ class TrainedModel:
 
 
 class PredictionStream:
-    """Predictions in order of their sources: an iterator, and a list once it is indexed or measured."""
+    """Predictions in order of their sources: an iterator, and a sequence once it is indexed or measured."""
 
     def __init__(self, predictions: Iterator[Prediction | UnreadableSource]):
         self._predictions = predictions
@@ -291,11 +291,16 @@ class PredictionStream:
     def __next__(self) -> Prediction | UnreadableSource:
         return next(self._predictions)
 
+    def _read_all(self) -> list[Prediction | UnreadableSource]:
+        for prediction in self._predictions:
+            self._seen.append(prediction)
+        return self._seen
+
     def __len__(self) -> int:
-        return len(list(self))
+        return len(self._read_all())
 
     def __getitem__(self, index: int) -> Prediction | UnreadableSource:
-        return list(self)[index]
+        return self._read_all()[index]
 
 
 class Run(TrainedModel):
@@ -442,7 +447,7 @@ class PretrainedModel(TrainedModel):
             model = self.entry(**kwargs)
         if getattr(model, "replaced", False):
             raise OptionError(
-                f"{self.name} was not trained on ImageNet's 1,000 classes.",
+                f"{self.name} has no head of 1,000 outputs, as ImageNet's weights have.",
                 "Fine-tune it: thalweg train.",
                 value=self.name,
             )

@@ -13,7 +13,7 @@ Table = list[list[str]]
 _INTERVALS = ("_low", "_high")
 #: of a plan or the data, what is shown elsewhere or only machines need
 _HIDDEN_KEYS = {"warnings", "unreadable", "fingerprint", "config", "report_every"}
-_SPLIT_LABELS = {"test": "test", "val": "validation"}
+_SPLIT_NAMES = {"test": "test", "val": "validation"}
 
 
 class RecordLike(Protocol):
@@ -54,7 +54,7 @@ def build_results_table(record: RecordLike, metrics: Sequence[Metric]) -> Table 
             continue
         label = known[name].label if name in known else format_name(name)
         rows.append([label, *(format_metric(name, values, known.get(name)) for values in splits.values())])
-    return [["", *(_SPLIT_LABELS[name] for name in splits)], *rows] if rows else None
+    return [["", *(_SPLIT_NAMES[name] for name in splits)], *rows] if rows else None
 
 
 def format_metric(name: str, values: Mapping[str, Any], metric: Metric | None) -> str:
@@ -76,7 +76,7 @@ def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str
     figures = []
     for name, values in metrics_by_split(record).items():
         if values.get(main.name) is not None:
-            figures.append((f"{_SPLIT_LABELS[name]} {main.label}", format_metric(main.name, values, main)))
+            figures.append((f"{_SPLIT_NAMES[name]} {main.label}", format_metric(main.name, values, main)))
     for other in metrics[1:3]:
         values = metrics_by_split(record).get("test", {})
         if values.get(other.name) is not None:
@@ -91,7 +91,7 @@ def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str
 def build_data_table(record: RecordLike) -> Table | None:
     """Build a table of what is known of the data, by its name and not by its path."""
     data = record.data
-    counts = ", ".join(f"{count:,} {_SPLIT_LABELS.get(name, name)}" for name, count in data.counts.items())
+    counts = ", ".join(f"{count:,} {_SPLIT_NAMES.get(name, name)}" for name, count in data.counts.items())
     values = {
         "name": data.name,
         "format": data.format,

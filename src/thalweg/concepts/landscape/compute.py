@@ -44,7 +44,7 @@ MIN_BARRIER_FRACTION = 0.01
 MIN_CURVATURE_RATIO = 0.001
 #: duration of a gradient and of a Hessian-vector product, in evaluations of the loss
 GRADIENT_COST = 3
-HESSIAN_COST = 8
+HESSIAN_COST = 7
 MIN_EXAMPLES = 2
 
 

@@ -27,7 +27,7 @@ class InputShape(NamedTuple):
 
     image_size: int
     in_channels: int
-    num_classes: int
+    num_outputs: int
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
