@@ -196,7 +196,7 @@ class DatasetReport:
     def _example_json(self, example: tuple[str, int]) -> dict[str, str]:
         return {"split": example[0], "source": self._source(example), "label": self._label(example)}
 
-    def image(self) -> Image.Image:
+    def picture(self) -> Image.Image:
         """Draw a contact sheet of labeled images from all over the training split."""
         train = self.data.train
         rows = np.unique(np.linspace(0, len(train) - 1, BATCH_SIZE).astype(np.int64))

@@ -103,7 +103,7 @@ def test_the_search_for_near_duplicates_can_be_skipped(planted):
 
 
 def test_a_batch_is_drawn_with_its_labels(planted):
-    page = corpus.check(planted, near_duplicates=False).image()
+    page = corpus.check(planted, near_duplicates=False).picture()
     assert page.mode == "RGB" and page.width == 648 and page.height > 600
     assert np.asarray(page).std() > 20
 
