@@ -63,11 +63,19 @@ def format_metric(name: str, values: Mapping[str, Any], metric: Metric | None) -
     if metric is None:
         return format_value(value)
     text = metric.format(value)
-    low = values.get(f"{name}_low")
-    high = values.get(f"{name}_high")
+    interval = format_interval(values, metric)
+    return f"{text} (95 % interval {interval})" if interval else text
+
+
+def format_interval(values: Mapping[str, Any], metric: Metric) -> str:
+    """Format the 95 % interval of a metric, where there is one: 95.44 to 99.29 %."""
+    low = values.get(f"{metric.name}_low")
+    high = values.get(f"{metric.name}_high")
     if low is None or high is None:
-        return text
-    return f"{text} (95 % interval {metric.format(low)} to {metric.format(high)})"
+        return ""
+    if metric.unit == "fraction":
+        return f"{100 * low:.2f} to {metric.format(high)}"
+    return f"{metric.format(low)} to {metric.format(high)}"
 
 
 def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str, str]]:
@@ -76,7 +84,9 @@ def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str
     figures = []
     for name, values in metrics_by_split(record).items():
         if values.get(main.name) is not None:
-            figures.append((f"{_SPLIT_NAMES[name]} {main.label}", format_metric(main.name, values, main)))
+            interval = format_interval(values, main)
+            label = f"{_SPLIT_NAMES[name]} {main.label}" + (f", 95 % interval {interval}" if interval else "")
+            figures.append((label, main.format(values[main.name])))
     for other in metrics[1:3]:
         values = metrics_by_split(record).get("test", {})
         if values.get(other.name) is not None:

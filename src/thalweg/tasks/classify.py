@@ -105,10 +105,12 @@ class Classify(Task):
     default_data = "digits"
     metrics = (
         Metric("accuracy", "accuracy", unit="fraction"),
-        Metric("macro_f1", "macro F1", unit="fraction"),
-        Metric("top5", "top-5 accuracy", unit="fraction"),
         Metric("loss", "loss", higher_is_better=False, unit="nats"),
-        Metric("calibration_error", "calibration error", higher_is_better=False, unit="fraction"),
+        Metric("macro_f1", "macro F1", unit="fraction"),
+        Metric("macro_precision", "macro precision", unit="fraction", in_curves=False),
+        Metric("macro_recall", "macro recall", unit="fraction", in_curves=False),
+        Metric("top5", "top-5 accuracy", unit="fraction", in_curves=False),
+        Metric("calibration_error", "calibration error", higher_is_better=False, unit="fraction", in_curves=False),
     )
     input_type = InputType.IMAGE
     DataSpec = InputSpec
