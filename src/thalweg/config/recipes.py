@@ -1,7 +1,4 @@
-"""Files that reproduce one published result each: the source, the published figure, ours, and the options that give it.
-
-`list(thalweg.recipes)` names them; `thalweg.recipes["mnist-lenet"]` is one.
-"""
+"""YAML files that reproduce one published result each: its source, the published figure, ours, and the options."""
 
 from __future__ import annotations
 
@@ -15,65 +12,92 @@ from ..errors import NotFoundError, OptionError, did_you_mean
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe. Figures are test accuracies in per cent, with the number of seeds they are means over."""
+    """One recipe. Figures are test accuracies in percent, with the number of seeds they are means over."""
 
     name: str
-    task: str
-    about: str
-    source: str
-    published: str
-    ours: str
-    minutes: float
+    task: str = "classify"
+    about: str = ""
+    source: str = ""
+    published: str = ""
+    ours: str = ""
+    minutes: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def load_recipes() -> dict[str, Recipe]:
-    """Every recipe of the package, by name."""
-    files = {
-        f.name.removesuffix(".yaml"): f
-        for f in (resources.files("thalweg") / "recipes").iterdir()
-        if f.name.endswith(".yaml")
-    }
-    return {name: parse_recipe(file.name, file.read_text(encoding="utf-8")) for name, file in sorted(files.items())}
+    """Return every recipe of the package by name."""
+    recipes: dict[str, Recipe] = {}
+    folder = resources.files("thalweg") / "recipes"
+    for file in sorted(folder.iterdir(), key=lambda item: item.name):
+        if file.name.endswith(".yaml"):
+            recipe = parse_recipe(file.name, file.read_text(encoding="utf-8"))
+            recipes[recipe.name] = recipe
+    return recipes
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name, or the one in the YAML file of that path. Raises NotFound, with the nearest names."""
+    """Return the recipe of that name, or the one in a YAML file. Raises NotFoundError with the nearest names."""
     if name.endswith((".yaml", ".yml")):
         try:
-            return parse_recipe(name, Path(name).read_text(encoding="utf-8"))
+            text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise NotFoundError(
-                f"There is no recipe file {name}.", cure="See `thalweg recipes` for the built-in ones."
+                f"There is no recipe file {name}.", "See `thalweg recipes` for the built-in ones.", path=name, value=name
             ) from error
-    known = load_recipes()
-    if name not in known:
-        raise NotFoundError.for_unknown("recipe", name, known)
-    return known[name]
+        recipe = parse_recipe(name, text)
+        _check_options(name, recipe)
+        return recipe
+    recipes = load_recipes()
+    if name not in recipes:
+        raise NotFoundError.for_unknown("recipe", name, recipes)
+    return recipes[name]
 
 
-def parse_recipe(where: str, text: str) -> Recipe:
-    """A recipe from its YAML. Raises OptionError naming the file and the key."""
+def parse_recipe(path: str, text: str) -> Recipe:
+    """Parse a recipe's YAML. Raises OptionError naming the file and the key."""
     import yaml
-
-    from . import options
 
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise OptionError(f"{where} is not YAML: {error}.") from error
+        raise OptionError(f"{path} is not YAML: {error}.", path=path) from error
     if not isinstance(values, dict):
-        raise OptionError(f"{where} is not a mapping of keys to values.")
-    keys = {"name", *Recipe.__dataclass_fields__}
+        raise OptionError(f"{path}: expected keys and values.", path=path, value=values)
+    allowed = sorted(set(Recipe.__dataclass_fields__) - {"name"})
     for key in values:
-        if key not in keys:
-            raise OptionError(f"{where}: there is no key '{key}' in a recipe.", cure=did_you_mean(str(key), keys))
-    settings = values.get("options") or {}
-    if not isinstance(settings, dict):
-        raise OptionError(f"{where}: 'options' is not a mapping of options to values.")
+        if key not in allowed:
+            raise OptionError(
+                f"{path}: there is no key '{key}' in a recipe.",
+                did_you_mean(str(key), allowed),
+                path=path,
+                option=str(key),
+                allowed=allowed,
+            )
+    options = values.get("options") or {}
+    if not isinstance(options, dict):
+        raise OptionError(
+            f"{path}: 'options' is wrong; expected names and values.", path=path, option="options", value=options
+        )
+    return Recipe(**{**values, "name": Path(path).stem, "options": options})
+
+
+def _check_options(path: str, recipe: Recipe) -> None:
+    """Raise OptionError for options that the recipe's task does not have, or values that it does not allow."""
+    from ..registry import find_task
+    from .options import parse_train_options, split_options
+    from .parsing import parse_options
+
     try:
-        options.parse_options(settings)
-    except OptionError as error:
-        raise OptionError(f"{where}: {error.message}", error.cure) from error
-    filled = {"task": "classify", "about": "", "source": "", "published": "", "ours": "", "minutes": 0.0, **values}
-    return Recipe(**{**filled, "name": Path(where).stem, "options": settings})
+        task_class = find_task(recipe.task).TrainOptions
+        common, own = split_options(recipe.options, task_class)
+        parse_train_options(common)
+        parse_options(own, task_class, "--")
+    except (OptionError, NotFoundError) as error:
+        raise OptionError(
+            f"{path}: {error.message}",
+            error.cure,
+            path=path,
+            option=error.option or "task",
+            value=error.value,
+            allowed=error.allowed or [],
+        ) from error
