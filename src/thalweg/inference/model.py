@@ -276,7 +276,7 @@ class TrainedModel:
 
 
 class PredictionStream:
-    """Predictions in order of their sources: an iterator, and a list once it is indexed or measured."""
+    """Predictions in order of their sources: an iterator, and a sequence once it is indexed or measured."""
 
     def __init__(self, predictions: Iterator[Prediction | UnreadableSource]):
         self._predictions = predictions
@@ -291,11 +291,16 @@ class PredictionStream:
     def __next__(self) -> Prediction | UnreadableSource:
         return next(self._predictions)
 
+    def _read_all(self) -> list[Prediction | UnreadableSource]:
+        for prediction in self._predictions:
+            self._seen.append(prediction)
+        return self._seen
+
     def __len__(self) -> int:
-        return len(list(self))
+        return len(self._read_all())
 
     def __getitem__(self, index: int) -> Prediction | UnreadableSource:
-        return list(self)[index]
+        return self._read_all()[index]
 
 
 class Run(TrainedModel):
