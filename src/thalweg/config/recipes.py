@@ -42,7 +42,10 @@ def find_recipe(name: str) -> Recipe:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise NotFoundError(
-                f"There is no recipe file {name}.", "See `thalweg recipes` for the built-in ones.", path=name, value=name
+                f"There is no recipe file {name}.",
+                "See `thalweg recipes` for the built-in ones.",
+                path=name,
+                value=name,
             ) from error
         recipe = parse_recipe(name, text)
         _check_options(name, recipe)

@@ -19,7 +19,6 @@ from thalweg.tasks.classify_support import default_batch_size
 from thalweg.training import plan
 from thalweg.training.plan import TrainPlan
 
-
 CPU = torch.device("cpu")
 BATCHES = types.SimpleNamespace(steps_per_epoch=100, device=CPU)
 
