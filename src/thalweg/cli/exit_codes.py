@@ -44,7 +44,9 @@ def run_with_exit_code(action: Callable[[], object]) -> int:
         # typer turns a closed pipe into sys.exit(1).
         if isinstance(left.__context__, BrokenPipeError):
             return _broken_pipe()
-        return left.code if isinstance(left.code, int) else 0 if left.code is None else UNEXPECTED_ERROR
+        if left.code is None:
+            return 0
+        return left.code if isinstance(left.code, int) else UNEXPECTED_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
@@ -77,7 +79,8 @@ def environment_error(error: Exception) -> ResourceError | None:
     # torch has errors of its own for this: one for devices, and on the processor a RuntimeError with these words.
     torch_says = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     if isinstance(error, MemoryError) or torch_says:
-        return ResourceError("There is not enough memory.", cure="Use a smaller --batch or --size, or --accumulate 4.")
+        cure = "Use a smaller --batch-size or --image-size, or --grad-accum 4."
+        return ResourceError("There is not enough memory.", cure=cure)
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
         return ResourceError(f"{where}{error.strerror}.", cure=_ENVIRONMENT_ERRORS[error.errno])
