@@ -238,7 +238,7 @@ def check_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys
     free = min(free, total)
     message = f"{free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GiB free"
     if free < GIGABYTE:
-        return HealthCheck("memory", "warning", message, "Close other programs, or use a smaller --batch.")
+        return HealthCheck("memory", "warning", message, "Close other programs, or use a smaller --batch-size.")
     return HealthCheck("memory", "ok", message)
 
 
