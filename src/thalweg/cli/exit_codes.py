@@ -80,7 +80,9 @@ def environment_error(error: Exception) -> ResourceError | None:
     # torch raises its own errors: one for devices, and on the CPU a RuntimeError with these words
     is_torch_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     if isinstance(error, MemoryError) or is_torch_memory:
-        return ResourceError("There is not enough memory.", cure="Use a smaller --batch-size or --image-size, or --grad-accum 4.")
+        return ResourceError(
+            "There is not enough memory.", cure="Use a smaller --batch-size or --image-size, or --grad-accum 4."
+        )
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
         return ResourceError(f"{where}{error.strerror}.", cure=_ENVIRONMENT_ERRORS[error.errno])

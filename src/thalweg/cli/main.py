@@ -25,9 +25,7 @@ from .trained import JsonOption
 from .unknown_flags import unknown_flag_error
 from .weights import weights_app
 
-app = typer.Typer(
-    rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"max_content_width": 100}
-)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.command()(train.train)

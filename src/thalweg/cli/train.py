@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..config.options import TrainOptions
-from ..errors import NotFoundError, ThalwegError
+from ..errors import NotFoundError, OptionError, ThalwegError
 from ..io.log import Notify
 from . import option_flags
 from .console import (
@@ -57,6 +57,10 @@ def train(
     option_flags.check_relative_epochs(given.get("epochs"), resume)
     option_types = [TrainOptions, *_task_option_types(_known_task)]
     overrides = option_flags.parse_flags(given, settings or (), option_types)
+    if "data" in overrides:
+        if data is not None:
+            raise OptionError("'data' is given twice.", "Leave one of the two out.", option="data", value=data)
+        data = overrides.pop("data")
     from .. import api
 
     with make_reading_progress() as reading:

@@ -22,13 +22,24 @@ class RenderedConcept(Protocol):
     """What the page shows: a concept with its text, its settings and its result."""
 
     @property
-    def text(self) -> ConceptText: ...
+    def text(self) -> ConceptText:
+        """Texts of the concept."""
+        ...
+
     @property
-    def settings(self) -> Any: ...
+    def settings(self) -> Any:
+        """Settings, a dataclass."""
+        ...
+
     @property
-    def result(self) -> ConceptResult: ...
+    def result(self) -> ConceptResult:
+        """Result for the settings."""
+        ...
+
     @property
-    def command(self) -> str: ...
+    def command(self) -> str:
+        """The command that shows the same."""
+        ...
 
 
 #: target size of a page in bytes; frames may always use the minimum

@@ -43,8 +43,8 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     """[TABLE]: `points` (N, 2), `labels` (N,) into `classes`, the names of the two `axes`, `told`, `notes`.
 
     In Python TABLE may be a pair: points (N, 2) and a label for each. Nothing without words: the points are then made.
-    `settings.columns` names the two columns of numbers and the label's, `settings.seed` draws MOST of more points. Raises
-    NotFound for a file or a column that there is not, DataError with file, line and column for what cannot be used.
+    `settings.columns` names the two columns of numbers and the label's; `settings.seed` draws where there are more.
+    Raises NotFoundError for an unknown file or column, DataError with file, line and column for unusable cells.
     """
     check_max_words(words, 1, "a table")
     if weights is not None:
@@ -201,8 +201,13 @@ def _is_numeric(table: PointTable, column: int) -> bool:
 
 def _is_row_number(table: PointTable, column: int) -> bool:
     """Whether every number is one more than that before it."""
-    values = [parse_number(cells[column], table.comma) for cells in table.cells]
-    return None not in values and all(after - before == 1 for before, after in pairwise(values))
+    values: list[float] = []
+    for cells in table.cells:
+        value = parse_number(cells[column], table.comma)
+        if value is None:
+            return False
+        values.append(value)
+    return all(after - before == 1 for before, after in pairwise(values))
 
 
 def _extract_points(table: PointTable, chosen: Sequence[int]) -> tuple[np.ndarray, list[str]]:
