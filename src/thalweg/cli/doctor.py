@@ -119,8 +119,10 @@ def list_requirements() -> list[tuple[str, str, str]]:
 
 
 def parse_version(version: str) -> tuple[int, ...]:
-    """The numbers of a version: 2.13.0+cpu -> (2, 13, 0)."""
-    return tuple(int(number) for number in re.match(r"[\d.]*", version)[0].strip(".").split(".") if number)
+    """Return the numbers of a version: 2.13.0+cpu -> (2, 13, 0)."""
+    match = re.match(r"[\d.]*", version)
+    numbers = match[0].split(".") if match else []
+    return tuple(int(number) for number in numbers if number)
 
 
 def check_packages(wanted: Iterable[tuple[str, str, str]]) -> list[HealthCheck]:

@@ -19,18 +19,65 @@ _SPLIT_NAMES = {"test": "test", "val": "validation"}
 class RecordLike(Protocol):
     """What the pages read of a run's record."""
 
-    task: str
-    model: str
-    model_kwargs: dict[str, Any]
-    options: dict[str, Any]
-    task_options: dict[str, Any]
-    command: str
-    num_params: int
-    plan: dict[str, Any] | None
-    versions: dict[str, str]
-    data: Any
-    results: Any
-    initial_weights: Any
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def model_kwargs(self) -> dict[str, Any]:
+        """Arguments of the model's builder."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Common training options."""
+        ...
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """The task's own training options."""
+        ...
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run."""
+        ...
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters."""
+        ...
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan; None for a run that was not planned."""
+        ...
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions by package."""
+        ...
+
+    @property
+    def data(self) -> Any:
+        """What is known of the data."""
+        ...
+
+    @property
+    def results(self) -> Any:
+        """Metrics; None for an unfinished run."""
+        ...
+
+    @property
+    def initial_weights(self) -> Any:
+        """Where the initial weights came from; None for random ones."""
+        ...
 
 
 def metrics_by_split(record: RecordLike) -> dict[str, Mapping[str, Any]]:
