@@ -120,9 +120,7 @@ def compare_images(network: FeatureNetwork, real_NHWC: np.ndarray, fake_NHWC: np
         metrics["frechet_distance"] = frechet_distance(real_ND, fake_ND)
     count = count_neighbors(len(real_ND), len(fake_ND))
     if count > NUM_NEIGHBORS:
-        rows = (
-            np.linspace(0, len(real_ND) - 1, count).round().astype(np.int64)
-        )  # files may be in order of what they show
+        rows = spread_rows(len(real_ND), count)
         scores = precision_recall(real_ND[rows], fake_ND[:count], NUM_NEIGHBORS)
         metrics["precision"] = scores.precision
         metrics["recall"] = scores.recall
