@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ..data.images.unlabeled import spread_rows
 from ..metrics.generative import frechet_distance, precision_recall
 from ..objectives.base import Batch
-from .base import CardText, Context
+from ..plots.image_grid import plot_image_grid
+from .base import CardText, Context, Plot
 
 #: networks of this package by whose features images are compared, by the number of channels
 FEATURE_NETWORKS = {1: "digits-lenet", 3: "cifar10-fast"}
@@ -26,6 +27,9 @@ BATCH_SIZE = 100
 MAX_NEIGHBORS = 5000
 #: neighbors that limit a ball of precision and recall
 NUM_NEIGHBORS = 3
+#: images of a grid, and samples that are shown beside the nearest training images
+NUM_GRID = 64
+NUM_NEAREST = 8
 #: sets of real images whose features are kept in memory
 MAX_CACHED = 4
 
@@ -102,6 +106,15 @@ class FeatureNetwork:
         return _cache[key]
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the report draws from: generated and real images (N, H, W, C), and the network that compared them."""
+
+    fake_NHWC: np.ndarray
+    real_NHWC: np.ndarray
+    network: FeatureNetwork | None
+
+
 def load_feature_network(context: Context, channels: int) -> FeatureNetwork | None:
     """Load the bundled network for images of that many channels; None where the context loads no models."""
     if context.load is None:
@@ -140,6 +153,21 @@ def find_nearest(images_NHWC: np.ndarray, references_MHWC: np.ndarray, chunk: in
         reference_CD = references_MHWC[start : start + chunk].reshape(-1, flat_ND.shape[1]).astype(np.float32)
         distances.append(np.square(reference_CD).sum(1) - 2 * flat_ND @ reference_CD.T)
     return np.concatenate(distances, 1).argmin(1)
+
+
+def draw_plots(evidence: Evidence, train_NHWC: np.ndarray) -> list[Plot]:
+    """Draw generated images, real ones, and the training images nearest to generated ones."""
+    fake_NHWC = evidence.fake_NHWC
+    real_NHWC = evidence.real_NHWC
+    real_NHWC = real_NHWC[spread_rows(len(real_NHWC), min(NUM_GRID, len(real_NHWC)))]
+    nearest_NHWC = train_NHWC[find_nearest(fake_NHWC[:NUM_NEAREST], train_NHWC)]
+    pairs = np.concatenate([fake_NHWC[:NUM_NEAREST], nearest_NHWC])
+    caption = "Above generated images, below the training images with the smallest difference of pixels."
+    return [
+        Plot("samples", "Generated images", "One latent each, not selected.", plot_image_grid(fake_NHWC)),
+        Plot("real", "Real images", "From the test split.", plot_image_grid(real_NHWC)),
+        Plot("nearest", "Nearest training images", caption, plot_image_grid(pairs, columns=NUM_NEAREST)),
+    ]
 
 
 def build_transform(mirror: bool) -> Callable[[Batch], Batch]:
