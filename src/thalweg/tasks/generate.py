@@ -205,7 +205,7 @@ class Generate(Task):
     ) -> dict[str, Any]:
         """Return how many images a validation compares, and the metrics of training images in place of generated."""
         num_samples = min(NUM_VALIDATION_SAMPLES, options.num_eval_samples)
-        details = {
+        details: dict[str, Any] = {
             "validation_real_images": min(len(dataset.val), num_samples),
             "validation_generated_images": num_samples,
         }
