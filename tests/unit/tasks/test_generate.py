@@ -14,7 +14,7 @@ from thalweg.config.json_record import FieldError, from_json, to_json
 from thalweg.config.parsing import parse_options
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
-from thalweg.errors import DataError, OptionError
+from thalweg.errors import DataError, NonFiniteError, OptionError
 from thalweg.inference.model import load
 from thalweg.predictions.image import ImageGrid, ImagePrediction
 from thalweg.tasks import generate_support
@@ -189,6 +189,14 @@ def test_batches_make_the_same_images_within_a_level(trained):
     ones = np.concatenate([generate_images(trained, seed, 1) for seed in range(10)])
     batch = generate_images(trained, 0, 10).astype(int)
     assert np.abs(batch - ones).max() <= 1
+
+
+def test_weights_that_are_not_finite_make_no_images():
+    model = build()
+    with torch.no_grad():
+        model.network.layers[0].weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteError):
+        generate_images(model, 0, 2)
 
 
 def test_latents_are_standard_normal_and_depend_on_their_seed():
