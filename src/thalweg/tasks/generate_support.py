@@ -26,6 +26,8 @@ FEATURE_NETWORKS = {1: "digits-lenet", 3: "cifar10-fast"}
 BATCH_SIZE = 100
 #: most images of each kind among which neighbors are sought, because their distances are a matrix
 MAX_NEIGHBORS = 5000
+#: most images that a validation generates
+MAX_VALIDATION_SAMPLES = 1000
 #: neighbors that limit a ball of precision and recall
 NUM_NEIGHBORS = 3
 #: images of a grid, and samples that are shown beside the nearest training images
@@ -155,6 +157,11 @@ def compare_images(network: FeatureNetwork, real_NHWC: np.ndarray, fake_NHWC: np
 def count_neighbors(num_real: int, num_fake: int) -> int:
     """Return how many images of each kind precision and recall compare: equally many, at most 5,000."""
     return min(num_real, num_fake, MAX_NEIGHBORS)
+
+
+def count_validation_samples(num_real: int, max_samples: int) -> int:
+    """Return how many images a validation generates: twice the real ones, from a grid to 1,000, so that it is quick."""
+    return min(max_samples, max(NUM_GRID, min(2 * num_real, MAX_VALIDATION_SAMPLES)))
 
 
 def find_nearest(images_NHWC: np.ndarray, references_MHWC: np.ndarray, chunk: int = 5000) -> np.ndarray:
