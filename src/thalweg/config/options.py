@@ -17,6 +17,9 @@ Schedule = Literal["constant", "step", "linear", "cosine", "one-cycle"]
 #: optimizers whose update can be recorded as a CUDA graph: they count and decide nothing on the host
 GRAPHABLE_OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
 
+#: the length of a run is given by one of these
+LENGTHS = ("epochs", "steps", "time_budget")
+
 #: names that other tools use for our options
 FOREIGN_NAMES = {
     "learning_rate": "lr",
@@ -139,7 +142,7 @@ def unknown_option(name: str, known: list[str]) -> OptionError:
     """Build the error for an option that does not exist."""
     flag = name.replace("_", "-")
     foreign = FOREIGN_NAMES.get(name)
-    if foreign in known:
+    if foreign in (*known, "out"):  # the run's folder is an option of the verb, not of the training
         cure = f"Did you mean --{str(foreign).replace('_', '-')}?"
     else:
         cure = did_you_mean(flag, [other.replace("_", "-") for other in known])
@@ -158,7 +161,7 @@ def parse_duration(text: str) -> float:
 
 def validate_options(options: TrainOptions) -> None:
     """Raise OptionError for combinations that no run can have."""
-    lengths = [name for name in ("epochs", "steps", "time_budget") if getattr(options, name) is not None]
+    lengths = [name for name in LENGTHS if getattr(options, name) is not None]
     if len(lengths) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in lengths)
         raise OptionError(f"{flags} are given together; expected one length of the run.", option=lengths[1])

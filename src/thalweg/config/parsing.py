@@ -125,7 +125,7 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
     elif isinstance(value, int | float) and not isinstance(value, bool) and value not in allowed:
         raise OptionError(
             f"{name}: {value:g} is out of range; expected {allowed}.",
-            option=name.lstrip("-"),
+            option=name.lstrip("-").replace("-", "_"),
             value=value,
             allowed=[allowed.low, allowed.high],
         )
@@ -251,15 +251,15 @@ def describe_type(kind: Any) -> str:
     return " or ".join(dict.fromkeys(parts))
 
 
-def json_schema(*classes: type) -> dict[str, Any]:
+def json_schema(*option_types: type) -> dict[str, Any]:
     """Return the JSON schema of the options of one or more dataclasses together, for forms and editors."""
     properties = {}
-    for cls in classes:
+    for cls in option_types:
         for name, field in option_fields(cls).items():
             properties[name] = _field_schema(field)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": classes[-1].__name__,
+        "title": option_types[-1].__name__,
         "type": "object",
         "properties": properties,
         "additionalProperties": False,

@@ -29,10 +29,7 @@ from .cuda_graph import CudaGraphRecorder, GraphedStep
 
 @dataclass(frozen=True)
 class StepReport:
-    """The state of the loop after `step` updates; losses are means over all items since the last report.
-
-    Losses are empty if no report is due: after a pause request, and at the extra yield steps.
-    """
+    """Losses after `step` updates, as means since the last report; empty after a pause and at extra yield steps."""
 
     step: int
     losses: dict[str, float]

@@ -1,4 +1,4 @@
-"""From options to the parts of a training: data, spec, model, setup, plan, trainer. Each is built once, in that order."""
+"""From options to the parts of a training, in this order: data, spec, model, setup, plan, trainer."""
 
 from __future__ import annotations
 
@@ -40,9 +40,6 @@ from .resume import check_same_data, format_command, read_existing_record, resum
 from .snapshots import WeightSnapshots
 
 Progress = Callable[[int, int], None]
-
-#: the length of a run is given by one of these
-LENGTHS = ("epochs", "steps", "time_budget")
 
 
 @dataclass(frozen=True)
@@ -145,16 +142,11 @@ def _resolve_options(
 def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:
     """Return task and options of a new run: the recipe's, then what was given. Raises OptionError."""
     overrides = {name: value for name, value in request.overrides.items() if value is not None}
-    values: dict[str, Any] = {}
     task_name = request.task
     if request.recipe is not None:
         recipe = find_recipe(request.recipe)
         task_name = recipe.task
-        values = dict(recipe.options)
-        if set(LENGTHS) & set(overrides):  # one length replaces another, whichever way it is given
-            values = {name: value for name, value in values.items() if name not in LENGTHS}
-        kwargs = {**values.get("model_kwargs", {}), **(overrides.get("model_kwargs") or {})}
-        overrides = {**overrides, "model_kwargs": kwargs}
+        overrides = recipe.merge(overrides)
     if task_name is None:
         raise OptionError("No task is given.", "See `thalweg tasks`, or give --recipe NAME.", option="task")
     if isinstance(overrides.get("epochs"), str) and overrides["epochs"].startswith("+"):
@@ -165,7 +157,7 @@ def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:
             value=overrides["epochs"],
         )
     task = find_task(task_name)()
-    common, own = split_options({**values, **overrides}, task.TrainOptions)
+    common, own = split_options(overrides, task.TrainOptions)
     if isinstance(request.data, str) or hasattr(request.data, "__fspath__"):
         common["data"] = str(request.data)
     return task, parse_train_options(common), parse_options(own, task.TrainOptions, "--")

@@ -58,9 +58,9 @@ class LossSurface:
         with torch.no_grad():
             for batch in self.batches:
                 loss = self.objective.loss(batch)
-                items = float(loss.items)
+                items = float(loss.count)
                 total_loss += float(loss.mean) * items
-                total_accuracy += float(loss.parts.get("accuracy", torch.nan)) * items
+                total_accuracy += float(loss.metrics.get("accuracy", torch.nan)) * items
                 total_items += items
         return total_loss / total_items, total_accuracy / total_items
 

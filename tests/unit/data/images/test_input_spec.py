@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from PIL import Image
 from thalweg.data.base import SPLITS
 from thalweg.data.images.dataset import ImageDataset, ImageSplit
 from thalweg.data.images.image_decoding import decode_image
-from thalweg.data.images.preprocess import normalize_drawings, pad_to_square, preprocess_image, to_uint8
+from thalweg.data.images.input_spec import InputSpec, normalize_drawings, pad_to_square, preprocess_image, to_uint8
 from thalweg.errors import DataError
 
 GRAY = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
 COLOR = np.stack([GRAY, GRAY[::-1], GRAY.T], axis=2)
-SPEC = {"size": [16, 16], "channels": 3, "ink": False}
+SPEC = InputSpec(["a", "b"], 3, [16, 16], [0.5] * 3, [0.5] * 3)
+HANDWRITING = InputSpec(["a", "b"], 1, [28, 28], [0.5], [0.5], handwriting=True)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", ">u2", "int64", "float32", "float64"])
@@ -59,11 +61,11 @@ def test_overshoot_of_resizing_is_clipped():
     ],
     ids=lambda array: f"{array.dtype} {array.shape}",
 )
-@pytest.mark.parametrize("ink", [False, True])
-def test_an_array_that_is_not_an_image_is_rejected_with_a_cure(array, ink):
+@pytest.mark.parametrize("handwriting", [False, True])
+def test_an_array_that_is_not_an_image_is_rejected(array, handwriting):
     with pytest.raises(DataError) as error:
-        preprocess_image(array, {**SPEC, "ink": ink})
-    assert error.value.value in (array.shape, str(array.dtype)) and error.value.cure
+        preprocess_image(array, replace(SPEC, handwriting=handwriting))
+    assert error.value.value in (array.shape, str(array.dtype))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -83,13 +85,13 @@ def truncated_image() -> Image.Image:
 
 def test_a_truncated_pillow_image_is_reported_and_the_others_are_predicted():
     from thalweg import api
-    from thalweg.inference.predict import UnreadableImage
+    from thalweg.predictions.base import UnreadableSource
 
     stroke = np.zeros((28, 28), np.uint8)
     stroke[4:24, 13:16] = 255
     results = list(api.load("digits-lenet").predict([truncated_image(), stroke, Image.new("L", (0, 0)), stroke]))
-    assert [isinstance(result, UnreadableImage) for result in results] == [True, False, True, False]
-    assert "truncated" in results[0].reason and results[0].source == "picture 0" and "no pixels" in results[2].reason
+    assert [isinstance(result, UnreadableSource) for result in results] == [True, False, True, False]
+    assert "truncated" in results[0].reason and results[0].source == "image 0" and "no pixels" in results[2].reason
     with pytest.raises(DataError, match="truncated"):
         preprocess_image(truncated_image(), SPEC)
 
@@ -105,7 +107,7 @@ def drawings(tmp_path) -> ImageDataset:
 
 
 def test_drawings_become_mnist_images_and_blank_ones_are_skipped(tmp_path):
-    data = normalize_drawings(drawings(tmp_path), {"size": [28, 28], "channels": 1, "ink": True})
+    data = normalize_drawings(drawings(tmp_path), HANDWRITING)
     assert [len(split) for split in data.splits.values()] == [2, 0, 0]
     assert data.train.labels.tolist() == [0, 1] and data.shape == (28, 28, 1) and data.is_handwriting
     assert [file.path for file in data.unreadable] == ["blank", "blank"]
