@@ -34,6 +34,7 @@ from .generate_support import (
     draw_plots,
     generate_images,
     load_feature_network,
+    refuse_freezing,
     suggest_next,
 )
 
@@ -120,6 +121,10 @@ class Generate(Task):
         """Return the format of the weights: data is read in it."""
         return old
 
+    def spec_from_weights(self, weights: Any) -> GenerateSpec:
+        """Return the format that comes with the weights of a run."""
+        return GenerateSpec(**weights.spec_values)
+
     def model_kwargs(self, spec: GenerateSpec) -> dict[str, Any]:
         """Return channels and size."""
         return {"in_channels": spec.channels, "image_size": spec.image_size}
@@ -150,7 +155,8 @@ class Generate(Task):
         batch_size: int,
         context: Context,
     ) -> Setup:
-        """Train generator and discriminator in turn. Raises DataError for fewer images than a batch."""
+        """Train generator and discriminator in turn. Raises OptionError, and DataError for fewer images than a batch."""
+        refuse_freezing(context.options)
         count = len(dataset.train)
         if count < batch_size:
             raise DataError(

@@ -11,6 +11,7 @@ import torch
 
 from thalweg import registry
 from thalweg.config.json_record import FieldError, from_json, to_json
+from thalweg.config.options import TrainOptions
 from thalweg.config.parsing import parse_options
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
@@ -251,6 +252,17 @@ def test_fewer_images_than_a_batch_are_refused_with_counts():
     with pytest.raises(DataError) as error:
         TASK.setup(build(), DATA, SPEC, OPTIONS, count + 1, CPU)
     assert error.value.value == count and error.value.allowed == [count + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("freeze", True), ("unfreeze_groups", 0), ("unfreeze_every", 1.0), ("layer_decay", 0.5)]
+)
+def test_layers_cannot_be_frozen(name, value):
+    context = replace(CPU, options=TrainOptions(**{name: value}))
+    with pytest.raises(OptionError) as error:
+        TASK.setup(build(), DATA, SPEC, OPTIONS, 16, context)
+    assert error.value.option == name and error.value.value == value
+    TASK.setup(build(), DATA, SPEC, OPTIONS, 16, replace(CPU, options=TrainOptions()))
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (20, 16), (32, 32), (60_000, 32)])
