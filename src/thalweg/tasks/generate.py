@@ -155,7 +155,7 @@ class Generate(Task):
         batch_size: int,
         context: Context,
     ) -> Setup:
-        """Train generator and discriminator in turn. Raises OptionError, and DataError for fewer images than a batch."""
+        """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
         refuse_freezing(context.options)
         count = len(dataset.train)
         if count < batch_size:

@@ -16,7 +16,7 @@ from thalweg.config.parsing import parse_options
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import DataError, NonFiniteError, OptionError
-from thalweg.inference.model import load
+from thalweg.inference.load import load
 from thalweg.predictions.image import ImageGrid, ImagePrediction
 from thalweg.tasks import generate_support
 from thalweg.tasks.base import Context
