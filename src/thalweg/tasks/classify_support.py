@@ -1,4 +1,4 @@
-"""Parts of the task `classify`: its criterion, its transform of a batch, the feature cache, and what it says in words."""
+"""Parts of the task `classify`: its criterion, its transform of a batch, the feature cache, and its texts."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.helpers.toy_records import DATA, RECORD, make_record
 from thalweg.data.base import UnreadableFile
@@ -153,6 +154,8 @@ def test_runs_of_unknown_tasks_or_options_are_refused_by_name(tmp_path, changed,
 @pytest.mark.parametrize("changed", [{"model": "lenett"}, {"model_kwargs": {"warp": 9}}], ids=str)
 def test_models_that_cannot_be_built_are_refused_by_name(tmp_path, changed):
     RunDir(tmp_path).write_record(make_record(**changed))
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    run = Run(RunDir(tmp_path))
     with pytest.raises(ModelFileError) as error:
-        Run(RunDir(tmp_path)).model
+        run.predict(tmp_path / "a.png")
     assert (error.value.option, error.value.path) == ("model", tmp_path / "run.json")

@@ -1,4 +1,4 @@
-"""Signals while a training runs: the first asks it to stop, the second ends the process, afterwards all is as before."""
+"""Signals: the first asks a training to stop, the second ends the process, and afterwards all is as before."""
 
 from __future__ import annotations
 

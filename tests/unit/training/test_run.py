@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 
@@ -18,14 +17,12 @@ from tests.helpers.run_dirs import comparable_state, read_run_json
 from tests.helpers.toy_runs import (
     BARS,
     assert_equal_tensors,
-    at_step,
     break_at,
     finish,
     load_weights,
     parts_of,
     plan_toy,
     release,
-    send_to_self,
     stop_at,
 )
 from thalweg import api

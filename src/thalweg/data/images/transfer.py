@@ -38,7 +38,8 @@ def _from_arrays(images: np.ndarray, labels: np.ndarray) -> RawDataset:
     """Build a data set from images (N, H, W) or (N, H, W, C) and labels (N,). Raises DataError."""
     if len(images) != len(labels) or not len(images):
         raise DataError(
-            f"{len(images)} images and {len(labels)} labels; expected as many of both.", value=(len(images), len(labels))
+            f"{len(images)} images and {len(labels)} labels; expected as many of both.",
+            value=(len(images), len(labels)),
         )
     arrays = [to_uint8(image) for image in images]
     stack = np.stack([array if array.ndim == 3 else array[..., None] for array in arrays])
