@@ -59,6 +59,7 @@ __all__ = [
     "load",
     "plan_training",
     "raise_unknown_name",
+    "task_of",
     "train",
 ]
 

@@ -141,7 +141,11 @@ def format_cell(cell: object) -> str:
 
 def display_width(text: str) -> int:
     """Columns that the text takes on a terminal: two for wide characters, none for those that combine."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    width = 0
+    for character in text:
+        if not unicodedata.combining(character):
+            width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return width
 
 
 def _pad_cell(text: str, columns: int, right: bool) -> str:

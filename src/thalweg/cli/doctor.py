@@ -229,8 +229,8 @@ def parse_instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 def check_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> HealthCheck:
     """The memory that can be had now, in the limits of a container. Less than one GiB is a warning."""
     try:
-        told = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE))
-        total, free = int(told["MemTotal"]) * 1024, int(told["MemAvailable"]) * 1024
+        kilobytes = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE))
+        total, free = int(kilobytes["MemTotal"]) * 1024, int(kilobytes["MemAvailable"]) * 1024
     except (OSError, KeyError):
         return HealthCheck("memory", "ok", "not known on this system")
     try:

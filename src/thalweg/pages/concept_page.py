@@ -23,22 +23,22 @@ class RenderedConcept(Protocol):
 
     @property
     def text(self) -> ConceptText:
-        """Texts of the concept."""
+        """The text of the concept."""
         ...
 
     @property
     def settings(self) -> Any:
-        """Settings, a dataclass."""
+        """The settings it was computed with."""
         ...
 
     @property
     def result(self) -> ConceptResult:
-        """Result for the settings."""
+        """Numbers and frames."""
         ...
 
     @property
     def command(self) -> str:
-        """The command that shows the same."""
+        """The command that repeats it."""
         ...
 
 

@@ -160,7 +160,7 @@ def test_files(samples_NHWC: np.ndarray, spec: InputSpec) -> Iterator[tuple[str,
 
 
 def make_large_jpeg(sample_HWC: np.ndarray, spec: InputSpec) -> bytes | None:
-    """Return the smallest JPEG that `thalweg predict` decodes at a fraction; None if that is too large."""
+    """Return the smallest JPEG that `thalweg predict` decodes at a fraction; None where it is too large to compare."""
     side = 2 * (DRAFT_MARGIN_CROPPED * spec.resize if spec.resize else DRAFT_MARGIN * spec.image_size)
     return encode_image(sample_HWC, (side, side), "JPEG", quality=90) if side**2 <= MAX_PIXELS else None
 

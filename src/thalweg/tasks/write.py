@@ -126,13 +126,14 @@ class Write(Task):
     def default_options(self, dataset: TextDataset, spec: WriteSpec, options: Any, common: Any) -> dict[str, Any]:
         """Return batch size and epochs by the length of the text, and what recurrent networks are trained with."""
         count = max(1, len(dataset.train))
-        values = {
+        values: dict[str, Any] = {
             "batch_size": training_size.default_batch_size(count),
-            "epochs": training_size.default_epochs(count),
             "optimizer": "adamw",
             "schedule": "one-cycle",
             "grad_clip": 1.0,
         }
+        if common.steps is None and common.time_budget is None:
+            values["epochs"] = training_size.default_epochs(count)
         if common.optimizer in (None, "adam", "adamw"):
             values["lr"] = 4e-3
         return values

@@ -356,7 +356,13 @@ def test_published_arguments_survive_training_saving_and_loading(published, tmp_
     assert (facts["resize"], facts["mean"], facts["std"]) == (20, list(published.mean), list(published.std))
     run = api.load(finish(training))
     told = read_run_json(tmp_path / "a")
-    assert told["arguments"] == {"in_channels": 3, "num_classes": 4, "image_size": 16, "activation": "tanh", "hidden": 8}
+    assert told["arguments"] == {
+        "in_channels": 3,
+        "num_classes": 4,
+        "image_size": 16,
+        "activation": "tanh",
+        "hidden": 8,
+    }
     assert sum(isinstance(layer, nn.Tanh) for layer in run.model.modules()) == 3
     x_BCHW = run.task.prepared(data.test.images, run.facts, torch.device("cpu"))
     with torch.no_grad():
