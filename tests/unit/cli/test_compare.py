@@ -219,7 +219,7 @@ def test_an_address_is_fetched_once_for_all_models(pictures, monkeypatch, capsys
     with serve_content(Path(pictures[0]).read_bytes(), monkeypatch) as server:
         addresses = [f"{server.url}/{number}.png" for number in range(3)]
         assert cli.invoke(["predict", "digits-lenet,digits-mlp", *addresses, "--json"]) == 0
-        assert sorted(path for path, _ in server.asked) == ["/0.png", "/1.png", "/2.png"]
+        assert sorted(path for path, _ in server.requests) == ["/0.png", "/1.png", "/2.png"]
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 

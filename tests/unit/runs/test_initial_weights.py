@@ -337,7 +337,7 @@ def published(tmp_path, monkeypatch) -> PretrainedWeights:
 def test_what_is_fetched_is_told_before_it_is_fetched(published, tmp_path, monkeypatch, capsys):
     (tmp_path / "cache" / "weights" / published.file).unlink()
     with serve_content(b"", monkeypatch) as server:
-        server.plan = [{"status": 403}]
+        server.faults = [{"status": 403}]
         row = replace(published, address=f"{server.url}/{published.file}")
         monkeypatch.setitem(CATALOG, ("lenet", "imagenet"), row)
         words = ["classify", "digits", "--model", "lenet", "--weights", "imagenet", "--out", str(tmp_path / "a")]
