@@ -60,7 +60,7 @@ def test_an_option_that_is_true_false_or_none_is_a_switch():
     option_flags.add_flags(verb, TrainOptions)
     for name in ("freeze", "keep_best"):
         (_, flag) = get_args(inspect.signature(verb).parameters[name].annotation)
-        assert flag.param_decls == (f"--{name.replace('_', '-')}/--no-{name.replace('_', '-')}",)
+        assert (flag.default, *flag.param_decls) == (f"--{name.replace('_', '-')}/--no-{name.replace('_', '-')}",)
         assert f"--{name.replace('_', '-')}" not in option_flags.common_value_flags()
 
 
