@@ -186,7 +186,7 @@ def compare_models(
     if listed and len(unreadable) == len(listed):
         return {name: iter(unreadable) for name in names}
     models = {name: load(name, weights, offline) for name in names}
-    return {name: iter(model.predict(listed, **options)) for name, model in models.items()}
+    return {name: model.predict(listed, **options).drain() for name, model in models.items()}
 
 
 def task_of(name: str, weights: str | None = None) -> str:
