@@ -23,8 +23,8 @@ def frechet_distance(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M 
     images: Heusel et al. 2017, arXiv:1706.08500). The trace of the root is the sum of the roots of the eigenvalues of
     the symmetric A^(1/2) B A^(1/2), which stay real where a covariance is singular. Needs two or more rows of each.
     """
-    mean_a_D, a_DD = _mean_and_covariance(a_ND)
-    mean_b_D, b_DD = _mean_and_covariance(b_MD)
+    mean_a_D, a_DD = _compute_mean_and_covariance(a_ND)
+    mean_b_D, b_DD = _compute_mean_and_covariance(b_MD)
     values_D, vectors_DD = np.linalg.eigh(a_DD)
     root_DD = (vectors_DD * np.sqrt(values_D.clip(0))) @ vectors_DD.T
     product_D = np.linalg.eigvalsh(root_DD @ b_DD @ root_DD)
@@ -32,7 +32,7 @@ def frechet_distance(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M 
     return max(0.0, float(np.square(mean_a_D - mean_b_D).sum() + trace))
 
 
-def _mean_and_covariance(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compute_mean_and_covariance(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x_ND = x_ND.astype(np.float64)
     mean_D = x_ND.mean(0)
     centered_ND = x_ND - mean_D
@@ -67,31 +67,33 @@ def precision_recall(
     """
     real_ND = real_ND.astype(np.float64)
     fake_MD = fake_MD.astype(np.float64)
-    return PrecisionRecall(_covered_fraction(fake_MD, real_ND, k), _covered_fraction(real_ND, fake_MD, k))
+    return PrecisionRecall(
+        _measure_covered_fraction(fake_MD, real_ND, k), _measure_covered_fraction(real_ND, fake_MD, k)
+    )
 
 
-def _covered_fraction(points_MD: np.ndarray, reference_ND: np.ndarray, k: int) -> float:
+def _measure_covered_fraction(points_MD: np.ndarray, reference_ND: np.ndarray, k: int) -> float:
     """Return the fraction of points that lie in a ball of the reference."""
-    radius_N = _neighbor_distances(reference_ND, k)
+    radius_N = _find_neighbor_distances(reference_ND, k)
     covered = 0
     for start in range(0, len(points_MD), _CHUNK):
-        distance_CN = _squared_distances(points_MD[start : start + _CHUNK], reference_ND)
+        distance_CN = _compute_squared_distances(points_MD[start : start + _CHUNK], reference_ND)
         covered += int((distance_CN <= radius_N).any(1).sum())
     return covered / len(points_MD)
 
 
-def _neighbor_distances(points_ND: np.ndarray, k: int) -> np.ndarray:
+def _find_neighbor_distances(points_ND: np.ndarray, k: int) -> np.ndarray:
     """Return the squared distance (N,) of each point to its k-th nearest other point."""
     radii = []
     for start in range(0, len(points_ND), _CHUNK):
-        distance_CN = _squared_distances(points_ND[start : start + _CHUNK], points_ND)
+        distance_CN = _compute_squared_distances(points_ND[start : start + _CHUNK], points_ND)
         rows = np.arange(len(distance_CN))
         distance_CN[rows, start + rows] = -1.0  # the point itself, also where others are equal to it
         radii.append(np.partition(distance_CN, k, axis=1)[:, k])
     return np.concatenate(radii)
 
 
-def _squared_distances(a_ND: np.ndarray, b_MD: np.ndarray) -> np.ndarray:
+def _compute_squared_distances(a_ND: np.ndarray, b_MD: np.ndarray) -> np.ndarray:
     product_NM = a_ND @ b_MD.T
     return (np.square(a_ND).sum(1)[:, None] + np.square(b_MD).sum(1) - 2 * product_NM).clip(0)
 
@@ -105,16 +107,16 @@ def kernel_distance(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M D
     """
     a_ND = a_ND.astype(np.float64)
     b_MD = b_MD.astype(np.float64)
-    between = _polynomial_kernel(a_ND, b_MD).mean()
-    return float(_mean_within(a_ND) + _mean_within(b_MD) - 2 * between)
+    between = _compute_kernel(a_ND, b_MD).mean()
+    return float(_average_within(a_ND) + _average_within(b_MD) - 2 * between)
 
 
-def _polynomial_kernel(a_ND: np.ndarray, b_MD: np.ndarray) -> np.ndarray:
+def _compute_kernel(a_ND: np.ndarray, b_MD: np.ndarray) -> np.ndarray:
     return (a_ND @ b_MD.T / a_ND.shape[1] + 1) ** 3
 
 
-def _mean_within(x_ND: np.ndarray) -> float:
+def _average_within(x_ND: np.ndarray) -> float:
     """Return the mean kernel of all pairs of different rows."""
-    kernel_NN = _polynomial_kernel(x_ND, x_ND)
+    kernel_NN = _compute_kernel(x_ND, x_ND)
     count = len(x_ND)
     return float((kernel_NN.sum() - np.trace(kernel_NN)) / (count * (count - 1)))

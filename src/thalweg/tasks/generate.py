@@ -18,18 +18,19 @@ from ..data.batches import InMemoryBatches
 from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, load_unlabeled, make_shapes
 from ..errors import DataError
 from ..objectives.adversarial import Adversarial
-from ..plots.image_grid import plot_image_grid
 from ..predictions.base import Prediction
 from ..predictions.image import ImageGrid, ImagePrediction
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, Metric, Plot, Setup, Task
 from .generate_support import (
     FEATURE_NETWORKS,
+    NUM_GRID,
+    Evidence,
     build_transform,
     compare_images,
     count_neighbors,
     describe_card,
-    find_nearest,
+    draw_plots,
     generate_images,
     load_feature_network,
     suggest_next,
@@ -37,13 +38,10 @@ from .generate_support import (
 
 #: images that a validation compares
 NUM_VALIDATION_SAMPLES = 1000
-#: images of a grid, and samples that are shown beside the nearest training images
-NUM_GRID = 64
-NUM_NEAREST = 8
 #: training images that a run of unstated length shows the discriminator, and the fewest epochs
 DEFAULT_IMAGES = 50_000
 MIN_EPOCHS = 3
-MAX_BATCH_SIZE = 64
+MAX_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,6 @@ class GenerateSampleOptions:
     count: Annotated[int, "images", Range(1, 1_000_000)] = 16
     seed: Annotated[int, "seed of the first image; the next one's is one higher", Range(0, 2**32 - 1)] = 0
     grid: Annotated[bool, "show all in one image"] = False
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Generated and real images (N, H, W, C) for the report."""
-
-    fake_NHWC: np.ndarray
-    real_NHWC: np.ndarray
 
 
 @register_task
@@ -148,7 +138,7 @@ class Generate(Task):
             "precision": "float32",
         }
         if common.optimizer in (None, "adam", "adamw"):
-            values |= {"lr": 5e-4, "momentum": 0.5}
+            values |= {"lr": 2e-3, "momentum": 0.5}
         return values
 
     def setup(
@@ -207,22 +197,29 @@ class Generate(Task):
             "generated_images": num_samples,
             "precision_recall_images": count_neighbors(len(real), num_samples),
         }
-        evidence = Evidence(grid, real.spread(NUM_GRID).images)
+        evidence = Evidence(grid, real.images, network)
         return EvalResult(metrics, details, evidence, (ImageGrid("samples", grid),))
+
+    def final_details(
+        self, model: nn.Module, dataset: UnlabeledDataset, spec: Any, options: Any, result: EvalResult
+    ) -> dict[str, Any]:
+        """Return how many images a validation compares, and the metrics of training images in place of generated."""
+        num_samples = min(NUM_VALIDATION_SAMPLES, options.num_eval_samples)
+        details: dict[str, Any] = {
+            "validation_real_images": min(len(dataset.val), num_samples),
+            "validation_generated_images": num_samples,
+        }
+        network = result.evidence.network
+        if network is not None and len(result.evidence.real_NHWC):
+            train = dataset.train.spread(options.num_eval_samples)
+            details["training_images"] = compare_images(network, result.evidence.real_NHWC, train.images)
+        return details
 
     def plots(
         self, model: nn.Module, dataset: Any, spec: Any, options: Any, result: EvalResult, history: list[dict[str, Any]]
     ) -> list[Plot]:
         """Draw generated images, real ones, and the training images nearest to generated ones."""
-        fake_NHWC = result.evidence.fake_NHWC
-        nearest_N = find_nearest(fake_NHWC[:NUM_NEAREST], dataset.train.images)
-        pairs = np.concatenate([fake_NHWC[:NUM_NEAREST], dataset.train.images[nearest_N]])
-        caption = "Above generated images, below the training images with the smallest difference of pixels."
-        return [
-            Plot("samples", "Generated images", "One latent each, not selected.", plot_image_grid(fake_NHWC)),
-            Plot("real", "Real images", "From the test split.", plot_image_grid(result.evidence.real_NHWC)),
-            Plot("nearest", "Nearest training images", caption, plot_image_grid(pairs, columns=NUM_NEAREST)),
-        ]
+        return draw_plots(result.evidence, dataset.train.images)
 
     def sample(self, model: nn.Module, spec: GenerateSpec, options: GenerateSampleOptions) -> Iterator[Prediction]:
         """Yield images; the k-th is that of seed + k. One at a time, because a batch's size changes the last bits."""

@@ -1,4 +1,4 @@
-"""From options to the parts of a training: data, spec, model, setup, plan, trainer. Each is built once, in that order."""
+"""From options to the parts of a training, in this order: data, spec, model, setup, plan, trainer."""
 
 from __future__ import annotations
 

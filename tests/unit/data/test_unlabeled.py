@@ -44,6 +44,11 @@ def test_folders_are_read_flat_and_nested(folder):
     assert Path(dataset.train.names([0])[0]).is_file()
 
 
+def test_a_table_beside_images_is_ignored(folder):
+    (folder / "labels.csv").write_text("file,what\n01.png,a cat\n", encoding="utf-8")
+    assert len(load_unlabeled(DataRequest(str(folder))).all) == 41
+
+
 def test_copies_stay_in_one_split_and_names_do_not_matter(folder):
     before = load_unlabeled(DataRequest(str(folder)))
     keys = {name: set(split.keys().tolist()) for name, split in before.splits.items()}

@@ -14,7 +14,7 @@ from thalweg.config.json_record import FieldError, from_json, to_json
 from thalweg.config.parsing import parse_options
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
-from thalweg.errors import DataError, OptionError
+from thalweg.errors import DataError, NonFiniteError, OptionError
 from thalweg.inference.model import load
 from thalweg.predictions.image import ImageGrid, ImagePrediction
 from thalweg.tasks import generate_support
@@ -191,6 +191,14 @@ def test_batches_make_the_same_images_within_a_level(trained):
     assert np.abs(batch - ones).max() <= 1
 
 
+def test_weights_that_are_not_finite_make_no_images():
+    model = build()
+    with torch.no_grad():
+        model.network.layers[0].weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteError):
+        generate_images(model, 0, 2)
+
+
 def test_latents_are_standard_normal_and_depend_on_their_seed():
     latents = draw_latents(7, 400, 50)
     assert latents.mean().item() == pytest.approx(0, abs=0.03) and latents.std().item() == pytest.approx(1, abs=0.03)
@@ -233,7 +241,7 @@ def test_fewer_images_than_a_batch_are_refused_with_counts():
     assert error.value.value == count and error.value.allowed == [count + 1]
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (20, 16), (64, 64), (60_000, 64)])
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (20, 16), (32, 32), (60_000, 32)])
 def test_the_default_batch_fits_the_data(count, batch_size):
     dataset = SimpleNamespace(train=range(count))
     common = SimpleNamespace(optimizer=None)

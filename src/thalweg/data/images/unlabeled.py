@@ -148,10 +148,12 @@ def _name_source(request: DataRequest, path: Path) -> str:
 
 
 def _is_plain_folder(path: Path) -> bool:
-    """Whether a path is a folder of image files, and not of a format of its own."""
-    if str(path) in NAMED_DATASETS or not path.is_dir() or is_cifar(path) or find_table(path):
+    """Whether a path is a folder of image files, and not of a format of its own. A table beside images is ignored."""
+    if str(path) in NAMED_DATASETS or not path.is_dir() or is_cifar(path):
         return False
-    return not any(is_idx(entry) for entry in path.iterdir())
+    if any(is_idx(entry) for entry in path.iterdir()):
+        return False
+    return find_table(path) is None or bool(list_images(path))
 
 
 def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
