@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...config.json_record import FieldError
 from ...config.parsing import Range
 from ...errors import DataError
 from ...layers.tta import TTA
@@ -63,9 +64,11 @@ class InputSpec:
         lists = (("size", 2), ("mean", self.channels), ("std", self.channels))
         for name, length in lists:
             if len(getattr(self, name)) != length:
-                raise ValueError(f"'{name}' is missing or wrong; expected {length} numbers")
-        if not self.classes or self.channels == 2:
-            raise ValueError(f"'{'channels' if self.classes else 'classes'}' is missing or wrong")
+                raise FieldError(name, f"{length} numbers")
+        if not self.classes:
+            raise FieldError("classes", "at least one name")
+        if self.channels == 2:
+            raise FieldError("channels", "1 or 3")
 
     @property
     def image_size(self) -> int:
