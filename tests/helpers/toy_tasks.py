@@ -30,6 +30,12 @@ def plan_toy(task: str, out: Path, **options: Any) -> TrainingRun:
     return api.plan_training(task, TASKS[task]().toy_dataset(), out=out, **options)
 
 
+def plan_on(task: str, data: Path, out: Path, **options: Any) -> TrainingRun:
+    """Plan a short training of a task on data on disk."""
+    options = {**COMMON_OPTIONS, **TASK_OPTIONS.get(task, {}), "steps": 2, "offline": True, **options}
+    return api.plan_training(task, str(data), out=out, **options)
+
+
 def train_toy(task: str, out: Path, **options: Any) -> TrainingRun:
     """Train a task on its toy data to the end."""
     run = plan_toy(task, out, **options)

@@ -22,6 +22,7 @@ from tests.helpers.toy_tasks import (
     evaluate_parts,
     interrupt_after,
     make_sources,
+    plan_on,
     plan_toy,
     read_checkpoint,
     read_initial_weights,
@@ -368,13 +369,9 @@ BAD_FILES = {
 
 def assert_refused_data(task: str, path: Path, out: Path) -> None:
     with pytest.raises((DataError, NotFoundError)) as error:
-        plan_toy_on(task, path, out)
+        plan_on(task, path, out, batch_size=2)
     assert error.value.cure and re.fullmatch(r"[^\n]+\.", error.value.message)
     assert not out.exists()
-
-
-def plan_toy_on(task: str, path: Path, out: Path) -> TrainingRun:
-    return api.plan_training(task, str(path), out=out, steps=2, batch_size=2, cpu_threads=1, offline=True)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty file", "empty folder", "folder of other files"])
@@ -415,6 +412,6 @@ def test_data_check_reports_or_refuses_in_a_sentence(task, tmp_path):
 
 
 def test_toy_data_on_disk_trains(task, tmp_path):
-    for _ in plan_toy_on(task, write_toy(task, tmp_path), tmp_path / "run"):
+    for _ in plan_on(task, write_toy(task, tmp_path), tmp_path / "run"):
         pass
     assert api.load(tmp_path / "run").results["steps"] == 2
