@@ -1,6 +1,6 @@
 """Measure how the source reads: verbs, packed lines, expressions per 1,000 lines, sizes of files.
 
-    python benchmarks/code_style.py [FILE|FOLDER ...]
+python benchmarks/code_style.py [FILE|FOLDER ...]
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ def count(file: Path) -> Counter:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("__"):
             counts["functions"] += 1
             counts["verbs"] += is_verb(node.name)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+        elif (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Tuple)
+            and isinstance(node.value, ast.Tuple)
+        ):
             counts["packed assignments"] += 1
         elif isinstance(node, ast.IfExp):
             counts["conditional expressions"] += 1

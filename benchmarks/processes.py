@@ -16,7 +16,7 @@ from environment import HERE, PYTHON
 THREADS = 2
 
 
-class Failed(RuntimeError):
+class ContenderError(RuntimeError):
     """A contender that ended with an error or said nothing; the message is the end of what it wrote."""
 
 
@@ -45,7 +45,7 @@ def run(job: Job) -> dict:
     """Runs it in a folder that is thrown away.
 
     The entry: the job's facts, the contender's line, `process_seconds` of its whole life, `peak_bytes` of its resident
-    memory. Raises Failed.
+    memory. Raises ContenderError.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         began = time.monotonic()
@@ -61,7 +61,7 @@ def run(job: Job) -> dict:
         figures = last_object(said)
         if process.returncode or figures is None:
             errors.seek(0)
-            raise Failed(f"{job.facts['name']} ended with {process.returncode}:\n{(said + errors.read())[-2000:]}")
+            raise ContenderError(f"{job.facts['name']} ended with {process.returncode}:\n{(said + errors.read())[-2000:]}")
     peak = usage.ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
     return {**job.facts, **figures, "process_seconds": round(seconds, 3), "peak_bytes": peak}
 

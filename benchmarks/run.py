@@ -81,7 +81,7 @@ def measure(what: str, options: argparse.Namespace, machine: dict) -> list[str]:
     for job in module.jobs(names, repeats, options.quick):
         try:
             entries.append(processes.run(job))
-        except processes.Failed as error:
+        except processes.ContenderError as error:
             failed.append(job.facts["name"])
             say(f"  {what}: {error}")
             continue

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from thalweg.data.images.preprocess import to_normalized_float
 
 from tests.laws.test_models import CLASSES, HELD, build, usual
-from thalweg.data.images.preprocess import to_normalized_float
 from thalweg.data.images.synthetic import make_bars
 from thalweg.inference.export_onnx import export_onnx
 from thalweg.tasks.classify import Classify

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from thalweg.data.images.preprocess import to_normalized_float
 from torch import Tensor, nn
 
 from thalweg import registry
 from thalweg.config.options import Options
 from thalweg.data.images.dataset import ImageDataset
-from thalweg.data.images.preprocess import to_normalized_float
 from thalweg.data.images.synthetic import make_bars
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
