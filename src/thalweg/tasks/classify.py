@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..attribution.explain_image import METHODS, Explanation, InputImage, explain_image
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import FeatureViewBatches, InMemoryBatches
 from ..data.images.dataset import ImageDataset, ImageSplit
 from ..data.images.duplicates import leaked_test_rows
@@ -122,6 +122,7 @@ class Classify(Task):
         self, request: DataRequest, options: ClassifyOptions, context: Context, spec: InputSpec | None = None
     ) -> ImageDataset:
         """Read the images of a folder, a file, arrays or a named data set. Raises DataError."""
+        take_dataset(request, ImageDataset, {"image_size": options.image_size, "fold": options.fold})
         request = replace(request, fold=options.fold if request.make_splits else None)
         dataset = load_for_model(request, options.image_size, spec)
         return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)

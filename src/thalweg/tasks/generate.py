@@ -13,9 +13,9 @@ from torch import nn
 
 from ..config.json_record import FieldError
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import InMemoryBatches
-from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, load_unlabeled, make_shapes
+from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, check_format, load_unlabeled, make_shapes
 from ..errors import DataError
 from ..objectives.adversarial import Adversarial
 from ..predictions.base import Prediction
@@ -105,6 +105,9 @@ class Generate(Task):
         self, request: DataRequest, options: GenerateTrainOptions, context: Context, spec: GenerateSpec | None = None
     ) -> UnlabeledDataset:
         """Read a folder of images, flat or nested, or whatever a classifier reads, without labels. Raises DataError."""
+        dataset = take_dataset(request, UnlabeledDataset, {"image_size": options.image_size})
+        if dataset is not None:
+            return check_format(dataset, spec.image_size, spec.channels) if spec is not None else dataset
         if spec is not None:
             return load_unlabeled(request, spec.image_size, spec.channels)
         return load_unlabeled(request, options.image_size)

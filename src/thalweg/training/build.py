@@ -204,8 +204,6 @@ def load_training_data(
     """
     options = context.options or TrainOptions()
     in_memory = data is not None and not isinstance(data, str) and not hasattr(data, "__fspath__")
-    if isinstance(data, Dataset):
-        return data
     request = DataRequest(
         source=data if in_memory else options.data or task.default_data,
         val_fraction=options.val_fraction,
