@@ -22,7 +22,9 @@ from .config.options import TrainOptions
 from .config.parsing import option_fields
 from .config.recipes import load_recipes
 from .errors import NotFoundError, OptionError, did_you_mean
-from .inference.model import Run, TrainedModel, load, resolve_name
+from .inference.load import load, resolve_name
+from .inference.model import TrainedModel
+from .inference.run import Run
 from .inference.sources import iter_sources
 from .io.log import Notify, log_warning
 from .predictions.base import Prediction, UnreadableSource
@@ -171,14 +173,10 @@ def compare_models(
     Weights are downloaded only if all names are known and there is a readable source. Raises what `load` and
     `TrainedModel.predict` raise.
     """
-    for name in names:
-        resolve_name(name, weights)
-    if len(names) == 1:
-        model = load(names[0], weights, offline)
-        return {names[0]: iter(model.predict(sources, **options))}
-    kinds = {name: registry.find_task(task_of(name))().input_type for name in names}
-    input_types = set(kinds.values())
-    if len(input_types) != 1 or None in input_types:
+    input_types = {registry.find_task(task_of(name, weights)).input_type for name in names}
+    if None in input_types:
+        raise OptionError(f"{', '.join(names)}: a model that only samples reads nothing.", value=list(names))
+    if len(input_types) != 1:
         raise OptionError(f"{', '.join(names)} do not read the same kind of source.", value=list(names))
     listed = list(iter_sources(sources, input_types.pop(), num_models=len(names)))
     unreadable = [source.content for source in listed if isinstance(source.content, UnreadableSource)]

@@ -1,4 +1,4 @@
-"""What is in the folder of a run, for comparing runs bit for bit."""
+"""Files of a run's folder, for comparing runs bit for bit."""
 
 from __future__ import annotations
 
@@ -11,20 +11,33 @@ import pytest
 
 
 def read_run_json(out: Path) -> dict[str, Any]:
-    """run.json, which must be strict JSON."""
+    """Return the values of run.json, which must be strict JSON."""
     return json.loads((out / "run.json").read_bytes(), parse_constant=pytest.fail)
 
 
+def write_run_json(out: Path, values: dict[str, Any]) -> None:
+    """Replace run.json, as a hand or a fault would: checksums stay as they are."""
+    (out / "run.json").write_text(json.dumps(values), encoding="utf-8")
+
+
 def comparable_state(out: Path) -> dict[str, Any]:
-    """What equal runs have in common, bit for bit: results, weights, also on the way, metrics, the last checkpoint."""
-    results = {k: v for k, v in read_run_json(out)["results"].items() if k != "seconds"}
-    (*_, last) = sorted((out / "state").iterdir())
-    files = [out / "weights.safetensors", out / "metrics.jsonl", last / "tensors.safetensors", last / "state.json"]
-    files += sorted((out / "trail").glob("*"))
-    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    return {"status": read_run_json(out)["status"], "results": results, "last": last.name, **sums}
+    """Return what equal runs have in common, bit for bit: results, weights, snapshots, metrics, the last checkpoint."""
+    values = read_run_json(out)
+    results = dict(values["results"])
+    del results["seconds"]
+    checkpoint = max((out / "state").iterdir())
+    files = [out / "weights.safetensors", out / "metrics.jsonl"]
+    files += [checkpoint / "tensors.safetensors", checkpoint / "state.json"]
+    files += sorted((out / "snapshots").glob("*"))
+    state = {"status": values["status"], "results": results, "checkpoint": checkpoint.name}
+    for file in files:
+        state[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return state
 
 
-def read_all_files(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder by its path in it."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+def read_all_files(folder: Path) -> dict[str, bytes | None]:
+    """Return the content of every file of a folder by its path in it; None for folders."""
+    contents = {}
+    for path in sorted(folder.rglob("*")):
+        contents[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else None
+    return contents

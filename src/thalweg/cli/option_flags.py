@@ -190,6 +190,16 @@ def first_positional(words: Sequence[str], value_flags: Sequence[str]) -> str | 
     return None
 
 
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """Return the value that the words give to a flag, as `--out runs/a` or `--out=runs/a`; None without it."""
+    for index, word in enumerate(words):
+        if word == flag and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
 def common_value_flags() -> list[str]:
     """Return the common training flags that take a value."""
     return [f"--{field.flag}" for field in option_fields(TrainOptions).values() if field.kind is not bool]

@@ -233,4 +233,6 @@ def _format_block(row: dict[str, Any], columns: int) -> list[str]:
 def _row_to_dict(row: Any) -> dict[str, Any]:
     if isinstance(row, Mapping):
         return dict(row)
-    return dataclasses.asdict(row) if dataclasses.is_dataclass(row) else row._asdict()
+    if hasattr(row, "_asdict"):
+        return row._asdict()
+    return dataclasses.asdict(row)

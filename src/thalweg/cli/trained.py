@@ -173,17 +173,10 @@ def prepare_flags(verb: str, words: Sequence[str]) -> None:
 
         first = name if os.path.exists(name) else name.split(",")[0].strip()
         try:
-            _known_tasks[verb] = api.task_of(first, _weights_of(words))
+            _known_tasks[verb] = api.task_of(first, option_flags.value_of("--weights", words))
         except ThalwegError:  # reported by the verb itself
             pass
     option_flags.add_flags(function, *_verb_option_types(verb))
-
-
-def _weights_of(words: Sequence[str]) -> str | None:
-    for index, word in enumerate(words[:-1]):
-        if word == "--weights":
-            return words[index + 1]
-    return None
 
 
 def _verb_option_types(verb: str) -> list[type]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -121,7 +122,7 @@ def _read_mapping(value: Any, args: tuple[Any, ...], path: str) -> dict[str, Any
 def _read_scalar(value: Any, hint: Any, path: str) -> Any:
     if hint is Any:
         return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:  # NaN compares as False
         return float(value)
     if hint in (int, str, bool, dict, list) and type(value) is hint:
         return value

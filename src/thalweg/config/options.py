@@ -142,7 +142,7 @@ def unknown_option(name: str, known: list[str]) -> OptionError:
     """Build the error for an option that does not exist."""
     flag = name.replace("_", "-")
     foreign = FOREIGN_NAMES.get(name)
-    if foreign in known:
+    if foreign in (*known, "out"):  # the run's folder is an option of the verb, not of the training
         cure = f"Did you mean --{str(foreign).replace('_', '-')}?"
     else:
         cure = did_you_mean(flag, [other.replace("_", "-") for other in known])

@@ -125,7 +125,7 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
     elif isinstance(value, int | float) and not isinstance(value, bool) and value not in allowed:
         raise OptionError(
             f"{name}: {value:g} is out of range; expected {allowed}.",
-            option=name.lstrip("-"),
+            option=name.lstrip("-").replace("-", "_"),
             value=value,
             allowed=[allowed.low, allowed.high],
         )

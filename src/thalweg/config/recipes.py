@@ -45,42 +45,74 @@ def load_recipes() -> dict[str, Recipe]:
 def find_recipe(name: str) -> Recipe:
     """Return the recipe of that name, or the one in the YAML file of that path. Raises NotFoundError."""
     if name.endswith((".yaml", ".yml")):
-        try:
-            return parse_recipe(name, Path(name).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise NotFoundError(
-                f"There is no recipe file {name}.", "See `thalweg recipes` for the built-in ones.", value=name
-            ) from error
+        return read_recipe(name)
     recipes = load_recipes()
     if name not in recipes:
         raise NotFoundError.for_unknown("recipe", name, recipes)
     return recipes[name]
 
 
-def parse_recipe(name: str, text: str) -> Recipe:
-    """Parse a recipe from its YAML. Raises OptionError naming the file and the key."""
+def read_recipe(path: str) -> Recipe:
+    """Return the recipe in a YAML file. Raises NotFoundError, or OptionError naming the file and the key."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFoundError(
+            f"There is no recipe file {path}.", "See `thalweg recipes` for the built-in ones.", path=path, value=path
+        ) from error
+    recipe = parse_recipe(path, text)
+    _check_options(path, recipe)
+    return recipe
+
+
+def parse_recipe(path: str, text: str) -> Recipe:
+    """Parse a recipe's YAML. Raises OptionError naming the file and the key."""
     import yaml
 
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise OptionError(f"{name} is not YAML: {error}.", path=name) from error
+        raise OptionError(f"{path} is not YAML: {error}.", path=path) from error
     if not isinstance(values, dict):
-        raise OptionError(f"{name} is not a mapping of keys to values.", path=name)
-    known = set(Recipe.__dataclass_fields__)
+        raise OptionError(f"{path} is not a mapping of keys to values.", path=path, value=values)
+    allowed = sorted(set(Recipe.__dataclass_fields__) - {"name"})
     for key in values:
-        if key not in known:
+        if key not in allowed:
             raise OptionError(
-                f"{name}: a recipe has no key '{key}'.",
-                did_you_mean(str(key), known),
-                path=name,
+                f"{path}: a recipe has no key '{key}'.",
+                did_you_mean(str(key), allowed),
+                path=path,
                 option=str(key),
-                allowed=sorted(known),
+                allowed=allowed,
             )
     if "task" not in values:
-        raise OptionError(f"{name}: the key 'task' is missing.", path=name, option="task")
+        raise OptionError(f"{path}: the key 'task' is missing.", path=path, option="task")
     options = values.get("options") or {}
     if not isinstance(options, dict):
-        raise OptionError(f"{name}: 'options' is not a mapping of options to values.", path=name, option="options")
+        raise OptionError(
+            f"{path}: 'options' is not a mapping of options to values.", path=path, option="options", value=options
+        )
     plain = {str(key).replace("-", "_"): value for key, value in options.items()}
-    return Recipe(**{**values, "name": Path(name).stem, "options": plain})
+    return Recipe(**{**values, "name": Path(path).stem, "options": plain})
+
+
+def _check_options(path: str, recipe: Recipe) -> None:
+    """Raise OptionError for options that the recipe's task does not have, or values that it does not allow."""
+    from ..registry import find_task
+    from .options import parse_train_options, split_options
+    from .parsing import parse_options
+
+    try:
+        task_class = find_task(recipe.task)
+        common, own = split_options(recipe.options, task_class.TrainOptions)
+        parse_train_options(common)
+        parse_options(own, task_class.TrainOptions, "--")
+    except (OptionError, NotFoundError) as error:
+        raise OptionError(
+            f"{path}: {error.message}",
+            error.cure,
+            path=path,
+            option=error.option or "task",
+            value=error.value,
+            allowed=error.allowed or [],
+        ) from error

@@ -17,7 +17,7 @@ from ..tasks.base import Context
 
 def check_source(source: str, task_name: str | None, options: dict[str, Any]) -> Any:
     """Check a data set with the given task, else with the one that recognizes the path, else with the first."""
-    task = find_task(task_name or _guess_task(Path(source)))()
+    task = find_task(task_name or guess_task(Path(source)))()
     common, own = split_options(options, task.TrainOptions)
     request = DataRequest(
         source=source,
@@ -29,7 +29,8 @@ def check_source(source: str, task_name: str | None, options: dict[str, Any]) ->
     return task.dataset_report(request, parse_options(own, task.TrainOptions, "--"), context)
 
 
-def _guess_task(path: Path) -> str:
+def guess_task(path: Path) -> str:
+    """Return the task that recognizes the data at a path, else the first of all."""
     names = list(get_tasks())
     for name, cls in get_tasks().items():
         if path.exists() and cls().recognizes(path):

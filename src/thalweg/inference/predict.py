@@ -33,7 +33,7 @@ class Predictor:
     save: str | Path | None = None
 
     def __call__(self, sources: Iterable[Source]) -> Iterator[Prediction | UnreadableSource]:
-        """Yield a prediction per source, in order; unreadable ones as such. Raises DataError if there are no sources."""
+        """Yield a prediction or an UnreadableSource per source, in order. Raises DataError without sources."""
         names: list[str] = []
         examples: list[Any] = []
         is_empty = True
@@ -75,6 +75,36 @@ class Predictor:
             if self.save is not None:
                 save_prediction(prediction, self.save)
             yield prediction
+
+
+class PredictionStream:
+    """Predictions in order of their sources: an iterator, and a sequence once it is indexed or measured."""
+
+    def __init__(self, predictions: Iterator[Prediction | UnreadableSource]):
+        self._predictions = predictions
+        self._seen: list[Prediction | UnreadableSource] = []
+
+    def __iter__(self) -> Iterator[Prediction | UnreadableSource]:
+        yield from self._seen
+        for prediction in self._predictions:
+            self._seen.append(prediction)
+            yield prediction
+
+    def __next__(self) -> Prediction | UnreadableSource:
+        prediction = next(self._predictions)
+        self._seen.append(prediction)
+        return prediction
+
+    def _read_all(self) -> list[Prediction | UnreadableSource]:
+        for prediction in self._predictions:
+            self._seen.append(prediction)
+        return self._seen
+
+    def __len__(self) -> int:
+        return len(self._read_all())
+
+    def __getitem__(self, index: int) -> Prediction | UnreadableSource:
+        return self._read_all()[index]
 
 
 def save_prediction(prediction: Prediction, folder: str | Path) -> list[Path]:

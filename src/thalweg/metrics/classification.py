@@ -159,7 +159,7 @@ class MetricAccumulator:
             index = len(self) + int(np.flatnonzero(~finite_N)[0])
             raise NonFiniteError(
                 f"The probabilities of example {index} are NaN or inf.",
-                cure="Its input or the weights are not finite; train with a lower --lr or with --clip 1.",
+                cure="Its input or the weights are not finite; train with a lower --lr or with --grad-clip 1.",
                 indices=(index,),
             )
 

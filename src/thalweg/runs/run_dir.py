@@ -36,7 +36,18 @@ from .run_record import RESTORE_HINT, RunRecord
 #: files of a run whose checksums are kept
 CHECKED_FILES = ("run.json", "metrics.jsonl", "weights.safetensors")
 #: what a run writes to; a symbolic link in its place would lead the writing out of the folder
-WRITTEN_NAMES = (".lock", "state", "snapshots", "plots", "samples", "tensorboard", "report.html", "MODEL_CARD.md")
+WRITTEN_NAMES = (
+    ".lock",
+    "state",
+    "snapshots",
+    "plots",
+    "samples",
+    "tensorboard",
+    "report.html",
+    "MODEL_CARD.md",
+    "train_keys.npy",
+    "checksums.sha256",
+)
 
 
 class RunDir:
@@ -180,21 +191,31 @@ class RunDir:
         return record
 
     def write_record(self, record: RunRecord) -> None:
-        """Replace run.json in one step."""
+        """Replace run.json in one step; only a finished run has checksums.
+
+        They are written first: a kill in between leaves a run that is not finished, and that --resume finishes.
+        """
         text = json.dumps(record.json(), indent=1, ensure_ascii=False, allow_nan=False)
         # File names may hold bytes that are not UTF-8: as "\udcff" they stay JSON, and come back as they were.
-        self.write_file("run.json", text.encode(errors="backslashreplace"))
+        data = text.encode(errors="backslashreplace")
+        if record.is_finished:
+            self._write_checksums(data)
+        else:
+            (self.path / "checksums.sha256").unlink(missing_ok=True)
+        self.write_file("run.json", data)
 
     def write_file(self, name: str, data: bytes) -> None:
         """Replace one file in one step. Raises ResourceError where the disk is full."""
         atomic_write(self.path / name, data)
 
-    def write_checksums(self) -> None:
-        """Write the checksums of a finished run."""
+    def _write_checksums(self, record_data: bytes) -> None:
+        """Write the checksums of a finished run, whose run.json will hold `record_data`."""
         lines = []
         for name in CHECKED_FILES:
             path = self.path / name
-            if path.is_file():
+            if name == "run.json":
+                lines.append(f"{hashlib.sha256(record_data).hexdigest()}  {name}\n")
+            elif path.is_file():
                 lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n")
         self.write_file("checksums.sha256", "".join(lines).encode())
 

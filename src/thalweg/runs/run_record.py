@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,6 +17,8 @@ from ..version import __version__
 
 FORMAT_VERSION = 2
 RESTORE_HINT = "Restore it from a copy, or train again."
+
+Status = Literal["new", "running", "stopped", "non-finite", "finished"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class RunRecord:
     task_options: dict[str, Any]
     data_spec: dict[str, Any]
     data: DataRecord
-    status: str = "new"
+    status: Status = "new"
     recipe: str | None = None
     command: str = ""
     started: str = ""

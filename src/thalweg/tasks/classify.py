@@ -105,10 +105,12 @@ class Classify(Task):
     default_data = "digits"
     metrics = (
         Metric("accuracy", "accuracy", unit="fraction"),
-        Metric("macro_f1", "macro F1", unit="fraction"),
-        Metric("top5", "top-5 accuracy", unit="fraction"),
         Metric("loss", "loss", higher_is_better=False, unit="nats"),
-        Metric("calibration_error", "calibration error", higher_is_better=False, unit="fraction"),
+        Metric("macro_f1", "macro F1", unit="fraction"),
+        Metric("macro_precision", "macro precision", unit="fraction", in_curves=False),
+        Metric("macro_recall", "macro recall", unit="fraction", in_curves=False),
+        Metric("top5", "top-5 accuracy", unit="fraction", in_curves=False),
+        Metric("calibration_error", "calibration error", higher_is_better=False, unit="fraction", in_curves=False),
     )
     input_type = InputType.IMAGE
     DataSpec = InputSpec
@@ -187,7 +189,8 @@ class Classify(Task):
             return Setup(objective, batches, build_transform(augment, spec))
 
         def validate(model: nn.Module) -> EvalResult:
-            return self._score(dataset.val, spec, context, lambda rows: model.head(features["val"][0][rows]).softmax(1))
+            head = model.get_submodule("head").eval()
+            return self._score(dataset.val, spec, context, lambda rows: head(features["val"][0][rows]).softmax(1))
 
         batches = FeatureViewBatches({"features": features["train"], "label": labels}, *order)
         return Setup(objective, batches, lambda batch: batch, validate)
@@ -279,7 +282,8 @@ class Classify(Task):
 
     def for_inference(self, model: nn.Module, spec: InputSpec, batch_size: int) -> nn.Module:
         """Fold batch norm and fuse activations."""
-        return optimize_for_inference(model, (batch_size, spec.channels, *spec.size))
+        height, width = spec.size
+        return optimize_for_inference(model, (batch_size, spec.channels, height, width))
 
     def example_input(self, spec: InputSpec, count: int) -> Tensor:
         """Return black images."""

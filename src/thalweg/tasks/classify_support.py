@@ -1,4 +1,4 @@
-"""Parts of the task `classify`: its criterion, its transform of a batch, the feature cache, and what it says in words."""
+"""Parts of the task `classify`: criterion, transform of a batch, feature cache, and what it says in words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
 
     def criterion(model: nn.Module, batch: Batch) -> Loss:
         label_B = batch["label"]
-        output = model.head(batch["features"]) if "features" in batch else model(batch["image"])
+        output = model.get_submodule("head")(batch["features"]) if "features" in batch else model(batch["image"])
         logits_BK, *auxiliary = output if isinstance(output, tuple) else (output,)
         weight_B = None if weight_K is None else weight_K[label_B]
         loss = loss_fn(logits_BK.float(), label_B, smoothing, weight_B)
@@ -97,13 +97,14 @@ def cached_features(
     model: nn.Module, dataset: ImageDataset, spec: InputSpec, options: Any, context: Context
 ) -> dict[str, Tensor] | None:
     """Return the features of all images where only the head is trained; else None."""
-    if options.feature_views > 1 and (options.augment in ("", "none") or not context.options.freeze):
+    common = context.options or TrainOptions()
+    if options.feature_views > 1 and (options.augment in ("", "none") or not common.freeze):
         raise OptionError(
             "--feature-views needs --freeze and --augment: it caches augmented views of a frozen backbone.",
             option="feature_views",
             value=options.feature_views,
         )
-    if context.options is None or not can_cache_features(options, context.options):
+    if not can_cache_features(options, common):
         return None
     transform = build_transform(options.augment, spec)
 

@@ -123,6 +123,8 @@ def find_batch_size(make_setup: Callable[[int], Setup], make_config: Callable[[S
         try:
             speeds[batch_size] = batch_size / time_steps(setup, make_config(setup), count=6)
         except (MemoryError, torch.OutOfMemoryError):
+            if not speeds:
+                raise
             break
     best = max(speeds.values())
     return next(batch_size for batch_size, speed in speeds.items() if speed >= 0.9 * best)

@@ -1,4 +1,4 @@
-"""From options to the parts of a training: data, spec, model, setup, plan, trainer. Each is built once, in that order."""
+"""From options to the parts of a training, in this order: data, spec, model, setup, plan, trainer."""
 
 from __future__ import annotations
 
@@ -450,7 +450,7 @@ def describe_plan(parts: TrainingParts) -> list[str]:
         f"{config.steps:,} steps of {plan.batch_size} ({plan.epochs:.3g} epochs), "
         f"{config.optimizer}, lr {config.lr:g} {config.schedule}",
     ]
-    if parts.setup.validate is not None:
+    if parts.setup.validate is not None and planning.is_frozen(parts.options):
         lines.append("only the head is trained: backbone features are computed once")
     if config.unfreeze_interval:
         lines.append(f"one more layer group is unfrozen every {config.unfreeze_interval:,} steps")

@@ -18,7 +18,7 @@ from ..errors import InterruptedTrainingError, NonFiniteError, OptionError
 from ..io.log import log_warning
 from ..runs.artifacts import all_finite, open_tensorboard_writer, write_report, write_samples, write_training_keys
 from ..runs.run_dir import MetricsFile, RunDir
-from ..runs.run_record import Results, RunRecord
+from ..runs.run_record import Results, RunRecord, Status
 from ..tasks.base import EvalResult
 from .build import TrainingParts, TrainingRequest, build_training, describe_plan
 from .interrupts import on_interrupt
@@ -303,7 +303,6 @@ class _Loop:
             plots = parts.task.plots(model, parts.dataset, parts.spec, parts.task_options, test, history)
             write_report(self.run.run_dir, self.run.record, parts.task, parts.spec, plots)
         self.write_record("finished")
-        self.run.run_dir.write_checksums()
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -392,7 +391,7 @@ class _Loop:
 
     # --- what is written ----------------------------------------------------------------------------------------------
 
-    def write_record(self, status: str) -> None:
+    def write_record(self, status: Status) -> None:
         """Write run.json."""
         if self.is_main:
             self.run.record = replace(self.run.record, status=status)

@@ -1,88 +1,107 @@
-"""Recipes are files that anyone may write, so every mistake in one is named with the file."""
+"""Recipes are files that anyone may write, so every mistake in one names the file and the key."""
 
 from __future__ import annotations
 
 import pytest
 
 from thalweg import registry
-from thalweg.config import options, recipes
-from thalweg.data.images.augment import parse_augmentation as parse_augment
+from thalweg.config import recipes
+from thalweg.config.options import parse_train_options, split_options, validate_options
+from thalweg.config.parsing import parse_options
+from thalweg.data.images.augment import parse_augmentation
 from thalweg.errors import NotFoundError, OptionError
-from thalweg.training import plan
+from thalweg.training.build import TrainingRequest, new_options
 
 GOOD = """
-about: a digit at a time
+task: classify
+summary: a digit at a time
 source: somewhere
 minutes: 2
 options:
   data: digits
   model: mlp
-  arguments: {widths: [32]}
+  model_kwargs: {widths: [32]}
   epochs: 3
+  label_smoothing: 0.1
 """
 
 
-def test_a_recipe_is_read_and_named_after_its_file(tmp_path):
+@pytest.fixture
+def recipe_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD, encoding="utf-8")
-    found = recipes.find_recipe(str(path))
-    assert (found.name, found.task, found.about, found.minutes) == ("mine", "classify", "a digit at a time", 2)
-    expected = {"data": "digits", "model": "mlp", "arguments": {"widths": [32]}, "epochs": 3}
-    assert options.non_default(options.parse_options(found.options)) == expected
+    return path
+
+
+def test_recipe_is_named_after_its_file(recipe_file):
+    recipe = recipes.find_recipe(str(recipe_file))
+    assert (recipe.name, recipe.task, recipe.summary, recipe.minutes) == ("mine", "classify", "a digit at a time", 2)
+    expected = {"data": "digits", "model": "mlp", "model_kwargs": {"widths": [32]}, "epochs": 3, "label_smoothing": 0.1}
+    assert recipe.options == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "option"),
     [
-        ("about: [", "not YAML"),
-        ("just words", "not a mapping"),
-        ("", "not a mapping"),
-        ("optoins: {}", "no key 'optoins'"),
-        ("options: [epochs]", "'options' is not a mapping"),
-        ("options: {epoch: 3}", "no option 'epoch'"),
-        ("options: {epochs: many}", "'many' is not a number"),
-        ("options: {3: 4}", "no option '3'"),
-        ("options: {arguments: none}", "--arguments"),
+        ("summary: [", None),
+        ("just words", None),
+        ("", None),
+        ("summary: !!python/object/apply:os.getcwd []", None),
+        ("optoins: {}", "optoins"),
+        ("name: other", "name"),
+        ("task: classify\noptions: [epochs]", "options"),
+        ("task: classify\noptions: {epoch: 3}", "epoch"),
+        ("task: classify\noptions: {batch: 3}", "batch"),
+        ("task: classify\noptions: {epochs: many}", "epochs"),
+        ("task: classify\noptions: {epochs: -1}", "epochs"),
+        ("task: classify\noptions: {3: 4}", "3"),
+        ("task: classify\noptions: {model_kwargs: none}", "model_kwargs"),
+        ("task: classify\noptions: {label_smoothing: 1}", "label_smoothing"),
+        ("task: clasify", "task"),
+        ("summary: no task", "task"),
     ],
 )
-def test_a_mistake_is_named_with_the_file(text, told):
-    with pytest.raises(OptionError, match="^mine.yaml") as raised:
-        recipes.parse_recipe("mine.yaml", text)
-    assert told in raised.value.message
-
-
-def test_what_yaml_could_run_is_refused():
-    with pytest.raises(OptionError, match="not YAML"):
-        recipes.parse_recipe("mine.yaml", "about: !!python/object/apply:os.getcwd []")
-
-
-def test_a_recipe_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(NotFoundError, match="no recipe file .*absent.yaml"):
-        recipes.find_recipe(str(tmp_path / "absent.yaml"))
-    (tmp_path / "bytes.yml").write_bytes(b"about: \xff\xfe")
-    with pytest.raises(NotFoundError, match="bytes.yml"):
-        recipes.find_recipe(str(tmp_path / "bytes.yml"))
-    with pytest.raises(NotFoundError, match="no recipe named 'mnist-lennet'"):
-        recipes.find_recipe("mnist-lennet")
-
-
-def test_every_recipe_can_be_followed():
-    for name, recipe in recipes.load_recipes().items():
-        assert recipes.find_recipe(name) == recipe
-        task = registry.find_task(recipe.task)
-        made = options.parse_options(recipe.options)
-        plan.validate_options(made)
-        parse_augment(made.augment)
-        network = registry.find_model(made.model or task.default_model, recipe.task)
-        network(in_channels=1, num_classes=10, image_size=made.size or 28, **made.arguments)
-        assert recipe.about and recipe.source and recipe.ours and recipe.minutes > 0, name
-
-
-def test_what_is_given_goes_before_the_recipe(tmp_path):
-    from thalweg.training.build import new_options
-
+def test_mistakes_name_file_and_key(text, option, tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(GOOD, encoding="utf-8")
-    task, made = new_options("classify", None, str(path), {"steps": 7, "arguments": {"activation": "tanh"}})
-    assert (made.steps, made.epochs, made.arguments) == (7, None, {"widths": [32], "activation": "tanh"})
-    assert new_options("classify", None, str(path), {"arguments": None, "lr": None})[1].arguments == {"widths": [32]}
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(OptionError) as error:
+        recipes.find_recipe(str(path))
+    assert error.value.path == str(path) and error.value.option == option
+    assert error.value.message.startswith(str(path))
+
+
+def test_missing_recipes_are_not_found(tmp_path):
+    (tmp_path / "bytes.yml").write_bytes(b"summary: \xff\xfe")
+    for path in (tmp_path / "absent.yaml", tmp_path / "bytes.yml"):
+        with pytest.raises(NotFoundError) as error:
+            recipes.find_recipe(str(path))
+        assert error.value.path == str(path)
+    with pytest.raises(NotFoundError) as error:
+        recipes.find_recipe("mnist-lennet")
+    assert error.value.value == "mnist-lennet" and "'mnist-lenet'" in error.value.cure
+
+
+@pytest.mark.parametrize("name", sorted(recipes.load_recipes()))
+def test_every_built_in_recipe_can_be_trained(name):
+    recipe = recipes.find_recipe(name)
+    task = registry.find_task(recipe.task)
+    common, own = split_options(recipe.options, task.TrainOptions)
+    options = parse_train_options(common)
+    task_options = parse_options(own, task.TrainOptions)
+    validate_options(options)
+    parse_augmentation(task_options.augment.replace("auto", "none"))
+    model = registry.find_model(options.model or task.default_model, recipe.task)
+    model(in_channels=1, num_classes=10, image_size=task_options.image_size or 28, **options.model_kwargs)
+    assert recipe.summary and recipe.source and recipe.our_result and recipe.minutes > 0
+
+
+def resolve(path, **overrides):
+    return new_options(TrainingRequest(None, recipe=str(path), overrides=overrides))
+
+
+def test_options_that_are_given_replace_those_of_the_recipe(recipe_file):
+    task, options, task_options = resolve(recipe_file, steps=7, model_kwargs={"activation": "tanh"}, label_smoothing=0)
+    assert task.name == "classify" and task_options.label_smoothing == 0
+    assert (options.steps, options.epochs) == (7, None), "one length replaces another"
+    assert options.model_kwargs == {"widths": [32], "activation": "tanh"}
+    assert resolve(recipe_file, model_kwargs=None, lr=None)[1].model_kwargs == {"widths": [32]}

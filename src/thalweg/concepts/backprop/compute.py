@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import OptionError, pluralize
 from ...plots.number_format import format_number
 from ...registry import register_concept

@@ -28,10 +28,10 @@ class LazyNames(Sequence[str]):
 
     def __init__(self, file: str, count: int):
         self.file = file
-        self.count = count
+        self.num_names = count
 
     def __len__(self) -> int:
-        return self.count
+        return self.num_names
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -41,10 +41,10 @@ class LazyNames(Sequence[str]):
 
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(self.count))]
-        if not -self.count <= index < self.count:
+            return [self[row] for row in range(*index.indices(self.num_names))]
+        if not -self.num_names <= index < self.num_names:
             raise IndexError(index)
-        return f"{self.file}[{index % self.count}]"
+        return f"{self.file}[{index % self.num_names}]"
 
 
 def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:

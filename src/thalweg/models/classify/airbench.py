@@ -152,7 +152,7 @@ def airbench(
         min_size = 2 ** len(widths) + 1
         raise OptionError(
             f"image_size: {image_size}; airbench with {len(widths)} widths needs at least {min_size} pixels.",
-            cure=f"Give --size {min_size} or more, or fewer widths.",
+            cure=f"Give --image-size {min_size} or more, or fewer widths.",
             option="image_size",
             value=image_size,
         )

@@ -172,7 +172,7 @@ def test_the_elastic_field_has_the_requested_standard_deviation():
     ramp = torch.arange(64.0).expand(64, 1, 64, 64)
     shifts = (random_affine(ramp, {"elastic": 1.5}, "reflection") - ramp)[..., 8:-8]
     assert 0.7 < float(shifts.square().mean().sqrt()) < 2.0
-    assert float(shifts.diff(dim=-1).abs().mean()) < 0.2  # neighbours go the same way
+    assert float(shifts.diff(dim=-1).abs().mean()) < 0.2  # neighbors go the same way
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------

@@ -102,13 +102,13 @@ def test_a_clean_enlargement_becomes_the_original(strokes):
 
 
 def test_the_image_mode_does_not_matter(strokes):
-    grey = (
+    gray = (
         Image.fromarray(255 - strokes[3]).resize((200, 200), Image.Resampling.BICUBIC).point(lambda v: 255 * (v > 127))
     )
-    expected = normalize_handwriting(grey)
-    values = np.asarray(grey)
-    clear = Image.merge("RGBA", [Image.new("L", grey.size, 30)] * 3 + [Image.fromarray(255 - values)])
-    same = [grey.convert(mode) for mode in ("1", "LA", "P", "RGB", "RGBA", "CMYK", "F", "I")]
+    expected = normalize_handwriting(gray)
+    values = np.asarray(gray)
+    clear = Image.merge("RGBA", [Image.new("L", gray.size, 30)] * 3 + [Image.fromarray(255 - values)])
+    same = [gray.convert(mode) for mode in ("1", "LA", "P", "RGB", "RGBA", "CMYK", "F", "I")]
     same += [clear, Image.fromarray(values.astype(np.uint16) * 257)]
     same += [
         values,
@@ -118,9 +118,9 @@ def test_the_image_mode_does_not_matter(strokes):
         values / 255,
         np.asarray(clear),
     ]
-    for picture in same:
-        assert np.abs(normalize_handwriting(picture).astype(int) - expected).mean() < 1
-    assert (values == np.asarray(grey)).all()
+    for image in same:
+        assert np.abs(normalize_handwriting(image).astype(int) - expected).mean() < 1
+    assert (values == np.asarray(gray)).all()
 
 
 def test_the_exif_orientation_is_applied(strokes):
@@ -138,23 +138,23 @@ def test_a_small_drawing_on_a_large_sheet_is_read_at_full_resolution(strokes):
 
 
 def test_specks_are_removed_and_separate_strokes_are_not():
-    picture = Image.new("L", (200, 200), 240)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("L", (200, 200), 240)
+    draw = ImageDraw.Draw(image)
     draw.line((60, 60, 60, 100, 120, 110, 120, 150, 60, 155), fill=20, width=10)
-    without = normalize_handwriting(picture)
+    without = normalize_handwriting(image)
     draw.ellipse((180, 20, 184, 24), fill=20)
-    np.testing.assert_array_equal(normalize_handwriting(picture), without)
+    np.testing.assert_array_equal(normalize_handwriting(image), without)
     draw.line((75, 42, 125, 42), fill=20, width=10)
-    with_bar = normalize_handwriting(picture)
+    with_bar = normalize_handwriting(image)
     bar = with_bar[np.flatnonzero(with_bar.any(1))[0]]
     assert (bar > 0).sum() >= 7 and np.abs(with_bar.astype(int) - without).mean() > 5
 
 
 @pytest.mark.parametrize("width", [1, 2, 40, 60])
 def test_thin_and_thick_pens_get_the_thickness_of_mnist(width):
-    picture = Image.new("L", (400, 400), 255)
-    ImageDraw.Draw(picture).arc((60, 60, 340, 340), 20, 330, fill=0, width=width)
-    shown = normalize_handwriting(picture)
+    image = Image.new("L", (400, 400), 255)
+    ImageDraw.Draw(image).arc((60, 60, 340, 340), 20, 330, fill=0, width=width)
+    shown = normalize_handwriting(image)
     crossings = (shown[14] > 127).sum()
     assert 1 <= crossings <= 9 and shown.max() == 255
     assert 0.06 < shown.mean() / 255 < 0.3

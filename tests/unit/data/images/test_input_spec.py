@@ -91,7 +91,7 @@ def test_a_truncated_pillow_image_is_reported_and_the_others_are_predicted():
     stroke[4:24, 13:16] = 255
     results = list(api.load("digits-lenet").predict([truncated_image(), stroke, Image.new("L", (0, 0)), stroke]))
     assert [isinstance(result, UnreadableSource) for result in results] == [True, False, True, False]
-    assert "truncated" in results[0].reason and results[0].source == "picture 0" and "no pixels" in results[2].reason
+    assert "truncated" in results[0].reason and results[0].source == "image 0" and "no pixels" in results[2].reason
     with pytest.raises(DataError, match="truncated"):
         preprocess_image(truncated_image(), SPEC)
 

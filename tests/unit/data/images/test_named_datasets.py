@@ -117,7 +117,7 @@ def test_a_file_with_a_wrong_checksum_is_rejected(places, monkeypatch):
 @pytest.mark.parametrize("how", ["argument", "environment"])
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
 def test_offline_names_the_missing_files_and_their_folder(places, monkeypatch, name, how):
-    monkeypatch.setattr(named, "fetch", lambda *a, **k: pytest.fail("the network was used"))
+    monkeypatch.setattr(named, "fetch", lambda *a, **k: pytest.fail("the model was used"))
     if how == "environment":
         monkeypatch.setenv("THALWEG_OFFLINE", "1")
     with pytest.raises(ResourceError) as error:

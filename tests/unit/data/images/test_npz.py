@@ -8,8 +8,8 @@ from tests.unit.data.images import corpus
 from thalweg.data.images.npz import read_npz, to_grayscale
 from thalweg.errors import DataError, ResourceError
 
-GRAY = np.stack([np.asarray(corpus.picture(n, (12, 12), 1)) for n in range(30)])
-COLOR = np.stack([np.asarray(corpus.picture(n, (12, 12))) for n in range(30)])
+GRAY = np.stack([np.asarray(corpus.random_image(n, (12, 12), 1)) for n in range(30)])
+COLOR = np.stack([np.asarray(corpus.random_image(n, (12, 12))) for n in range(30)])
 LABELS = np.arange(30) % 3
 
 
