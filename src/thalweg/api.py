@@ -31,6 +31,9 @@ from .predictions.base import Prediction, UnreadableSource
 from .weights.store import download_weights, get_weights_path, list_weights
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .tasks.train_keywords import TrainKeywords
     from .training.run import TrainingRun
 
 __all__ = [
@@ -71,7 +74,7 @@ def train(
     recipe: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> Run:
     """Train to the end and return the run.
 
