@@ -1,4 +1,7 @@
-"""A training of any task that is killed goes on to the same bits. test_crash_recovery.py has more ways to end, for one."""
+"""A training of any task that is killed goes on to the same bits.
+
+test_crash_recovery.py has more ways to end, for one task.
+"""
 
 from __future__ import annotations
 
