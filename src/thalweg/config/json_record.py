@@ -65,7 +65,10 @@ def from_json(values: Any, cls: type[T], name: str = "") -> T:
             result[field.name] = _read(values[field.name], hints[field.name], path)
         elif not has_default:
             raise FieldError(path, _describe(hints[field.name]))
-    return cls(**result)
+    try:
+        return cls(**result)
+    except FieldError as error:  # of __post_init__, which knows no more than the field
+        raise FieldError(f"{name}.{error.field}" if name else error.field, error.expected) from None
 
 
 def _read(value: Any, hint: Any, path: str) -> Any:

@@ -182,19 +182,22 @@ class Classify(Task):
         objective = Supervised(model, build_criterion(spec, options, context.device))
         order = (batch_size, context.seed, context.rank, context.world_size)
         augment = resolve_augment(options.augment, dataset, spec)
+        if options.augment == "auto" and context.options is not None and can_cache_features(options, context.options):
+            augment = "none"  # features are computed once, from images as they are
         features = cached_features(model, dataset, spec, replace(options, augment=augment), context)
+        record = {"cached_features": features is not None}
         labels = torch.from_numpy(np.require(dataset.train.labels, requirements="W")).to(context.device)
         if features is None:
             images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
             batches = InMemoryBatches({"image": images, "label": labels}, *order)
-            return Setup(objective, batches, build_transform(augment, spec))
+            return Setup(objective, batches, build_transform(augment, spec), record=record)
 
         def validate(model: nn.Module) -> EvalResult:
             head = model.get_submodule("head").eval()
             return self._score(dataset.val, spec, context, lambda rows: head(features["val"][0][rows]).softmax(1))
 
         batches = FeatureViewBatches({"features": features["train"], "label": labels}, *order)
-        return Setup(objective, batches, lambda batch: batch, validate)
+        return Setup(objective, batches, lambda batch: batch, validate, record)
 
     def evaluate(
         self, model: nn.Module, split: ImageSplit, spec: InputSpec, options: ClassifyOptions, context: Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -204,14 +204,15 @@ class Write(Task):
         """Yield samples; the k-th is that of seed + k. Raises OptionError for a prompt that cannot be read."""
         for k in range(options.count):
             text = "".join(self.stream(model, spec, replace(options, seed=options.seed + k)))
-            yield TextPrediction(f"sample {k + 1}", normalize_newlines(options.prompt) + text)
+            yield TextPrediction(f"sample {k + 1}", text)
 
     def stream(self, model: nn.Module, spec: WriteSpec, options: WriteSampleOptions) -> Iterator[str]:
-        """Return the characters of one sample, without its prompt, as they come. Raises OptionError as `sample`."""
-        prompt = texts.encode_prompt(normalize_newlines(options.prompt), spec.alphabet)
+        """Return the characters of one sample, its prompt first, as they come. Raises OptionError as `sample`."""
+        text = normalize_newlines(options.prompt)
+        prompt = texts.encode_prompt(text, spec.alphabet)
         sampler = Sampler(options.temperature, options.top_k, options.top_p)
         generated = generate_tokens(model, [spec.start_token, *prompt], sampler, options.seed, forbidden=[0])
-        return (spec.alphabet[token] for token in islice(generated, options.length))
+        return chain(text, (spec.alphabet[token] for token in islice(generated, options.length)))
 
     def spec_for_transfer(self, old: WriteSpec, new: WriteSpec) -> WriteSpec:
         """Return the alphabet of the weights. Raises OptionError where it lacks many characters of the new text."""
