@@ -110,9 +110,7 @@ class Write(Task):
     ) -> TextDataset:
         """Read a text file, several, or a folder of them. Raises DataError."""
         dataset = take_dataset(request, TextDataset, {})
-        if dataset is not None:
-            return dataset  # tokens are looked up in the model's alphabet when they are read
-        return texts.read_text_dataset(request, spec.alphabet if spec else None)
+        return dataset or texts.read_text_dataset(request, spec.alphabet if spec else None)
 
     def toy_dataset(self) -> TextDataset:
         """Make a few pages of the default text."""
