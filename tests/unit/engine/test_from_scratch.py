@@ -54,7 +54,7 @@ def test_a_plain_loop_is_short_and_stands_alone(script):
 
 def test_its_digits_are_those_of_the_package(supervised):
     images, labels = supervised.load_digits()
-    split = read_digits().parts["train"]
+    split = read_digits().splits["train"]
     np.testing.assert_array_equal(images, split.images[..., 0])
     np.testing.assert_array_equal(labels, split.labels)
 

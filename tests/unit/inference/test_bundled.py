@@ -79,7 +79,7 @@ def test_the_network_for_cifar10_names_what_it_never_saw(real_data):
     """93.76 % of all 10,000."""
     images, labels = cifar_test(real_data)
     network = thalweg.load("cifar10-fast")
-    answers = [network.facts["classes"].index(answer.label) for answer in network.predict(list(images))]
+    answers = [network.spec.classes.index(answer.label) for answer in network.predict(list(images))]
     assert np.mean(np.array(answers) == labels) > 0.91
 
 
@@ -87,7 +87,7 @@ def test_asked_about_cars_and_horses_it_does_better_than_the_talks_network(real_
     """96.7 % of all 2,000; the talk's had 88.8 %."""
     images, labels = cifar_test(real_data)
     network = thalweg.load("cifar10-fast")
-    wanted = [network.facts["classes"].index(name) for name in ("automobile", "horse")]
+    wanted = [network.spec.classes.index(name) for name in ("automobile", "horse")]
     rows = np.flatnonzero(np.isin(labels, wanted))
-    answers = [network.facts["classes"].index(answer.label) for answer in network.predict(list(images[rows]))]
+    answers = [network.spec.classes.index(answer.label) for answer in network.predict(list(images[rows]))]
     assert np.mean(np.array(answers) == labels[rows]) > 0.94

@@ -609,7 +609,7 @@ def test_a_model_without_a_linear_last_layer_is_refused(tmp_path, name):
 
 def test_arguments_and_images_that_the_package_cannot_use_are_refused(tmp_path):
     with pytest.raises(OptionError) as error:
-        train(tmp_path / "a", model="timm:toy", arguments={"depth": 3})
+        train(tmp_path / "a", model="timm:toy", model_kwargs={"depth": 3})
     assert error.value.value == "timm:toy" and "'depth'" in error.value.message
     with pytest.raises(OptionError) as error:
         train(tmp_path / "a", GRAY, model="torchvision:toy")
