@@ -51,7 +51,7 @@ class FeatureExtractor(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of a batch."""
@@ -95,7 +95,7 @@ def _num_views(name: str, request: FeatureRequest) -> int:
 
 
 def _cache_path(model_key: str, views: int, images: np.ndarray) -> Path:
-    content = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+    content = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
     key = hashlib.sha256(f"{model_key} {views} {content}".encode()).hexdigest()[:32]
     return cache_dir() / "features" / f"{key}.npy"
 
@@ -104,15 +104,15 @@ def _build_extractor(model: nn.Module, first: Tensor, request: FeatureRequest) -
     extractor = FeatureExtractor(model).eval()
     if request.device.type != "cpu":
         return extractor
-    return optimize_for_inference(extractor, (request.batch_size, *first.shape[1:]))
+    channels, height, width = first.shape[1:]
+    return optimize_for_inference(extractor, (request.batch_size, channels, height, width))
 
 
 def extract(model: nn.Module, x: Tensor) -> Tensor:
     """Return the features of a batch in evaluation mode; the model's mode stays as it was."""
     was_training = model.training
-    model.eval()
     with torch.inference_mode():
-        features = model.features(x).float().cpu()
+        features = FeatureExtractor(model).eval()(x).float().cpu()
     model.train(was_training)
     return features
 
@@ -141,8 +141,9 @@ def _extract_all(
 
 def cache_key(model: nn.Module, settings: list[Any]) -> str:
     """Return a hexadecimal name for what makes features: layers and weights but the head, and the settings."""
-    head_values = model.head.state_dict(keep_vars=True).values()
-    in_head = {id(value) for value in (*head_values, *model.head.modules())}
+    head = model.get_submodule("head")
+    head_values = head.state_dict(keep_vars=True).values()
+    in_head = {id(value) for value in (*head_values, *head.modules())}
     digest = hashlib.sha256()
     for name, layer in model.named_modules():
         if id(layer) not in in_head:

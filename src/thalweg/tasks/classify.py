@@ -190,7 +190,8 @@ class Classify(Task):
             return Setup(objective, batches, build_transform(augment, spec), record=record)
 
         def validate(model: nn.Module) -> EvalResult:
-            return self._score(dataset.val, spec, context, lambda rows: model.head(features["val"][0][rows]).softmax(1))
+            head = model.get_submodule("head")
+            return self._score(dataset.val, spec, context, lambda rows: head(features["val"][0][rows]).softmax(1))
 
         batches = FeatureViewBatches({"features": features["train"], "label": labels}, *order)
         return Setup(objective, batches, lambda batch: batch, validate, record)
@@ -282,7 +283,8 @@ class Classify(Task):
 
     def for_inference(self, model: nn.Module, spec: InputSpec, batch_size: int) -> nn.Module:
         """Fold batch norm and fuse activations."""
-        return optimize_for_inference(model, (batch_size, spec.channels, *spec.size))
+        height, width = spec.size
+        return optimize_for_inference(model, (batch_size, spec.channels, height, width))
 
     def example_input(self, spec: InputSpec, count: int) -> Tensor:
         """Return black images."""

@@ -41,7 +41,10 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
 
     def criterion(model: nn.Module, batch: Batch) -> Loss:
         label_B = batch["label"]
-        output = model.head(batch["features"]) if "features" in batch else model(batch["image"])
+        if "features" in batch:
+            output = model.get_submodule("head")(batch["features"])
+        else:
+            output = model(batch["image"])
         logits_BK, *auxiliary = output if isinstance(output, tuple) else (output,)
         weight_B = None if weight_K is None else weight_K[label_B]
         loss = loss_fn(logits_BK.float(), label_B, smoothing, weight_B)
