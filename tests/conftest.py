@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from jaxtyping import install_import_hook
-
-# first of all, because it checks shapes and types only in modules that are imported later
-CHECKED = ["thalweg.layers", "thalweg.losses", "thalweg.metrics", "thalweg.attribution"]
-install_import_hook(CHECKED, "beartype.beartype")
-
 import os
 import socket
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# before any import of thalweg, because shapes and types are checked only in modules that are imported later
+CHECKED = ["thalweg.layers", "thalweg.losses", "thalweg.metrics", "thalweg.attribution"]
+install_import_hook(CHECKED, "beartype.beartype")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No deadline: other machines, and this one when it is busy, are slower. The examples are the same in every run, so that

@@ -22,13 +22,18 @@ from .config.options import TrainOptions
 from .config.parsing import option_fields
 from .config.recipes import load_recipes
 from .errors import NotFoundError, OptionError, did_you_mean
-from .inference.model import Run, TrainedModel, load, resolve_name
+from .inference.load import load, resolve_name
+from .inference.model import TrainedModel
+from .inference.run import Run
 from .inference.sources import iter_sources
 from .io.log import Notify, log_warning
 from .predictions.base import Prediction, UnreadableSource
 from .weights.store import download_weights, get_weights_path, list_weights
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .tasks.train_keywords import TrainKeywords
     from .training.run import TrainingRun
 
 __all__ = [
@@ -57,6 +62,7 @@ __all__ = [
     "load",
     "plan_training",
     "raise_unknown_name",
+    "task_of",
     "train",
 ]
 
@@ -68,7 +74,7 @@ def train(
     recipe: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> Run:
     """Train to the end and return the run.
 
@@ -170,21 +176,17 @@ def compare_models(
     Weights are downloaded only if all names are known and there is a readable source. Raises what `load` and
     `TrainedModel.predict` raise.
     """
-    for name in names:
-        resolve_name(name, weights)
-    if len(names) == 1:
-        model = load(names[0], weights, offline)
-        return {names[0]: iter(model.predict(sources, **options))}
-    kinds = {name: registry.find_task(task_of(name))().input_type for name in names}
-    input_types = set(kinds.values())
-    if len(input_types) != 1 or None in input_types:
+    input_types = {registry.find_task(task_of(name, weights)).input_type for name in names}
+    if None in input_types:
+        raise OptionError(f"{', '.join(names)}: a model that only samples reads nothing.", value=list(names))
+    if len(input_types) != 1:
         raise OptionError(f"{', '.join(names)} do not read the same kind of source.", value=list(names))
     listed = list(iter_sources(sources, input_types.pop(), num_models=len(names)))
     unreadable = [source.content for source in listed if isinstance(source.content, UnreadableSource)]
     if listed and len(unreadable) == len(listed):
         return {name: iter(unreadable) for name in names}
     models = {name: load(name, weights, offline) for name in names}
-    return {name: iter(model.predict(listed, **options)) for name, model in models.items()}
+    return {name: model.predict(listed, **options).drain() for name, model in models.items()}
 
 
 def task_of(name: str, weights: str | None = None) -> str:
@@ -332,6 +334,6 @@ def download_dataset(name: str, offline: bool = False) -> Path | None:
 
 def export_samples(name: str, count: int, out: str | os.PathLike[str]) -> list[Path]:
     """Write images of the test split of a data set as PNG files NAME-INDEX-is-CLASS.png, one of each class in turn."""
-    from .inference.datasets import export_samples
+    from .data.images.samples import export_samples
 
     return export_samples(name, count, Path(out))

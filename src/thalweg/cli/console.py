@@ -22,16 +22,28 @@ CONTROL_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 BIDI_CONTROLS = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
-def configure_streams() -> None:
-    """Makes every text printable: what a file or pipe gets is UTF-8, what a terminal cannot show is escaped.
+class ClosedOutput(io.TextIOWrapper):
+    """Standard output that was closed before the program began: a result that nobody can read is an error."""
 
-    Python has None for a stream that was closed before it began: there, nothing is read and what is written is lost.
+    def write(self, text: str) -> int:
+        """Raise BrokenPipeError, as a pipe does whose reader has left."""
+        raise BrokenPipeError
+
+
+def configure_streams() -> None:
+    """Make every text printable: files and pipes get UTF-8, what a terminal cannot show is escaped.
+
+    Python has None for a stream that was closed before it began. Each gets the null device, so that no file that is
+    opened later has the number of a standard stream: nothing is read, notices are lost, results are a broken pipe.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - open until the end
+    if sys.stdout is None:
+        sys.stdout = ClosedOutput(open(os.devnull, "wb"), encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
@@ -129,7 +141,11 @@ def format_cell(cell: object) -> str:
 
 def display_width(text: str) -> int:
     """Columns that the text takes on a terminal: two for wide characters, none for those that combine."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    width = 0
+    for character in text:
+        if not unicodedata.combining(character):
+            width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return width
 
 
 def _pad_cell(text: str, columns: int, right: bool) -> str:

@@ -1,4 +1,4 @@
-"""The verbs of `thalweg data`: a look at data, and data sets by name. `thalweg.api` does the work."""
+"""The verbs of `thalweg data`: check data, and download data sets by name. `thalweg.api` does the work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def data_check(
         str | None, typer.Option(metavar="TASK", help="check it for this task  [default: the one that recognizes it]")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="refuse data with unreadable files")] = False,
-    save: Annotated[str | None, typer.Option(metavar="FILE", help="draw one batch into this picture")] = None,
+    save: Annotated[str | None, typer.Option(metavar="FILE", help="draw one batch into this image")] = None,
     json: JsonOption = False,
 ) -> None:
     """Check a data set: what is in it, and what would spoil a training.
@@ -54,19 +54,21 @@ def data_check(
         print_result(escape_controls(line))
 
 
-def _save_image(picture: Any, path: str) -> None:
-    """Writes a Pillow image where the user asked for it."""
+def _save_image(image: Any, path: str) -> None:
+    """Write an image as --save says. Raises OptionError for an ending that no format has."""
     Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
     try:
-        picture.save(path)
+        image.save(path)
     except ValueError:
-        raise OptionError(f"--save {path}: no picture has this ending.", cure="Give a name that ends in .png") from None
-    print_notice(f"one batch is drawn in {escape_controls(path)}")
+        raise OptionError(
+            f"--save: {path} has an unknown ending; expected an image, as batch.png.", option="save", value=path
+        ) from None
+    print_notice(f"wrote {escape_controls(path)}")
 
 
 @data_app.command("list")
 def data_list(json: JsonOption = False) -> None:
-    """List the data sets that have a name, and where they are report."""
+    """List the data sets that have a name, and where they are."""
     from .. import api
     from . import predictions
 
@@ -94,10 +96,10 @@ def data_download(
 @data_app.command("export-samples")
 def data_export_samples(
     name: DataArgument,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="how many pictures")] = 5,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="number of images")] = 5,
     folder: Annotated[str, typer.Option("--out", metavar="DIR", help="where to write them")] = "samples",
 ) -> None:
-    """Write a few pictures of a test split as PNG files.
+    """Write a few images of a test split as PNG files.
 
     \b
     thalweg data export-samples digits --count 5 --out digits/
@@ -115,5 +117,7 @@ def _readable_sizes(rows: list[dict[str, Any]], json: bool) -> list[dict[str, An
     readable = []
     for row in rows:
         size = row.get("bytes")
-        readable.append({**row, "bytes": f"{size / 1e6:.1f} MB" if isinstance(size, int) and size else size})
+        if isinstance(size, int) and size:
+            row = {**row, "bytes": f"{size / 1e6:.1f} MB"}
+        readable.append(row)
     return readable

@@ -119,8 +119,10 @@ def list_requirements() -> list[tuple[str, str, str]]:
 
 
 def parse_version(version: str) -> tuple[int, ...]:
-    """The numbers of a version: 2.13.0+cpu -> (2, 13, 0)."""
-    return tuple(int(number) for number in re.match(r"[\d.]*", version)[0].strip(".").split(".") if number)
+    """Return the numbers of a version: 2.13.0+cpu -> (2, 13, 0)."""
+    match = re.match(r"[\d.]*", version)
+    numbers = match[0].split(".") if match else []
+    return tuple(int(number) for number in numbers if number)
 
 
 def check_packages(wanted: Iterable[tuple[str, str, str]]) -> list[HealthCheck]:
@@ -227,8 +229,8 @@ def parse_instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 def check_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> HealthCheck:
     """The memory that can be had now, in the limits of a container. Less than one GiB is a warning."""
     try:
-        told = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE))
-        total, free = int(told["MemTotal"]) * 1024, int(told["MemAvailable"]) * 1024
+        kilobytes = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE))
+        total, free = int(kilobytes["MemTotal"]) * 1024, int(kilobytes["MemAvailable"]) * 1024
     except (OSError, KeyError):
         return HealthCheck("memory", "ok", "not known on this system")
     try:
@@ -238,7 +240,7 @@ def check_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys
     free = min(free, total)
     message = f"{free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GiB free"
     if free < GIGABYTE:
-        return HealthCheck("memory", "warning", message, "Close other programs, or use a smaller --batch.")
+        return HealthCheck("memory", "warning", message, "Close other programs, or use a smaller --batch-size.")
     return HealthCheck("memory", "ok", message)
 
 

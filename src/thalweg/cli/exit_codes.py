@@ -1,9 +1,9 @@
-"""From what went wrong to one line on standard error and an exit code that scripts can rely on.
+"""Turn errors into one line on standard error and an exit code that scripts can rely on.
 
     0 fine · 2 usage · 3 data · 4 model file · 5 environment · 6 not finite · 7 export disagrees · 143 stopped and saved
     1 unexpected · 130 interrupted where nothing had to be saved · 141 nobody reads the output any more
 
-The errors of errors.py carry their own code. A traceback is shown only for what was not expected, with THALWEG_DEBUG=1.
+The errors of errors.py carry their own code. Tracebacks are shown for unexpected errors only, with THALWEG_DEBUG=1.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ..errors import InterruptedTrainingError, ResourceError, ThalwegError, did_you_mean
+from ..errors import InterruptedTrainingError, ResourceError, ThalwegError
 from .console import escape_controls, is_main_process, print_notice
 
 UNEXPECTED_ERROR, USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -35,7 +36,7 @@ _ENVIRONMENT_ERRORS = {
 
 
 def run_with_exit_code(action: Callable[[], object]) -> int:
-    """Runs `action`; its exit code is what it returns (None and non-numbers: 0), or that of the error it raises."""
+    """Run `action`; return the number that it returns, else 0, or the exit code of the error that it raises."""
     try:
         result = action()
         sys.stdout.flush()
@@ -44,7 +45,9 @@ def run_with_exit_code(action: Callable[[], object]) -> int:
         # typer turns a closed pipe into sys.exit(1).
         if isinstance(left.__context__, BrokenPipeError):
             return _broken_pipe()
-        return left.code if isinstance(left.code, int) else 0 if left.code is None else UNEXPECTED_ERROR
+        if left.code is None:
+            return 0
+        return left.code if isinstance(left.code, int) else UNEXPECTED_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
@@ -52,7 +55,7 @@ def run_with_exit_code(action: Callable[[], object]) -> int:
 
 
 def print_error_and_code(error: Exception) -> int:
-    """Says on standard error what went wrong, and returns the exit code."""
+    """Print on standard error what went wrong; return the exit code."""
     if isinstance(error, BrokenPipeError):
         return _broken_pipe()
     if hasattr(error, "format_message"):
@@ -65,7 +68,7 @@ def print_error_and_code(error: Exception) -> int:
 
 
 def print_error(message: str, cure: str = "", lead: str = "error: ") -> None:
-    """What went wrong and its cure, in two lines."""
+    """Print what went wrong and its cure, in two lines."""
     for number, line in enumerate(message.splitlines()):
         print_notice(f"{lead}{escape_controls(line)}" if number == 0 else f"  {escape_controls(line)}")
     for line in cure.splitlines():
@@ -73,24 +76,22 @@ def print_error(message: str, cure: str = "", lead: str = "error: ") -> None:
 
 
 def environment_error(error: Exception) -> ResourceError | None:
-    """The ResourceError for what the machine refused: memory, disk, rights; None for anything else."""
-    # torch has errors of its own for this: one for devices, and on the processor a RuntimeError with these words.
-    torch_says = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    if isinstance(error, MemoryError) or torch_says:
-        return ResourceError("There is not enough memory.", cure="Use a smaller --batch or --size, or --accumulate 4.")
+    """Return the ResourceError for what the machine refused: memory, disk, permissions; None for anything else."""
+    # torch raises its own errors: one for devices, and on the CPU a RuntimeError with these words
+    is_torch_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or is_torch_memory:
+        return ResourceError(
+            "There is not enough memory.", cure="Use a smaller --batch-size or --image-size, or --grad-accum 4."
+        )
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
         return ResourceError(f"{where}{error.strerror}.", cure=_ENVIRONMENT_ERRORS[error.errno])
     return None
 
 
-def _usage_error(error: Exception) -> int:
-    """What typer found wrong with the command line. Names are matched with what there is."""
-    near = getattr(error, "possibilities", None)
-    if near:
-        print_error(f"There is no flag '{error.option_name}'.", cure=did_you_mean(error.option_name, near))
-    else:
-        print_error(error.format_message())
+def _usage_error(error: Any) -> int:
+    """Print what typer found wrong with the command line."""
+    print_error(error.format_message())
     context = getattr(error, "ctx", None)
     if context is not None:
         print_notice(f"  {context.get_usage()}")
@@ -99,7 +100,7 @@ def _usage_error(error: Exception) -> int:
 
 
 def _print_unexpected_error(error: Exception) -> int:
-    """A fault of ours: one line that names the place."""
+    """Print an error that nobody expected in one line that names the place."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
     text = " ".join(str(error).split())[:500]
@@ -113,7 +114,7 @@ def _print_unexpected_error(error: Exception) -> int:
 
 
 def _broken_pipe() -> int:
-    """Whoever read our output has left; the interpreter must not complain about it when it ends."""
+    """Return the exit code of a closed output; the interpreter must not complain about it at its end."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -5,11 +5,13 @@ What scripts may rely on: results on standard output, notices and progress on st
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from ..config.options import TrainOptions
 from ..config.parsing import describe_type, json_schema, option_fields
@@ -20,9 +22,10 @@ from .console import configure_streams, format_table, print_notice, print_result
 from .data import data_app
 from .explain import explain
 from .trained import JsonOption
+from .unknown_flags import unknown_flag_error
 from .weights import weights_app
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.command()(train.train)
@@ -116,15 +119,15 @@ def show_options(
     json: Annotated[bool, typer.Option("--json", help="print the JSON schema")] = False,
 ) -> None:
     """List every option of a training."""
-    classes: list[type] = [TrainOptions]
+    option_types: list[type] = [TrainOptions]
     if task is not None:
         from ..registry import find_task
 
-        classes.append(find_task(task).TrainOptions)
+        option_types.append(find_task(task).TrainOptions)
     if json:
-        return print_result(to_json(json_schema(*classes), indent=2))
+        return print_result(to_json(json_schema(*option_types), indent=2))
     rows = []
-    for cls in classes:
+    for cls in option_types:
         for field in option_fields(cls).values():
             allowed = describe_type(field.kind) + (f", {field.range}" if field.range is not None else "")
             rows.append((field.flag, allowed, field.default, field.help))
@@ -161,19 +164,39 @@ def doctor(
     return 0 if checks.all_ok(results) else checks.EXIT_CODE
 
 
+def prepare_flags(words: Sequence[str]) -> None:
+    """Give the command that the words name the flags of their task."""
+    if words[:1] == ["train"]:
+        train.prepare_flags(words[1:])
+    elif words and words[0] in ("predict", "sample"):
+        trained.prepare_flags(words[0], words[1:])
+
+
+def completion_words() -> list[str]:
+    """Return the words that a shell wants completed; typer's scripts hand them over in the environment."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return line.split()[1:]
+
+
+def run_command(words: Sequence[str]) -> Any:
+    """Run the command that the words name; return its exit code or None. Raises what the command raises."""
+    prepare_flags(completion_words() if "_THALWEG_COMPLETE" in os.environ else list(words))
+    try:
+        return app(args=list(words), prog_name="thalweg", standalone_mode=False)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        flag = getattr(error, "option_name", None)
+        if context is None or not hasattr(error, "possibilities") or not flag:
+            raise
+        raise unknown_flag_error(context.command, flag) from None
+
+
 def invoke(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (None: those of the process); return the exit code."""
     configure_streams()
+    os.environ["MPLBACKEND"] = "agg"  # images are drawn into memory, whatever the user's windows are drawn with
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-
-    def run() -> Any:
-        if words[0] == "train":
-            train.prepare_flags(words[1:])
-        elif words[0] in ("predict", "sample"):
-            trained.prepare_flags(words[0], words[1:])
-        return app(args=words, prog_name="thalweg", standalone_mode=False)
-
-    return exit_codes.run_with_exit_code(run)
+    return exit_codes.run_with_exit_code(lambda: run_command(words))
 
 
 def main() -> NoReturn:

@@ -21,7 +21,7 @@ NOT_FLAGS = {"data", "model_kwargs"}
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
-def add_flags(function: Callable[..., Any], *classes: type) -> None:
+def add_flags(function: Callable[..., Any], *option_types: type) -> None:
     """Give `function(..., **given)` a flag for every option: `given` receives strings, booleans, or None."""
     signature = inspect.signature(inspect.unwrap(function), eval_str=True)
     original = getattr(function, "original_parameters", None)
@@ -30,7 +30,7 @@ def add_flags(function: Callable[..., Any], *classes: type) -> None:
         function.original_parameters = original  # type: ignore[attr-defined]
     taken = {item.name for item in original}
     flags = []
-    for cls in classes:
+    for cls in option_types:
         for name, field in option_fields(cls).items():
             if name in NOT_FLAGS or name in taken:
                 continue
@@ -42,10 +42,11 @@ def add_flags(function: Callable[..., Any], *classes: type) -> None:
 
 def make_flag(field: OptionField) -> Any:
     """Return the annotation of a flag."""
-    text = field.help
+    text, default_text, rest = field.help.partition("  [default")
     if field.range is not None:
         text = f"{text}, {field.range}"
-    if field.kind is bool:
+    text += default_text + rest
+    if is_boolean(field):
         text += "  [default: on]" if field.default else ""
         flag = typer.Option(f"--{field.flag}/--no-{field.flag}", help=text, show_default=False)
         return Annotated[bool | None, flag]
@@ -55,6 +56,11 @@ def make_flag(field: OptionField) -> Any:
     complete: dict[str, Any] = {"autocompletion": lambda: choices} if choices else {}
     flag = typer.Option(f"--{field.flag}", help=text, metavar=_metavar(field.kind), show_default=False, **complete)
     return Annotated[str | None, flag]
+
+
+def is_boolean(field: OptionField) -> bool:
+    """Whether an option is a switch, on, off or left out."""
+    return bool in union_members(field.kind)
 
 
 def format_default(value: Any) -> str:
@@ -78,13 +84,13 @@ def _metavar(kind: Any) -> str:
     return "|".join([*plain, *literal_choices(kind)]) or "VALUE,…"
 
 
-def parse_flags(flags: Mapping[str, Any], settings: Sequence[str], classes: Sequence[type]) -> dict[str, Any]:
+def parse_flags(flags: Mapping[str, Any], settings: Sequence[str], option_types: Sequence[type]) -> dict[str, Any]:
     """Return the options that were given, converted.
 
     Args:
         flags: Values by field; None: not given.
         settings: Texts 'key=value'; a key that is no option is an argument of the model.
-        classes: The dataclasses of the options.
+        option_types: The dataclasses of the options.
 
     Returns:
         Option values by name.
@@ -93,7 +99,7 @@ def parse_flags(flags: Mapping[str, Any], settings: Sequence[str], classes: Sequ
         OptionError: For a value that does not fit, a setting without '=', and an option that is given twice.
     """
     fields: dict[str, OptionField] = {}
-    for cls in classes:
+    for cls in option_types:
         fields = {**option_fields(cls), **fields}
     texts = {name: value for name, value in flags.items() if value is not None}
     model_kwargs = {}
@@ -190,6 +196,16 @@ def first_positional(words: Sequence[str], value_flags: Sequence[str]) -> str | 
     return None
 
 
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """Return the value that the words give to a flag, as `--out runs/a` or `--out=runs/a`; None without it."""
+    for index, word in enumerate(words):
+        if word == flag and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
 def common_value_flags() -> list[str]:
     """Return the common training flags that take a value."""
-    return [f"--{field.flag}" for field in option_fields(TrainOptions).values() if field.kind is not bool]
+    return [f"--{field.flag}" for field in option_fields(TrainOptions).values() if not is_boolean(field)]

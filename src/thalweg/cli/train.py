@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..config.options import TrainOptions
-from ..errors import NotFoundError, ThalwegError
+from ..errors import NotFoundError, OptionError, ThalwegError
 from ..io.log import Notify
 from . import option_flags
 from .console import (
@@ -55,8 +55,12 @@ def train(
     thalweg train --resume --out runs/a --epochs +5                 five epochs more
     """
     option_flags.check_relative_epochs(given.get("epochs"), resume)
-    classes = [TrainOptions, *_task_classes(_known_task)]
-    overrides = option_flags.parse_flags(given, settings or (), classes)
+    option_types = [TrainOptions, *_task_option_types(_known_task)]
+    overrides = option_flags.parse_flags(given, settings or (), option_types)
+    if "data" in overrides:
+        if data is not None:
+            raise OptionError("'data' is given twice.", "Leave one of the two out.", option="data", value=data)
+        data = overrides.pop("data")
     from .. import api
 
     with make_reading_progress() as reading:
@@ -72,7 +76,9 @@ def train(
             )
         except NotFoundError as error:
             if task and os.path.exists(task):
-                error.cure = f"Did you mean: thalweg train TASK {task}? See `thalweg tasks`."
+                from ..inference.datasets import guess_task
+
+                error.cure = f"Did you mean: thalweg train {guess_task(Path(task))} {task}? See `thalweg tasks`."
             raise
     _follow(run)
 
@@ -100,10 +106,10 @@ def prepare_flags(words: Sequence[str]) -> None:
     """Give `train` the common flags, and those of the task that the words name."""
     global _known_task
     _known_task = find_task_name(words)
-    option_flags.add_flags(train, TrainOptions, *_task_classes(_known_task))
+    option_flags.add_flags(train, TrainOptions, *_task_option_types(_known_task))
 
 
-def _task_classes(name: str | None) -> list[type]:
+def _task_option_types(name: str | None) -> list[type]:
     if name is None:
         return []
     from ..registry import find_task
@@ -117,7 +123,7 @@ def _task_classes(name: str | None) -> list[type]:
 def find_task_name(words: Sequence[str]) -> str | None:
     """Return the task that the words of `thalweg train` name: itself, by a recipe, or by the run to resume."""
     value_flags = [*option_flags.common_value_flags(), "--recipe", "--out", "--set"]
-    recipe = _value_of("--recipe", words)
+    recipe = option_flags.value_of("--recipe", words)
     if recipe is not None:
         from ..config.recipes import find_recipe
 
@@ -125,21 +131,12 @@ def find_task_name(words: Sequence[str]) -> str | None:
             return find_recipe(recipe).task
         except ThalwegError:  # reported when the training is planned
             return None
-    out = _value_of("--out", words)
+    out = option_flags.value_of("--out", words)
     if "--resume" in words and out is not None:
         task = _task_of_run(Path(out) / "run.json")
         if task is not None:
             return task
     return option_flags.first_positional(words, value_flags)
-
-
-def _value_of(flag: str, words: Sequence[str]) -> str | None:
-    for index, word in enumerate(words):
-        if word == flag and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
-    return None
 
 
 def _task_of_run(path: Path) -> str | None:

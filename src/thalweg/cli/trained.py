@@ -85,7 +85,7 @@ def predict(
 
     if json and csv:
         raise OptionError("--json and --csv are given together; expected one.", option="csv")
-    options = option_flags.parse_flags(given, (), _verb_classes("predict"))
+    options = option_flags.parse_flags(given, (), _verb_option_types("predict"))
     from .. import api
 
     listed = predictions.expand_stdin(sources, sys.stdin)
@@ -114,7 +114,7 @@ def sample(
     thalweg sample runs/book --prompt "Once" --length 500 --seed 1
     thalweg sample runs/digits --count 16 --seed 0 --save samples/
     """
-    options = option_flags.parse_flags(given, (), _verb_classes("sample"))
+    options = option_flags.parse_flags(given, (), _verb_option_types("sample"))
     from .. import api
     from ..inference.predict import save_prediction
 
@@ -173,20 +173,13 @@ def prepare_flags(verb: str, words: Sequence[str]) -> None:
 
         first = name if os.path.exists(name) else name.split(",")[0].strip()
         try:
-            _known_tasks[verb] = api.task_of(first, _weights_of(words))
+            _known_tasks[verb] = api.task_of(first, option_flags.value_of("--weights", words))
         except ThalwegError:  # reported by the verb itself
             pass
-    option_flags.add_flags(function, *_verb_classes(verb))
+    option_flags.add_flags(function, *_verb_option_types(verb))
 
 
-def _weights_of(words: Sequence[str]) -> str | None:
-    for index, word in enumerate(words[:-1]):
-        if word == "--weights":
-            return words[index + 1]
-    return None
-
-
-def _verb_classes(verb: str) -> list[type]:
+def _verb_option_types(verb: str) -> list[type]:
     """Return the task's own options of a verb."""
     name = _known_tasks.get(verb)
     if name is None:

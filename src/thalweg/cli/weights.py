@@ -1,4 +1,4 @@
-"""The verbs of `thalweg weights`: what there is, fetching it, and where it is. `thalweg.api` does the work."""
+"""The verbs of `thalweg weights`: list, download, path. `thalweg.api` does the work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ weights_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 @weights_app.callback()
 def weights_callback(context: typer.Context) -> None:
-    """Look at published weights, and fetch them by name."""
+    """List published weights, and download them by name."""
     if context.invoked_subcommand is None:
         print_result(context.get_help())
 
@@ -29,7 +29,7 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
 
     \b
     thalweg weights list
-    thalweg weights list --json        with address, checksum, licence, preprocessing
+    thalweg weights list --json        with address, checksum, license, preprocessing
     """
     from .. import api
 
@@ -38,13 +38,13 @@ def weights_list(json: Annotated[bool, typer.Option("--json", help="print JSON")
         return print_result(to_json(rows, indent=2))
     for line in format_table(HEADINGS, [_format_row(row) for row in rows]):
         print_result(line)
-    for licence in dict.fromkeys(row["licence"] for row in rows):
+    for license in dict.fromkeys(row["license"] for row in rows):
         print_result()
-        print_result(f"licence: {format_cell(licence)}")
+        print_result(f"license: {format_cell(license)}")
 
 
 def _format_row(row: dict[str, Any]) -> list[Any]:
-    """A row of the table; parameters in millions, size in millions of bytes."""
+    """Return a row of the table: parameters in millions, size in millions of bytes."""
     sizes = [row["parameters"] / 1e6, round(row["megabytes"] * 2**20 / 1e6, 1)]
     return [row["model"], row["weights"], *sizes, row["top1"], row["top5"], "here" if row["where"] else "no"]
 
@@ -55,7 +55,7 @@ def weights_download(
     name: NameArgument = "imagenet",
     offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False,
 ) -> None:
-    """Fetch published weights, and print their file.
+    """Download published weights, and print their file.
 
     \b
     thalweg weights download resnet50

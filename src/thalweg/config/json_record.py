@@ -32,8 +32,8 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [to_json(item) for item in value]
-    to_list = getattr(value, "tolist", None)  # of tensors, arrays and their numbers
-    if to_list is not None:
+    to_list = getattr(value, "tolist", None)  # of NumPy and torch, which this module does not import
+    if callable(to_list):
         return to_json(to_list())
     if isinstance(value, float) and not math.isfinite(value):
         return None

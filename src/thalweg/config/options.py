@@ -17,6 +17,9 @@ Schedule = Literal["constant", "step", "linear", "cosine", "one-cycle"]
 #: optimizers whose update can be recorded as a CUDA graph: they count and decide nothing on the host
 GRAPHABLE_OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
 
+#: the length of a run is given by one of these
+LENGTHS = ("epochs", "steps", "time_budget")
+
 #: names that other tools use for our options
 FOREIGN_NAMES = {
     "learning_rate": "lr",
@@ -158,7 +161,7 @@ def parse_duration(text: str) -> float:
 
 def validate_options(options: TrainOptions) -> None:
     """Raise OptionError for combinations that no run can have."""
-    lengths = [name for name in ("epochs", "steps", "time_budget") if getattr(options, name) is not None]
+    lengths = [name for name in LENGTHS if getattr(options, name) is not None]
     if len(lengths) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in lengths)
         raise OptionError(f"{flags} are given together; expected one length of the run.", option=lengths[1])

@@ -251,15 +251,15 @@ def describe_type(kind: Any) -> str:
     return " or ".join(dict.fromkeys(parts))
 
 
-def json_schema(*classes: type) -> dict[str, Any]:
+def json_schema(*option_types: type) -> dict[str, Any]:
     """Return the JSON schema of the options of one or more dataclasses together, for forms and editors."""
     properties = {}
-    for cls in classes:
+    for cls in option_types:
         for name, field in option_fields(cls).items():
             properties[name] = _field_schema(field)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": classes[-1].__name__,
+        "title": option_types[-1].__name__,
         "type": "object",
         "properties": properties,
         "additionalProperties": False,

@@ -1,4 +1,4 @@
-"""YAML files that reproduce one published result each: its source, the published figure, ours, and the options."""
+"""Recipes: YAML files that reproduce one published result each, with the source, its figure, ours, and the options."""
 
 from __future__ import annotations
 
@@ -8,52 +8,61 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotFoundError, OptionError, did_you_mean
+from .options import LENGTHS
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe. Figures are test accuracies in percent, with the number of seeds they are means over."""
+    """One recipe. `reference_result` and `our_result` name their metric and the number of seeds they are means over."""
 
     name: str
-    task: str = "classify"
-    about: str = ""
+    task: str
+    summary: str = ""
     source: str = ""
-    published: str = ""
-    ours: str = ""
+    reference_result: str = ""
+    our_result: str = ""
     minutes: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
 
+    def merge(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        """Return the recipe's options with those that were given; one length of the run replaces another."""
+        values = dict(self.options)
+        if set(LENGTHS) & set(overrides):
+            values = {name: value for name, value in values.items() if name not in LENGTHS}
+        kwargs = {**values.get("model_kwargs", {}), **(overrides.get("model_kwargs") or {})}
+        return {**values, **overrides, "model_kwargs": kwargs}
+
 
 def load_recipes() -> dict[str, Recipe]:
-    """Return every recipe of the package by name."""
-    recipes: dict[str, Recipe] = {}
-    folder = resources.files("thalweg") / "recipes"
-    for file in sorted(folder.iterdir(), key=lambda item: item.name):
-        if file.name.endswith(".yaml"):
-            recipe = parse_recipe(file.name, file.read_text(encoding="utf-8"))
-            recipes[recipe.name] = recipe
+    """Return every recipe of the package, by name."""
+    recipes = {}
+    files = [file for file in (resources.files("thalweg") / "recipes").iterdir() if file.name.endswith(".yaml")]
+    for file in sorted(files, key=lambda file: file.name):
+        recipes[file.name.removesuffix(".yaml")] = parse_recipe(file.name, file.read_text(encoding="utf-8"))
     return recipes
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name, or the one in a YAML file. Raises NotFoundError with the nearest names."""
+    """Return the recipe of that name, or the one in the YAML file of that path. Raises NotFoundError."""
     if name.endswith((".yaml", ".yml")):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise NotFoundError(
-                f"There is no recipe file {name}.",
-                "See `thalweg recipes` for the built-in ones.",
-                path=name,
-                value=name,
-            ) from error
-        recipe = parse_recipe(name, text)
-        _check_options(name, recipe)
-        return recipe
+        return read_recipe(name)
     recipes = load_recipes()
     if name not in recipes:
         raise NotFoundError.for_unknown("recipe", name, recipes)
     return recipes[name]
+
+
+def read_recipe(path: str) -> Recipe:
+    """Return the recipe in a YAML file. Raises NotFoundError, or OptionError naming the file and the key."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFoundError(
+            f"There is no recipe file {path}.", "See `thalweg recipes` for the built-in ones.", path=path, value=path
+        ) from error
+    recipe = parse_recipe(path, text)
+    _check_options(path, recipe)
+    return recipe
 
 
 def parse_recipe(path: str, text: str) -> Recipe:
@@ -65,23 +74,26 @@ def parse_recipe(path: str, text: str) -> Recipe:
     except yaml.YAMLError as error:
         raise OptionError(f"{path} is not YAML: {error}.", path=path) from error
     if not isinstance(values, dict):
-        raise OptionError(f"{path}: expected keys and values.", path=path, value=values)
+        raise OptionError(f"{path} is not a mapping of keys to values.", path=path, value=values)
     allowed = sorted(set(Recipe.__dataclass_fields__) - {"name"})
     for key in values:
         if key not in allowed:
             raise OptionError(
-                f"{path}: there is no key '{key}' in a recipe.",
+                f"{path}: a recipe has no key '{key}'.",
                 did_you_mean(str(key), allowed),
                 path=path,
                 option=str(key),
                 allowed=allowed,
             )
+    if "task" not in values:
+        raise OptionError(f"{path}: the key 'task' is missing.", path=path, option="task")
     options = values.get("options") or {}
     if not isinstance(options, dict):
         raise OptionError(
-            f"{path}: 'options' is wrong; expected names and values.", path=path, option="options", value=options
+            f"{path}: 'options' is not a mapping of options to values.", path=path, option="options", value=options
         )
-    return Recipe(**{**values, "name": Path(path).stem, "options": options})
+    plain = {str(key).replace("-", "_"): value for key, value in options.items()}
+    return Recipe(**{**values, "name": Path(path).stem, "options": plain})
 
 
 def _check_options(path: str, recipe: Recipe) -> None:
@@ -91,10 +103,10 @@ def _check_options(path: str, recipe: Recipe) -> None:
     from .parsing import parse_options
 
     try:
-        task_class = find_task(recipe.task).TrainOptions
-        common, own = split_options(recipe.options, task_class)
+        task_class = find_task(recipe.task)
+        common, own = split_options(recipe.options, task_class.TrainOptions)
         parse_train_options(common)
-        parse_options(own, task_class, "--")
+        parse_options(own, task_class.TrainOptions, "--")
     except (OptionError, NotFoundError) as error:
         raise OptionError(
             f"{path}: {error.message}",

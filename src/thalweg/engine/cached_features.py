@@ -49,7 +49,7 @@ class FeatureRequest:
 class FeatureExtractor(nn.Module):
     """A model without its head."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         self.model: Any = model
 
@@ -108,7 +108,7 @@ def _build_extractor(model: nn.Module, first: Tensor, request: FeatureRequest) -
     return optimize_for_inference(extractor, (request.batch_size, channels, height, width))
 
 
-def extract(model: nn.Module, x: Tensor) -> Tensor:
+def extract(model: Any, x: Tensor) -> Tensor:
     """Return the features of a batch in evaluation mode; the model's mode stays as it was."""
     was_training = model.training
     with torch.inference_mode():
@@ -139,7 +139,7 @@ def _extract_all(
     return torch.cat(batches) if batches else torch.empty(0)
 
 
-def cache_key(model: nn.Module, settings: list[Any]) -> str:
+def cache_key(model: Any, settings: list[Any]) -> str:
     """Return a hexadecimal name for what makes features: layers and weights but the head, and the settings."""
     head = model.get_submodule("head")
     head_values = head.state_dict(keep_vars=True).values()

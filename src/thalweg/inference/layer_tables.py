@@ -48,7 +48,7 @@ def layer_summary_of(name: str) -> dict[str, Any]:
     return {
         "model": name,
         "input": input_shape,
-        "outputs": shape.num_classes,
+        "outputs": shape.num_outputs,
         "layers": layers[:-1],
         "total": layers[-1],
     }

@@ -1,44 +1,26 @@
-"""Trained models: a finished run, a bundled model, or a model with published weights.
-
-load("runs/a")                          a run
-load("digits-lenet")                    bundled with the package
-load("resnet152")                       with ImageNet weights, downloaded by that name
-load("resnet18", weights="mine.pth")    with the weights of a file, or of another run
-"""
+"""What every trained model can do: evaluate, predict, sample, explain, export."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..config.options import TrainOptions
 from ..config.parsing import parse_options
 from ..data.base import DataRequest, Dataset
-from ..engine import checkpoint
-from ..errors import DataError, ModelFileError, NotFoundError, OptionError, ResourceError
+from ..errors import DataError, NotFoundError, OptionError, ResourceError
 from ..io.log import log_warning
-from ..pages.summary import format_metric
-from ..predictions.base import Prediction, UnreadableSource
-from ..registry import find_model, find_task, get_models
-from ..runs.artifacts import read_training_keys, save_images
-from ..runs.initial_weights import resolve
-from ..runs.run_dir import RunDir, bundled_models
-from ..runs.run_record import parse_data_spec, parse_record_part
+from ..predictions.base import Prediction
+from ..runs.artifacts import save_images
 from ..tasks.base import Context, EvalResult, Task
-from ..training.resume import recorded_options
-from ..weights import external_models, files, store
-from ..weights.catalog import CATALOG
-from ..weights.initial import InitialWeights, assume_spec
-from .predict import Predictor
+from .predict import PredictionStream, Predictor
 from .sources import Source, iter_sources
 
 #: from so many sources on, a model is optimized for inference first
@@ -66,14 +48,18 @@ class TrainedModel:
 
     @property
     def model(self) -> nn.Module:
-        """The model with its weights, in evaluation mode. Raises ModelFileError naming the first tensor that differs."""
+        """The model with its weights, in evaluation mode. Raises ModelFileError for weights that do not fit."""
         if self._model is None:
-            self._model = self._build().to(memory_format=torch.channels_last).eval()
+            model = self._build()
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._model = model.eval()
         return self._model
 
     @property
     def context(self) -> Context:
         """Where this model's task runs."""
+        from .load import load
+
         return Context(
             torch.device("cpu"),
             seed=self.options.seed,
@@ -200,11 +186,12 @@ class TrainedModel:
         if self.task.input_type is None:
             self.task.preprocess(None, self.spec, chosen)  # refuses in one sentence
         batch_size = batch_size or self.task.eval_batch_size(self.spec, torch.device("cpu"))
-        is_repeatable = not isinstance(sources, Iterator)  # what can be iterated only once is not counted
-        if is_repeatable:
+        count = 0
+        if not isinstance(sources, Iterator):  # an iterator may never end
             sources = list(self._sources(sources))
+            count = len(sources)
         model = self.model
-        if is_repeatable and len(list(islice(self._sources(sources), FUSE_FROM))) == FUSE_FROM:
+        if count >= FUSE_FROM:
             model = self.task.for_inference(model, self.spec, batch_size)
         predictor = Predictor(self.task, model, self.spec, chosen, batch_size, self.offline, save)
         return PredictionStream(predictor(self._sources(sources)))
@@ -275,203 +262,10 @@ class TrainedModel:
         return Path(f"{self.name}.onnx")
 
 
-class PredictionStream:
-    """Predictions in order of their sources: an iterator, and a sequence once it is indexed or measured."""
-
-    def __init__(self, predictions: Iterator[Prediction | UnreadableSource]):
-        self._predictions = predictions
-        self._seen: list[Prediction | UnreadableSource] = []
-
-    def __iter__(self) -> Iterator[Prediction | UnreadableSource]:
-        yield from self._seen
-        for prediction in self._predictions:
-            self._seen.append(prediction)
-            yield prediction
-
-    def __next__(self) -> Prediction | UnreadableSource:
-        return next(self._predictions)
-
-    def _read_all(self) -> list[Prediction | UnreadableSource]:
-        for prediction in self._predictions:
-            self._seen.append(prediction)
-        return self._seen
-
-    def __len__(self) -> int:
-        return len(self._read_all())
-
-    def __getitem__(self, index: int) -> Prediction | UnreadableSource:
-        return self._read_all()[index]
-
-
-class Run(TrainedModel):
-    """A run: evaluate, predict, sample, explain, export."""
-
-    def __init__(self, run_dir: RunDir, offline: bool = False):
-        super().__init__(offline)
-        self.run_dir = run_dir
-        self.record = run_dir.read_record()
-        path = run_dir.path / "run.json"
-        try:
-            self.task = find_task(self.record.task)()
-        except NotFoundError as error:
-            raise ModelFileError(f"{path}: {error.message}", error.cure, path=path, option="task") from error
-        self.spec = parse_data_spec(self.record, self.task.DataSpec, path)
-        self.options, self.task_options = recorded_options(self.record, self.task.TrainOptions, path)
-        self.offline = offline or self.options.offline
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The name of its folder."""
-        return self.path.name
-
-    @property
-    def path(self) -> Path:
-        """Its folder."""
-        return self.run_dir.path
-
-    @property
-    def results(self) -> dict[str, Any]:
-        """Validation and test metrics, steps, epochs, seconds; empty for a run that is not finished."""
-        return asdict(self.record.results) if self.record.results is not None else {}
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl."""
-        return self.run_dir.read_metrics()
-
-    def _build(self) -> nn.Module:
-        model = self._build_model()
-        path = self.path / "weights.safetensors"
-        if self.record.status in ("running", "stopped") and self.run_dir.has_checkpoint:
-            return self._load_checkpoint(model)
-        files.load_strict(model, self.run_dir.load_weights(self.record), path)
-        return model
-
-    def _build_model(self) -> nn.Module:
-        path = self.path / "run.json"
-        try:
-            return find_model(self.record.model, self.record.task)(**self.record.model_kwargs)
-        except (OptionError, NotFoundError) as error:
-            raise ModelFileError(f"{path}: {error.message}", error.cure, path=path, option="model") from error
-
-    def _load_checkpoint(self, model: nn.Module) -> nn.Module:
-        """Load the newest checkpoint of an interrupted run, and say so."""
-        saved = checkpoint.load_latest(self.run_dir.state, log_warning)
-        if saved is None:
-            raise ModelFileError(f"{self.path} has no checkpoint.", "Finish the run with --resume.", path=self.path)
-        step, state = saved
-        log_warning(f"{self.path} is not finished: its checkpoint after {step:,} steps is used")
-        tensors = averaged_state(state["trainer"])
-        files.load_strict(model, tensors, self.run_dir.state)
-        return model
-
-    def load_data(self, data: Any = None, make_splits: bool = False) -> Dataset[Any]:
-        """Read the run's data, or other data in this model's terms. Raises DataError."""
-        if not self._is_training_data(data):
-            return super().load_data(data, make_splits)
-        if self.record.data.in_memory:
-            raise DataError(f"{self.path} was trained on data in memory.", "Give the data again.", path=self.path)
-        initial = self.record.initial_weights
-        spec = None
-        if initial is not None and initial.data_spec is not None:
-            path = self.path / "run.json"
-            spec = parse_record_part(initial.data_spec, self.task.DataSpec, "initial_weights.data_spec", path)
-        request = DataRequest(
-            source=self.options.data or self.task.default_data,
-            val_fraction=self.options.val_fraction,
-            strict=self.options.strict,
-            offline=self.offline,
-            for_training=True,
-        )
-        return self.task.load_data(request, self.task_options, self.context, spec)
-
-    def _is_training_data(self, data: Any) -> bool:
-        if data is None:
-            return True
-        trained_on = self.options.data or self.task.default_data
-        is_same = isinstance(data, str | os.PathLike) and os.path.realpath(data) == os.path.realpath(trained_on)
-        return is_same and not self.record.data.in_memory
-
-    def _training_keys(self) -> np.ndarray | None:
-        return read_training_keys(self.run_dir)
-
-    def _history(self) -> list[dict[str, Any]]:
-        return self.history
-
-    def _default_export_path(self) -> Path:
-        is_bundled = self.path in bundled_models().values()
-        return Path(f"{self.name}.onnx") if is_bundled else self.path / "model.onnx"
-
-    def summary(self) -> list[str]:
-        """Return the result in words."""
-        results = self.record.results
-        if results is None:
-            return [f"{self.path}: not finished; continue with --resume."]
-        metric = self.task.metrics[0]
-        examples = results.test.get("examples", self.record.data.counts.get("test"))
-        counted = f" on {examples:,} {self.record.data.unit}s" if examples is not None else ""
-        text = format_metric(metric.name, results.test, metric)
-        lines = [f"test {metric.label} {text}{counted}, {results.seconds:.1f} s"]
-        for name, value in results.details.items():
-            if name == "near_duplicates" and value:
-                lines.append(f"near duplicates of training examples in the test split: {value}")
-        report = self.path / "report.html"
-        return [*lines, f"report: {report}"] if report.is_file() else lines
-
-    def _repr_html_(self) -> str:
-        from ..pages.notebook import render_run
-
-        return render_run(self.record, self.task.metrics, self.path / "plots")
-
-
-class PretrainedModel(TrainedModel):
-    """A registered model with published weights, or those of a file, as they are."""
-
-    def __init__(self, weights: InitialWeights, offline: bool = False):
-        super().__init__(offline)
-        self.weights = assume_spec(weights, log_warning)
-        self.name = weights.model
-        self.entry = find_model(weights.model)
-        self.task = find_task(self.entry.task)()
-        self.spec = self.task.spec_from_weights(self.weights)
-        self.options = TrainOptions(model=weights.model)
-        self.task_options = self.task.TrainOptions()
-
-    def _build(self) -> nn.Module:
-        weights = self.weights
-        kwargs = {**self.task.model_kwargs(self.spec), **weights.model_kwargs, **weights.build_kwargs}
-        with files.skip_init() if weights.tensors else nullcontext():
-            model = self.entry(**kwargs)
-        if getattr(model, "replaced", False):
-            raise OptionError(
-                f"{self.name} was not trained on ImageNet's 1,000 classes.",
-                "Fine-tune it: thalweg train.",
-                value=self.name,
-            )
-        if weights.tensors:
-            files.load_strict(model, weights.tensors, weights.path)
-        return model
-
-
-def averaged_state(trainer_state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the model's tensors of a trainer's state, with the averaged weights where there are any."""
-    tensors = {}
-    for name, value in trainer_state["objective"].items():
-        if name.startswith("model."):
-            tensors[name.removeprefix("model.")] = value
-    average = trainer_state.get("ema_model") or {}
-    has_child = any(name.startswith("network.") for name in tensors)
-    for name, value in average.items():
-        tensors[f"network.{name}" if has_child else name] = value
-    return tensors
-
-
 def _select_split(dataset: Dataset[Any], split: str) -> Any:
     if split == "all":
-        return dataset.all if hasattr(dataset, "all") else dataset.train
+        examples = getattr(dataset, "all", None)
+        return dataset.train if examples is None else examples
     if split not in dataset.splits:
         raise OptionError(
             f"--split: unknown split '{split}'; expected train, val, test or all.",
@@ -480,62 +274,3 @@ def _select_split(dataset: Dataset[Any], split: str) -> Any:
             allowed=[*dataset.splits, "all"],
         )
     return dataset.splits[split]
-
-
-def load(name: str | os.PathLike[str], weights: str | None = None, offline: bool = False) -> TrainedModel:
-    """Load a run, a bundled model, or a model by name.
-
-    Args:
-        name: A run's folder, the name of a bundled model, or of a registered model.
-        weights: For a registered model: imagenet (default), another published set, a file, a run's folder.
-        offline: Never use the network.
-
-    Returns:
-        The trained model.
-
-    Raises:
-        NotFoundError: For an unknown name.
-        ModelFileError: For a broken run or weights file.
-        ResourceError: Where weights are needed that are not here.
-    """
-    folder = resolve_name(name, weights)
-    if folder is not None:
-        return Run(RunDir(folder), offline)
-    return PretrainedModel(resolve(str(name), weights or "imagenet", offline, log_warning), offline)
-
-
-def resolve_name(name: str | os.PathLike[str], weights: str | None = None) -> Path | None:
-    """Return the folder of the run that a name means; None where it means a model. Downloads nothing.
-
-    Raises OptionError for an empty name, NotFoundError and ModelFileError for an unusable one.
-    """
-    name = os.fspath(name)
-    bundled = bundled_models()
-    if not name:
-        raise OptionError("The model's name is empty; expected a run's folder or a model.", option="run", value="")
-    if weights is None and os.path.isfile(os.path.join(name, "run.json")):
-        return Path(name)
-    if weights is None and name in bundled:
-        return bundled[name]
-    pretrained = {model for model, _ in CATALOG}
-    is_external = external_models.split_name(name) is not None
-    if weights is None and name not in {*pretrained, *get_models()} and not is_external:
-        if os.path.exists(name):
-            raise _not_a_run_error(name)
-        raise NotFoundError.for_unknown("run or model", name, {*bundled, *pretrained})
-    find_model(name)
-    if not is_external or weights not in (None, "imagenet"):
-        store.validate_name(name, weights or "imagenet")
-    return None
-
-
-def _not_a_run_error(path: str) -> ModelFileError:
-    if os.path.isfile(path):
-        return ModelFileError(
-            f"{path} is a file; expected a run's folder.",
-            f"Weights need the name of a model: MODEL --weights {path}",
-            path=path,
-        )
-    return ModelFileError(
-        f"{path} is not a run: there is no run.json in it.", "Give the folder that `thalweg train` printed.", path=path
-    )

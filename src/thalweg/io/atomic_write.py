@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ResourceError
 
+#: what to try if a run cannot be written
 RESUME_HINT = "Free disk space or use another --out. The last checkpoint is intact; continue with --resume."
 
 
@@ -79,5 +80,8 @@ def disk_full_error(error: OSError, path: Path, needed: int, cure: str = RESUME_
         free = "an unknown amount"
     reason = error.strerror or error
     return ResourceError(
-        f"Could not write {path}: {reason}; {needed / 1e6:.1f} MB are needed, {free} is free.", cure, path=path
+        f"Could not write {path}: {reason}; {needed / 1e6:.1f} MB are needed, {free} is free.",
+        cure,
+        path=path,
+        value=needed,
     )

@@ -1,29 +1,33 @@
-"""The system's lock on an open file: one process has it, and loses it when it ends, however that happens."""
+"""Lock files between processes. The system releases a lock when its process ends, however that happens."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import IO
 
 
-def lock_file(handle: Any) -> bool:
-    """Takes the system's lock on an open file; it ends with the process, however that ends. False if another has it.
+def lock_file(handle: IO[bytes] | IO[str]) -> bool:
+    """Lock an open file until the process ends. Return False if another process has the lock.
 
-    True as well on a disk that has no locks, as some shared ones: there nobody can own a file.
+    Returns True on file systems without locks, such as some network drives: there nobody can hold one.
     """
     try:
         import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
+    except ImportError:
+        return _lock_windows(handle)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
         pass
+    return True
+
+
+def _lock_windows(handle: IO[bytes] | IO[str]) -> bool:
+    import msvcrt
+
+    try:
+        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    except OSError:
+        return False
     return True

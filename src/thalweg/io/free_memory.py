@@ -1,4 +1,4 @@
-"""How much memory is free, so that a set which cannot fit is refused before it is read."""
+"""Measure free memory, so that a dataset that cannot fit is rejected before it is read."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 
 from ..errors import ResourceError
 
-#: where Linux tells about the machine, and about the container (control groups, version 2)
-MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+#: where Linux describes the machine, and the container (control groups, version 2)
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def get_free_memory() -> int | None:
-    """Bytes that can still be used, the limit of a container included; None where the system does not say."""
-    found = [f for f in (_read_system_memory(), _read_cgroup_memory()) if f is not None]
-    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(found) if found else None
+    """Return the bytes that can still be used, within the limit of the container; None if the system does not say."""
+    limits = [size for size in (_read_system_memory(), _read_cgroup_memory()) if size is not None]
+    if limits:
+        return min(limits)
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def _read_system_memory() -> int | None:
@@ -27,33 +30,42 @@ def _read_system_memory() -> int | None:
 
 
 def _read_cgroup_memory() -> int | None:
-    """What the container may still use; files that are only kept in case they are read again give way."""
+    """Return the bytes that the container may still use. Cached files count as free, because they give way."""
     try:
-        most = int((CGROUP / "memory.max").read_text(encoding="ascii"))  # the word "max" where there is no limit
+        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))  # ValueError for "max": no limit
         used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
-        return most - used + int(_read_table(CGROUP / "memory.stat").get("inactive_file", 0))
+        cached = int(_read_table(CGROUP / "memory.stat").get("inactive_file", 0))
     except (OSError, ValueError):
         return None
+    return limit - used + cached
 
 
 def _read_table(path: Path) -> dict[str, str]:
-    """First and second word of each line."""
-    lines = (line.split() for line in path.read_text(encoding="ascii").splitlines())
-    return {words[0]: words[1] for words in lines if len(words) > 1}
+    """Return the second word of each line by the first."""
+    table = {}
+    for line in path.read_text(encoding="ascii").splitlines():
+        words = line.split()
+        if len(words) > 1:
+            table[words[0]] = words[1]
+    return table
 
 
-def require_memory(needed: int, what: str, cure: str) -> None:
-    """Raises ResourceError where `needed` bytes for `what` are more than half of the free memory."""
+def require_memory(needed: int, subject: str, cure: str) -> None:
+    """Raise ResourceError if `needed` bytes for `subject` are more than half of the free memory."""
     free = get_free_memory()
     if free is not None and needed > free / 2:
-        raise ResourceError(f"{what} needs {format_bytes(needed)} of memory; {format_bytes(free)} are free.", cure=cure)
+        raise ResourceError(
+            f"{subject} needs {format_bytes(needed)} of memory; {format_bytes(free)} are free.", cure=cure, value=needed
+        )
 
 
 def format_bytes(size: int) -> str:
-    """Bytes for people: '9.9 MB'."""
+    """Format a number of bytes as '9.9 MB'."""
+    if size < 1000:
+        return f"{size} bytes"
     amount = float(size)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+    for unit in ("kB", "MB", "GB"):
         amount /= 1000
-    return f"{amount:.1f} TB"
+        if amount < 1000:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1000:.1f} TB"

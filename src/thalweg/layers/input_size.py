@@ -9,9 +9,9 @@ def check_min_size(min_size: int, image_size: int, model_name: str) -> None:
     """Raise OptionError if `image_size` is below the `min_size` pixels that the model needs."""
     if image_size >= min_size:
         return
-    cure = f"Give --size {min_size} or more."
+    cure = f"Give --image-size {min_size} or more."
     if min_size > 1:
-        cure = f"Give --size {min_size} or more, or use resnet18, which reads every size."
+        cure = f"Give --image-size {min_size} or more, or use resnet18, which reads every size."
     raise OptionError(
         f"image_size: {image_size}; {model_name} needs at least {min_size} pixels.",
         cure=cure,

@@ -159,7 +159,7 @@ class MetricAccumulator:
             index = len(self) + int(np.flatnonzero(~finite_N)[0])
             raise NonFiniteError(
                 f"The probabilities of example {index} are NaN or inf.",
-                cure="Its input or the weights are not finite; train with a lower --lr or with --clip 1.",
+                cure="Its input or the weights are not finite; train with a lower --lr or with --grad-clip 1.",
                 indices=(index,),
             )
 
@@ -167,7 +167,7 @@ class MetricAccumulator:
         return sum(len(batch.label_N) for batch in self._batches)
 
     @property
-    def judged(self) -> ScoredPredictions:
+    def scored(self) -> ScoredPredictions:
         """All examples, in the order in which they were added."""
         if len(self._batches) > 1:
             self._batches = [ScoredPredictions(*map(np.concatenate, zip(*self._batches, strict=True)))]
@@ -176,12 +176,12 @@ class MetricAccumulator:
     @property
     def confusion(self) -> Int[np.ndarray, "K K"]:
         """Counts (K, K) int64: the row is the true class, the column the prediction."""
-        return confusion_matrix(self.judged.label_N, self.judged.predicted_N, self.num_classes)
+        return confusion_matrix(self.scored.label_N, self.scored.predicted_N, self.num_classes)
 
     @property
     def bins(self) -> ReliabilityBins:
         """The numbers of the reliability diagram, 15 bins."""
-        return reliability_bins(self.judged.confidence_N, self.judged.rank_N == 0)
+        return reliability_bins(self.scored.confidence_N, self.scored.rank_N == 0)
 
     @property
     def per_class(self) -> list[dict[str, float | int | None]]:
@@ -206,7 +206,7 @@ class MetricAccumulator:
         macro_precision, macro_recall (also called balanced accuracy) and macro_f1, all three means over the
         macro_classes classes that occur in the labels; calibration_error.
         """
-        predictions = self.judged
+        predictions = self.scored
         macro = macro_metrics(self.confusion)
         low, high = wilson_interval(int((predictions.rank_N == 0).sum()), len(self))
         return {
@@ -223,10 +223,10 @@ class MetricAccumulator:
             "calibration_error": _nan_to_none(expected_calibration_error(self.bins)),
         }
 
-    def worst(self, count: int) -> Int[np.ndarray, " M"]:
+    def worst_mistakes(self, count: int) -> Int[np.ndarray, " M"]:
         """Return the indices of at most `count` mistakes, the least probable true class first."""
-        wrong_M = np.flatnonzero(self.judged.rank_N > 0)
-        return wrong_M[np.argsort(self.judged.truth_N[wrong_M], kind="stable")][:count]
+        wrong_M = np.flatnonzero(self.scored.rank_N > 0)
+        return wrong_M[np.argsort(self.scored.truth_N[wrong_M], kind="stable")][:count]
 
 
 def _exact_mean(values: Shaped[np.ndarray, " N"]) -> float:

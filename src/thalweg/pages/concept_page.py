@@ -22,13 +22,24 @@ class RenderedConcept(Protocol):
     """What the page shows: a concept with its text, its settings and its result."""
 
     @property
-    def text(self) -> ConceptText: ...
+    def text(self) -> ConceptText:
+        """The text of the concept."""
+        ...
+
     @property
-    def settings(self) -> Any: ...
+    def settings(self) -> Any:
+        """The settings it was computed with."""
+        ...
+
     @property
-    def result(self) -> ConceptResult: ...
+    def result(self) -> ConceptResult:
+        """Numbers and frames."""
+        ...
+
     @property
-    def command(self) -> str: ...
+    def command(self) -> str:
+        """The command that repeats it."""
+        ...
 
 
 #: target size of a page in bytes; frames may always use the minimum

@@ -13,24 +13,71 @@ Table = list[list[str]]
 _INTERVALS = ("_low", "_high")
 #: of a plan or the data, what is shown elsewhere or only machines need
 _HIDDEN_KEYS = {"warnings", "unreadable", "fingerprint", "config", "report_every"}
-_SPLIT_LABELS = {"test": "test", "val": "validation"}
+_SPLIT_NAMES = {"test": "test", "val": "validation"}
 
 
 class RecordLike(Protocol):
     """What the pages read of a run's record."""
 
-    task: str
-    model: str
-    model_kwargs: dict[str, Any]
-    options: dict[str, Any]
-    task_options: dict[str, Any]
-    command: str
-    num_params: int
-    plan: dict[str, Any] | None
-    versions: dict[str, str]
-    data: Any
-    results: Any
-    initial_weights: Any
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def model_kwargs(self) -> dict[str, Any]:
+        """Arguments of the model's builder."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Common training options."""
+        ...
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """The task's own training options."""
+        ...
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run."""
+        ...
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters."""
+        ...
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan; None for a run that was not planned."""
+        ...
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions by package."""
+        ...
+
+    @property
+    def data(self) -> Any:
+        """What is known of the data."""
+        ...
+
+    @property
+    def results(self) -> Any:
+        """Metrics; None for an unfinished run."""
+        ...
+
+    @property
+    def initial_weights(self) -> Any:
+        """Where the initial weights came from; None for random ones."""
+        ...
 
 
 def metrics_by_split(record: RecordLike) -> dict[str, Mapping[str, Any]]:
@@ -54,7 +101,7 @@ def build_results_table(record: RecordLike, metrics: Sequence[Metric]) -> Table 
             continue
         label = known[name].label if name in known else format_name(name)
         rows.append([label, *(format_metric(name, values, known.get(name)) for values in splits.values())])
-    return [["", *(_SPLIT_LABELS[name] for name in splits)], *rows] if rows else None
+    return [["", *(_SPLIT_NAMES[name] for name in splits)], *rows] if rows else None
 
 
 def format_metric(name: str, values: Mapping[str, Any], metric: Metric | None) -> str:
@@ -63,11 +110,19 @@ def format_metric(name: str, values: Mapping[str, Any], metric: Metric | None) -
     if metric is None:
         return format_value(value)
     text = metric.format(value)
-    low = values.get(f"{name}_low")
-    high = values.get(f"{name}_high")
+    interval = format_interval(values, metric)
+    return f"{text} (95 % interval {interval})" if interval else text
+
+
+def format_interval(values: Mapping[str, Any], metric: Metric) -> str:
+    """Format the 95 % interval of a metric, where there is one: 95.44 to 99.29 %."""
+    low = values.get(f"{metric.name}_low")
+    high = values.get(f"{metric.name}_high")
     if low is None or high is None:
-        return text
-    return f"{text} (95 % interval {metric.format(low)} to {metric.format(high)})"
+        return ""
+    if metric.unit == "fraction":
+        return f"{100 * low:.2f} to {metric.format(high)}"
+    return f"{metric.format(low)} to {metric.format(high)}"
 
 
 def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str, str]]:
@@ -76,7 +131,9 @@ def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str
     figures = []
     for name, values in metrics_by_split(record).items():
         if values.get(main.name) is not None:
-            figures.append((f"{_SPLIT_LABELS[name]} {main.label}", format_metric(main.name, values, main)))
+            interval = format_interval(values, main)
+            label = f"{_SPLIT_NAMES[name]} {main.label}" + (f", 95 % interval {interval}" if interval else "")
+            figures.append((label, main.format(values[main.name])))
     for other in metrics[1:3]:
         values = metrics_by_split(record).get("test", {})
         if values.get(other.name) is not None:
@@ -91,7 +148,7 @@ def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str
 def build_data_table(record: RecordLike) -> Table | None:
     """Build a table of what is known of the data, by its name and not by its path."""
     data = record.data
-    counts = ", ".join(f"{count:,} {_SPLIT_LABELS.get(name, name)}" for name, count in data.counts.items())
+    counts = ", ".join(f"{count:,} {_SPLIT_NAMES.get(name, name)}" for name, count in data.counts.items())
     values = {
         "name": data.name,
         "format": data.format,

@@ -108,7 +108,7 @@ def encode_mp4(frames: Sequence[Image.Image]) -> bytes:
     repeats = [max(1, round(seconds_per_frame(len(frames)) * _FRAMES_PER_SECOND))] * len(frames)
     repeats[-1] = max(repeats[-1], round(_LAST_FRAME_SECONDS * _FRAMES_PER_SECOND))
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
+    with av.open(file, "w", format="mp4") as container:  # into memory
         stream = container.add_stream("libx264", rate=_FRAMES_PER_SECOND)
         # yuv420p stores color for squares of 2 x 2 pixels, so both sides must be even
         stream.width = frames[0].width // 2 * 2

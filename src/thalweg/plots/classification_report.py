@@ -81,7 +81,7 @@ def plot_report(model: nn.Module, spec: Any, evidence: Any, batch: tuple[Tensor,
 
 def _plot_mistakes(evidence: Any, classes: Sequence[str]) -> Image.Image:
     split = evidence.split
-    worst = evidence.scores.worst(24)
+    worst = evidence.scores.worst_mistakes(24)
     probabilities = evidence.probabilities[worst]
     return plot_worst_mistakes(
         split.images[worst],

@@ -79,16 +79,22 @@ class TextPrediction(DisplayedPrediction):
             result["characters"] = len(self.text)
         return result
 
-    def colored(self, color: bool) -> str:
-        r"""Return the text for a terminal, with a background behind surprising characters if `color`.
+    def colored(self, color: bool) -> list[str]:
+        r"""Return lines for a terminal: with `color`, also the text with a background behind surprising characters.
 
-        Control characters are shown as escapes, such as \x1b: a text must not command the terminal.
+        Control characters are then escaped, such as \x1b: a text must not command the terminal.
         """
+        if not color:
+            return self.brief()
+        lines = [] if self.nats is None else self.brief()
+        return lines + self._color_text().split("\n")
+
+    def _color_text(self) -> str:
         pieces = []
         current = 0
         for index, character in enumerate(self.text):
             background = 0
-            if color and self.nats is not None and character != "\n":
+            if self.nats is not None and character != "\n":
                 background = _choose_background(float(self.nats[index]))
             if background != current:
                 pieces.append(f"\x1b[38;5;{_BLACK};48;5;{background}m" if background else _RESET)
@@ -103,9 +109,9 @@ class TextPrediction(DisplayedPrediction):
         from ..plots.text_surprise import plot_text_surprise
 
         characters = self.text[:MAX_DRAWN]
-        nats = np.zeros(len(characters))
+        nats = [0.0] * len(characters)
         if self.nats is not None:
-            nats = np.asarray(self.nats[:MAX_DRAWN], np.float64)
+            nats = [float(value) for value in self.nats[:MAX_DRAWN]]
         return plot_text_surprise(characters, nats, self.source)
 
     def files(self) -> dict[str, bytes]:

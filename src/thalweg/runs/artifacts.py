@@ -33,7 +33,7 @@ def write_report(run_dir: RunDir, record: RunRecord, task: Task, spec: Any, plot
         "curves",
         "Learning curves",
         "Training figures are means over the steps between two reports; validation follows every epoch.",
-        plot_curves(history, metric_styles(task)),
+        plot_curves(select_columns(history, task), metric_styles(task)),
     )
     drawn = [curves, *plots]
     for plot in drawn:
@@ -47,7 +47,17 @@ def write_report(run_dir: RunDir, record: RunRecord, task: Task, spec: Any, plot
 
 def metric_styles(task: Task) -> list[MetricStyle]:
     """Return how a task's metrics are drawn."""
-    return [MetricStyle(item.name, item.label, item.higher_is_better, item.unit) for item in task.metrics]
+    shown = [metric for metric in task.metrics if metric.in_curves]
+    return [MetricStyle(metric.name, metric.label, metric.higher_is_better, metric.unit) for metric in shown]
+
+
+def select_columns(history: Sequence[Mapping[str, Any]], task: Task) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl without those metrics that have no panel in the curves."""
+    hidden = {metric.name for metric in task.metrics if not metric.in_curves}
+    rows = []
+    for row in history:
+        rows.append({name: value for name, value in row.items() if name not in hidden})
+    return rows
 
 
 def _flat_results(record: RunRecord) -> dict[str, Any]:

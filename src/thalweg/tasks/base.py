@@ -38,12 +38,16 @@ class InputType(Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure by which models are judged. The first metric of a task decides which epoch is best."""
+    """A figure by which models are judged. The first metric of a task decides which epoch is best.
+
+    `in_curves`: whether the learning curves have a panel for it.
+    """
 
     name: str
     label: str
     higher_is_better: bool = True
     unit: Unit = "number"
+    in_curves: bool = True
 
     def is_better(self, value: float, other: float | None) -> bool:
         """Whether `value` is better than `other`, in this metric's own direction; anything is better than None."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..attribution.explain_image import METHODS, Explanation, InputImage, explain_image
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import FeatureViewBatches, InMemoryBatches
 from ..data.images.dataset import ImageDataset, ImageSplit
 from ..data.images.duplicates import leaked_test_rows
@@ -105,10 +105,12 @@ class Classify(Task):
     default_data = "digits"
     metrics = (
         Metric("accuracy", "accuracy", unit="fraction"),
-        Metric("macro_f1", "macro F1", unit="fraction"),
-        Metric("top5", "top-5 accuracy", unit="fraction"),
         Metric("loss", "loss", higher_is_better=False, unit="nats"),
-        Metric("calibration_error", "calibration error", higher_is_better=False, unit="fraction"),
+        Metric("macro_f1", "macro F1", unit="fraction"),
+        Metric("macro_precision", "macro precision", unit="fraction", in_curves=False),
+        Metric("macro_recall", "macro recall", unit="fraction", in_curves=False),
+        Metric("top5", "top-5 accuracy", unit="fraction", in_curves=False),
+        Metric("calibration_error", "calibration error", higher_is_better=False, unit="fraction", in_curves=False),
     )
     input_type = InputType.IMAGE
     DataSpec = InputSpec
@@ -120,6 +122,7 @@ class Classify(Task):
         self, request: DataRequest, options: ClassifyOptions, context: Context, spec: InputSpec | None = None
     ) -> ImageDataset:
         """Read the images of a folder, a file, arrays or a named data set. Raises DataError."""
+        take_dataset(request, ImageDataset, {"image_size": options.image_size, "fold": options.fold})
         request = replace(request, fold=options.fold if request.make_splits else None)
         dataset = load_for_model(request, options.image_size, spec)
         return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)
@@ -190,7 +193,7 @@ class Classify(Task):
             return Setup(objective, batches, build_transform(augment, spec), record=record)
 
         def validate(model: nn.Module) -> EvalResult:
-            head = model.get_submodule("head")
+            head = model.get_submodule("head").eval()
             return self._score(dataset.val, spec, context, lambda rows: head(features["val"][0][rows]).softmax(1))
 
         batches = FeatureViewBatches({"features": features["train"], "label": labels}, *order)

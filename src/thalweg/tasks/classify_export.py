@@ -27,7 +27,7 @@ from .base import ExportProof, ExportSpec
 
 #: the largest difference of a probability that counts as the same prediction
 TOLERANCE = 1e-4
-#: the same for a large JPEG, which `thalweg predict` decodes at a fraction of its size: that moves levels by one or two,
+#: the same for a large JPEG, which `thalweg predict` decodes at a fraction of its size: levels move by one or two,
 #: which moved a probability of a small model by up to 0.014
 SCALED_JPEG_TOLERANCE = 0.05
 #: most pixels of such a JPEG: each takes more than a hundred bytes to compare
@@ -160,7 +160,7 @@ def test_files(samples_NHWC: np.ndarray, spec: InputSpec) -> Iterator[tuple[str,
 
 
 def make_large_jpeg(sample_HWC: np.ndarray, spec: InputSpec) -> bytes | None:
-    """Return the smallest JPEG that `thalweg predict` decodes at a fraction; None where that is too large to compare."""
+    """Return the smallest JPEG that `thalweg predict` decodes at a fraction; None where it is too large to compare."""
     side = 2 * (DRAFT_MARGIN_CROPPED * spec.resize if spec.resize else DRAFT_MARGIN * spec.image_size)
     return encode_image(sample_HWC, (side, side), "JPEG", quality=90) if side**2 <= MAX_PIXELS else None
 
@@ -169,5 +169,5 @@ def encode_image(sample_HWC: np.ndarray, size: tuple[int, int], form: str = "PNG
     """Resize an image to (h, w) and return the bytes of a file."""
     image = Image.fromarray(sample_HWC[..., 0] if sample_HWC.shape[2] == 1 else sample_HWC)
     file = io.BytesIO()
-    image.resize(size[::-1], Image.Resampling.BICUBIC).save(file, form, **options)
+    image.resize((size[1], size[0]), Image.Resampling.BICUBIC).save(file, form, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Parts of the task `classify`: its criterion, its transform of a batch, the feature cache, and its texts."""
+"""Parts of the task `classify`: criterion, transform of a batch, feature cache, and what it says in words."""
 
 from __future__ import annotations
 
@@ -41,10 +41,7 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
 
     def criterion(model: nn.Module, batch: Batch) -> Loss:
         label_B = batch["label"]
-        if "features" in batch:
-            output = model.get_submodule("head")(batch["features"])
-        else:
-            output = model(batch["image"])
+        output = model.get_submodule("head")(batch["features"]) if "features" in batch else model(batch["image"])
         logits_BK, *auxiliary = output if isinstance(output, tuple) else (output,)
         weight_B = None if weight_K is None else weight_K[label_B]
         loss = loss_fn(logits_BK.float(), label_B, smoothing, weight_B)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config.json_record import FieldError
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import SequenceBatches
 from ..data.text import text_dataset as texts
 from ..data.text import training_size
@@ -109,6 +109,9 @@ class Write(Task):
         self, request: DataRequest, options: Any, context: Context, spec: WriteSpec | None = None
     ) -> TextDataset:
         """Read a text file, several, or a folder of them. Raises DataError."""
+        dataset = take_dataset(request, TextDataset, {})
+        if dataset is not None:
+            return dataset  # tokens are looked up in the model's alphabet when they are read
         return texts.read_text_dataset(request, spec.alphabet if spec else None)
 
     def toy_dataset(self) -> TextDataset:
@@ -126,13 +129,14 @@ class Write(Task):
     def default_options(self, dataset: TextDataset, spec: WriteSpec, options: Any, common: Any) -> dict[str, Any]:
         """Return batch size and epochs by the length of the text, and what recurrent networks are trained with."""
         count = max(1, len(dataset.train))
-        values = {
+        values: dict[str, Any] = {
             "batch_size": training_size.default_batch_size(count),
-            "epochs": training_size.default_epochs(count),
             "optimizer": "adamw",
             "schedule": "one-cycle",
             "grad_clip": 1.0,
         }
+        if common.steps is None and common.time_budget is None:
+            values["epochs"] = training_size.default_epochs(count)
         if common.optimizer in (None, "adam", "adamw"):
             values["lr"] = 4e-3
         return values
@@ -202,14 +206,15 @@ class Write(Task):
         """Yield samples; the k-th is that of seed + k. Raises OptionError for a prompt that cannot be read."""
         for k in range(options.count):
             text = "".join(self.stream(model, spec, replace(options, seed=options.seed + k)))
-            yield TextPrediction(f"sample {k + 1}", normalize_newlines(options.prompt) + text)
+            yield TextPrediction(f"sample {k + 1}", text)
 
     def stream(self, model: nn.Module, spec: WriteSpec, options: WriteSampleOptions) -> Iterator[str]:
-        """Return the characters of one sample, without its prompt, as they come. Raises OptionError as `sample`."""
-        prompt = texts.encode_prompt(normalize_newlines(options.prompt), spec.alphabet)
+        """Return the characters of one sample, its prompt first, as they come. Raises OptionError as `sample`."""
+        text = normalize_newlines(options.prompt)
+        prompt = texts.encode_prompt(text, spec.alphabet)
         sampler = Sampler(options.temperature, options.top_k, options.top_p)
         generated = generate_tokens(model, [spec.start_token, *prompt], sampler, options.seed, forbidden=[0])
-        return (spec.alphabet[token] for token in islice(generated, options.length))
+        return chain(text, (spec.alphabet[token] for token in islice(generated, options.length)))
 
     def spec_for_transfer(self, old: WriteSpec, new: WriteSpec) -> WriteSpec:
         """Return the alphabet of the weights. Raises OptionError where it lacks many characters of the new text."""

@@ -41,9 +41,6 @@ from .snapshots import WeightSnapshots
 
 Progress = Callable[[int, int], None]
 
-#: the length of a run is given by one of these
-LENGTHS = ("epochs", "steps", "time_budget")
-
 
 @dataclass(frozen=True)
 class TrainingRequest:
@@ -145,16 +142,11 @@ def _resolve_options(
 def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:
     """Return task and options of a new run: the recipe's, then what was given. Raises OptionError."""
     overrides = {name: value for name, value in request.overrides.items() if value is not None}
-    values: dict[str, Any] = {}
     task_name = request.task
     if request.recipe is not None:
         recipe = find_recipe(request.recipe)
         task_name = recipe.task
-        values = dict(recipe.options)
-        if set(LENGTHS) & set(overrides):  # one length replaces another, whichever way it is given
-            values = {name: value for name, value in values.items() if name not in LENGTHS}
-        kwargs = {**values.get("model_kwargs", {}), **(overrides.get("model_kwargs") or {})}
-        overrides = {**overrides, "model_kwargs": kwargs}
+        overrides = recipe.merge(overrides)
     if task_name is None:
         raise OptionError("No task is given.", "See `thalweg tasks`, or give --recipe NAME.", option="task")
     if isinstance(overrides.get("epochs"), str) and overrides["epochs"].startswith("+"):
@@ -165,7 +157,7 @@ def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:
             value=overrides["epochs"],
         )
     task = find_task(task_name)()
-    common, own = split_options({**values, **overrides}, task.TrainOptions)
+    common, own = split_options(overrides, task.TrainOptions)
     if isinstance(request.data, str) or hasattr(request.data, "__fspath__"):
         common["data"] = str(request.data)
     return task, parse_train_options(common), parse_options(own, task.TrainOptions, "--")
@@ -215,8 +207,6 @@ def load_training_data(
     """
     options = context.options or TrainOptions()
     in_memory = data is not None and not isinstance(data, str) and not hasattr(data, "__fspath__")
-    if isinstance(data, Dataset):
-        return data
     request = DataRequest(
         source=data if in_memory else options.data or task.default_data,
         val_fraction=options.val_fraction,
@@ -460,7 +450,7 @@ def describe_plan(parts: TrainingParts) -> list[str]:
         f"{config.steps:,} steps of {plan.batch_size} ({plan.epochs:.3g} epochs), "
         f"{config.optimizer}, lr {config.lr:g} {config.schedule}",
     ]
-    if parts.setup.validate is not None:
+    if parts.setup.validate is not None and planning.is_frozen(parts.options):
         lines.append("only the head is trained: backbone features are computed once")
     if config.unfreeze_interval:
         lines.append(f"one more layer group is unfrozen every {config.unfreeze_interval:,} steps")

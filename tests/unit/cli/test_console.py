@@ -1,4 +1,4 @@
-"""What is shown: results and notices apart, no character that acts, no number that is none, and a quiet progress."""
+"""Results and notices are apart, no character controls the terminal, JSON has no NaN, and progress is quiet."""
 
 import csv
 import io
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from thalweg.cli import console
 
-VALID = {"examples": 99, "accuracy": 0.9, "accuracy_low": 0.8, "top5": 1.0, "x": None, "loss": 0.5, "macro_f1": 0.9}
+VAL = {"examples": 99, "accuracy": 0.9, "accuracy_low": 0.8, "top5": 1.0, "x": None, "loss": 0.5, "macro_f1": 0.9}
 
 
-def report(step, valid=None, notes=(), remaining=60.0):
+def progress(step, val=None, warnings=(), eta=60.0):
     return SimpleNamespace(
         step=step,
         steps=100,
@@ -26,26 +26,26 @@ def report(step, valid=None, notes=(), remaining=60.0):
         epochs=10.0,
         losses={"loss": 0.25},
         lr=0.001,
-        seconds=float(step),
-        remaining=remaining,
-        valid=valid,
-        notes=notes,
+        elapsed=float(step),
+        eta=eta,
+        val=val,
+        warnings=warnings,
     )
 
 
 @given(st.text())
-def test_no_visible_text_holds_a_character_that_a_terminal_obeys(text):
+def test_escaped_text_has_no_control_characters(text):
     shown = console.escape_controls(text)
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in shown)
     assert not set(shown) & console.BIDI_CONTROLS
 
 
-def test_harmless_names_are_shown_as_they_are():
+def test_harmless_names_stay_unchanged():
     for name in ("naïve 数据 🐱 a'b.png", "photos\\cat.png", "ﬁlm – 1.jpg"):
         assert console.escape_controls(name) == name
 
 
-def test_reading_direction_cannot_be_turned():
+def test_bidirectional_controls_are_escaped():
     assert console.escape_controls("cat\u202egnp.exe") == "cat\\u202egnp.exe"
 
 
@@ -61,7 +61,7 @@ def test_json_is_the_same_in_every_locale_and_has_no_nan():
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
-def test_a_cell_that_a_spreadsheet_would_compute_is_disarmed(name):
+def test_spreadsheet_formulas_are_quoted(name):
     (row,) = csv.reader(io.StringIO(console.format_csv_line([name, "plain", 0.5])))
     assert row[0].startswith("'") and row[1:] == ["plain", "0.5"]
 
@@ -71,7 +71,7 @@ def test_csv_keeps_commas_and_quotes():
     assert row == ['a,"b"', "c"]
 
 
-def test_columns_of_a_table_stand_under_each_other():
+def test_columns_of_a_table_are_aligned():
     lines = console.format_table(("name", "count"), [("cat", 3), ("数据", 1200), ("no\nline", 7)])
     assert lines == ["name      count", "cat           3", "数据       1200", "no\\nline      7"]
 
@@ -94,16 +94,16 @@ def test_results_and_notices_go_apart(capsys):
     assert (shown.out, shown.err) == ("result\n", "notice\n")
 
 
-def test_only_the_first_process_of_several_speaks(capsys, monkeypatch):
+def test_only_rank_0_prints(capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     console.print_result("result")
     console.print_notice("notice")
-    with console.make_progress() as shown:
-        shown.show(report(1, valid={"accuracy": 0.5}, notes=("a note",)))
+    with console.make_progress() as display:
+        display.show(progress(1, val={"accuracy": 0.5}, warnings=("a warning",)))
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_lost_terminal_does_not_stop_the_work(monkeypatch):
+def test_a_lost_terminal_does_not_stop_the_program(monkeypatch):
     class Gone(io.StringIO):
         def write(self, text):
             raise BrokenPipeError
@@ -112,31 +112,31 @@ def test_a_lost_terminal_does_not_stop_the_work(monkeypatch):
     console.print_notice("nobody reads this")
 
 
-def test_plain_progress_speaks_at_every_validation_and_every_ten_seconds(capsys):
+def test_plain_progress_prints_at_validations_and_every_ten_seconds(capsys):
     now = [0.0]
-    with console.PlainProgress(clock=lambda: now[0]) as shown:
+    with console.PlainProgress(clock=lambda: now[0]) as display:
         for step in range(1, 31):
             now[0] = step * 1.0
-            shown.show(report(step, valid=VALID if step == 15 else None))
+            display.show(progress(step, val=VAL if step == 15 else None))
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[1] for line in lines] == ["1/10", "1.5/10", "2.5/10"]
-    assert lines[0] == "epoch 1/10  loss 0.2500  step 10/100  lr 0.001  0:10, 1:00 left"
-    assert lines[1] == "epoch 1.5/10  loss 0.2500  valid loss 0.5000  0:15, 1:00 left"
+    assert [line.split()[3] for line in lines] == ["1/10", "1.5/10", "2.5/10"]
+    assert lines[0] == "1:00 left  epoch 1/10  loss 0.2500  step 10/100  lr 0.001  0:10"
+    assert lines[1] == "1:00 left  epoch 1.5/10  loss 0.2500  val loss 0.5000  0:15"
 
 
-def test_a_validation_without_the_names_of_the_losses_shows_its_first_three_figures():
-    valid = {"images": 3, "iou": 0.5, "dice": 0.6, "x": None, "hole": 0.1, "more": 0.2}
-    shown = console.progress_line(report(10, valid=valid, remaining=None))
-    assert shown == "epoch 1/10  loss 0.2500  valid iou 0.5000  valid dice 0.6000  valid hole 0.1000  0:10"
+def test_a_validation_without_the_losses_shows_its_first_three_metrics():
+    val = {"images": 3, "iou": 0.5, "dice": 0.6, "x": None, "hole": 0.1, "more": 0.2}
+    shown = console.progress_line(progress(10, val=val, eta=None))
+    assert shown == "epoch 1/10  loss 0.2500  val iou 0.5000  val dice 0.6000  val hole 0.1000  0:10"
 
 
-def test_notes_are_shown_when_they_come(capsys):
-    with console.PlainProgress(clock=lambda: 0.0) as shown:
-        shown.show(report(1, notes=("no better for 3 epochs\x1b",)))
+def test_warnings_are_printed_when_they_come(capsys):
+    with console.PlainProgress(clock=lambda: 0.0) as display:
+        display.show(progress(1, warnings=("no better for 3 epochs\x1b",)))
     assert capsys.readouterr().err == "no better for 3 epochs\\x1b\n"
 
 
-def test_progress_elsewhere_than_on_a_terminal_is_plain(capsys):
+def test_progress_outside_a_terminal_is_plain(capsys):
     assert isinstance(console.make_progress(), console.PlainProgress)
 
 
@@ -145,29 +145,29 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_on_a_terminal_is_a_bar_that_leaves_the_validations(monkeypatch):
+def test_progress_on_a_terminal_is_a_bar_with_a_line_per_validation(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "150")
-    with console.make_progress() as shown:
-        assert isinstance(shown, console.ProgressBar)
-        shown.show(report(10, notes=("[red] note",)))
-        shown.show(report(20, valid={"accuracy": 0.75}))
+    with console.make_progress() as display:
+        assert isinstance(display, console.ProgressBar)
+        display.show(progress(10, warnings=("[red] warning",)))
+        display.show(progress(20, val={"accuracy": 0.75}))
     drawn = screen.getvalue()
-    assert "[red] note" in drawn
-    assert "valid accuracy 0.7500" in drawn
+    assert "[red] warning" in drawn
+    assert "val accuracy 0.7500" in drawn
     assert "1:00 left" in drawn
 
 
-def test_a_simple_terminal_gets_plain_lines(monkeypatch):
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(console.make_progress(), console.PlainProgress)
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_what_goes_into_a_file_is_utf8_in_every_locale(locale):
+def test_files_get_utf8_in_every_locale(locale):
     program = (
         r"from thalweg.cli.console import *; configure_streams(); print_result('\u6570\u636e'); print_notice('\xe9')"
     )
@@ -175,3 +175,22 @@ def test_what_goes_into_a_file_is_utf8_in_every_locale(locale):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True)
     assert done.stdout == "数据\n".encode()
     assert done.stderr == "é\n".encode()
+
+
+def test_reading_progress_waits_a_second_and_then_prints_every_two(capsys):
+    now = [0.0]
+    with console.ReadingProgress(clock=lambda: now[0]) as display:
+        for second in range(6):
+            now[0] = float(second)
+            display.show(second * 1000, 5000)
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_a_closed_standard_output_is_a_broken_pipe(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    console.configure_streams()
+    try:
+        with pytest.raises(BrokenPipeError):
+            console.print_result("nobody reads this")
+    finally:
+        sys.stdout.close()

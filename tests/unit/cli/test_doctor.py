@@ -1,4 +1,4 @@
-"""The doctor finds what it is given: wrong versions, a torch that crashes, no room, misspelt variables."""
+"""The doctor finds wrong versions, a torch that crashes, full disks, misspelled variables, damaged runs."""
 
 import shutil
 import sys
@@ -16,11 +16,11 @@ def statuses(checks):
     return [check.status for check in checks]
 
 
-def test_what_thalweg_needs_is_read_from_its_own_metadata():
-    wanted = {name: (floor, extra) for name, floor, extra in doctor.list_requirements()}
-    assert wanted["torch"] == ("2.10", "")
-    assert wanted["onnx"][1] == "onnx"
-    assert "pytest" not in wanted
+def test_requirements_are_read_from_the_package_metadata():
+    requirements = {name: (floor, extra) for name, floor, extra in doctor.list_requirements()}
+    assert requirements["torch"] == ("2.10", "")
+    assert requirements["onnx"][1] == "onnx"
+    assert "pytest" not in requirements
 
 
 def test_versions_compare_as_numbers():
@@ -29,18 +29,18 @@ def test_versions_compare_as_numbers():
     assert doctor.parse_version("2.11rc1") == (2, 11)
 
 
-def test_a_package_that_is_missing_or_old_is_a_problem_with_a_cure(monkeypatch):
+def test_missing_and_old_packages_are_problems_with_a_cure(monkeypatch):
     versions = {"pillow": "11.0", "numpy": "2.4.6"}
     monkeypatch.setattr(doctor, "installed_version", versions.get)
-    wanted = [("pillow", "12.3", ""), ("numpy", "2.0", ""), ("torch", "2.10", ""), ("onnx", "1.21", "onnx")]
-    found = {check.name: check for check in doctor.check_packages(wanted)}
-    assert found["pillow"].status == "problem" and "12.3" in found["pillow"].cure
-    assert found["torch"].status == "problem" and found["torch"].cure == 'pip install "torch>=2.10"'
-    assert found["onnx"].status == "warning" and found["onnx"].cure == 'pip install "thalweg[onnx]"'
-    assert found["packages"].message == "numpy 2.4.6"
+    requirements = [("pillow", "12.3", ""), ("numpy", "2.0", ""), ("torch", "2.10", ""), ("onnx", "1.21", "onnx")]
+    checks = {check.name: check for check in doctor.check_packages(requirements)}
+    assert checks["pillow"].status == "problem" and "12.3" in checks["pillow"].cure
+    assert checks["torch"].status == "problem" and checks["torch"].cure == 'pip install "torch>=2.10"'
+    assert checks["onnx"].status == "warning" and checks["onnx"].cure == 'pip install "thalweg[onnx]"'
+    assert checks["packages"].message == "numpy 2.4.6"
 
 
-def test_a_package_that_is_not_installed_is_said_so():
+def test_an_uninstalled_package_has_no_version_and_no_requirements():
     assert doctor.installed_version("no-such-package-of-ours") is None
     assert doctor.requirements_of("no-such-package-of-ours") == []
     assert doctor.check_packages([])[0].status == "warning"
@@ -57,7 +57,7 @@ def test_a_package_that_is_not_installed_is_said_so():
         (None, "0.28.0", ["torch==2.13.0"], "warning"),
     ],
 )
-def test_a_torchvision_of_another_torch_is_found_without_importing_it(torch, vision, needs, status):
+def test_torchvision_for_another_torch_is_detected_without_import(torch, vision, needs, status):
     check = doctor.check_torchvision(torch, vision, needs)
     assert check.status == status
     assert "torchvision" not in sys.modules
@@ -71,13 +71,13 @@ def test_a_torchvision_of_another_torch_is_found_without_importing_it(torch, vis
         ("import time; time.sleep(60)", "does not answer"),
     ],
 )
-def test_a_torch_that_cannot_be_used_is_a_problem_and_not_the_end(program, words):
+def test_an_unusable_torch_is_a_problem(program, words):
     found = doctor.probe_torch([sys.executable, "-c", program], seconds=1)
     (check,) = doctor.check_torch(found)
     assert check.status == "problem" and words in check.message and check.cure
 
 
-def test_devices_are_listed_and_too_many_threads_warned_of(monkeypatch):
+def test_devices_are_listed_and_too_many_threads_are_a_warning(monkeypatch):
     monkeypatch.setattr(doctor, "count_usable_cores", lambda: 2)
     found = {"version": "2.13", "threads": 8, "instructions": "AVX2", "mps": False, "cuda": [["H200", 2**37, True]]}
     checks = doctor.check_torch(found)
@@ -95,7 +95,7 @@ def test_instruction_sets_are_whole_words(tmp_path):
     assert doctor.parse_instruction_sets(tmp_path / "missing") == []
 
 
-def test_memory_is_what_the_container_allows(tmp_path):
+def test_memory_respects_the_limit_of_the_container(tmp_path):
     file, limit = tmp_path / "meminfo", tmp_path / "memory.max"
     file.write_text("MemTotal:       8388608 kB\nMemAvailable:   4194304 kB\n", encoding="utf-8")
     assert doctor.check_memory(file, limit).message == "4.0 of 8.0 GiB free"
@@ -107,19 +107,19 @@ def test_memory_is_what_the_container_allows(tmp_path):
 
 
 @pytest.mark.parametrize(("free", "status"), [(2**26, "problem"), (2**29, "warning"), (2**31, "ok")])
-def test_little_room_is_told(free, status, tmp_path, monkeypatch):
+def test_full_disks_are_reported(free, status, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40 - free, free))
     assert statuses(doctor.check_disks({"cache": tmp_path / "not" / "yet"})) == [status]
     assert not (tmp_path / "not").exists()
 
 
-def test_a_folder_that_cannot_be_written_to_is_a_warning(tmp_path, monkeypatch):
+def test_a_read_only_folder_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     (check,) = doctor.check_disks({"cache": tmp_path})
     assert check.status == "warning" and "cannot be written" in check.message
 
 
-def test_variables_are_explained_and_misspelt_ones_found(tmp_path):
+def test_misspelled_variables_are_warnings(tmp_path):
     variables = {"THALWEG_OFLINE": "1", "THALWEG_DATA": str(tmp_path / "gone"), "THALWEG_DEBUG": "1", "HOME": "/"}
     checks = {check.name: check for check in doctor.check_environment(variables)}
     assert {name: check.status for name, check in checks.items()} == {
@@ -131,14 +131,14 @@ def test_variables_are_explained_and_misspelt_ones_found(tmp_path):
     assert doctor.check_environment({"THALWEG_DATA": str(tmp_path)})[0].status == "ok"
 
 
-def test_data_sets_are_told_apart_by_whether_they_are_here():
+def test_data_sets_are_listed_by_whether_they_are_here():
     rows = [{"name": "digits", "where": "installed"}, {"name": "mnist", "where": None}]
     assert doctor.check_datasets(lambda: rows).message == "digits (installed); not here yet: mnist"
     assert doctor.check_datasets(lambda: rows[:1]).message == "digits (installed)"
     assert doctor.check_datasets(lambda: []).message == "none is here"
 
 
-def test_data_sets_that_cannot_be_listed_are_a_problem():
+def test_unlistable_data_sets_are_a_problem():
     def broken():
         raise RuntimeError("no disk")
 
@@ -146,13 +146,13 @@ def test_data_sets_that_cannot_be_listed_are_a_problem():
     assert check.status == "problem" and "RuntimeError: no disk" in check.message
 
 
-def test_every_line_begins_with_its_status_and_a_cure_follows():
+def test_lines_begin_with_the_status_and_the_cure_follows():
     checks = [doctor.HealthCheck("a", "ok", "fine"), doctor.HealthCheck("b", "problem", "broken\x1b", "mend it")]
     assert list(doctor.format_checks(checks)) == ["ok       a: fine", "problem  b: broken\\x1b", "         -> mend it"]
     assert not doctor.all_ok(checks) and doctor.all_ok(checks[:1])
 
 
-def test_this_machine_can_be_examined_without_importing_torch_here(monkeypatch):
+def test_this_machine_is_checked_without_importing_torch(monkeypatch):
     monkeypatch.setattr(doctor, "probe_torch", lambda: {"error": "not asked"})
     checks = doctor.run_checks(lambda: [])
     assert {"python", "torchvision", "memory", "cache", "working folder", "data sets"} <= {c.name for c in checks}
@@ -160,18 +160,18 @@ def test_this_machine_can_be_examined_without_importing_torch_here(monkeypatch):
     assert Path(doctor.cache_dir()).name
 
 
-def test_an_interpreter_that_cannot_be_started_is_a_problem_and_no_end():
+def test_an_interpreter_that_does_not_start_is_a_problem():
     assert "cannot be asked" in doctor.probe_torch([str(Path(__file__).parent)])["error"]
 
 
-def test_a_cache_that_is_a_file_is_told(tmp_path):
+def test_a_cache_that_is_a_file_is_a_warning(tmp_path):
     (tmp_path / "file").touch()
     for place in ("file", "file/below"):
         (check,) = doctor.check_disks({"cache": tmp_path / place})
         assert check.status == "warning" and f"{tmp_path / 'file'} is no folder" in check.message
 
 
-def test_the_real_torch_answers_the_probe():
+def test_the_probe_reads_the_real_torch():
     torch = pytest.importorskip("torch")
     found = doctor.probe_torch()
     assert found["version"] == torch.__version__

@@ -1,46 +1,88 @@
-"""The flags of `thalweg train` come from the options, and say no more than was given."""
+"""The flags of `thalweg train` come from the options, and only what was given is passed on."""
 
 import dataclasses
 import inspect
+from dataclasses import dataclass
+from typing import Annotated, get_args
 
 import pytest
 
-from thalweg.cli import option_flags as flags
-from thalweg.config import options
+from thalweg.cli import option_flags
+from thalweg.config.options import TrainOptions
+from thalweg.config.parsing import option_fields
 from thalweg.errors import OptionError
 
 
-def test_every_option_has_a_flag_except_those_with_a_place_of_their_own():
+@dataclass(frozen=True)
+class OwnOptions:
+    """Options of a task; `lr` is also a common one."""
+
+    width: Annotated[int, "width"] = 3
+    lr: Annotated[float, "another learning rate"] = 0.5
+
+
+def parse(flags, settings=()):
+    return option_flags.parse_flags(flags, settings, [TrainOptions])
+
+
+def test_every_option_has_a_flag_except_data_and_model_kwargs():
     def verb(task: str = "x", **given):
-        """Nothing."""
+        """Do nothing."""
 
-    made = inspect.signature(flags.with_option_flags(verb)).parameters
-    expected = {field.name for field in dataclasses.fields(options.Options)} - {"data", "arguments"}
-    assert set(made) == expected | {"task"}
-    assert all(made[name].default is None for name in expected)
+    option_flags.add_flags(verb, TrainOptions)
+    common = {field.name for field in dataclasses.fields(TrainOptions)} - {"data", "model_kwargs"}
+    parameters = inspect.signature(verb).parameters
+    assert set(parameters) == common | {"task"}
+    assert all(parameters[name].default is None for name in common)
+    option_flags.add_flags(verb, TrainOptions, OwnOptions)
+    assert set(inspect.signature(verb).parameters) == common | {"task", "width"}
+    option_flags.add_flags(verb, TrainOptions)
+    assert set(inspect.signature(verb).parameters) == common | {"task"}
 
 
-def test_only_what_was_given_is_passed_on():
-    assert flags.parse_flags({"epochs": None, "lr": "0.1", "compile": None}) == {"lr": 0.1}
-    assert flags.parse_flags({"compile": False}) == {"compile": False}
-    assert flags.parse_flags({}) == {}
+def test_only_given_options_are_passed_on():
+    assert parse({"epochs": None, "lr": "0.1", "compile": None}) == {"lr": 0.1}
+    assert parse({"compile": False}) == {"compile": False}
+    assert parse({}) == {}
 
 
 def test_values_are_converted_to_the_type_of_the_option():
-    found = flags.parse_flags({"batch": "auto", "steps": "100", "lr": "3e-4", "optimizer": "muon", "time": "2m"})
-    assert found == {"batch": "auto", "steps": 100, "lr": 3e-4, "optimizer": "muon", "time": "2m"}
-    assert isinstance(found["steps"], int)
+    flags = {"batch_size": "auto", "steps": "100", "lr": "3e-4", "optimizer": "muon", "time_budget": "2m"}
+    options = parse(flags)
+    assert options == {"batch_size": "auto", "steps": 100, "lr": 3e-4, "optimizer": "muon", "time_budget": "2m"}
+    assert isinstance(options["steps"], int)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": "1.5"}, {"steps": "many"}, {"optimizer": "adamm"}, {"lr": "nan"}])
-def test_a_value_that_does_not_fit_names_the_flag(wrong):
-    with pytest.raises(OptionError, match="--" + next(iter(wrong))):
-        flags.parse_flags(wrong)
+def test_an_option_that_is_true_false_or_none_is_a_switch():
+    def verb(**given):
+        """Do nothing."""
+
+    option_flags.add_flags(verb, TrainOptions)
+    for name in ("freeze", "keep_best"):
+        (_, flag) = get_args(inspect.signature(verb).parameters[name].annotation)
+        assert (flag.default, *flag.param_decls) == (f"--{name.replace('_', '-')}/--no-{name.replace('_', '-')}",)
+        assert f"--{name.replace('_', '-')}" not in option_flags.common_value_flags()
+
+
+def test_the_first_dataclass_decides_on_a_shared_name():
+    assert option_flags.parse_flags({"width": "7"}, ["lr=auto"], [TrainOptions, OwnOptions]) == {
+        "width": 7,
+        "lr": "auto",
+    }
+
+
+@pytest.mark.parametrize("flags", [{"steps": "1.5"}, {"steps": "many"}, {"optimizer": "adamm"}, {"lr": "nan"}])
+def test_a_value_that_does_not_fit_names_option_and_value(flags):
+    with pytest.raises(OptionError) as error:
+        parse(flags)
+    ((name, value),) = flags.items()
+    assert (error.value.option, error.value.value) == (name, value)
+    assert error.value.allowed
 
 
 def test_set_reaches_options_by_name_and_the_model_otherwise():
-    found = flags.parse_flags({}, ["weight-decay=0.01", "activation=tanh", "widths=128,64", "bias=false"])
-    assert found == {"weight_decay": 0.01, "arguments": {"activation": "tanh", "widths": [128, 64], "bias": False}}
+    options = parse({}, ["weight-decay=0.01", "activation=tanh", "widths=128,64", "bias=false"])
+    assert options == {"weight_decay": 0.01, "model_kwargs": {"activation": "tanh", "widths": [128, 64], "bias": False}}
 
 
 @pytest.mark.parametrize(
@@ -63,42 +105,76 @@ def test_set_reaches_options_by_name_and_the_model_otherwise():
     ],
 )
 def test_a_setting_reads_as_yaml_with_commas_as_a_list(text, value):
-    assert flags.parse_value(text) == value
-    assert type(flags.parse_value(text)) is type(value)
+    assert option_flags.parse_yaml_value(text) == value
+    assert type(option_flags.parse_yaml_value(text)) is type(value)
 
 
 @pytest.mark.parametrize("text", ["[1", "a: b: c", "nan", "-inf", "1,.nan"])
-def test_a_setting_that_no_file_could_hold_is_refused(text):
-    with pytest.raises(OptionError):
-        flags.parse_value(text)
+def test_a_setting_that_no_file_can_hold_is_rejected(text):
+    with pytest.raises(OptionError) as error:
+        option_flags.parse_yaml_value(text)
+    assert error.value.option == "set" and error.value.value == text
 
 
-@pytest.mark.parametrize("setting", ["activation", "=3", "a b=3", "data=photos", "arguments=3"])
-def test_a_setting_without_a_usable_key_is_refused(setting):
-    with pytest.raises(OptionError, match="--set"):
-        flags.parse_flags({}, [setting])
+@pytest.mark.parametrize("setting", ["activation", "=3", " = 3"])
+def test_a_setting_without_a_key_is_rejected(setting):
+    with pytest.raises(OptionError) as error:
+        parse({}, [setting])
+    assert (error.value.option, error.value.value) == ("set", setting)
 
 
-def test_the_same_setting_twice_is_refused():
-    with pytest.raises(OptionError, match="'lr' is given twice"):
-        flags.parse_flags({"lr": "0.1"}, ["lr=0.2"])
-    with pytest.raises(OptionError, match="'width' is given twice"):
-        flags.parse_flags({}, ["width=1", "width=2"])
+@pytest.mark.parametrize(
+    ("flags", "settings", "name"), [({"lr": "0.1"}, ["lr=0.2"], "lr"), ({}, ["width=1", "width=2"], "width")]
+)
+def test_the_same_setting_twice_is_rejected(flags, settings, name):
+    with pytest.raises(OptionError) as error:
+        parse(flags, settings)
+    assert error.value.option == name
 
 
-def test_epochs_with_a_plus_are_left_to_the_run_that_is_resumed():
-    assert flags.parse_flags({"epochs": "+5"}) == {"epochs": "+5"}
-    flags.check_relative_epochs("+5", resume=True)
-    flags.check_relative_epochs("5", resume=False)
-    flags.check_relative_epochs(None, resume=False)
-    with pytest.raises(OptionError, match="only a resumed run"):
-        flags.check_relative_epochs("+5", resume=False)
-    with pytest.raises(OptionError, match="--epochs"):
-        flags.parse_flags({"epochs": "+many"})
+def test_epochs_with_a_plus_are_left_to_the_resumed_run():
+    assert parse({"epochs": "+5"}) == {"epochs": "+5"}
+    option_flags.check_relative_epochs("+5", resume=True)
+    option_flags.check_relative_epochs("5", resume=False)
+    option_flags.check_relative_epochs(None, resume=False)
+    with pytest.raises(OptionError) as error:
+        option_flags.check_relative_epochs("+5", resume=False)
+    assert (error.value.option, error.value.value) == ("epochs", "+5")
+    with pytest.raises(OptionError) as error:
+        parse({"epochs": "+many"})
+    assert error.value.option == "epochs"
 
 
-def test_the_words_that_a_type_allows_are_those_of_its_literals():
-    known = options.option_fields()
-    assert flags.literal_choices(known["schedule"][0]) == ["constant", "step", "linear", "cosine", "one-cycle"]
-    assert flags.literal_choices(known["batch"][0]) == ["auto"]
-    assert flags.literal_choices(known["seed"][0]) == []
+def test_choices_of_a_type_are_those_of_its_literals():
+    fields = option_fields(TrainOptions)
+    assert option_flags.literal_choices(fields["schedule"].kind) == [
+        "constant",
+        "step",
+        "linear",
+        "cosine",
+        "one-cycle",
+    ]
+    assert option_flags.literal_choices(fields["batch_size"].kind) == ["auto"]
+    assert option_flags.literal_choices(fields["seed"].kind) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("classify photos", "classify"),
+        ("--lr 0.1 --freeze classify", "classify"),
+        ("--lr=0.1 classify", "classify"),
+        ("--lr 0.1", None),
+        ("-- classify", None),
+        ("- x", "-"),
+    ],
+)
+def test_the_first_positional_word_is_found_among_flags(words, first):
+    assert option_flags.first_positional(words.split(), option_flags.common_value_flags()) == first
+
+
+def test_the_value_of_a_flag_is_found_in_both_spellings():
+    assert option_flags.value_of("--out", ["train", "--out", "a"]) == "a"
+    assert option_flags.value_of("--out", ["--out=a=b"]) == "a=b"
+    assert option_flags.value_of("--out", ["train", "--out"]) is None
+    assert option_flags.value_of("--out", ["--outer", "a"]) is None

@@ -13,7 +13,8 @@ from thalweg.errors import NotFoundError, OptionError
 from thalweg.training.build import TrainingRequest, new_options
 
 GOOD = """
-about: a digit at a time
+task: classify
+summary: a digit at a time
 source: somewhere
 minutes: 2
 options:
@@ -34,7 +35,7 @@ def recipe_file(tmp_path):
 
 def test_recipe_is_named_after_its_file(recipe_file):
     recipe = recipes.find_recipe(str(recipe_file))
-    assert (recipe.name, recipe.task, recipe.about, recipe.minutes) == ("mine", "classify", "a digit at a time", 2)
+    assert (recipe.name, recipe.task, recipe.summary, recipe.minutes) == ("mine", "classify", "a digit at a time", 2)
     expected = {"data": "digits", "model": "mlp", "model_kwargs": {"widths": [32]}, "epochs": 3, "label_smoothing": 0.1}
     assert recipe.options == expected
 
@@ -42,21 +43,22 @@ def test_recipe_is_named_after_its_file(recipe_file):
 @pytest.mark.parametrize(
     ("text", "option"),
     [
-        ("about: [", None),
+        ("summary: [", None),
         ("just words", None),
         ("", None),
-        ("about: !!python/object/apply:os.getcwd []", None),
+        ("summary: !!python/object/apply:os.getcwd []", None),
         ("optoins: {}", "optoins"),
         ("name: other", "name"),
-        ("options: [epochs]", "options"),
-        ("options: {epoch: 3}", "epoch"),
-        ("options: {batch: 3}", "batch"),
-        ("options: {epochs: many}", "epochs"),
-        ("options: {epochs: -1}", "epochs"),
-        ("options: {3: 4}", "3"),
-        ("options: {model_kwargs: none}", "model_kwargs"),
-        ("options: {label_smoothing: 1}", "label_smoothing"),
+        ("task: classify\noptions: [epochs]", "options"),
+        ("task: classify\noptions: {epoch: 3}", "epoch"),
+        ("task: classify\noptions: {batch: 3}", "batch"),
+        ("task: classify\noptions: {epochs: many}", "epochs"),
+        ("task: classify\noptions: {epochs: -1}", "epochs"),
+        ("task: classify\noptions: {3: 4}", "3"),
+        ("task: classify\noptions: {model_kwargs: none}", "model_kwargs"),
+        ("task: classify\noptions: {label_smoothing: 1}", "label_smoothing"),
         ("task: clasify", "task"),
+        ("summary: no task", "task"),
     ],
 )
 def test_mistakes_name_file_and_key(text, option, tmp_path):
@@ -69,7 +71,7 @@ def test_mistakes_name_file_and_key(text, option, tmp_path):
 
 
 def test_missing_recipes_are_not_found(tmp_path):
-    (tmp_path / "bytes.yml").write_bytes(b"about: \xff\xfe")
+    (tmp_path / "bytes.yml").write_bytes(b"summary: \xff\xfe")
     for path in (tmp_path / "absent.yaml", tmp_path / "bytes.yml"):
         with pytest.raises(NotFoundError) as error:
             recipes.find_recipe(str(path))
@@ -90,7 +92,7 @@ def test_every_built_in_recipe_can_be_trained(name):
     parse_augmentation(task_options.augment.replace("auto", "none"))
     model = registry.find_model(options.model or task.default_model, recipe.task)
     model(in_channels=1, num_classes=10, image_size=task_options.image_size or 28, **options.model_kwargs)
-    assert recipe.about and recipe.source and recipe.ours and recipe.minutes > 0
+    assert recipe.summary and recipe.source and recipe.our_result and recipe.minutes > 0
 
 
 def resolve(path, **overrides):

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from thalweg.inference.inputs.picture import limit_size, load, sample_drawing
 
 from thalweg.cli import main as cli
 from thalweg.errors import DataError, OptionError, ResourceError
-from thalweg.inference.inputs.picture import limit_size, load, sample_drawing
 
 ASKED = SimpleNamespace(image_size=64)
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)

@@ -172,13 +172,13 @@ def test_an_address_that_cannot_be_fetched_is_named_once_and_has_a_cure(address,
 def test_an_address_is_fetched_once_for_all_its_readers(monkeypatch):
     with serve_content(b"a picture", monkeypatch) as server:
         (one,) = predict.iter_sources(f"{server.url}/a.png", readers=2)
-        assert [one.read(), one.read()] == [b"a picture"] * 2 and len(server.asked) == 1
-        server.plan = [{"status": 404}]
+        assert [one.read(), one.read()] == [b"a picture"] * 2 and len(server.requests) == 1
+        server.faults = [{"status": 404}]
         address = RemoteImage(f"{server.url}/b.png", readers=2)
         for _ in range(2):
             with pytest.raises(ResourceError, match="404"):
                 address.read(offline=False)
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
         assert address.read(offline=False) == b"a picture", "nothing is kept for nobody"
 
 

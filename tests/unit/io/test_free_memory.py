@@ -1,4 +1,4 @@
-"""What does not fit is refused before it is read, with the figure."""
+"""What does not fit into memory is rejected before it is read."""
 
 import pytest
 
@@ -6,12 +6,12 @@ from thalweg.errors import ResourceError
 from thalweg.io import free_memory as memory
 
 
-def test_free_memory_is_a_sensible_number():
+def test_free_memory_is_plausible():
     free = memory.get_free_memory()
     assert free is None or 1e6 < free < 1e15
 
 
-def test_the_smaller_of_machine_and_container_counts(monkeypatch, tmp_path):
+def test_the_smaller_limit_of_machine_and_container_counts(monkeypatch, tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 5000 kB\n", encoding="ascii")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
@@ -28,16 +28,16 @@ def test_half_of_the_free_memory_may_be_used(monkeypatch):
     memory.require_memory(500, "it", "cure")
     with pytest.raises(ResourceError, match="it needs 501 bytes of memory; 1.0 kB are free") as error:
         memory.require_memory(501, "it", "cure")
-    assert error.value.cure == "cure"
+    assert (error.value.cure, error.value.value) == ("cure", 501)
 
 
-def test_an_unknown_amount_refuses_nothing(monkeypatch):
+def test_an_unknown_amount_rejects_nothing(monkeypatch):
     monkeypatch.setattr(memory, "get_free_memory", lambda: None)
     memory.require_memory(10**18, "it", "cure")
 
 
 @pytest.mark.parametrize(
-    "size, words", [(0, "0 bytes"), (999, "999 bytes"), (9_912_422, "9.9 MB"), (3 * 10**15, "3000.0 TB")]
+    ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (9_912_422, "9.9 MB"), (3 * 10**15, "3000.0 TB")]
 )
-def test_bytes_are_told_in_words(size, words):
-    assert memory.format_bytes(size) == words
+def test_bytes_are_formatted_with_units(size, text):
+    assert memory.format_bytes(size) == text

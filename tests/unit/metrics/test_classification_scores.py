@@ -115,7 +115,7 @@ def test_metrics_do_not_depend_on_the_batches(case, cuts):
     assert full.results() == batches.results()
     assert full.per_class == batches.per_class
     assert np.array_equal(full.confusion, batches.confusion)
-    assert np.array_equal(full.worst(9), batches.worst(9))
+    assert np.array_equal(full.worst_mistakes(9), batches.worst_mistakes(9))
 
 
 @given(predictions(), st.integers(0, 99))
@@ -159,8 +159,8 @@ def test_float32_and_float64_give_the_same_metrics():
 def test_the_worst_mistake_has_the_least_probable_true_class():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.99, 0.01], [0.8, 0.2], [0.01, 0.99]])
     labels = np.array([1, 1, 1, 0, 1])
-    assert accumulate(probabilities, labels).worst(9).tolist() == [2, 0, 1]
-    assert accumulate(probabilities, labels).worst(2).tolist() == [2, 0]
+    assert accumulate(probabilities, labels).worst_mistakes(9).tolist() == [2, 0, 1]
+    assert accumulate(probabilities, labels).worst_mistakes(2).tolist() == [2, 0]
 
 
 def test_macro_means_ignore_classes_that_do_not_occur():

@@ -89,7 +89,7 @@ def test_a_convnet_may_have_one_stage():
 def test_whitened_patches_have_variance_one():
     model = airbench(in_channels=3, num_classes=2)
     images = torch.randn(50, 3, 32, 32) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
-    model.initialise_from(images)
+    model.init_whitening(images)
     maps = model.features[0](images)
     assert maps.shape == (50, 24, 31, 31)
     torch.testing.assert_close(maps.square().mean((0, 2, 3)), torch.ones(24), atol=2e-3, rtol=0)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
+import types
+import unicodedata
 
 import numpy as np
 import pytest
@@ -31,7 +34,7 @@ def test_a_written_text_is_its_lines():
     assert SAMPLE.brief() == ["Hello,", "world"]
     assert SAMPLE.rows() == [{"source": "sample 1", "text": "Hello,\nworld"}]
     assert SAMPLE.json() == {"source": "sample 1", "text": "Hello,\nworld"}
-    assert SAMPLE.colored(True) == SAMPLE.colored(False) == "Hello,\nworld"
+    assert SAMPLE.colored(True) == SAMPLE.colored(False) == ["Hello,", "world"]
 
 
 def test_a_text_that_was_read_has_the_surprise_of_each_character():
@@ -59,19 +62,24 @@ def test_an_empty_text_has_no_nan():
 
 
 def test_surprising_characters_get_a_background():
-    plain = READ.colored(False)
-    colored = READ.colored(True)
-    assert plain == "aé\n" and strip_colors(colored) == plain
-    assert colored.startswith("a\x1b[") and "\n" in colored and colored.endswith("\x1b[0m\n")
+    line, first, last = READ.colored(True)
+    assert [line] == READ.brief() == READ.colored(False)
+    assert first.startswith("a\x1b[") and first.endswith("\x1b[0m") and strip_colors(first) == "aé"
+    assert last == ""
 
 
 @given(st.text(max_size=40), st.randoms(use_true_random=False))
 def test_a_text_never_commands_the_terminal(text, random):
     prediction = TextPrediction("x", text, [random.random() * 8 for _ in text])
-    shown = prediction.colored(True)
-    assert strip_colors(shown) == prediction.colored(False)
-    assert all(c.isprintable() or c in "\n\t" or c.isspace() for c in strip_colors(shown))
-    assert "\x1b" not in TextPrediction("x", "\x1b[2J").colored(True)
+    plain = [strip_colors(line) for line in prediction.colored(True)[1:]]
+    assert plain == TextPrediction("x", text).colored(True)
+    assert all(c.isprintable() or c == "\t" or unicodedata.category(c) == "Zs" for c in "".join(plain))
+    assert "\x1b" not in TextPrediction("x", "\x1b[2J").colored(True)[0]
+
+
+def test_no_color_crosses_a_line_feed():
+    lines = TextPrediction("x", "ab\ncd", [9.0] * 5).colored(True)[1:]
+    assert all(line.count("\x1b[38") == line.count("\x1b[0m") == 1 for line in lines)
 
 
 @pytest.mark.parametrize("prediction", [SAMPLE, READ], ids=["written", "read"])
@@ -81,9 +89,6 @@ def test_files_are_the_text_and_its_drawing(prediction, monkeypatch):
     def plot(characters, nats, title):
         calls.append((characters, list(nats), title))
         return Image.new("RGB", (4, 3))
-
-    import sys
-    import types
 
     module = types.ModuleType("thalweg.plots.text_surprise")
     module.plot_text_surprise = plot
@@ -97,5 +102,4 @@ def test_files_are_the_text_and_its_drawing(prediction, monkeypatch):
 
 
 def test_the_drawing_is_an_image():
-    pytest.importorskip("thalweg.plots.text_surprise")
     assert READ.draw().width > 100

@@ -364,7 +364,7 @@ def test_downloads_are_announced_before_they_begin(published, tmp_path, monkeypa
     (tmp_path / "cache" / "weights" / published.file).unlink()
     monkeypatch.delenv("THALWEG_OFFLINE")
     with serve_content(b"", monkeypatch) as server:
-        server.plan = [{"status": 403}]
+        server.faults = [{"status": 403}]
         row = replace(published, address=f"{server.url}/{published.file}")
         monkeypatch.setitem(CATALOG, ("lenet", "imagenet"), row)
         words = ["classify", "digits", "--model", "lenet", "--weights", "imagenet", "--out", str(tmp_path / "a")]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from thalweg import registry
 from thalweg.config.json_record import FieldError, from_json, to_json
+from thalweg.config.options import TrainOptions
 from thalweg.config.parsing import option_fields, parse_options
 from thalweg.data.base import DataRequest
 from thalweg.data.text.text_dataset import UNKNOWN, TextSplit, make_text_split
@@ -262,10 +263,13 @@ def test_a_batch_that_the_text_cannot_fill_is_refused():
 
 
 def test_defaults_follow_the_length_of_the_text_and_leave_the_optimizer_to_the_user():
-    common = SimpleNamespace(optimizer=None)
+    common = TrainOptions()
     values = TASK.default_options(DATA, SPEC, OPTIONS, common)
     assert values["batch_size"] < 32 and values["lr"] == 4e-3 and values["grad_clip"] == 1.0
-    assert "lr" not in TASK.default_options(DATA, SPEC, OPTIONS, SimpleNamespace(optimizer="sgd"))
+    assert set(values) <= set(option_fields(TrainOptions))
+    assert "lr" not in TASK.default_options(DATA, SPEC, OPTIONS, TrainOptions(optimizer="sgd"))
+    for length in ({"steps": 10}, {"time_budget": "5m"}):
+        assert "epochs" not in TASK.default_options(DATA, SPEC, OPTIONS, TrainOptions(**length))
     long = SimpleNamespace(train=range(1_000_000))
     longer = TASK.default_options(long, SPEC, OPTIONS, common)
     assert longer["batch_size"] == 32 and longer["epochs"] < values["epochs"]

@@ -25,7 +25,7 @@ from thalweg.tasks.classify import Classify
 from thalweg.weights import external_models, store
 from thalweg.weights.external_models import build_external_model
 
-GRAY = make_bars(count=48, size=20)
+GRAY = make_bars(count=48, image_size=20)
 
 
 def make_color(data: ImageDataset) -> ImageDataset:
@@ -184,7 +184,7 @@ def train(out: Path | None, data: ImageDataset | Path = COLOR, **options) -> api
 
 @pytest.mark.parametrize(("model", "data"), [("timm:toy", GRAY), ("timm:toy", COLOR), ("torchvision:toy", COLOR)])
 def test_a_model_of_another_package_is_trained_saved_and_loaded(tmp_path, calls, model, data):
-    run = train(tmp_path / "a", data, model=model, model_kwargs={"width": 5})
+    run = train(tmp_path / "a", data, model=model, arguments={"width": 5})
     record = read_run_json(tmp_path / "a")
     assert record["model"] == model and record["arguments"]["width"] == 5
     loaded = api.load(tmp_path / "a")
@@ -195,7 +195,7 @@ def test_a_model_of_another_package_is_trained_saved_and_loaded(tmp_path, calls,
 
 @pytest.mark.parametrize("name", ["timm:toy", "torchvision:toy"])
 def test_the_model_is_the_head_of_its_features(name):
-    model = registry.find_model(name, "classify")(in_channels=3, num_classes=4, size=20).eval()
+    model = registry.find_model(name, "classify")(in_channels=3, num_classes=4, image_size=20).eval()
     x_BCHW = torch.randn(5, 3, 20, 20)
     torch.testing.assert_close(model.head(model.features(x_BCHW)), model(x_BCHW))
     assert model(x_BCHW).shape == (5, 4) and model.features(x_BCHW).shape == (5, 8)
@@ -271,7 +271,7 @@ def test_image_files_are_preprocessed_as_the_package_does(tmp_path):
         Image.fromarray(random.integers(0, 255, (30, 40), np.uint8)).save(file)
     run = train(tmp_path / "a", tmp_path / "photos", model="timm:toy", weights="imagenet")
     assert (run.facts["size"], run.facts["channels"], run.facts["resize"]) == ([20, 20], 3, 25)
-    run = train(tmp_path / "b", tmp_path / "photos", model="timm:toy", weights="imagenet", size=40)
+    run = train(tmp_path / "b", tmp_path / "photos", model="timm:toy", weights="imagenet", image_size=40)
     assert (run.facts["size"], run.facts["resize"]) == ([40, 40], 50)
 
 
@@ -325,7 +325,7 @@ def test_a_model_without_pretrained_weights_has_no_input_spec():
 
 
 def test_names_with_a_tag_are_valid():
-    assert build_external_model("timm:toy.a1", in_channels=3, num_classes=4, size=20)
+    assert build_external_model("timm:toy.a1", in_channels=3, num_classes=4, image_size=20)
 
 
 @pytest.mark.parametrize(
@@ -351,17 +351,17 @@ def test_a_model_with_auxiliary_outputs_is_trained(tmp_path):
 
 
 def test_a_transformer_is_built_for_the_image_size():
-    assert build_external_model("timm:fixedsize", in_channels=3, num_classes=4, size=20).features.img_size == 20
-    assert build_external_model("timm:fixedsize", in_channels=3, num_classes=4, size=40).features.img_size == 40
+    assert build_external_model("timm:fixedsize", in_channels=3, num_classes=4, image_size=20).features.img_size == 20
+    assert build_external_model("timm:fixedsize", in_channels=3, num_classes=4, image_size=40).features.img_size == 40
     with pytest.raises(OptionError):
-        build_external_model("timm:fixedsize", in_channels=3, num_classes=4, size=20, img_size=33)
+        build_external_model("timm:fixedsize", in_channels=3, num_classes=4, image_size=20, img_size=33)
     with pytest.raises(OptionError):
-        build_external_model("torchvision:fixedsize", in_channels=3, num_classes=4, size=20)
+        build_external_model("torchvision:fixedsize", in_channels=3, num_classes=4, image_size=20)
 
 
 def test_checking_the_output_shape_leaves_no_trace():
     torch.manual_seed(3)
-    model = build_external_model("timm:toy", in_channels=3, num_classes=4, size=20)
+    model = build_external_model("timm:toy", in_channels=3, num_classes=4, image_size=20)
     next_number = torch.rand(1)
     assert model.training and model.features.stem[1].num_batches_tracked == 0
     assert torch.equal(model.features.stem[1].running_mean, torch.zeros(6))
@@ -475,7 +475,7 @@ def record_network(monkeypatch, is_cached: bool = False) -> list[bool]:
 )
 def test_the_network_is_blocked_unless_weights_are_requested(monkeypatch, package, settings, expected):
     reachable = record_network(monkeypatch, is_cached=True)
-    assert build_external_model(f"{package}:toy", in_channels=3, num_classes=4, size=20, **settings)
+    assert build_external_model(f"{package}:toy", in_channels=3, num_classes=4, image_size=20, **settings)
     assert reachable == [expected]
     assert socket.getaddrinfo("localhost", 1), "the block ends with the build"
 
@@ -605,7 +605,7 @@ def test_a_model_without_a_linear_last_layer_is_refused(tmp_path, name):
 
 def test_arguments_and_images_that_the_package_cannot_use_are_refused(tmp_path):
     with pytest.raises(OptionError) as error:
-        train(tmp_path / "a", model="timm:toy", model_kwargs={"depth": 3})
+        train(tmp_path / "a", model="timm:toy", arguments={"depth": 3})
     assert error.value.value == "timm:toy" and "'depth'" in error.value.message
     with pytest.raises(OptionError) as error:
         train(tmp_path / "a", GRAY, model="torchvision:toy")

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import NotFoundError, pluralize
 from ...layers.activations import ACTIVATIONS, MODERN_ACTIVATIONS, build_activation
 from ...registry import register_concept

@@ -149,9 +149,9 @@ def numerical_gradients(mlp: MLP, inputs_I: Tensor, targets_K: Tensor, step_size
 
     `step_size` is for parameters of size 1 or less; it grows in proportion to larger ones.
     """
-    params = [p.clone() for p in (*mlp.weights, *mlp.biases)]
+    params = list(map(torch.clone, (*mlp.weights, *mlp.biases)))
     shifted = _replace_params(mlp, params)
-    gradients = [torch.empty_like(p) for p in params]
+    gradients = list(map(torch.empty_like, params))
     for param, gradient in zip(params, gradients, strict=True):
         values = param.view(-1)
         slots = gradient.view(-1)

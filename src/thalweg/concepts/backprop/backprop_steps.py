@@ -7,6 +7,7 @@ lengths, longest first, so that the plot can take the longest that fits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TypeVar
 
 from ...errors import pluralize
@@ -56,7 +57,9 @@ def build_steps(record: BackpropRecord) -> list[Step]:
 def _inputs_step(record: BackpropRecord) -> Step:
     layers = record.layers
     sizes = "-".join(str(len(layer.units)) for layer in layers)
-    count = sum(len(row) for layer in layers for row in layer.weights)
+    count = 0
+    for layer in layers[1:]:
+        count += sum(map(len, layer.weights))
     inputs = _abbreviate(layers[0].units, layers[0].activations)
     targets = _abbreviate(layers[-1].units, record.targets)
     lines = []
@@ -235,8 +238,8 @@ def _gradients_step(record: BackpropRecord, index: int) -> Step:
     for j in range(len(layer.units)):
         lines += _format_weight_gradients(record, index, j)
     lines += _format_bias_gradients(layer)
-    names = [name for row in layer.weight_names for name in row]
-    gradients = [gradient for row in layer.weight_gradients for gradient in row]
+    names = list(chain.from_iterable(layer.weight_names))
+    gradients = list(chain.from_iterable(layer.weight_gradients))
     return Step(
         kind="gradients",
         layer=index,

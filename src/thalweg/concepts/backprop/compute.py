@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import OptionError, pluralize
 from ...plots.number_format import format_number
 from ...registry import register_concept
@@ -114,11 +114,12 @@ def backprop(settings: BackpropSettings) -> ConceptResult:
         gradient_check=_check_gradients(mlp, gradients, inputs_I, targets_K),
     )
     record = replace(record, steps=build_steps(record))
+    kinds = [step.kind for step in record.steps]
     return ConceptResult(
         asdict(record),
         _build_frames(record),
         _key_numbers(record),
-        key_frame=[step.kind for step in record.steps].index("update") - 1,
+        key_frame=kinds.index("update") - 1,
         notes=_collect_notes(settings, record),
     )
 

@@ -56,8 +56,10 @@ class NetworkDiagram:
             self.box_widths = [72] + [106] * (count - 1)
         self.gap = (_LOSS_LEFT - 34 - _LEFT - sum(self.box_widths)) / (count - 1)
         #: centers of the boxes: x of each layer, y of each unit of each layer
-        self.x = [_LEFT + sum(self.box_widths[:n]) + self.gap * n + self.box_widths[n] / 2 for n in range(count)]
-        self.y = [self._unit_centers(layer) for layer in self.layers]
+        self.x = []
+        for n, width in enumerate(self.box_widths):
+            self.x.append(_LEFT + sum(self.box_widths[:n]) + self.gap * n + width / 2)
+        self.y = list(map(self._unit_centers, self.layers))
         #: vertical space of each edge at the unit it leads to
         self.edge_spacing = [0.0]
         for below, layer in zip(self.layers, self.layers[1:], strict=False):

@@ -7,7 +7,6 @@ import numpy as np
 from ...plots.number_format import format_number
 from ..base import Frame
 from ..convolution_steps import ConvStep
-from .compute import ConvolutionNumbers
 from .plot import (
     format_shape,
     name_field,
@@ -17,6 +16,7 @@ from .plot import (
     plot_window,
     pluralize_kernel,
 )
+from .records import ConvolutionNumbers
 
 
 def build_frames(numbers: ConvolutionNumbers) -> list[Frame]:

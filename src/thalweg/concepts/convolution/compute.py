@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import OptionError
 from ...registry import register_concept
 from ..base import ConceptResult, load_text
 from ..conv_numpy import GRAY_WEIGHTS, ConvSpec, effective_kernel, receptive_fields
-from ..convolution_steps import MAX_CELLS, ConvCrop, build_crop_steps
+from ..convolution_steps import MAX_CELLS, build_crop_steps
 from .kernels import KERNELS, MAX_WEIGHT, parse_kernels
+from .records import ConvolutionNumbers, OutputKind, Sizes, StackLayer
 
 TEXT = load_text(__package__)
 
 Channels = Literal["gray", "color", "color+gray"]
-OutputKind = Literal["image", "signed", "magnitude"]
 CHANNEL_NAMES: dict[Channels, tuple[str, ...]] = {
     "gray": ("gray",),
     "color": ("red", "green", "blue"),
@@ -54,49 +54,6 @@ class ConvolutionSettings:
         Range(0, 255),
     ] = "auto"
     image_size: Annotated[int, "maximum of height and width; larger images are downscaled", Range(4, 256)] = 128
-
-
-class Sizes(TypedDict):
-    """Height and width of the image, of the dilated kernel, and of the output."""
-
-    image: list[int]
-    window: list[int]
-    output: list[int]
-
-
-class StackLayer(TypedDict):
-    """Output size and receptive field (height, width) of one layer of a stack; size None if nothing is left."""
-
-    size: list[int] | None
-    receptive_field: list[int]
-
-
-class ConvolutionNumbers(TypedDict):
-    """All numbers of the concept, as JSON values.
-
-    `color_limit` is the absolute value with the strongest color in plots of the output.
-    """
-
-    image_name: str
-    image: list[list[list[float]]]
-    channels: list[str]
-    groups: int
-    kernel: str
-    kernels: list[list[list[float]]]
-    divisor: int
-    stride: int
-    padding: int
-    dilation: int
-    transposed: bool
-    sizes: Sizes
-    params: int
-    output: list[list[list[float]]]
-    output_kind: OutputKind
-    color_limit: float
-    crop: ConvCrop
-    layers: list[StackLayer]
-    max_difference: float
-    size_formula: str
 
 
 @register_concept(TEXT, ConvolutionSettings, input_kind="image")

@@ -22,7 +22,7 @@ from ...plots.value_grid import (
     to_array,
 )
 from ..convolution_steps import ConvStep
-from .compute import ConvolutionNumbers
+from .records import ConvolutionNumbers
 
 #: (left, top, width, height) in units
 Box = tuple[float, float, float, float]

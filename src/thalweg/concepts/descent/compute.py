@@ -18,6 +18,7 @@ from ...errors import NotFoundError, OptionError
 from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
 from .optimizer_paths import LossGrid, OptimizerPath, default_lrs, run_optimizer, sample_grid
+from .records import DescentRecord
 from .test_functions import TEST_FUNCTIONS, TestFunction, Window, from_formula
 
 TEXT = load_text(__package__)
@@ -51,21 +52,6 @@ class DescentSettings:
     ] = "auto"
     seed: Annotated[int, "seed of the noise, the same for all optimizers", Range(0, 2**31)] = 0
     window: Annotated[list[float] | Literal["auto"], "visible region: left,right,bottom,top", Range(-1e6, 1e6)] = "auto"
-
-
-@dataclass(frozen=True)
-class DescentRecord:
-    """All numbers of the concept. `log_scale`: losses are plotted on a logarithmic axis."""
-
-    surface: str
-    window: list[float]
-    start: list[float]
-    minima: list[list[float]]
-    noise: float
-    steps: int
-    log_scale: bool
-    grid: LossGrid
-    optimizers: list[OptimizerPath]
 
 
 @register_concept(TEXT, DescentSettings)

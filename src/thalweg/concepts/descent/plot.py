@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from ...plots import style
 from ...plots.number_format import format_number
-from .compute import DescentRecord
 from .optimizer_paths import OptimizerPath
+from .records import DescentRecord
 
 _HEIGHT = 600
 #: color, line style and marker of each optimizer; markers alone are unique, and so are colors with line styles

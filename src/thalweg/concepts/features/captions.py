@@ -8,9 +8,9 @@ import numpy as np
 
 from ...plots.style import ellipsize, format_percent
 from ..base import Frame
-from .compute import FeatureNumbers, FilterNumbers, LayerNumbers, LayerUnits, TrainingNumbers
 from .plot import format_layer_size, plot_filters, plot_layer, plot_overview, plot_purity
 from .plot_units import plot_units
+from .records import FeatureNumbers, FilterNumbers, LayerNumbers, LayerUnits, TrainingNumbers
 
 _MAX_NAME_LENGTH = 40
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from ...plots import style
 from ...plots.feature_maps import colorize_maps
-from .compute import FeatureNumbers, FilterNumbers, LayerNumbers
+from .records import FeatureNumbers, FilterNumbers, LayerNumbers
 
 #: (left, top, width, height) in units
 Box = tuple[float, float, float, float]

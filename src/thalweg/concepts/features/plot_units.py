@@ -12,7 +12,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ...plots import style
-from .compute import FeatureNumbers, LayerUnits, UnitNumbers
 from .plot import (
     FONT_SIZE,
     GAP,
@@ -24,6 +23,7 @@ from .plot import (
     new_canvas,
     unit_row_height,
 )
+from .records import FeatureNumbers, LayerUnits, UnitNumbers
 
 #: width of the text at the left of each row, in units
 _TEXT_WIDTH = 164

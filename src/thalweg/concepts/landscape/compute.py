@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import NonFiniteError
 from ...objectives.base import Batch
 from ...objectives.supervised import Supervised
@@ -24,8 +24,6 @@ from .loss_surface import LossSurface, count_examples, flatten
 from .measurements import (
     CurvatureRecord,
     LineRecord,
-    PathRecord,
-    PlaneRecord,
     compute_curvature,
     compute_plane,
     filter_normalize,
@@ -35,6 +33,7 @@ from .measurements import (
     path_pca,
     pick_evenly,
 )
+from .records import LandscapeRecord
 
 TEXT = load_text(__package__)
 
@@ -44,7 +43,7 @@ MIN_BARRIER_FRACTION = 0.01
 MIN_CURVATURE_RATIO = 0.001
 #: duration of a gradient and of a Hessian-vector product, in evaluations of the loss
 GRADIENT_COST = 3
-HESSIAN_COST = 8
+HESSIAN_COST = 7
 MIN_EXAMPLES = 2
 
 
@@ -59,19 +58,6 @@ class LandscapeSettings:
     curvature_points: Annotated[int, "points of the path with Hessian eigenvalues", Range(1, 100)] = 7
     seconds: Annotated[float, "time budget; fewer examples are used if it would be exceeded", Range(1, 86400)] = 60.0
     seed: Annotated[int, "seed of the examples and of the Lanczos start vector", Range(0, 2**31)] = 0
-
-
-@dataclass(frozen=True)
-class LandscapeRecord:
-    """All numbers of the concept. `examples` are the training examples used, `weights` the number of weights."""
-
-    examples: int
-    weights: int
-    line: LineRecord
-    path: PathRecord
-    plane: PlaneRecord
-    filter_plane: PlaneRecord
-    curvature: CurvatureRecord
 
 
 @register_concept(TEXT, LandscapeSettings, input_kind="weight_path")

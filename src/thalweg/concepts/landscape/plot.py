@@ -12,8 +12,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ...plots import style
-from .compute import LandscapeRecord
 from .measurements import PlaneRecord
+from .records import LandscapeRecord
 
 _HEIGHT = 420
 #: color scale of the planes, in factors of ten above the highest loss of the path

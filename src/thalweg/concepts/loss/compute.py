@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import NonFiniteError
 from ...losses.classification import LOSSES, one_hot
 from ...registry import register_concept

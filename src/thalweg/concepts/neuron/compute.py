@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 from torch import nn
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import OptionError
 from ...layers.activations import build_activation
 from ...plots.number_format import format_number

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import pluralize
 from ...losses.classification import one_hot as encode_one_hot
 from ...registry import register_concept

@@ -21,7 +21,7 @@ from ...attribution.layer_summary import (
     sum_rows,
     summarize_layers,
 )
-from ...config.options import Range
+from ...config.parsing import Range
 from ...errors import OptionError, pluralize
 from ...models.classify.convnet import convnet
 from ...models.classify.mlp import mlp

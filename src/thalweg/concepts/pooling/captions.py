@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...errors import pluralize
 from ...plots.number_format import format_number
 from ..base import Frame
-from .compute import PoolingNumbers, PoolStep
 from .plot import format_shape, plot_before_after, plot_shift_sensitivity, plot_window
+from .records import PoolingNumbers, PoolStep
 
 
 def build_frames(numbers: PoolingNumbers) -> list[Frame]:

@@ -24,7 +24,7 @@ from ...plots.value_grid import (
     gray_colors,
     to_array,
 )
-from .compute import PoolingNumbers, PoolStep, ShiftSensitivity
+from .records import PoolingNumbers, PoolStep, ShiftSensitivity
 
 #: (left, top, width, height) in units
 Box = tuple[float, float, float, float]

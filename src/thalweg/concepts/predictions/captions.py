@@ -6,8 +6,8 @@ import numpy as np
 
 from ...errors import pluralize
 from ..base import Frame
-from .compute import PredictionNumbers
 from .plot import count_mistakes, plot_calibration, plot_examples, plot_projection
+from .records import PredictionNumbers
 
 
 def build_frames(numbers: PredictionNumbers, images_NHWC: np.ndarray) -> list[Frame]:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
-from ...config.options import Range
+from ...config.parsing import Range
 from ...metrics.calibration import ReliabilityBins, expected_calibration_error
 from ...metrics.classification import MetricAccumulator
 from ...registry import register_concept
 from ..base import ConceptResult, load_text
 from .projection import pca, trustworthiness, tsne
+from .records import CalibrationNumbers, ExampleNumbers, Method, PredictionNumbers, ProjectionNumbers
 
 TEXT = load_text(__package__)
-
-Method = Literal["pca", "t-sne"]
 
 
 @dataclass(frozen=True)
@@ -54,60 +53,6 @@ class PredictionInputs:
     notes: Sequence[str] = ()
 
 
-class ProjectionNumbers(TypedDict):
-    """Coordinates in two dimensions. `explained_variance` has a fraction per axis, None for t-SNE.
-
-    `trustworthiness` is None if there are too few examples.
-    """
-
-    method: Method
-    num_features: int
-    points: list[list[float]]
-    explained_variance: list[float] | None
-    neighbors: int
-    trustworthiness: float | None
-
-
-class ExampleNumbers(TypedDict):
-    """One example: its label and the two most probable classes, all as class indices."""
-
-    index: int
-    source: str
-    label: int
-    prediction: int
-    confidence: float
-    runner_up: int
-    runner_up_probability: float
-    label_probability: float
-    entropy: float
-
-
-class CalibrationNumbers(TypedDict):
-    """Reliability diagram: values per confidence bin, None for empty bins, and the expected calibration error."""
-
-    count: list[int]
-    confidence: list[float | None]
-    accuracy: list[float | None]
-    error: float
-
-
-class PredictionNumbers(TypedDict):
-    """All numbers of the concept, as JSON values. `confidence` and `entropy` (in bits) are per example."""
-
-    title: str
-    classes: list[str]
-    labels: list[int]
-    predictions: list[int]
-    confidence: list[float]
-    entropy: list[float]
-    max_entropy: float
-    projection: ProjectionNumbers
-    mistakes: list[ExampleNumbers]
-    uncertain: list[ExampleNumbers]
-    calibration: CalibrationNumbers
-    metrics: dict[str, float | int | None]
-
-
 @register_concept(TEXT, PredictionSettings, input_kind="test_predictions")
 def predictions(settings: PredictionSettings, **inputs: Any) -> ConceptResult:
     """Show where the test examples lie, the worst mistakes, the least certain predictions, and the calibration.
@@ -128,10 +73,10 @@ def predictions(settings: PredictionSettings, **inputs: Any) -> ConceptResult:
     probability_NK = torch.from_numpy(np.asarray(data.logits, np.float64)).softmax(1).numpy()
     accumulator = MetricAccumulator(len(data.classes))
     accumulator.add(probability_NK, data.labels)
-    scored = accumulator.judged
+    scored = accumulator.scored
     entropy_N = entropy(probability_NK)
     uncertain = np.argsort(-entropy_N, kind="stable")[: settings.images]
-    mistakes = accumulator.worst(settings.images)
+    mistakes = accumulator.worst_mistakes(settings.images)
     numbers: PredictionNumbers = {
         "title": data.title,
         "classes": list(data.classes),

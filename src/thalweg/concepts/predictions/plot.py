@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from ...errors import pluralize
 from ...plots import style
 from ...plots.class_scores import draw_reliability
-from .compute import ExampleNumbers, PredictionNumbers
+from .records import ExampleNumbers, PredictionNumbers
 
 #: height of all plots, side of an image in the projection, side of an example, height of a line of text, in units
 _HEIGHT = 680

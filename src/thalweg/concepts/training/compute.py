@@ -259,14 +259,19 @@ def _resolve_epochs(settings: TrainingSettings, num_train: int) -> int:
 
 
 def _compare_lrs(run: ToyRun) -> list[ToyRun]:
-    lrs = (run.lr / LR_FACTOR, run.lr, run.lr * LR_FACTOR)
-    return [replace(run, lr=lr, label=f"lr {lr:.3g}") for lr in lrs]
+    runs = []
+    for lr in (run.lr / LR_FACTOR, run.lr, run.lr * LR_FACTOR):
+        runs.append(replace(run, lr=lr, label=f"lr {lr:.3g}"))
+    return runs
 
 
 def _compare_optimizers(run: ToyRun) -> list[ToyRun]:
     others = [name for name in ("sgd", "adam", "momentum") if name != run.optimizer]
-    runs = [replace(run, optimizer=name, lr=DEFAULT_LR[name]) for name in others[:2]]
-    return [replace(each, label=f"{each.optimizer}, lr {each.lr:.3g}") for each in (*runs, run)]
+    runs = []
+    for name in others[:2]:
+        lr = DEFAULT_LR[name]
+        runs.append(replace(run, optimizer=name, lr=lr, label=f"{name}, lr {lr:.3g}"))
+    return [*runs, replace(run, label=f"{run.optimizer}, lr {run.lr:.3g}")]
 
 
 def _vary_hidden(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:

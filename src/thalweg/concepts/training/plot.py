@@ -149,7 +149,10 @@ def _layout_column(x: float, count: int, max_side: float) -> list[Tile]:
     pitch = min(58.0 if count < 5 else 46.0, (_BOTTOM - _TOP) / count)
     middle = (_TOP + _BOTTOM) / 2
     side = min(max_side, 0.84 * pitch)
-    return [(x, middle + (i - (count - 1) / 2) * pitch, side) for i in range(count)]
+    tiles = []
+    for i in range(count):
+        tiles.append((x, middle + (i - (count - 1) / 2) * pitch, side))
+    return tiles
 
 
 def _draw_maps(axes: Axes, columns: Sequence[list[Tile]], snapshot: Snapshot) -> None:

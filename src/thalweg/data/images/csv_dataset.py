@@ -9,6 +9,7 @@ import os
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def find_table(folder: Path) -> Path | None:
     for entry in entries:
         if entry.suffix.lower() in TABLE_EXTENSIONS and not entry.name.startswith("."):
             tables.append(entry)
-    if len(tables) == 1 and any(_is_image(entry) for entry in entries):
+    if len(tables) == 1 and any(map(_is_image, entries)):
         return tables[0]
     return None
 
@@ -102,7 +103,7 @@ def parse_table(content: bytes, name: str) -> tuple[list[CsvRow], list[str]]:
     columns: dict[str, int] = {}
     try:
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
+            cells = list(map(str.strip, cells))
             if not any(cells):
                 continue
             if not header:
@@ -110,8 +111,7 @@ def parse_table(content: bytes, name: str) -> tuple[list[CsvRow], list[str]]:
                 columns = _find_columns(header, name, reader.line_num)
                 continue
             _check_num_cells(cells, header, name, reader.line_num)
-            values = {column: cells[index] for column, index in columns.items()}
-            rows.append(_parse_row(values, name, reader.line_num))
+            rows.append(_parse_row(cells, columns, name, reader.line_num))
     except csv.Error as error:
         raise DataError(
             f"{name}, line {reader.line_num}: {error}.",
@@ -126,29 +126,26 @@ def parse_table(content: bytes, name: str) -> tuple[list[CsvRow], list[str]]:
 
 def detect_delimiter(text: str) -> str:
     """Return the most frequent of comma, semicolon and tab in the header."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = next(filter(str.strip, text.splitlines()), "")
     return max(",;\t", key=header.count)
 
 
 def _find_columns(header: list[str], name: str, line: int) -> dict[str, int]:
     """Return the index of each column that is there."""
-    lowercase = [title.casefold() for title in header]
     columns = {}
     for column, ranks in _COLUMN_NAMES.items():
         for names in ranks:
-            indices = [index for index, title in enumerate(lowercase) if title in names]
-            if len(indices) > 1:
-                titles = [header[index] for index in indices]
-                quoted = " and ".join(f"'{title}'" for title in titles)
+            titles = [title for title in header if title.casefold() in names]
+            if len(titles) > 1:
                 raise DataError(
-                    f"{name}, line {line}: {quoted} are both the {column} column.",
+                    f"{name}, line {line}: '{titles[0]}' and '{titles[1]}' are both the {column} column.",
                     cure="Rename one of them.",
                     path=name,
                     line=line,
                     value=titles,
                 )
-            if indices:
-                columns[column] = indices[0]
+            if titles:
+                columns[column] = header.index(titles[0])
                 break
     for column in _REQUIRED_COLUMNS:
         if column not in columns:
@@ -157,7 +154,7 @@ def _find_columns(header: list[str], name: str, line: int) -> dict[str, int]:
 
 
 def _missing_column_error(column: str, header: list[str], name: str, line: int) -> DataError:
-    lowercase = [title.casefold() for title in header]
+    lowercase = list(map(str.casefold, header))
     cure = "The first line names the columns: path,label (and optionally split,group)."
     similar = difflib.get_close_matches(column, lowercase, n=1, cutoff=0.6)
     if similar:
@@ -168,7 +165,7 @@ def _missing_column_error(column: str, header: list[str], name: str, line: int) 
         path=name,
         line=line,
         value=column,
-        allowed=[title for names in _COLUMN_NAMES[column] for title in names],
+        allowed=list(chain(*_COLUMN_NAMES[column])),
     )
 
 
@@ -183,8 +180,9 @@ def _check_num_cells(cells: list[str], header: list[str], name: str, line: int) 
         )
 
 
-def _parse_row(values: dict[str, str], name: str, line: int) -> CsvRow:
-    """Return the row with these cells by column. Raises DataError for an empty cell or an unknown split."""
+def _parse_row(cells: list[str], columns: dict[str, int], name: str, line: int) -> CsvRow:
+    """Return the row with these cells. Raises DataError for an empty cell or an unknown split."""
+    values = {column: cells[index] for column, index in columns.items()}
     for column in _REQUIRED_COLUMNS:
         if not values[column]:
             raise DataError(
@@ -214,50 +212,62 @@ def read_table(path: Path, options: ReadOptions) -> RawDataset:
     """
     table_name = decode_file_name(path.name)
     rows, warnings = parse_table(path.read_bytes(), table_name)
-    files = [_resolve_path(path, row) for row in rows]
-    missing = []
-    existing = []
-    for index, file in enumerate(files):
+    files: list[Path] = []
+    existing_files: list[Path] = []
+    existing_rows: list[CsvRow] = []
+    missing_rows: list[CsvRow] = []
+    unreadable: list[UnreadableFile] = []
+    for row in rows:
+        file = _resolve_path(path, row)
+        files.append(file)
         if file.is_file():
-            existing.append(index)
+            existing_files.append(file)
+            existing_rows.append(row)
         else:
-            missing.append(index)
-    _check_missing(path, rows, missing)
-    unreadable = []
-    for index in missing:
-        source = f"{table_name}, line {rows[index].line}: {rows[index].path}"
-        unreadable.append(UnreadableFile(source, _missing_file_reason(files[index])))
-    loaded = load_images([files[index] for index in existing], options)
-    loaded_files = [files[existing[row]] for row in loaded.rows]
-    loaded_rows = [rows[existing[row]] for row in loaded.rows]
-    classes = tuple(sorted({row.label for row in loaded_rows}))
-    label_of_class = {name: label for label, name in enumerate(classes)}
-    label_N = np.array([label_of_class[row.label] for row in loaded_rows], np.int64)
-    split_N = np.array([row.split or "train" for row in loaded_rows], object)
-    splits = {}
-    for split_name in SPLITS:
-        indices = np.flatnonzero(split_N == split_name)
-        if len(indices) or split_name == "train":
-            sources = [str(loaded_files[index]) for index in indices]
-            splits[split_name] = ImageSplit(loaded.images[indices], label_N[indices], sources)
-    if missing:
-        warnings.append(_format_missing(rows, missing))
+            missing_rows.append(row)
+            unreadable.append(UnreadableFile(f"{table_name}, line {row.line}: {row.path}", _missing_file_reason(file)))
+    _check_missing(path, existing_rows, missing_rows)
+    loaded = load_images(existing_files, options)
+    loaded_rows = [existing_rows[index] for index in loaded.rows]
+    sources = [str(existing_files[index]) for index in loaded.rows]
+    classes, splits = _group_by_split(loaded.images, loaded_rows, sources)
+    if missing_rows:
+        warnings.append(_format_missing(missing_rows))
     warnings += loaded.warnings
     warnings += _row_warnings(rows)
     warnings += _outside_warnings(path, files)
-    is_train_N = split_N == "train"
+    train_rows = [index for index, row in enumerate(loaded_rows) if row.split in ("", "train")]
     groups = _group_hashes(loaded_rows)
     return RawDataset(
         format="table of images",
         path=str(path),
         classes=classes,
         splits=splits,
-        groups=None if groups is None else groups[is_train_N],
-        files=loaded.files[is_train_N],
+        groups=None if groups is None else groups[train_rows],
+        files=loaded.files[train_rows],
         unreadable=unreadable + loaded.unreadable,
         warnings=warnings,
         sizes=loaded.sizes,
     )
+
+
+def _group_by_split(
+    images: np.ndarray, rows: Sequence[CsvRow], sources: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    """Return the classes, and the images of each split that the table has; rows without a split are in train."""
+    classes = tuple(sorted({row.label for row in rows}))
+    label_of_class = dict(zip(classes, range(len(classes)), strict=True))
+    label_N = np.empty(len(rows), np.int64)
+    indices: dict[str, list[int]] = {split_name: [] for split_name in SPLITS}
+    for index, row in enumerate(rows):
+        label_N[index] = label_of_class[row.label]
+        indices[row.split or "train"].append(index)
+    all_rows = ImageSplit(images, label_N, sources)
+    splits = {}
+    for split_name in SPLITS:
+        if indices[split_name] or split_name == "train":
+            splits[split_name] = all_rows.take(np.array(indices[split_name], np.int64))
+    return classes, splits
 
 
 def _group_hashes(rows: Sequence[CsvRow]) -> np.ndarray | None:
@@ -274,25 +284,22 @@ def _group_hashes(rows: Sequence[CsvRow]) -> np.ndarray | None:
     return np.array(hashes, np.uint64)
 
 
-def _check_missing(path: Path, rows: Sequence[CsvRow], missing: Sequence[int]) -> None:
+def _check_missing(path: Path, existing: Sequence[CsvRow], missing: Sequence[CsvRow]) -> None:
     """Raise DataError if missing files leave fewer than two classes."""
-    absent = set(missing)
-    labels = {row.label for index, row in enumerate(rows) if index not in absent}
-    if not missing or len(labels) > 1:
+    if not missing or len({row.label for row in existing}) > 1:
         return
-    first = rows[missing[0]]
     raise DataError(
-        f"{path}, line {first.line}: {_format_missing(rows, missing)}",
+        f"{path}, line {missing[0].line}: {_format_missing(missing)}",
         cure="Paths are relative to the folder of the table: move the table there, or correct the paths.",
         path=path,
-        line=first.line,
-        value=first.path,
+        line=missing[0].line,
+        value=missing[0].path,
     )
 
 
-def _format_missing(rows: Sequence[CsvRow], missing: Sequence[int]) -> str:
+def _format_missing(missing: Sequence[CsvRow]) -> str:
     verb = "is" if len(missing) == 1 else "are"
-    return f"{pluralize(len(missing), 'file')} of the table {verb} missing, e.g. {rows[missing[0]].path}."
+    return f"{pluralize(len(missing), 'file')} of the table {verb} missing, e.g. {missing[0].path}."
 
 
 def _resolve_path(table: Path, row: CsvRow) -> Path:
@@ -317,7 +324,7 @@ def _resolve_path(table: Path, row: CsvRow) -> Path:
 def _missing_file_reason(file: Path) -> str:
     """Describe a missing file, with the most similar name in its folder."""
     try:
-        names = [decode_file_name(name) for name in os.listdir(file.parent)]
+        names = list(map(decode_file_name, os.listdir(file.parent)))
     except (OSError, ValueError):
         return "there is no such folder"
     similar = difflib.get_close_matches(decode_file_name(file.name), names, n=1)
@@ -340,19 +347,19 @@ def _row_warnings(rows: Sequence[CsvRow]) -> list[str]:
     for row in rows:
         if row.group and row.split:
             splits_by_group.setdefault(row.group, set()).add(row.split)
-    count = sum(len(splits) > 1 for splits in splits_by_group.values())
-    if count:
-        lines.append(f"{pluralize(count, 'group')} in more than one split, so scores are too high.")
+    divided = [group for group, splits in splits_by_group.items() if len(splits) > 1]
+    if divided:
+        lines.append(f"{pluralize(len(divided), 'group')} in more than one split, so scores are too high.")
     return lines
 
 
 def _has_several_labels(label: str, labels: set[str]) -> bool:
     """Tell whether a cell holds several labels: 'deer;wild', 'deer|wild', or 'deer, wild' if 'deer' is a label."""
     for separator in (";", "|"):
-        if len([part for part in label.split(separator) if part.strip()]) > 1:
+        if len(list(filter(str.strip, label.split(separator)))) > 1:
             return True
-    parts = [part.strip() for part in label.split(",")]
-    return len(parts) > 1 and any(part in labels for part in parts)
+    parts = set(map(str.strip, label.split(",")))
+    return len(parts) > 1 and not parts.isdisjoint(labels)
 
 
 def _outside_warnings(table: Path, files: Sequence[Path]) -> list[str]:

@@ -36,7 +36,7 @@ class ImageSplit:
         """Return the first 64 bits of the SHA-256 of each image (N,) uint64."""
         keys = np.empty(len(self), np.uint64)
         for row, image in enumerate(self.images):
-            digest = hashlib.sha256(np.ascontiguousarray(image)).digest()
+            digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
             keys[row] = int.from_bytes(digest[:8], "big")
         return keys
 

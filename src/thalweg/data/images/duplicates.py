@@ -93,8 +93,8 @@ def leaked_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
 
 def leaked_test_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
     """Return what `leaked_rows` returns, cached by the hash of the images: 10k x 50k takes about a minute."""
-    sha = hashlib.sha256(np.ascontiguousarray(train.images))
-    sha.update(np.ascontiguousarray(test.images))
+    sha = hashlib.sha256(np.ascontiguousarray(train.images).data)
+    sha.update(np.ascontiguousarray(test.images).data)
     path = cache_dir() / "duplicates" / f"{sha.hexdigest()[:32]}.json"
     rows = _load_rows(path, len(test))
     if rows is None:

@@ -1,6 +1,6 @@
-"""IDX, the format of MNIST (LeCun, Cortes, Burges 1998): a magic number, the extent of each dimension, then bytes.
+"""Read IDX, the format of MNIST (LeCun, Cortes, Burges 1998): a magic number, the size of each dimension, then bytes.
 
-Magic 0x00000803 is a stack of pictures (N, H, W), 0x00000801 a row of labels (N,); numbers are big-endian.
+Magic 0x00000803 is a stack of images (N, H, W), 0x00000801 a row of labels (N,). Numbers are big-endian.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
@@ -18,170 +19,235 @@ from ...io.free_memory import require_memory
 from .dataset import ImageSplit
 from .raw_dataset import RawDataset
 
-_FILE_NAME = re.compile(r"^(?P<stem>.*?)(?P<what>images|labels)(?P<end>[-._]idx[13][-._]ubyte(\.gz)?)$", re.IGNORECASE)
+_FILE_NAME = re.compile(r"^(?P<stem>.*?)(?P<kind>images|labels)(?P<end>[-._]idx[13][-._]ubyte(\.gz)?)$", re.IGNORECASE)
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
-class LazyNames:
-    """Names of the examples of one file: 'train-images-idx3-ubyte.gz[17]'. A sequence that is not stored."""
+class LazyNames(Sequence[str]):
+    """Names of the examples of one file, such as 'train-images-idx3-ubyte.gz[17]', made when they are needed."""
 
     def __init__(self, file: str, count: int):
-        self.file, self.count = file, count
+        self.file = file
+        self.num_names = count
 
     def __len__(self) -> int:
-        return self.count
+        return self.num_names
 
-    def __getitem__(self, row: int) -> str:
-        if not -self.count <= row < self.count:
-            raise IndexError(row)
-        return f"{self.file}[{row % self.count}]"
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(self.num_names))]
+        if not -self.num_names <= index < self.num_names:
+            raise IndexError(index)
+        return f"{self.file}[{index % self.num_names}]"
 
 
 def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:
-    """The array in an IDX file, compressed or not: (N, H, W) for 3 dimensions, (N,) for 1, uint8, a view of the bytes.
+    """Parse an IDX file, gzipped or not.
 
-    Raises DataError naming the file for a wrong magic number, a wrong length or damaged compression.
+    Args:
+        content: The bytes of the file.
+        dimensions: 3 for images, 1 for labels.
+        name: Name of the file, for errors.
+
+    Returns:
+        Images (N, H, W) or labels (N,) uint8, a view of the bytes.
+
+    Raises:
+        DataError: Wrong magic number, wrong length or damaged compression.
     """
-    head = 4 + 4 * dimensions
-    zipped = content[:2] == b"\x1f\x8b"
-    opener = zlib.decompressobj(31)
-    try:
-        start = opener.decompress(content, head) if zipped else content[:head]
-    except zlib.error as error:
-        raise _broken_file_error(name, f"the gzip compression is damaged ({error})") from None
-    if len(start) < head:
-        raise _broken_file_error(name, f"it ends within its first {head} bytes")
-    magic, *extent = struct.unpack(f">{1 + dimensions}I", start)
+    header_size = 4 + 4 * dimensions
+    is_gzipped = content[:2] == _GZIP_MAGIC
+    decompressor = zlib.decompressobj(31)
+    header = content[:header_size]
+    if is_gzipped:
+        try:
+            header = decompressor.decompress(content, header_size)
+        except zlib.error as error:
+            raise _broken_file_error(name, f"the gzip compression is damaged ({error})") from None
+    if len(header) < header_size:
+        raise _broken_file_error(name, f"it ends within its first {header_size} bytes")
+    magic, *shape = struct.unpack(f">{1 + dimensions}I", header)
     if magic != 0x800 + dimensions:
-        what = "pictures" if dimensions == 3 else "labels"
-        raise _broken_file_error(name, f"its magic number is {magic}, that of IDX {what} is {0x800 + dimensions}")
-    size = int(np.prod(extent, dtype=object))
-    if zipped:
-        require_memory(size, name, cure="Use a machine with more memory, or a part of the set.")
-        body = _inflate(opener, size, name)
+        kind = "images" if dimensions == 3 else "labels"
+        raise _broken_file_error(name, f"its magic number is {magic}; expected {0x800 + dimensions} for IDX {kind}")
+    size = int(np.prod(shape, dtype=object))
+    if is_gzipped:
+        require_memory(size, name, cure="Use a machine with more memory, or a part of the dataset.")
+        body = _decompress(decompressor, size, name)
     else:
-        body = memoryview(content)[head:]
+        body = memoryview(content)[header_size:]
     if len(body) != size:
-        longer = "more" if len(body) > size else f"{len(body):,}"
-        raise _broken_file_error(
-            name, f"its header announces {size:,} bytes ({' x '.join(map(str, extent))}), it holds {longer}"
-        )
-    return np.frombuffer(body, np.uint8).reshape(extent)
+        actual = "more" if len(body) > size else f"{len(body):,}"
+        dims = " x ".join(map(str, shape))
+        raise _broken_file_error(name, f"its header announces {size:,} bytes ({dims}), it contains {actual}")
+    return np.frombuffer(body, np.uint8).reshape(shape)
 
 
-def _inflate(opener, size: int, name: str) -> bytes:
-    """At most size + 1 bytes of the rest, so that a small file cannot fill the memory."""
+def _decompress(decompressor: Any, size: int, name: str) -> bytes:
+    """Decompress at most size + 1 bytes of the rest, so that a small file cannot fill the memory."""
     try:
-        body = opener.decompress(opener.unconsumed_tail, size + 1)
+        body = decompressor.decompress(decompressor.unconsumed_tail, size + 1)
     except zlib.error as error:
         raise _broken_file_error(name, f"the gzip compression is damaged ({error})") from None
-    if len(body) == size and not opener.eof:
+    if len(body) == size and not decompressor.eof:
         raise _broken_file_error(name, "it ends before its checksum")
     return body
 
 
-def _broken_file_error(name: str, why: str) -> DataError:
-    return DataError(f"{name}: {why}.", cure="Copy or download the file again.")
+def _broken_file_error(name: str, reason: str) -> DataError:
+    return DataError(f"{name}: {reason}.", cure="Copy or download the file again.", path=name)
 
 
 def is_idx(path: Path) -> bool:
-    """Whether the name is that of an IDX file of pictures or labels."""
+    """Tell whether a file has the name of an IDX file of images or labels."""
     return _FILE_NAME.match(path.name) is not None
 
 
 def file_pairs(path: Path) -> dict[str, tuple[Path, Path]]:
-    """Pictures and labels by part: those of a folder, or the one pair that the file `path` belongs to.
+    """Return the files of images and labels by split: those of a folder, or the one pair that the file belongs to.
 
-    Raises DataError for pictures without labels and for two sets in one folder.
+    Raises DataError for images without labels and for two datasets in one folder.
     """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found: dict[str, tuple[Path, Path]] = {}
+    match = _FILE_NAME.match(path.name)
+    if match and not path.is_dir():
+        return {"train": _match_pair(path, match)}
+    files = sorted(path.iterdir())
+    pairs: dict[str, tuple[Path, Path]] = {}
     for file in files:
         match = _FILE_NAME.match(file.name)
-        if not match or (path.is_dir() and match["what"].lower() != "images"):
+        if not match or match["kind"].lower() != "images":
             continue
         if file.suffix == ".gz" and file.with_suffix("") in files:
-            continue  # the same pictures lie beside it, unpacked
-        images, labels = (_matching_file(file, match, what) for what in ("images", "labels"))
-        part = "train" if not path.is_dir() else _split_of(match["stem"])
-        if part in found:
+            continue  # the decompressed file is next to it
+        split_name = _split_of(match["stem"])
+        if split_name in pairs:
+            names = [pairs[split_name][0].name, file.name]
             raise DataError(
-                f"{path}: both {found[part][0].name} and {images.name} are pictures of the {part} set.",
-                cure="Give the path of one of the files, or a folder with one set.",
+                f"{path}: both {names[0]} and {names[1]} are images of the {split_name} split.",
+                cure="Pass the path of one of the files, or a folder with one dataset.",
+                path=path,
+                value=names,
             )
-        found[part] = (images, labels)
-    if "train" not in found:
-        raise DataError(f"{path}: there is no IDX file of training pictures.", cure="Add train-images-idx3-ubyte.gz.")
-    return found
+        pairs[split_name] = _match_pair(file, match)
+    if "train" not in pairs:
+        raise DataError(f"{path}: no IDX file of training images.", cure="Add train-images-idx3-ubyte.gz.", path=path)
+    return pairs
 
 
 def _split_of(stem: str) -> str:
+    """Return the split of an IDX file by the beginning of its name."""
     stem = stem.lower()
-    return "test" if "t10k" in stem or "test" in stem else "val" if "val" in stem else "train"
+    if "t10k" in stem or "test" in stem:
+        return "test"
+    return "val" if "val" in stem else "train"
 
 
-def _matching_file(file: Path, match: re.Match, what: str) -> Path:
-    """The file of `what` that goes with `file`, compressed or not."""
-    digit = "3" if what == "images" else "1"
+def _match_pair(file: Path, match: re.Match[str]) -> tuple[Path, Path]:
+    """Return the files of images and labels that `file` is one of."""
+    return _matching_file(file, match, "images"), _matching_file(file, match, "labels")
+
+
+def _matching_file(file: Path, match: re.Match[str], kind: str) -> Path:
+    """Return the file of `kind` that belongs to `file`, gzipped or not."""
+    digit = "3" if kind == "images" else "1"
     end = re.sub(r"idx[13]", f"idx{digit}", match["end"], flags=re.IGNORECASE)
-    wanted = file.with_name(match["stem"] + what + end)
-    plain = wanted.with_name(re.sub(r"\.gz$", "", wanted.name))
-    for candidate in (wanted, plain, plain.with_name(plain.name + ".gz")):
+    expected = file.with_name(match["stem"] + kind + end)
+    plain = expected.with_name(re.sub(r"\.gz$", "", expected.name))
+    for candidate in (expected, plain, plain.with_name(plain.name + ".gz")):
         if candidate.is_file():
             return candidate
-    raise DataError(f"{file}: the file of {what} that goes with it is missing.", cure=f"Put {wanted.name} beside it.")
+    raise DataError(
+        f"{file}: its file of {kind} is missing.",
+        cure=f"Put {expected.name} next to it.",
+        path=file,
+        value=expected.name,
+    )
 
 
 def read_idx(path: Path, classes: tuple[str, ...] | None = None) -> RawDataset:
-    """The set in a folder of IDX files or around one of them. `classes` names the labels 0, 1, … if they have names."""
-    files = file_pairs(path)
-    return build_idx_dataset(files, Path.read_bytes, path, classes)
+    """Read a folder of IDX files, or the pair that a file belongs to. `classes` names the labels from 0."""
+    return build_idx_dataset(file_pairs(path), Path.read_bytes, path, classes)
 
 
 def build_idx_dataset(
-    files: dict[str, tuple[Path, Path]],
-    content: Callable[[Path], bytes],
+    files: Mapping[str, tuple[Path, Path]],
+    read_bytes: Callable[[Path], bytes],
     path: Path,
     classes: tuple[str, ...] | None = None,
 ) -> RawDataset:
-    """The set from {part: (file of pictures, file of labels)}; `content` gives the bytes of each."""
-    images, labels = {}, {}
-    for part, (picture_file, label_file) in files.items():
-        pictures = parse_idx(content(picture_file), 3, picture_file.name)
-        labels[part] = parse_idx(content(label_file), 1, label_file.name)
-        if len(pictures) != len(labels[part]):
+    """Build a dataset from IDX files.
+
+    Args:
+        files: Files of images and labels by split.
+        read_bytes: Returns the content of a file.
+        path: Path of the dataset, for errors.
+        classes: Names of the labels 0, 1, …; None uses the numbers.
+
+    Raises:
+        DataError: A file is broken, or images and labels do not match.
+    """
+    images = {}
+    labels = {}
+    for split_name, (image_file, label_file) in files.items():
+        pixels = parse_idx(read_bytes(image_file), 3, image_file.name)
+        labels[split_name] = parse_idx(read_bytes(label_file), 1, label_file.name)
+        images[split_name] = (image_file.name, pixels)
+        if len(pixels) != len(labels[split_name]):
             raise DataError(
-                f"{path}: {picture_file.name} holds {len(pictures):,} pictures, "
-                f"{label_file.name} {len(labels[part]):,} labels.",
-                cure="Use the two files of the same set.",
+                f"{path}: {image_file.name} has {len(pixels):,} images, "
+                f"{label_file.name} has {len(labels[split_name]):,} labels.",
+                cure="Use two files of the same dataset.",
+                path=path,
+                value=[len(pixels), len(labels[split_name])],
             )
-        images[part] = (picture_file.name, pictures)
     return dataset_from_arrays("IDX files", path, images, labels, classes)
 
 
 def dataset_from_arrays(
-    form: str,
+    format: str,
     path: Path,
-    images: dict[str, tuple[str, np.ndarray]],
-    labels: dict[str, np.ndarray],
+    images: Mapping[str, tuple[str, np.ndarray]],
+    labels: Mapping[str, np.ndarray],
     classes: tuple[str, ...] | None,
 ) -> RawDataset:
-    """A set from arrays: pictures (N, H, W) or (N, H, W, C) uint8 with their file's name, labels (N,) whole numbers.
+    """Build a dataset from arrays.
 
-    With `classes`, a label is a place in it, and one outside raises DataError; without, the numbers that occur are the
-    classes, in order.
+    Args:
+        format: Name of the format.
+        path: Path of the dataset.
+        images: By split: the name of the file, and images (N, H, W) or (N, H, W, C) uint8.
+        labels: By split: integer labels (N,).
+        classes: Names of the labels 0, 1, …; None uses the numbers that occur, in ascending order.
+
+    Raises:
+        DataError: A label is outside of `classes`.
     """
-    parts = {}
-    numbers = np.arange(len(classes)) if classes else np.unique(np.concatenate(list(labels.values())))
-    for part, (name, pictures) in images.items():
-        given = labels[part].astype(np.int64)
-        place = np.clip(np.searchsorted(numbers, given), 0, max(len(numbers) - 1, 0))
-        wrong = np.flatnonzero(numbers[place] != given) if len(numbers) else np.arange(len(given))
-        if len(wrong):
+    if classes:
+        numbers = np.arange(len(classes))
+    else:
+        numbers = np.unique(np.concatenate(list(labels.values())))
+        classes = tuple(map(str, numbers))
+    splits = {}
+    for split_name, (name, pixels) in images.items():
+        values = labels[split_name].astype(np.int64)
+        label_N = np.clip(np.searchsorted(numbers, values), 0, max(len(numbers) - 1, 0))
+        is_unknown = numbers[label_N] != values if len(numbers) else np.ones(len(values), bool)
+        unknown = np.flatnonzero(is_unknown)
+        if len(unknown):
+            row = unknown[0]
             raise DataError(
-                f"{path}: the label of {name}[{wrong[0]}] is {given[wrong[0]]}; expected 0 to {len(numbers) - 1}.",
+                f"{path}: the label of {name}[{row}] is {values[row]}; expected 0 to {len(numbers) - 1}.",
                 cure="Correct the label, or the list of class names.",
+                path=path,
+                value=int(values[row]),
             )
-        if pictures.ndim == 3:
-            pictures = pictures[..., None]
-        parts[part] = ImageSplit(pictures, place, LazyNames(name, len(given)))
-    return RawDataset(form, str(path), tuple(classes or map(str, numbers)), parts)
+        if pixels.ndim == 3:
+            pixels = pixels[..., None]
+        splits[split_name] = ImageSplit(pixels, label_N, LazyNames(name, len(values)))
+    return RawDataset(format, str(path), classes, splits)

@@ -7,6 +7,7 @@ checked before a byte of it is decoded.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ _ALL_FORMATS = (*COMMON_FORMATS, "TIFF", "PPM", "AVIF")
 
 EXTENSIONS = frozenset(_FORMATS_BY_EXTENSION)
 
+#: path of an image file, or its content
+ImageSource = str | os.PathLike[str] | bytes
+
 #: EXIF tag of the orientation, and its values that exchange width and height
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
@@ -90,13 +94,13 @@ class ImageHeader:
     misnamed: bool
 
 
-def _open_image(source: Path | str | bytes) -> Image.Image:
+def _open_image(source: ImageSource) -> Image.Image:
     formats: Sequence[str] = _ALL_FORMATS
     if isinstance(source, bytes):
         image = Image.open(io.BytesIO(source), formats=formats)
     else:
         formats = _FORMATS_BY_EXTENSION.get(Path(source).suffix.lower(), _ALL_FORMATS)
-        image = Image.open(source, formats=formats)
+        image = Image.open(os.fspath(source), formats=formats)
     _check_size(image)
     return image
 
@@ -110,7 +114,7 @@ def _check_size(image: Image.Image) -> None:
         raise ImageReadError(f"{width} x {height} pixels; at most {MAX_SIDE:,} along a side are supported")
 
 
-def describe_error(error: Exception, source: Path | str | bytes) -> str:
+def describe_error(error: Exception, source: ImageSource) -> str:
     """Describe for the user why an image could not be read."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
@@ -129,7 +133,7 @@ def describe_error(error: Exception, source: Path | str | bytes) -> str:
     return f"damaged ({type(error).__name__})"
 
 
-def _describe_unidentified(source: Path | str | bytes) -> str:
+def _describe_unidentified(source: ImageSource) -> str:
     if isinstance(source, bytes):
         return "not an image"
     if not Path(source).stat().st_size:
@@ -137,7 +141,7 @@ def _describe_unidentified(source: Path | str | bytes) -> str:
     return "not an image of a format that its file extension allows"
 
 
-def read_header(source: Path | str | bytes) -> ImageHeader:
+def read_header(source: ImageSource) -> ImageHeader:
     """Read the header of an image file or of its content, without decoding pixels. Raises ImageReadError."""
     try:
         with _open_image(source) as image:
@@ -148,7 +152,7 @@ def read_header(source: Path | str | bytes) -> ImageHeader:
         raise ImageReadError(describe_error(error, source)) from None
 
 
-def _header_of(image: Image.Image, source: Path | str | bytes) -> ImageHeader:
+def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
     width, height = image.size
     # Without this check Pillow decodes a whole PNG in search of EXIF data behind the pixels; cameras write it in front.
     if image.format != "PNG" or "exif" in image.info:
@@ -165,7 +169,7 @@ def _header_of(image: Image.Image, source: Path | str | bytes) -> ImageHeader:
 
 
 def decode_image(
-    source: Path | str | bytes,
+    source: ImageSource,
     channels: int | None = None,
     image_size: int | None = None,
     resize: int | None = None,

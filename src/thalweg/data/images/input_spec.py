@@ -17,12 +17,13 @@ from ...config.parsing import Range
 from ...errors import DataError
 from ...layers.tta import TTA
 from ..base import UnreadableFile
-from .dataset import ImageDataset, ImageSplit
+from .dataset import ImageDataset, ImageSplit, summarize_images
 from .handwriting import normalize_handwriting
 from .image_decoding import (
     ImageReadError,
     apply_exif_orientation,
     decode_image,
+    describe_error,
     resize_and_crop,
     to_8bit,
     to_array,
@@ -30,13 +31,15 @@ from .image_decoding import (
 )
 from .image_loading import prefetch_map
 
-#: most images, and most of their pixels together, in one batch where nothing is trained: on a CPU, larger batches
-#: leave the cache (ResNet-50 at 224 x 224 is a fifth faster by 8 than by 32)
+#: maximum number of images in a batch, and of all their pixels, where nothing is trained. On a CPU, larger batches
+#: leave the cache: ResNet-50 at 224x224 is a fifth faster with batches of 8 than of 32.
 MAX_IMAGES = 500
 MAX_PIXELS_CPU = 500_000
 MAX_PIXELS_GPU = 20_000_000
 #: difference of the brightest and the darkest level below which an image is blank
 MIN_CONTRAST = 16
+#: images with a longer side are not padded to squares
+MAX_PADDED_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,10 @@ class InputSpec:
 
 
 def eval_batch_size(spec: InputSpec, device: torch.device | str = "cpu") -> int:
-    """Return how many images are best predicted at a time, where nothing is trained."""
-    max_pixels = MAX_PIXELS_CPU if torch.device(device).type == "cpu" else MAX_PIXELS_GPU
+    """Return the batch size for evaluation and prediction."""
+    max_pixels = MAX_PIXELS_GPU
+    if torch.device(device).type == "cpu":
+        max_pixels = MAX_PIXELS_CPU
     return max(1, min(MAX_IMAGES, max_pixels // max(1, spec.size[0] * spec.size[1])))
 
 
@@ -102,6 +107,8 @@ def preprocess_image(source: Any, spec: InputSpec, raw: bool = False) -> np.ndar
         return to_array(resize_and_crop(image, spec.image_size, spec.resize), spec.channels)
     except ImageReadError as error:
         raise DataError(str(error)) from error
+    except MemoryError as error:  # concerns this image alone, and must not end the prediction of the others
+        raise DataError(describe_error(error, b"")) from error
 
 
 def _normalize_drawing(image: Image.Image, spec: InputSpec) -> np.ndarray:
@@ -150,7 +157,7 @@ def to_uint8(array: np.ndarray | Tensor) -> np.ndarray:
     if kind not in "fiu" or not (array.min() >= -slack and array.max() <= high + slack):
         raise DataError(
             f"An array of {array.dtype} with values outside of 0 to {high:g} is not an image.",
-            "Give floats from 0 to 1, uint8, uint16 or bool.",
+            "Use floats from 0 to 1, uint8, uint16 or bool.",
             value=str(array.dtype),
         )
     levels = np.round(array.clip(0, 1) * 255) if kind == "f" else array
@@ -183,10 +190,16 @@ def mean_std_tensors(
 
 
 def normalize_drawings(dataset: ImageDataset, spec: InputSpec) -> ImageDataset:
-    """Normalize every image of a data set as `predict` does; images that cannot be read are left out and listed."""
+    """Normalize every image of a dataset as `predict` does; unreadable images are skipped and listed."""
     unreadable = list(dataset.unreadable)
     splits = {name: _normalize_split(split, spec, unreadable) for name, split in dataset.splits.items()}
-    return replace(dataset, splits=splits, unreadable=tuple(unreadable), is_handwriting=True)
+    return replace(
+        dataset,
+        splits=splits,
+        summary=summarize_images(dataset.classes, splits["train"].images),
+        unreadable=tuple(unreadable),
+        is_handwriting=True,
+    )
 
 
 def _normalize_split(split: ImageSplit, spec: InputSpec, unreadable: list[UnreadableFile]) -> ImageSplit:
@@ -216,11 +229,12 @@ def pad_to_square(dataset: ImageDataset) -> ImageDataset:
     if height == width:
         return dataset
     side = max(height, width)
-    if side > 512:
+    if side > MAX_PADDED_SIDE:
         raise DataError(
             f"{dataset.name}: images of {width}x{height} are too large to pad; expected squares.",
-            "Give --image-size.",
-            value=(width, height),
+            "Use --image-size.",
+            path=dataset.path,
+            value=[width, height],
         )
     top = (side - height) // 2
     left = (side - width) // 2
@@ -228,5 +242,9 @@ def pad_to_square(dataset: ImageDataset) -> ImageDataset:
     splits = {}
     for name, split in dataset.splits.items():
         splits[name] = replace(split, images=np.pad(split.images, margins))
-    note = f"images of {width}x{height} were given a black border to {side}x{side}"
-    return replace(dataset, splits=splits, warnings=(*dataset.warnings, note))
+    return replace(
+        dataset,
+        splits=splits,
+        summary=summarize_images(dataset.classes, splits["train"].images),
+        warnings=(*dataset.warnings, f"Images of {width}x{height} were padded with black to {side}x{side}."),
+    )

@@ -1,4 +1,4 @@
-"""Reading the data sets known by name: found on this machine, or downloaded once, and proved by their sums."""
+"""Read the named datasets: found on this machine, or downloaded once, and verified by checksum."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, NotFoundError, ResourceError
-from ...io.download import cache_dir, fetch, is_offline
-from ...io.free_memory import format_bytes
+from ...io.download import DownloadOptions, DownloadProgress, cache_dir, fetch, is_offline
 from .catalog import NAMED_DATASETS, NamedDataset, RemoteFile
 from .cifar import build_cifar_dataset
 from .dataset import ImageSplit
@@ -23,151 +22,167 @@ from .raw_dataset import RawDataset
 
 LogFn = Callable[[str], None]
 
+#: the digits have levels from 0 to 16
+_MAX_DIGITS_LEVEL = 16
 
-def find_local(known: NamedDataset) -> Path | None:
-    """The folder on this machine that has all files of the set: below THALWEG_DATA first, then in the cache."""
-    roots = [Path(os.environ["THALWEG_DATA"])] if os.environ.get("THALWEG_DATA") else []
-    for root in [*roots, cache_dir() / "data"]:
-        for folder in known.folders:
-            if all((root / folder / file.name).is_file() for file in known.files):
+
+def find_local(dataset: NamedDataset) -> Path | None:
+    """Return the folder that has all files of a dataset, below THALWEG_DATA or in the cache; None if there is none."""
+    roots = [cache_dir() / "data"]
+    if os.environ.get("THALWEG_DATA"):
+        roots.insert(0, Path(os.environ["THALWEG_DATA"]))
+    for root in roots:
+        for folder in dataset.folders:
+            if all((root / folder / file.name).is_file() for file in dataset.files):
                 return root / folder
     return None
 
 
 def ensure_downloaded(name: str, offline: bool = False, notice: LogFn = print) -> Path | None:
-    """Brings the set to this machine and returns its folder; None for a set that came with the installation.
+    """Download a named dataset unless it is on this machine, and return its folder; None if a package contains it.
 
-    Raises NotFound for another name and ResourceError, naming the files and the folder they belong in, where the
-    network may not be used or fails.
+    Raises:
+        NotFoundError: There is no dataset of this name.
+        ResourceError: The network is not allowed or fails. The cure names the files and their folder.
     """
     if name not in NAMED_DATASETS:
-        raise NotFoundError.for_unknown("data set", name, NAMED_DATASETS)
-    known = NAMED_DATASETS[name]
-    if not known.files:
+        raise NotFoundError.for_unknown("dataset", name, NAMED_DATASETS)
+    dataset = NAMED_DATASETS[name]
+    if not dataset.files:
         return None
-    folder = find_local(known)
+    folder = find_local(dataset)
     if folder is None:
-        folder = cache_dir() / "data" / known.folders[0]
-        _download_files(known, folder, offline, notice)
+        folder = cache_dir() / "data" / dataset.folders[0]
+        _download_files(dataset, folder, offline, notice)
     return folder
 
 
-def _download_files(known: NamedDataset, folder: Path, offline: bool, notice: LogFn) -> None:
-    missing = [file for file in known.files if not (folder / file.name).is_file()]
+def _download_files(dataset: NamedDataset, folder: Path, offline: bool, log: LogFn) -> None:
+    missing = [file for file in dataset.files if not (folder / file.name).is_file()]
     if offline or is_offline():
+        names = [file.name for file in missing]
         raise ResourceError(
-            f"The data set '{known.name}' is not on this machine, and the network may not be used.",
-            cure=f"Put {', '.join(f.name for f in missing)} into {folder}, or allow the network.",
+            f"The dataset '{dataset.name}' is not on this machine, and the network is not allowed.",
+            cure=f"Put {', '.join(names)} into {folder}, or allow the network.",
+            path=folder,
+            value=names,
         )
-    wanted = [known.archive] if known.archive else missing
-    for file in wanted:
-        told = DownloadProgress(file, notice)
-        fetch(
-            known.address + file.name,
-            folder / file.name,
-            sha256=file.sha256,
-            md5=file.md5,
-            notice=notice,
-            progress=told,
-        )
-    if known.archive:
-        _extract(folder / known.archive.name, known, folder)
+    if dataset.archive:
+        _download_file(dataset, dataset.archive, folder, log)
+        _extract(folder / dataset.archive.name, dataset, folder)
+        return
+    for file in missing:
+        _download_file(dataset, file, folder, log)
 
 
-class DownloadProgress:
-    """Turns the progress of a download into a line for every tenth of it."""
-
-    def __init__(self, file: RemoteFile, notice: LogFn):
-        self.file, self.notice, self.tenth = file, notice, -1
-
-    def __call__(self, done: int, total: int | None) -> None:
-        total = total or self.file.size
-        if (tenth := 10 * done // total) > self.tenth:
-            self.tenth = tenth
-            self.notice(f"{self.file.name}: {format_bytes(done)} of {format_bytes(total)}")
+def _download_file(dataset: NamedDataset, file: RemoteFile, folder: Path, log: LogFn) -> None:
+    fetch(
+        dataset.base_url + file.name,
+        folder / file.name,
+        sha256=file.sha256,
+        notice=log,
+        progress=DownloadProgress(file.name, file.size, log),
+        options=DownloadOptions(md5=file.md5),
+    )
 
 
-def _extract(archive: Path, known: NamedDataset, folder: Path) -> None:
-    """Takes the known files, and nothing else, out of the archive and removes it. Its paths are never used."""
-    with tarfile.open(archive, "r:gz") as packed:
-        for member in packed:
-            wanted = next((f for f in known.files if member.isfile() and Path(member.name).name == f.name), None)
-            if wanted is None or member.size != wanted.size:
+def _extract(archive: Path, dataset: NamedDataset, folder: Path) -> None:
+    """Extract the official files, and nothing else, and delete the archive. Paths in the archive are never used."""
+    expected = {file.name: file for file in dataset.files}
+    with tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            file = expected.get(Path(member.name).name)
+            stream = tar.extractfile(member) if member.isfile() else None
+            if file is None or stream is None or member.size != file.size:
                 continue
-            content = packed.extractfile(member).read(wanted.size)
-            verify_content(content, wanted, archive)
-            part = folder / (wanted.name + ".part")
+            content = verify_content(stream.read(file.size), file, archive)
+            part = folder / (file.name + ".part")
             part.write_bytes(content)
-            os.replace(part, folder / wanted.name)
+            os.replace(part, folder / file.name)
     archive.unlink()
 
 
-def verify_content(content: bytes, file: RemoteFile, where: Path) -> bytes:
-    """`content`, if it is that of the official file. Raises DataError otherwise."""
+def verify_content(content: bytes, file: RemoteFile, folder: Path) -> bytes:
+    """Return `content` if it is that of the official file. Raises DataError otherwise."""
+    algorithm = "sha256" if file.sha256 else "md5"
     expected = file.sha256 or file.md5
-    found = hashlib.new("sha256" if file.sha256 else "md5", content, usedforsecurity=False).hexdigest()
-    if found != expected:
+    actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if actual != expected:
         raise DataError(
-            f"{where / file.name}: not the official file; its sum is {found}, expected {expected}.",
+            f"{folder / file.name}: not the official file; its {algorithm} is {actual}, expected {expected}.",
             cure="Delete the file; it is then downloaded again.",
+            path=folder / file.name,
+            value=actual,
         )
     return content
 
 
-def read_named(name: str, offline: bool, notice: LogFn) -> RawDataset:
-    """The data set of that name. Raises what `get` raises, and DataError for a file with a wrong sum."""
-    known, folder = NAMED_DATASETS[name], ensure_downloaded(name, offline, notice)
+def read_named(name: str, offline: bool, log: LogFn) -> RawDataset:
+    """Read a named dataset. Raises the errors of `ensure_downloaded`, and DataError for a wrong checksum."""
+    dataset = NAMED_DATASETS[name]
+    folder = ensure_downloaded(name, offline, log)
     if folder is None:
-        found = read_digits()
+        raw = read_digits()
+    elif dataset.archive:
+        raw = build_cifar_dataset([file.name for file in dataset.files], _verified_reader(dataset, folder), folder)
     else:
-        official = {file.name: file for file in known.files}
+        raw = _read_mnist_files(dataset, folder)
+    raw.is_handwriting = dataset.is_handwriting
+    raw.split_method = dataset.split_method
+    return raw
 
-        def content(name: str) -> bytes:
-            return verify_content((folder / name).read_bytes(), official[name], folder)
 
-        paths = tuple(folder / name for name in official)
-        if known.archive:
-            found = build_cifar_dataset(list(official), content, folder)
-        else:
-            found = build_idx_dataset(
-                {"train": paths[:2], "test": paths[2:]}, lambda path: content(path.name), folder, known.classes
-            )
-    found.is_handwriting = known.is_handwriting
-    found.split_method = known.split_method
-    return found
+def _verified_reader(dataset: NamedDataset, folder: Path) -> Callable[[str], bytes]:
+    """Return a function that reads an official file by name and verifies it."""
+    files = {file.name: file for file in dataset.files}
+
+    def read(name: str) -> bytes:
+        return verify_content((folder / name).read_bytes(), files[name], folder)
+
+    return read
+
+
+def _read_mnist_files(dataset: NamedDataset, folder: Path) -> RawDataset:
+    """Read four IDX files: images and labels of train and test."""
+    read = _verified_reader(dataset, folder)
+    train_images, train_labels, test_images, test_labels = (folder / file.name for file in dataset.files)
+    files = {"train": (train_images, train_labels), "test": (test_images, test_labels)}
+    return build_idx_dataset(files, lambda path: read(path.name), folder, dataset.classes)
 
 
 def read_digits() -> RawDataset:
-    """scikit-learn's digits: 1,797 pictures (8, 8), 0 to 16 brought to 0 to 255.
+    """Read scikit-learn's digits: 1,797 images (8, 8) with levels 0 to 16, scaled to 0 to 255.
 
     The table is read from the installed package without importing it, which would take a second.
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
-        raise ResourceError("scikit-learn, which brings the digits, is not installed.", cure="pip install scikit-learn")
+        raise ResourceError(
+            "The digits are part of scikit-learn, which is not installed.", cure="pip install scikit-learn"
+        )
     path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     with gzip.open(path, "rt", encoding="ascii") as file:
         table = np.loadtxt(file, delimiter=",")
-    images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    images = np.round(table[:, :64] * (255 / _MAX_DIGITS_LEVEL)).astype(np.uint8).reshape(-1, 8, 8, 1)
     split = ImageSplit(images, table[:, 64].astype(np.int64), LazyNames("digits", len(images)))
     return RawDataset("scikit-learn's digits", str(path), NAMED_DATASETS["digits"].classes, {"train": split})
 
 
 def list_datasets() -> list[dict[str, object]]:
-    """The data sets known by name: name, about, pictures, classes, bytes to download, licence, where it is or None."""
-    listed = []
-    for known in NAMED_DATASETS.values():
-        size = known.archive.size if known.archive else sum(f.size for f in known.files)
-        where = find_local(known) if known.files else "installed"
-        listed.append(
+    """List the named datasets, with the bytes to download and where they are (None: not on this machine)."""
+    rows = []
+    for dataset in NAMED_DATASETS.values():
+        folder = find_local(dataset) if dataset.files else "installed"
+        files = (dataset.archive,) if dataset.archive else dataset.files
+        rows.append(
             {
-                "name": known.name,
-                "about": known.about,
-                "pictures": known.pictures,
-                "classes": len(known.classes),
-                "bytes": size,
-                "licence": known.licence,
-                "where": str(where) if where else None,
+                "name": dataset.name,
+                "description": dataset.description,
+                "images": dataset.num_images,
+                "classes": len(dataset.classes),
+                "bytes": sum(file.size for file in files),
+                "license": dataset.license,
+                "where": str(folder) if folder else None,
             }
         )
-    return listed
+    return rows

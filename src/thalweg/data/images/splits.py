@@ -59,7 +59,7 @@ class ImageGroups:
 def sha256_rows(images: np.ndarray) -> np.ndarray:
     """Return the SHA-256 (N, 32) uint8 of every image (N, H, W, C) uint8."""
     flat = np.ascontiguousarray(images).reshape(-1)
-    view = memoryview(flat)
+    view = flat.data
     size = int(np.prod(images.shape[1:]))
     sha256 = hashlib.sha256
     joined = b"".join([sha256(view[i : i + size]).digest() for i in range(0, len(flat), size or 1)])
@@ -183,7 +183,7 @@ def _choose_nearest_to(target: float, sizes: np.ndarray) -> list[int]:
     for index, size in enumerate(sizes.tolist()):
         if total >= target:
             break
-        if abs(total + size - target) < abs(total - target):
+        if abs(total + size - target) <= abs(total - target):
             chosen.append(index)
             total += size
     return chosen
@@ -381,7 +381,7 @@ def _missing_class_warnings(classes: Sequence[str], splits: Mapping[str, ImageSp
     warnings = []
     for split_name, split in splits.items():
         counts = np.bincount(split.labels, minlength=len(classes))
-        missing = [classes[label] for label in np.flatnonzero(counts == 0)]
+        missing = [classes[label] for label in np.flatnonzero(counts == 0).tolist()]
         if missing and len(split):
             warnings.append(f"The {split_name} split has no image of {quote_names(missing)}.")
     return warnings

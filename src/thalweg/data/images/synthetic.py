@@ -1,4 +1,4 @@
-"""A data set that is made, not read: bars that lie, stand and slant, for tests that need no file."""
+"""A synthetic dataset for tests that need no files: bars in four directions."""
 
 from __future__ import annotations
 
@@ -10,34 +10,40 @@ from .dataset import ImageDataset, ImageSplit, summarize_images
 
 CLASSES = ("lying", "standing", "falling", "rising")
 
+MIN_COUNT = 24
+MIN_SIZE = 8
+
 
 def make_bars(count: int = 240, size: int = 16, seed: int = 0) -> ImageDataset:
-    """`count` grey pictures of a bar in one of four directions, with noise; 2/3 for training, the rest shared.
+    """Return gray images of a bar in one of four directions, with noise: 2/3 train, 1/6 val, 1/6 test.
 
-    Raises ValueError for fewer than 24 pictures or 8 pixels.
+    Raises ValueError for fewer than 24 images or 8 pixels.
     """
-    if count < 24 or size < 8:
-        raise ValueError(f"bars({count}, {size}): at least 24 pictures of 8 pixels are needed")
+    if count < MIN_COUNT or size < MIN_SIZE:
+        raise ValueError(f"make_bars({count}, {size}): expected at least {MIN_COUNT} images of 8 pixels")
     random = np.random.default_rng(seed)
     labels = np.arange(count) % len(CLASSES)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    across = np.stack([y, x, (x - y) / 2**0.5, (x + y) / 2**0.5])[labels]
-    offset = random.uniform(-size / 5, size / 5, (count, 1, 1))
-    clean = 220 * np.exp(-(((across - offset) / 1.2) ** 2))
-    images = np.clip(clean + random.normal(0, 12, clean.shape), 0, 255).astype(np.uint8)[..., None]
-    whole = ImageSplit(images, labels.astype(np.int64), [f"bar {n}" for n in range(count)])
+    distance_by_class = np.stack([y, x, (x - y) / 2**0.5, (x + y) / 2**0.5])
+    distance_NHW = distance_by_class[labels]
+    offset_N11 = random.uniform(-size / 5, size / 5, (count, 1, 1))
+    bar_NHW = 220 * np.exp(-(((distance_NHW - offset_N11) / 1.2) ** 2))
+    noisy_NHW = bar_NHW + random.normal(0, 12, bar_NHW.shape)
+    images = np.clip(noisy_NHW, 0, 255).astype(np.uint8)[..., None]
+    bars = ImageSplit(images, labels.astype(np.int64), [f"bar {number}" for number in range(count)])
     order = random.permutation(count)
-    first, second = count * 2 // 3, count * 5 // 6
+    train_end = count * 2 // 3
+    val_end = count * 5 // 6
     return ImageDataset(
         name="bars",
         format="synthetic",
         path="",
         splits={
-            "train": whole.take(order[:first]),
-            "val": whole.take(order[first:second]),
-            "test": whole.take(order[second:]),
+            "train": bars.take(order[:train_end]),
+            "val": bars.take(order[train_end:val_end]),
+            "test": bars.take(order[val_end:]),
         },
+        fingerprint=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
         summary=summarize_images(CLASSES, images),
         classes=CLASSES,
-        fingerprint=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class DatasetReport:
         classes = self.data.classes
         if len(classes) > MAX_FULL_TABLE:
             classes = classes[:MAX_TABLE_ROWS]
-        width = max(len(name) for name in [*classes, "class"])
+        width = max(map(len, [*classes, "class"]))
         lines = [f"{'class':<{width}}" + "".join(f"{name:>9}" for name in SPLITS)]
         for name, counts in zip(classes, self.counts.tolist(), strict=False):
             lines.append(f"{name:<{width}}" + "".join(f"{count:>9,}" for count in counts))
@@ -158,9 +158,7 @@ class DatasetReport:
     def json(self) -> dict[str, Any]:
         """Return the whole report as JSON values."""
         data = self.data
-        counts = {}
-        for column, split_name in enumerate(SPLITS):
-            counts[split_name] = self.counts[:, column].tolist()
+        counts = dict(zip(SPLITS, self.counts.T.tolist(), strict=True))
         sizes = []
         for (width, height), count in data.sizes.items():
             sizes.append({"width": width, "height": height, "files": count})
@@ -172,7 +170,7 @@ class DatasetReport:
             "shape": list(data.shape),
             "counts": counts,
             "sizes": sizes,
-            "unreadable": [{"path": file.path, "reason": file.reason} for file in data.unreadable],
+            "unreadable": list(map(asdict, data.unreadable)),
             "warnings": list(data.warnings),
             "cross_split_duplicates": self._pairs_json(self.cross_split_duplicates),
             "near_duplicates": self._pairs_json(self.near_duplicates),
@@ -198,7 +196,7 @@ class DatasetReport:
     def _example_json(self, example: tuple[str, int]) -> dict[str, str]:
         return {"split": example[0], "source": self._source(example), "label": self._label(example)}
 
-    def image(self) -> Image.Image:
+    def picture(self) -> Image.Image:
         """Draw a contact sheet of labeled images from all over the training split."""
         train = self.data.train
         rows = np.unique(np.linspace(0, len(train) - 1, BATCH_SIZE).astype(np.int64))

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ..base import SPLITS
@@ -88,7 +87,7 @@ class TextReport:
         from ...plots.text_surprise import plot_text_surprise
 
         text = self.dataset.train.text[:MAX_DRAWN]
-        return plot_text_surprise(text, np.zeros(len(text)), self.dataset.name)
+        return plot_text_surprise(text, [0.0] * len(text), self.dataset.name)
 
 
 def check_text_dataset(dataset: TextDataset) -> TextReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from ...data.images.dataset import ImageDataset, ImageSplit
 from ...data.images.input_spec import InputSpec, to_normalized_float
 from ...errors import DataError, OptionError
 from ...layers.tta import tta_logits
-from ..model import TrainedModel, load
+from ..load import load
+from ..model import TrainedModel
 from . import check_max_words
 
 #: bundled with the package
@@ -33,7 +34,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
         raise OptionError("--weights needs a model.", "Name the model, and then data.", option="weights")
     trained = load_model(words[0] if words else DEFAULT_MODEL, weights, offline)
     data = None if words else DEFAULT_DATA
-    dataset = trained.load_data(words[1] if len(words) > 1 else data)
+    dataset = load_images(trained, words[1] if len(words) > 1 else data)
     split, notes = sample(evaluation_split(dataset), settings.examples, settings.seed)
     if trained.spec.tta != "none":
         notes.append("The logits are averaged over augmented copies of each image, as this model predicts.")
@@ -52,7 +53,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
 
 
 def load_model(word: Any, weights: str | None, offline: bool) -> TrainedModel:
-    """Return the classifier that a word means. Raises OptionError for data and other models, else what `load` raises."""
+    """Return the classifier that a word means. Raises what `load` raises, and OptionError for other models."""
     if isinstance(word, TrainedModel):
         return require_classifier(word)
     if not isinstance(word, str | os.PathLike):
@@ -66,11 +67,16 @@ def load_model(word: Any, weights: str | None, offline: bool) -> TrainedModel:
     return require_classifier(load(word, weights, offline))
 
 
+def load_images(trained: TrainedModel, data: Any = None) -> ImageDataset:
+    """Read the data of a classifier, or other data in its terms. Raises DataError."""
+    return cast(ImageDataset, trained.load_data(data))
+
+
 def require_classifier(trained: TrainedModel) -> TrainedModel:
     """Raise OptionError for a model that does not classify images."""
     if not isinstance(trained.spec, InputSpec):
         raise OptionError(
-            f"{trained.name} is a model of the task {trained.task.name}; this concept needs one that classifies images.",
+            f"{trained.name} is a model of the task {trained.task.name}; expected one that classifies images.",
             value=trained.task.name,
         )
     return trained

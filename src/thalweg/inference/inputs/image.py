@@ -22,7 +22,7 @@ SUPERSAMPLING = 4
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """Load [IMAGE]: `image_HWC` uint8, C is 1 or 3, its longer side at most `settings.image_size` pixels; `title`, `notes`.
+    """Load [IMAGE]: `image_HWC` uint8, 1 or 3 channels, longer side at most `settings.image_size`; `title`, `notes`.
 
     Upright, on white where transparent. Raises DataError for what is not one image, ResourceError for a URL that does
     not answer.

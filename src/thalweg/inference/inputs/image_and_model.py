@@ -12,9 +12,10 @@ from ...data.images.dataset import ImageDataset
 from ...data.images.input_spec import eval_batch_size, preprocess_image, to_normalized_float
 from ...errors import DataError, NotFoundError, OptionError, ResourceError
 from ...layers.tta import predict_proba
-from ..model import PretrainedModel, TrainedModel
+from ..load import PretrainedModel
+from ..model import TrainedModel
 from . import check_max_words
-from .batch import DEFAULT_DATA, DEFAULT_MODEL, load_model
+from .batch import DEFAULT_DATA, DEFAULT_MODEL, load_images, load_model
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
@@ -59,9 +60,9 @@ def _load_training_data(trained: TrainedModel, words: list[Any]) -> tuple[ImageD
     """Return the data whose training images are shown, and notes on it."""
     if not words:
         note = f"The images are those of the bundled {DEFAULT_DATA}, not those that the model was trained on."
-        return trained.load_data(DEFAULT_DATA), [note]
+        return load_images(trained, DEFAULT_DATA), [note]
     if len(words) == 3:
-        dataset = trained.load_data(words[2])
+        dataset = load_images(trained, words[2])
         if not len(dataset.train):
             dataset = replace(dataset, splits={**dataset.splits, "train": dataset.all})
         return dataset, []
@@ -72,10 +73,10 @@ def _load_training_data(trained: TrainedModel, words: list[Any]) -> tuple[ImageD
             )
         return None, [f"{trained.name} came without training images. Name DATA after the image to see some."]
     if len(words) == 1:
-        return trained.load_data(), []
+        return load_images(trained), []
     offline, trained.offline = trained.offline, True  # nothing is downloaded that was not named
     try:
-        return trained.load_data(), []
+        return load_images(trained), []
     except (DataError, NotFoundError, ResourceError) as error:
         return None, [f"Training images are left out: {error.message} Name DATA after the image to see some."]
     finally:

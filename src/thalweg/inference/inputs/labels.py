@@ -15,7 +15,7 @@ from ...errors import OptionError
 from ...registry import get_models
 from ...runs.run_dir import bundled_models
 from . import check_max_words
-from .batch import DEFAULT_DATA, DEFAULT_MODEL, evaluation_split, load_model, sample
+from .batch import DEFAULT_DATA, DEFAULT_MODEL, evaluation_split, load_images, load_model, sample
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
             word if isinstance(word, ImageDataset) else load_dataset(DataRequest(os.fspath(word), offline=offline))
         )
     else:
-        dataset = load_model(words[0], weights, offline).load_data(words[1] if len(words) > 1 else None)
+        dataset = load_images(load_model(words[0], weights, offline), words[1] if len(words) > 1 else None)
     split, notes = sample(evaluation_split(dataset), settings.examples, settings.seed)
     train, test = _split_train_test(dataset, settings.fit_examples, settings.seed)
     return {

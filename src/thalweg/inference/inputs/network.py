@@ -14,7 +14,9 @@ from ...errors import NotFoundError, OptionError
 from ...registry import ModelEntry, find_model, get_models
 from ...runs.run_dir import bundled_models
 from ...weights.files import skip_init
-from ..model import Run, TrainedModel, load
+from ..load import load
+from ..model import TrainedModel
+from ..run import Run
 from . import check_max_words
 from .batch import require_classifier
 
@@ -27,11 +29,11 @@ class InputShape(NamedTuple):
 
     image_size: int
     in_channels: int
-    num_classes: int
+    num_outputs: int
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
-    """Load [MODEL | RUN]: `build(side, channels, classes)` makes it without numbers, `form` is its own, `title` its name.
+    """Load [MODEL | RUN]: `build(side, channels, classes)` builds it on "meta"; `form` is its input, `title` its name.
 
     Raises NotFoundError for an unknown name, ModelFileError for a broken run, OptionError where weights are given.
     """

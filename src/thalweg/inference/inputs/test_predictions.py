@@ -15,7 +15,7 @@ from ...errors import OptionError
 from ...layers.tta import tta_logits
 from ..model import TrainedModel
 from . import check_max_words
-from .batch import evaluation_split, load_model
+from .batch import evaluation_split, load_images, load_model
 
 
 def load_input(words: list[Any], settings: Any, weights: str | None, offline: bool) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
             "Give the folder of one: thalweg explain predictions runs/a",
         )
     trained = load_model(words[0], weights, offline)
-    dataset = trained.load_data(words[1] if len(words) > 1 else None)
+    dataset = load_images(trained, words[1] if len(words) > 1 else None)
     split = evaluation_split(dataset)
     notes = []
     if len(split) > settings.examples:

@@ -12,7 +12,8 @@ from ...data.images.dataset import ImageSplit
 from ...data.images.input_spec import eval_batch_size, to_normalized_float
 from ...errors import OptionError
 from ...training.snapshots import load_snapshots
-from ..model import Run, load
+from ..load import load
+from ..run import Run
 from . import check_max_words
 from .batch import require_classifier
 

@@ -2,7 +2,7 @@
 
 The first layer whitens: its 2x2 filters are the eigenvectors of the covariance of 2x2 patches of training images,
 scaled to outputs of variance one; each filter occurs twice, once negated. The filters are computed from data
-(`initialise_from`) and never trained. Three groups of two 3x3 convolutions follow, with 2x2 max pooling after the first
+(`init_whitening`) and never trained. Three groups of two 3x3 convolutions follow, with 2x2 max pooling after the first
 convolution, batch normalization without learned scales, and filters that start as the identity. One linear layer
 without bias reads the global maximum times `scale`.
 
@@ -35,7 +35,7 @@ class WhiteningConv(nn.Conv2d):
         self.weight.requires_grad_(False)
 
     @torch.no_grad()
-    def initialise_from(self, x_BCHW: Tensor) -> None:
+    def init_whitening(self, x_BCHW: Tensor) -> None:
         """Compute the filters from normalized images."""
         patches_BHWCyx = x_BCHW.cpu().unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5)
         # on the CPU, because not every device has float64
@@ -104,11 +104,11 @@ class AirBench(nn.Module):
         self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), Mul(scale))
         self.head = nn.Linear(width_before, num_classes, bias=False)
 
-    def initialise_from(self, x_BCHW: Tensor) -> None:
+    def init_whitening(self, x_BCHW: Tensor) -> None:
         """Compute the whitening filters from normalized training images."""
         whitening = self.features[0]
         assert isinstance(whitening, WhiteningConv)
-        whitening.initialise_from(x_BCHW)
+        whitening.init_whitening(x_BCHW)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits (B, K)."""
@@ -152,7 +152,7 @@ def airbench(
         min_size = 2 ** len(widths) + 1
         raise OptionError(
             f"image_size: {image_size}; airbench with {len(widths)} widths needs at least {min_size} pixels.",
-            cure=f"Give --size {min_size} or more, or fewer widths.",
+            cure=f"Give --image-size {min_size} or more, or fewer widths.",
             option="image_size",
             value=image_size,
         )

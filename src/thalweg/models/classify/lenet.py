@@ -106,7 +106,7 @@ def lenet5(in_channels: int, num_classes: int, image_size: int) -> LeNet:
     if image_size not in (28, 32):
         raise OptionError(
             f"image_size: {image_size}; LeNet-5 of 1998 expects 28 or 32 pixels.",
-            cure="Give --size 28, or use variant=talk.",
+            cure="Give --image-size 28, or use variant=talk.",
             option="image_size",
             value=image_size,
             allowed=(28, 32),

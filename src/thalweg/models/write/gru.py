@@ -14,7 +14,7 @@ from .recurrent import CharacterModel, build_character_model
 
 @register_model(task="write", paper="Cho et al. 2014, arXiv:1406.1078")
 def gru(
-    num_tokens: int, layers: int = 2, width: int = 256, embedding: int = 64, dropout: float = 0.0
+    num_tokens: int, layers: int = 1, width: int = 256, embedding: int = 64, dropout: float = 0.1
 ) -> CharacterModel:
     """GRU: two gates and one state, three quarters of an LSTM's weights. Raises OptionError for impossible sizes."""
     return build_character_model(nn.GRU, num_tokens, layers, width, embedding, dropout)

@@ -17,7 +17,7 @@ from .recurrent import CharacterModel, build_character_model
 
 @register_model(task="write", paper="Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735")
 def lstm(
-    num_tokens: int, layers: int = 2, width: int = 256, embedding: int = 64, dropout: float = 0.0
+    num_tokens: int, layers: int = 1, width: int = 256, embedding: int = 64, dropout: float = 0.1
 ) -> CharacterModel:
     """LSTM: gates keep what was read for hundreds of characters. Raises OptionError for impossible sizes."""
     return build_character_model(nn.LSTM, num_tokens, layers, width, embedding, dropout)

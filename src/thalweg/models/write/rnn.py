@@ -14,7 +14,7 @@ from .recurrent import CharacterModel, build_character_model
 
 @register_model(task="write", paper="Elman 1990, doi:10.1207/s15516709cog1402_1")
 def rnn(
-    num_tokens: int, layers: int = 2, width: int = 256, embedding: int = 64, dropout: float = 0.0
+    num_tokens: int, layers: int = 1, width: int = 256, embedding: int = 64, dropout: float = 0.1
 ) -> CharacterModel:
     """Elman network: one tanh layer that reads its own last output. Raises OptionError for impossible sizes."""
     return build_character_model(nn.RNN, num_tokens, layers, width, embedding, dropout)

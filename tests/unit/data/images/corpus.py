@@ -1,4 +1,4 @@
-"""Small data sets and pictures, good and bad, that the tests of the readers are made of."""
+"""Small datasets and images, valid and broken, for the tests of the readers."""
 
 from __future__ import annotations
 
@@ -49,33 +49,33 @@ def split(raw: RawDataset, val_fraction: float = 0.1, name: str = "x", **options
 
 
 def real_data(name: str) -> Path | None:
-    """The folder of a real data set: below THALWEG_DATA, else beside the repository; None where it is not."""
+    """The folder of a real dataset: below THALWEG_DATA, else beside the repository; None where it is not."""
     roots = [os.environ.get("THALWEG_DATA"), Path(__file__).resolve().parents[4] / "shared" / "data"]
     found = [Path(root) / name for root in roots if root]
     return next((path for path in found if path.is_dir()), None)
 
 
-def picture(seed: int, size: tuple[int, int] = (20, 20), channels: int = 3) -> Image.Image:
-    """A picture of smooth random colours, (width, height), that no other seed gives."""
+def random_image(seed: int, size: tuple[int, int] = (20, 20), channels: int = 3) -> Image.Image:
+    """Return an image of smooth random colors with `size` (width, height); each seed gives another."""
     values = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Image.fromarray(values).resize(size, Image.Resampling.BICUBIC).convert("RGB" if channels == 3 else "L")
 
 
-def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
-    """The bytes of a file of the picture."""
+def encoded(image: Image.Image, image_format: str = "PNG", **options) -> bytes:
+    """Return the content of a file of the image."""
     file = io.BytesIO()
-    image.save(file, form, **options)
+    image.save(file, image_format, **options)
     return file.getvalue()
 
 
 def folder(root: Path, classes: dict[str, int], size: tuple[int, int] = (20, 20), channels: int = 3) -> Path:
-    """A folder of pictures, so many of each class."""
+    """Write an image folder with this number of images per class."""
     seed = sum(map(ord, root.name))
     for name, count in classes.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
             seed += 1
-            picture(seed * 1000 + number, size, channels).save(root / name / f"{number}.png")
+            random_image(seed * 1000 + number, size, channels).save(root / name / f"{number}.png")
     return root
 
 

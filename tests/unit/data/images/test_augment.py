@@ -1,4 +1,4 @@
-"""Random changes of pictures, each against a plain loop or a picture whose answer is known."""
+"""Random augmentations, each compared with a plain loop or with an image whose result is known."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def pictures(batch: int = 6, channels: int = 3, height: int = 9, width: int = 7) -> torch.Tensor:
+def random_images(batch: int = 6, channels: int = 3, height: int = 9, width: int = 7) -> torch.Tensor:
     return torch.randint(0, 256, (batch, channels, height, width), dtype=torch.uint8)
 
 
-# --- what was asked for ----------------------------------------------------------------------------------------------
+# --- options ---------------------------------------------------------------------------------------------------------
 
 
-def test_names_and_amounts_are_read():
+def test_names_and_amounts_are_parsed():
     assert parse_augmentation("shift=3, rotate") == {"shift": 3.0, "rotate": DEFAULT_AMOUNTS["rotate"][0]}
     assert parse_augmentation("none") == parse_augmentation("") == parse_augmentation(" , ") == {}
     assert parse_augmentation(",".join(DEFAULT_AMOUNTS)) == {
@@ -43,60 +43,59 @@ def test_names_and_amounts_are_read():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "value"),
     [
-        ("shft", "no 'shft'"),
-        ("shift=abc", "'shift=abc' has no number"),
-        ("shift=-1", "out of range"),
-        ("shift=nan", "out of range"),
-        ("shift=1e9", "out of range"),
-        ("flip,shift 3", "no 'shift 3'"),
+        ("shft", "shft"),
+        ("shift=abc", "shift=abc"),
+        ("shift=-1", "shift=-1"),
+        ("shift=nan", "shift=nan"),
+        ("shift=1e9", "shift=1e9"),
+        ("flip,shift 3", "shift 3"),
     ],
 )
-def test_a_mistake_is_named(text, told):
-    with pytest.raises(OptionError, match=told) as raised:
-        parse_augmentation(text)
-    assert raised.value.cure
-    with pytest.raises(OptionError):
-        build_augmentation(text, ink=True)
+def test_a_mistake_is_reported(text, value):
+    for parse in (parse_augmentation, lambda text: build_augmentation(text, is_handwriting=True)):
+        with pytest.raises(OptionError) as error:
+            parse(text)
+        assert (error.value.option, error.value.value) == ("augment", value) and error.value.cure
 
 
 # --- shift -----------------------------------------------------------------------------------------------------------
 
 
-def moved(picture: np.ndarray, dy: int, dx: int, border: str) -> np.ndarray:
-    """One picture (C, H, W) looked at from (dy, dx), pixel by pixel."""
-    _, height, width = picture.shape
+def shifted(image: np.ndarray, dy: int, dx: int, border: str) -> np.ndarray:
+    """One image (C, H, W) shifted by (dy, dx), pixel by pixel."""
+    _, height, width = image.shape
 
     def mirrored(index: int, size: int) -> int:
         return -index if index < 0 else 2 * (size - 1) - index if index >= size else index
 
-    result = np.zeros_like(picture)
+    result = np.zeros_like(image)
     for y in range(height):
         for x in range(width):
             u, v = y + dy, x + dx
             if border == "reflection":
-                result[:, y, x] = picture[:, mirrored(u, height), mirrored(v, width)]
+                result[:, y, x] = image[:, mirrored(u, height), mirrored(v, width)]
             elif 0 <= u < height and 0 <= v < width:
-                result[:, y, x] = picture[:, u, v]
+                result[:, y, x] = image[:, u, v]
     return result
 
 
 @pytest.mark.parametrize("layout", ["planes", "channels last"])
-@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("border", ["zeros", "reflection"])
-def test_shift_moves_whole_pixels_as_a_loop_does(border, kind, layout, monkeypatch):
-    x = pictures().to(kind)
+def test_shift_equals_a_loop_over_pixels(border, dtype, layout, monkeypatch):
+    x = random_images().to(dtype)
     x = x.contiguous(memory_format=torch.channels_last) if layout == "channels last" else x
     offsets = torch.randint(0, 7, (2, len(x)))
     monkeypatch.setattr(augment.torch, "randint", lambda low, high, size, device: offsets)
-    found = random_shift(x, 3, border).numpy()
+    result = random_shift(x, 3, border).numpy()
     for n, (dy, dx) in enumerate(offsets.T.tolist()):
-        np.testing.assert_array_equal(found[n], moved(x[n].numpy(), dy - 3, dx - 3, border))
-    assert found.dtype == x.numpy().dtype
+        np.testing.assert_array_equal(result[n], shifted(x[n].numpy(), dy - 3, dx - 3, border))
+    assert result.dtype == x.numpy().dtype
 
 
-def test_shift_goes_in_all_directions_and_no_further():
+def test_shift_goes_in_all_directions_and_no_farther():
     x = torch.zeros(400, 1, 9, 9)
     x[:, :, 4, 4] = 1
     places = {tuple((one[0] == 1).nonzero()[0].tolist()) for one in random_shift(x, 2)}
@@ -104,23 +103,23 @@ def test_shift_goes_in_all_directions_and_no_further():
 
 
 @pytest.mark.parametrize("border", ["zeros", "reflection"])
-def test_shift_by_nothing_is_the_identity_and_by_too_much_is_possible(border):
-    x = pictures()
+def test_shift_by_zero_is_the_identity_and_by_too_much_is_possible(border):
+    x = random_images()
     assert torch.equal(random_shift(x, 0, border), x)
     assert random_shift(x, 500, border).shape == x.shape
 
 
-# --- warp ------------------------------------------------------------------------------------------------------------
+# --- affine ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("border", ["zeros", "reflection"])
 @pytest.mark.parametrize("amounts", [{}, dict.fromkeys(("rotate", "scale", "shear", "shift", "elastic"), 0.0)])
-def test_warping_by_nothing_is_the_identity(amounts, border):
+def test_affine_without_amounts_is_the_identity(amounts, border):
     x = torch.rand(3, 2, 8, 10)
     torch.testing.assert_close(random_affine(x, amounts, border), x, atol=1e-5, rtol=0)
 
 
-def test_every_warp_changes_and_stays_in_range():
+def test_every_affine_operation_changes_images_within_their_range():
     x = torch.rand(4, 1, 12, 12)
     for name in (*augment.AFFINE_OPS, "shift"):
         y = random_affine(x, {name: DEFAULT_AMOUNTS[name][0]})
@@ -129,20 +128,20 @@ def test_every_warp_changes_and_stays_in_range():
 
 
 def fixed(monkeypatch, **values: float) -> None:
-    """Makes every random number the largest of its range (1) or what is given, by the order in which warp draws."""
+    """Replace every random number by this fraction of its range, by the order in which `random_affine` draws."""
     names = iter(("rotate", "scale", "shear", "dx", "dy"))
     monkeypatch.setattr(
         augment, "uniform", lambda count, amount, like: torch.full((count,), amount * values.get(next(names), 0.0))
     )
 
 
-def test_a_quarter_turn_turns_the_picture(monkeypatch):
+def test_a_rotation_by_90_degrees_is_exact(monkeypatch):
     fixed(monkeypatch, rotate=1.0)
     x = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(random_affine(x, {"rotate": 90.0}), torch.rot90(x, 1, (2, 3)), atol=1e-5, rtol=0)
 
 
-def test_a_shift_inside_a_warp_is_in_pixels(monkeypatch):
+def test_an_affine_shift_is_in_pixels(monkeypatch):
     fixed(monkeypatch, dx=1.0, dy=-1.0)
     x = torch.rand(1, 1, 8, 10)
     expected = torch.zeros_like(x)
@@ -150,7 +149,7 @@ def test_a_shift_inside_a_warp_is_in_pixels(monkeypatch):
     torch.testing.assert_close(random_affine(x, {"shift": 3.0}), expected, atol=1e-5, rtol=0)
 
 
-def test_a_scale_is_about_the_centre(monkeypatch):
+def test_scaling_keeps_the_center(monkeypatch):
     fixed(monkeypatch, scale=1.0)
     x = torch.zeros(1, 1, 9, 9)
     x[..., 3:6, 3:6] = 1
@@ -159,7 +158,7 @@ def test_a_scale_is_about_the_centre(monkeypatch):
     torch.testing.assert_close(y, y.flip(2).flip(3), atol=1e-5, rtol=0)
 
 
-def test_a_shear_moves_rows_against_each_other(monkeypatch):
+def test_shear_moves_rows_against_each_other(monkeypatch):
     fixed(monkeypatch, shear=1.0)
     x = torch.zeros(1, 1, 11, 11)
     x[..., 5] = 1
@@ -168,18 +167,18 @@ def test_a_shear_moves_rows_against_each_other(monkeypatch):
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
-def test_the_elastic_field_shifts_by_what_was_asked():
+def test_the_elastic_field_has_the_requested_standard_deviation():
     """A ramp that rises by one per pixel shows how far each pixel was shifted sideways."""
     ramp = torch.arange(64.0).expand(64, 1, 64, 64)
     shifts = (random_affine(ramp, {"elastic": 1.5}, "reflection") - ramp)[..., 8:-8]
     assert 0.7 < float(shifts.square().mean().sqrt()) < 2.0
-    assert float(shifts.diff(dim=-1).abs().mean()) < 0.2  # neighbours go the same way
+    assert float(shifts.diff(dim=-1).abs().mean()) < 0.2  # neighbors go the same way
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
-def test_a_share_of_the_pictures_is_mirrored():
+def test_a_fraction_of_the_images_is_mirrored():
     x = torch.rand(2000, 1, 2, 3)
     y = random_flip(x, 0.25)
     mirrored = (y == x.flip(-1)).flatten(1).all(1)
@@ -213,33 +212,33 @@ def test_strokes_become_thinner_or_thicker():
 # --- all together ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ink", [True, False])
+@pytest.mark.parametrize("is_handwriting", [True, False])
 @pytest.mark.parametrize(
     "text", ["none", "shift", *DEFAULT_AMOUNTS, ",".join(DEFAULT_AMOUNTS), "shift=1,flip,thickness=1"]
 )
-def test_bytes_become_floats_of_zero_to_one(text, ink):
-    x = pictures(batch=5, height=8, width=8)
+def test_bytes_become_floats_of_zero_to_one(text, is_handwriting):
+    x = random_images(batch=5, height=8, width=8)
     before = x.clone()
-    y = build_augmentation(text, ink)(x)
+    y = build_augmentation(text, is_handwriting)(x)
     assert y.dtype == torch.float32 and y.shape == x.shape
     assert 0 <= float(y.min()) and float(y.max()) <= 1 + 1e-6
     assert torch.equal(x, before)
 
 
-def test_asking_for_nothing_changes_nothing():
-    x = pictures()
-    torch.testing.assert_close(build_augmentation("none", ink=True)(x), x / 255)
+def test_none_changes_nothing():
+    x = random_images()
+    torch.testing.assert_close(build_augmentation("none", is_handwriting=True)(x), x / 255)
 
 
-def test_ink_comes_in_black_and_photographs_are_mirrored_at_the_edge():
+def test_edges_of_handwriting_are_black_and_of_photos_reflected():
     white = torch.full((64, 1, 8, 8), 255, dtype=torch.uint8)
     for text in ("shift=2", "shift=2,rotate=20"):
-        assert float(build_augmentation(text, ink=True)(white).min()) == 0
-        assert math.isclose(float(build_augmentation(text, ink=False)(white).min()), 1, abs_tol=1e-5)
+        assert float(build_augmentation(text, is_handwriting=True)(white).min()) == 0
+        assert math.isclose(float(build_augmentation(text, is_handwriting=False)(white).min()), 1, abs_tol=1e-5)
 
 
-def test_equal_seeds_give_equal_changes():
-    x, change = pictures(), build_augmentation(",".join(DEFAULT_AMOUNTS), ink=True)
+def test_equal_seeds_give_equal_augmentations():
+    x, change = random_images(), build_augmentation(",".join(DEFAULT_AMOUNTS), is_handwriting=True)
     torch.manual_seed(3)
     one = change(x)
     torch.manual_seed(3)

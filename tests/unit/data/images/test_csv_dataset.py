@@ -18,7 +18,7 @@ LABELS = ["NA", "None", "null", "nan", "001", "1", "1.0", "TRUE", "", "dog"]
 
 def table(root, text, name="labels.csv", count=12, encoding="utf-8"):
     for number in range(count):
-        corpus.picture(number).save(root / f"{number}.png")
+        corpus.random_image(number).save(root / f"{number}.png")
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
     return root / name
 
@@ -164,8 +164,8 @@ def test_each_row_without_a_group_is_its_own_group(tmp_path):
 
 def test_missing_and_broken_images_are_listed_and_skipped(tmp_path):
     path = table(tmp_path, "path,label\n" + lines() + "dgo.png,dog\n13.png,cat\n")
-    (tmp_path / "dog.png").write_bytes(b"no picture")
-    (tmp_path / "13.png").write_bytes(b"no picture")
+    (tmp_path / "dog.png").write_bytes(b"not an image")
+    (tmp_path / "13.png").write_bytes(b"not an image")
     data = corpus.load(path)
     assert [b.path.split("/")[-1] for b in data.unreadable] == ["labels.csv, line 14: dgo.png", "13.png"]
     assert "did you mean 'dog.png'" in data.unreadable[0].reason
@@ -233,7 +233,7 @@ def test_files_outside_of_the_folder_through_links_are_reported(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     path = table(tmp_path / "set", "path,label\n" + lines() + "link/0.png,dog\nsingle.png,cat\ninside.png,cat\n")
     for number in (100, 101):
-        corpus.picture(number).save(tmp_path / "elsewhere" / f"{number - 100}.png")
+        corpus.random_image(number).save(tmp_path / "elsewhere" / f"{number - 100}.png")
     (tmp_path / "set" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "set" / "single.png").symlink_to(tmp_path / "elsewhere" / "1.png")
     (tmp_path / "set" / "inside.png").symlink_to(tmp_path / "set" / "1.png")
@@ -264,7 +264,7 @@ def test_a_table_in_a_linked_folder_reports_nothing_outside(tmp_path):
     ],
 )
 def test_paths_outside_of_the_folder_are_rejected(tmp_path, outside):
-    corpus.picture(1).save(tmp_path / "x.png")
+    corpus.random_image(1).save(tmp_path / "x.png")
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\n0.png,dog\n{outside},cat\n")
     with pytest.raises(DataError) as error:
@@ -275,7 +275,7 @@ def test_paths_outside_of_the_folder_are_rejected(tmp_path, outside):
 def test_backslashes_and_detours_inside_the_folder_are_accepted(tmp_path):
     (tmp_path / "a").mkdir()
     for number in range(6):
-        corpus.picture(number).save(tmp_path / "a" / f"{number}.png")
+        corpus.random_image(number).save(tmp_path / "a" / f"{number}.png")
     rows = "".join(f"a\\{n}.png,x\n" if n % 2 else f"./a/../a/{n}.png,y\n" for n in range(6))
     assert corpus.load(table(tmp_path, "path,label\n" + rows, count=0)).classes == ("x", "y")
 

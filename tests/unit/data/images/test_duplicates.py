@@ -19,35 +19,35 @@ from thalweg.data.images.duplicates import (
 from thalweg.data.images.idx import parse_idx
 
 
-def again(picture: Image.Image, quality: int = 70) -> Image.Image:
-    return Image.open(io.BytesIO(corpus.encoded(picture, "JPEG", quality=quality)))
+def recompressed(image: Image.Image, quality: int = 70) -> Image.Image:
+    return Image.open(io.BytesIO(corpus.encoded(image, "JPEG", quality=quality)))
 
 
-def resized(picture: Image.Image, share: float) -> Image.Image:
-    other = tuple(round(side * share) for side in picture.size)
-    return picture.resize(other, Image.Resampling.BICUBIC).resize(picture.size, Image.Resampling.BILINEAR)
+def resized(image: Image.Image, fraction: float) -> Image.Image:
+    other = tuple(round(side * fraction) for side in image.size)
+    return image.resize(other, Image.Resampling.BICUBIC).resize(image.size, Image.Resampling.BILINEAR)
 
 
 WAYS = {
-    "jpeg": again,
+    "jpeg": recompressed,
     "smaller": lambda p: resized(p, 0.75),
-    "larger": lambda p: again(resized(p, 2.5)),
+    "larger": lambda p: recompressed(resized(p, 2.5)),
     "brighter": lambda p: p.point(lambda v: min(255, round(v * 0.8 + 30))),
     "mirrored": lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "mirrored jpeg": lambda p: again(p.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    "mirrored jpeg": lambda p: recompressed(p.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
 }
 
 
 def planted(base: np.ndarray, queries: np.ndarray, each: int) -> tuple[np.ndarray, dict[int, tuple[int, str]]]:
-    """The queries with `each` copies of base pictures per way, and {row: (original, way)}."""
+    """The queries with `each` copies of base images per way, and {row: (original, way)}."""
     numbers = np.random.default_rng(0)
     queries, truth = queries.copy(), {}
     places = numbers.choice(len(queries), each * len(WAYS), replace=False).tolist()
     originals = numbers.choice(len(base), each * len(WAYS), replace=False).tolist()
     for place, original, way in zip(places, originals, list(WAYS) * each, strict=True):
         values = base[original]
-        made = WAYS[way](Image.fromarray(values[..., 0] if values.shape[2] == 1 else values))
-        queries[place] = np.asarray(made).reshape(values.shape)
+        copy = WAYS[way](Image.fromarray(values[..., 0] if values.shape[2] == 1 else values))
+        queries[place] = np.asarray(copy).reshape(values.shape)
         truth[place] = (original, way)
     return queries, truth
 
@@ -56,20 +56,20 @@ def judge(base: np.ndarray, queries: np.ndarray, each: int) -> None:
     queries, truth = planted(base, queries, each)
     found = {row: (original, mirrored) for row, original, mirrored in near_duplicate_pairs(queries, [base])}
     for way in WAYS:
-        wanted = {row: (original, way.startswith("mirrored")) for row, (original, w) in truth.items() if w == way}
-        hits = sum(found.get(row) == answer for row, answer in wanted.items())
-        assert hits >= 0.95 * len(wanted), way
+        expected = {row: (original, way.startswith("mirrored")) for row, (original, w) in truth.items() if w == way}
+        hits = sum(found.get(row) == answer for row, answer in expected.items())
+        assert hits >= 0.95 * len(expected), way
     assert len(set(found) - set(truth)) <= 0.01 * (len(queries) - len(truth))
 
 
 @pytest.mark.parametrize("channels, side", [(1, 28), (3, 32), (3, 64)])
-def test_planted_copies_are_found_and_others_are_not(channels, side):
-    images = np.stack([np.asarray(corpus.picture(n, (side, side), channels)) for n in range(900)])
+def test_duplicates_are_found_and_other_images_are_not(channels, side):
+    images = np.stack([np.asarray(corpus.random_image(n, (side, side), channels)) for n in range(900)])
     images = images.reshape(900, side, side, channels)
     judge(images[:600], images[600:], each=20)
 
 
-def test_copies_among_handwritten_digits_are_found_though_many_digits_are_alike():
+def test_duplicates_are_found_among_similar_handwritten_digits():
     root = corpus.real_data("mnist")
     if root is None:
         pytest.skip("MNIST is not on this machine (THALWEG_DATA)")
@@ -82,23 +82,23 @@ def split(images: np.ndarray, labels=None) -> ImageSplit:
     return ImageSplit(images, labels, [str(n) for n in range(len(images))])
 
 
-IMAGES = np.stack([np.asarray(corpus.picture(n)) for n in range(60)])
+IMAGES = np.stack([np.asarray(corpus.random_image(n)) for n in range(60)])
 
 
-def test_exact_copies_are_paired_with_the_first():
+def test_exact_duplicates_are_paired_with_the_first_image():
     train, test = IMAGES[:10], IMAGES[[20, 3, 21, 20]]
     pairs = find_exact_duplicates({"train": split(train), "val": split(IMAGES[:0]), "test": split(test)})
     assert pairs == [DuplicatePair(("train", 3), ("test", 1)), DuplicatePair(("test", 0), ("test", 3))]
 
 
-def test_an_exact_copy_is_not_told_again_as_a_near_one():
+def test_an_exact_duplicate_is_not_reported_again_as_a_near_one():
     splits = {"train": split(IMAGES[:40]), "val": split(IMAGES[[40, 5]]), "test": split(IMAGES[[5, 7, 41]])}
     assert find_near_duplicates(splits, find_exact_duplicates(splits)) == []
-    told = find_near_duplicates(splits, [])
-    assert [p.second for p in told] == [("val", 1), ("test", 0), ("test", 1)]
+    pairs = find_near_duplicates(splits, [])
+    assert [pair.second for pair in pairs] == [("val", 1), ("test", 0), ("test", 1)]
 
 
-def test_near_copies_are_looked_for_in_every_earlier_set():
+def test_near_duplicates_are_searched_in_every_earlier_split():
     other = IMAGES[:, :, ::-1] // 2
     splits = {"train": split(IMAGES[:20]), "val": split(IMAGES[20:40]), "test": split(other[[3, 33, 50]])}
     assert find_near_duplicates(splits, []) == [
@@ -107,7 +107,7 @@ def test_near_copies_are_looked_for_in_every_earlier_set():
     ]
 
 
-def test_one_of_many_frames_is_a_copy_although_its_neighbours_are_too():
+def test_a_frame_of_a_video_is_a_duplicate_although_others_are_alike():
     noise = np.random.default_rng(0).integers(-2, 3, (12, *IMAGES.shape[1:]))
     film = np.clip(IMAGES[0].astype(int) + noise, 0, 255).astype(np.uint8)
     found = list(near_duplicate_pairs(film[:1], [np.concatenate([IMAGES[1:40], film[1:]])]))
@@ -115,17 +115,17 @@ def test_one_of_many_frames_is_a_copy_although_its_neighbours_are_too():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_very_small_sets_are_compared_too(count):
+def test_very_small_datasets_are_compared_too(count):
     found = list(near_duplicate_pairs(np.stack([IMAGES[0] // 2 + 40, IMAGES[50]]), [IMAGES[:count]]))
     assert found == [(0, 0, False)]
 
 
-def test_pictures_without_contrast_are_nobodys_copy():
+def test_images_without_contrast_are_not_duplicates():
     flat = np.full((20, 16, 16, 1), 7, np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None, None]
     assert list(near_duplicate_pairs(flat[:5] + 100, [flat])) == []
 
 
-def test_leaked_are_the_exact_and_the_near_copies_of_training_pictures_and_no_others():
+def test_leaked_rows_are_the_exact_and_near_duplicates_of_training_images():
     test = np.stack([IMAGES[50], IMAGES[3], IMAGES[51], IMAGES[7, :, ::-1], IMAGES[50], IMAGES[3], IMAGES[9] // 2 + 40])
     found = leaked_rows(split(IMAGES[:40]), split(test))
     assert found.dtype == np.int64 and found.tolist() == [1, 3, 5, 6]

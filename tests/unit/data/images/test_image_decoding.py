@@ -14,7 +14,7 @@ from PIL import Image
 from tests.unit.data.images import corpus
 from thalweg.data.images import image_decoding as images
 from thalweg.data.images.image_decoding import ImageReadError, decode_image, read_header
-from thalweg.data.images.preprocess import preprocess_image
+from thalweg.data.images.input_spec import InputSpec, preprocess_image
 from thalweg.errors import DataError
 
 RAMP = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (32, 1))
@@ -82,9 +82,9 @@ def test_every_mode_decodes_black_and_white(mode, form):
 
 
 def test_palette_colors_are_exact():
-    colours = np.zeros((8, 8, 3), np.uint8)
-    colours[:, :4], colours[:, 4:] = (200, 30, 60), (10, 220, 130)
-    assert np.array_equal(decode_image(corpus.encoded(Image.fromarray(colours).quantize(4), "PNG")), colours)
+    colors = np.zeros((8, 8, 3), np.uint8)
+    colors[:, :4], colors[:, 4:] = (200, 30, 60), (10, 220, 130)
+    assert np.array_equal(decode_image(corpus.encoded(Image.fromarray(colors).quantize(4), "PNG")), colors)
 
 
 def transparent(ink: int, mode: str) -> bytes:
@@ -124,18 +124,18 @@ def test_the_first_frame_of_an_animation_is_decoded():
 
 
 def test_gray_is_detected_by_content_unless_channels_are_requested():
-    grey = saved(np.repeat(RAMP[..., None], 3, axis=2), "PNG")
-    assert decode_image(grey).shape == (32, 64, 1)
-    assert decode_image(grey, channels=3).shape == (32, 64, 3)
-    colour = corpus.encoded(corpus.picture(3))
-    assert decode_image(colour).shape[2] == 3
-    expected = np.asarray(corpus.picture(3).convert("L"))
-    assert np.array_equal(decode_image(colour, channels=1)[..., 0], expected)
+    gray = saved(np.repeat(RAMP[..., None], 3, axis=2), "PNG")
+    assert decode_image(gray).shape == (32, 64, 1)
+    assert decode_image(gray, channels=3).shape == (32, 64, 3)
+    color = corpus.encoded(corpus.random_image(3))
+    assert decode_image(color).shape[2] == 3
+    expected = np.asarray(corpus.random_image(3).convert("L"))
+    assert np.array_equal(decode_image(color, channels=1)[..., 0], expected)
 
 
-@pytest.mark.parametrize("extent", [(1, 1), (1, 300), (300, 1), (28, 28), (50, 31)])
-def test_every_size_becomes_the_requested_square(extent):
-    content = corpus.encoded(corpus.picture(1, extent))
+@pytest.mark.parametrize("source_size", [(1, 1), (1, 300), (300, 1), (28, 28), (50, 31)])
+def test_every_size_becomes_the_requested_square(source_size):
+    content = corpus.encoded(corpus.random_image(1, source_size))
     assert decode_image(content, image_size=28).shape == (28, 28, 3)
 
 
@@ -152,17 +152,17 @@ def test_shrinking_is_antialiased():
 
 
 def test_a_large_photo_decoded_at_a_fraction_looks_the_same():
-    content = corpus.encoded(corpus.picture(5, (1600, 1200)), "JPEG", quality=95)
+    content = corpus.encoded(corpus.random_image(5, (1600, 1200)), "JPEG", quality=95)
     exact = Image.open(io.BytesIO(content)).convert("RGB")
     expected = np.asarray(images.resize_and_crop(exact, 32)).astype(int)
     assert 0 < np.abs(decode_image(content, image_size=32).astype(int) - expected).mean() < 0.5
 
 
-def with_margin(picture: Image.Image, size: int, resize: int) -> np.ndarray:
+def with_margin(image: Image.Image, size: int, resize: int) -> np.ndarray:
     """The usual form for ImageNet, in whole steps: all resized across, then down, then the middle of the array."""
-    wide, high = (round(Fraction(resize * extent, min(picture.size))) for extent in picture.size)
-    left, top = (round(Fraction(extent - size, 2)) for extent in (wide, high))
-    across = picture.resize((wide, picture.height), Image.Resampling.BILINEAR)
+    wide, high = (round(Fraction(resize * source_size, min(image.size))) for source_size in image.size)
+    left, top = (round(Fraction(source_size - size, 2)) for source_size in (wide, high))
+    across = image.resize((wide, image.height), Image.Resampling.BILINEAR)
     whole = np.asarray(across.resize((wide, high), Image.Resampling.BILINEAR))
     return whole[top : top + size, left : left + size]
 
@@ -171,9 +171,9 @@ def with_margin(picture: Image.Image, size: int, resize: int) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 def test_with_resize_the_image_is_resized_and_its_center_cropped(width, height, size, more):
     width, height = min(width, 8 * height), min(height, 8 * width)
-    picture = corpus.picture(7, (width, height))
-    got = np.asarray(images.resize_and_crop(picture, size, size + more))
-    assert np.array_equal(got, with_margin(picture, size, size + more))
+    image = corpus.random_image(7, (width, height))
+    got = np.asarray(images.resize_and_crop(image, size, size + more))
+    assert np.array_equal(got, with_margin(image, size, size + more))
 
 
 def test_resize_crops_a_margin_on_all_sides():
@@ -183,69 +183,69 @@ def test_resize_crops_a_margin_on_all_sides():
     assert decode_image(saved(framed, "PNG"), image_size=64, resize=64).min() == 0
 
 
-@pytest.mark.parametrize("extent", [(4, 3000), (3000, 4)])
-def test_the_center_of_a_strip_equals_resizing_all_of_it(extent):
+@pytest.mark.parametrize("source_size", [(4, 3000), (3000, 4)])
+def test_the_center_of_a_strip_equals_resizing_all_of_it(source_size):
     shades = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (3000, 4))
-    strip = Image.fromarray(np.ascontiguousarray(shades if extent[1] == 3000 else shades.T))
+    strip = Image.fromarray(np.ascontiguousarray(shades if source_size[1] == 3000 else shades.T))
     got = np.asarray(images.resize_and_crop(strip, 24, 28)).astype(int)
     assert np.array_equal(got, with_margin(strip, 24, 28))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize("extent", [(2000, 150), (150, 2000), (900, 99), (97, 3001)])
-def test_the_center_of_a_strip_is_exact_to_the_last_level(mode, extent):
-    shape = extent[::-1] + ((3,) if mode == "RGB" else ())
-    strip = Image.fromarray(np.random.default_rng(extent[0]).integers(0, 256, shape, np.uint8))
+@pytest.mark.parametrize("source_size", [(2000, 150), (150, 2000), (900, 99), (97, 3001)])
+def test_the_center_of_a_strip_is_exact_to_the_last_level(mode, source_size):
+    shape = source_size[::-1] + ((3,) if mode == "RGB" else ())
+    strip = Image.fromarray(np.random.default_rng(source_size[0]).integers(0, 256, shape, np.uint8))
     for size, resize in ((224, 256), (75, 85)):
         assert np.array_equal(np.asarray(images.resize_and_crop(strip, size, resize)), with_margin(strip, size, resize))
 
 
 @pytest.mark.parametrize("resize", [None, 256])
-@pytest.mark.parametrize("extent", [(1, 60_000), (60_000, 1), (900, 60_000)])
-def test_resizing_needs_little_more_memory_than_the_image(extent, resize, monkeypatch):
+@pytest.mark.parametrize("source_size", [(1, 60_000), (60_000, 1), (900, 60_000)])
+def test_resizing_needs_little_more_memory_than_the_image(source_size, resize, monkeypatch):
     taken, plain = [], Image.Image.resize
 
-    def counted(picture, size, *arguments, **named):
+    def counted(image, size, *arguments, **named):
         taken.append(size[0] * size[1])
-        return plain(picture, size, *arguments, **named)
+        return plain(image, size, *arguments, **named)
 
     monkeypatch.setattr(Image.Image, "resize", counted)
-    picture = Image.new("L", extent)
+    image = Image.new("L", source_size)
     tracemalloc.start()
-    assert images.resize_and_crop(picture, 224, resize).size == (224, 224)
+    assert images.resize_and_crop(image, 224, resize).size == (224, 224)
     arrays = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert max(taken, default=0) < 300_000 and arrays < 40_000_000
 
 
-@pytest.mark.parametrize("extent", [(40, 90), (90, 40), (31, 200), (7, 50)])
+@pytest.mark.parametrize("source_size", [(40, 90), (90, 40), (31, 200), (7, 50)])
 @pytest.mark.parametrize("size", [5, 28, 64])
-def test_resizing_goes_across_first_and_then_down(extent, size):
-    picture = corpus.picture(9, extent)
-    (width, height), side = extent, min(extent)
+def test_resizing_goes_across_first_and_then_down(source_size, size):
+    image = corpus.random_image(9, source_size)
+    (width, height), side = source_size, min(source_size)
     left, top = (width - side) / 2, (height - side) / 2
-    across = picture.resize((size, height), Image.Resampling.BILINEAR, (left, 0, left + side, height))
+    across = image.resize((size, height), Image.Resampling.BILINEAR, (left, 0, left + side, height))
     whole = across.resize((size, size), Image.Resampling.BILINEAR, (0, top, size, top + side))
-    assert np.array_equal(np.asarray(images.resize_and_crop(picture, size)), np.asarray(whole))
+    assert np.array_equal(np.asarray(images.resize_and_crop(image, size)), np.asarray(whole))
 
 
-@pytest.mark.parametrize("extent, exact", [((380, 284), True), ((403, 301), True), ((1200, 896), False)])
-def test_a_photo_is_decoded_at_a_fraction_if_enough_pixels_are_left(extent, exact):
-    content = corpus.encoded(corpus.picture(5, extent), "JPEG", quality=92)
+@pytest.mark.parametrize("source_size, exact", [((380, 284), True), ((403, 301), True), ((1200, 896), False)])
+def test_a_photo_is_decoded_at_a_fraction_if_enough_pixels_are_left(source_size, exact):
+    content = corpus.encoded(corpus.random_image(5, source_size), "JPEG", quality=92)
     expected = with_margin(Image.open(io.BytesIO(content)).convert("RGB"), 56, 64).astype(int)
     differences = np.abs(decode_image(content, 3, 56, resize=64).astype(int) - expected)
     assert differences.max() == 0 if exact else 0 < differences.mean() < 0.5
 
 
 def test_without_resize_a_fraction_leaves_sixteen_times_the_pixels():
-    for extent, part in (((1024, 4096), 2), ((1022, 4096), 1), ((2048, 2048), 4), ((2049, 2048), 1)):
-        with Image.open(io.BytesIO(corpus.encoded(corpus.picture(5, extent), "JPEG"))) as picture:
-            images._use_jpeg_draft(picture, 32, None)
-            assert picture.size == (extent[0] // part, extent[1] // part)
+    for source_size, part in (((1024, 4096), 2), ((1022, 4096), 1), ((2048, 2048), 4), ((2049, 2048), 1)):
+        with Image.open(io.BytesIO(corpus.encoded(corpus.random_image(5, source_size), "JPEG"))) as image:
+            images._use_jpeg_draft(image, 32, None)
+            assert image.size == (source_size[0] // part, source_size[1] // part)
 
 
 def test_predictions_for_photos_do_not_depend_on_the_decoding_fraction(real_data):
-    """48 photographs, asked of a network that sees 32 x 32 pixels: as after decoding them whole."""
+    """48 photos, asked of a model that sees 32 x 32 pixels: as after decoding them whole."""
     found = [*(real_data / "photos").glob("*.jpg"), *sorted((real_data / "coco_subset" / "images").glob("*.jpg"))[:40]]
     from thalweg import load
 
@@ -256,30 +256,30 @@ def test_predictions_for_photos_do_not_depend_on_the_decoding_fraction(real_data
 
 @pytest.mark.parametrize("resize", [None, 64])
 def test_colors_become_gray_before_resizing(resize):
-    colour = corpus.picture(3, (203, 151))
-    content = corpus.encoded(colour, "PNG")
-    expected = np.asarray(images.resize_and_crop(colour.convert("RGB").convert("L"), 56, resize))[..., None]
+    color = corpus.random_image(3, (203, 151))
+    content = corpus.encoded(color, "PNG")
+    expected = np.asarray(images.resize_and_crop(color.convert("RGB").convert("L"), 56, resize))[..., None]
     assert np.array_equal(decode_image(content, 1, 56, resize), expected)
-    facts = {"size": [56, 56], "channels": 1, "resize": resize, "ink": False}
-    assert np.array_equal(preprocess_image(colour, facts), expected) and np.array_equal(
-        preprocess_image(np.asarray(colour), facts), expected
+    spec = InputSpec(["a", "b"], 1, [56, 56], [0.5], [0.5], resize=resize)
+    assert np.array_equal(preprocess_image(color, spec), expected) and np.array_equal(
+        preprocess_image(np.asarray(color), spec), expected
     )
 
 
 def test_a_fraction_keeps_the_aspect_ratio():
-    for extent, part in (((1200, 896), 4), ((1200, 898), 2), ((1201, 896), 1)):
-        with Image.open(io.BytesIO(corpus.encoded(corpus.picture(5, extent), "JPEG"))) as picture:
-            images._use_jpeg_draft(picture, 56, 64)
-            assert picture.size == (extent[0] // part, extent[1] // part)
+    for source_size, part in (((1200, 896), 4), ((1200, 898), 2), ((1201, 896), 1)):
+        with Image.open(io.BytesIO(corpus.encoded(corpus.random_image(5, source_size), "JPEG"))) as image:
+            images._use_jpeg_draft(image, 56, 64)
+            assert image.size == (source_size[0] // part, source_size[1] // part)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
-def test_a_truncated_image_is_rejected_with_a_reason(form, share, tmp_path):
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9])
+def test_a_truncated_image_is_rejected_with_a_reason(form, fraction, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     content = saved(noise, form)
     path = tmp_path / f"x.{form.lower()}"
-    path.write_bytes(content[: int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * fraction)])
     with pytest.raises(ImageReadError) as refused:
         decode_image(path)
     assert len(str(refused.value)) > 10
@@ -337,7 +337,7 @@ def test_an_extremely_long_image_is_rejected_before_decoding(size, is_handwritin
     for read in (read_header, decode_image):
         with pytest.raises(ImageReadError, match="pixels"):
             read(content)
-    spec = {"size": [28, 28], "channels": 1, "ink": is_handwriting}
+    spec = InputSpec(["a", "b"], 1, [28, 28], [0.5], [0.5], is_handwriting)
     with pytest.raises(DataError, match="pixels"):
         preprocess_image(content, spec)
 
@@ -345,7 +345,7 @@ def test_an_extremely_long_image_is_rejected_before_decoding(size, is_handwritin
 @pytest.mark.parametrize("is_handwriting", [False, True])
 def test_an_image_from_memory_above_the_pixel_limit_is_rejected(is_handwriting, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
-    spec = {"size": [28, 28], "channels": 1, "ink": is_handwriting}
+    spec = InputSpec(["a", "b"], 1, [28, 28], [0.5], [0.5], is_handwriting)
     with pytest.raises(DataError, match="pixels"):
         preprocess_image(Image.new("L", (101, 10)), spec)
 
@@ -355,9 +355,9 @@ def test_running_out_of_memory_concerns_one_image_only(is_handwriting, monkeypat
     def run_out(*arguments, **options):
         raise MemoryError
 
-    content = corpus.encoded(corpus.picture(1, (50, 40)))
+    content = corpus.encoded(corpus.random_image(1, (50, 40)))
     monkeypatch.setattr(Image.Image, "resize", run_out)
-    spec = {"size": [28, 28], "channels": 1, "ink": is_handwriting}
+    spec = InputSpec(["a", "b"], 1, [28, 28], [0.5], [0.5], is_handwriting)
     with pytest.raises(DataError, match="memory"):
         preprocess_image(content, spec)
 

@@ -80,7 +80,7 @@ def test_files_of_the_operating_system_are_ignored(tmp_path):
 def test_skipped_entries_are_reported(tmp_path):
     corpus.folder(tmp_path / "train", {"a": 6, "b": 6})
     corpus.folder(tmp_path / "annotations", {"c": 2})
-    corpus.picture(77).save(tmp_path / "train" / "loose.png")
+    corpus.random_image(77).save(tmp_path / "train" / "loose.png")
     (tmp_path / "train" / "a" / "photo.heic").write_bytes(b"x")
     notes = " ".join(corpus.load(tmp_path).warnings)
     assert "'annotations'" in notes and "1 image directly in" in notes and "1 .heic" in notes
@@ -221,7 +221,7 @@ def test_gray_images_have_one_channel_unless_one_image_has_colors(tmp_path):
     corpus.folder(tmp_path, {"a": 4, "b": 4}, channels=1)
     assert corpus.load(tmp_path).shape == (20, 20, 1)
     expected = np.asarray(Image.open(tmp_path / "a" / "0.png"))
-    corpus.picture(9).save(tmp_path / "b" / "2.png")
+    corpus.random_image(9).save(tmp_path / "b" / "2.png")
     found = read_image_folder(tmp_path, ReadOptions())
     assert found.splits["train"].images.shape == (8, 20, 20, 3)
     assert np.array_equal(found.splits["train"].images[0], np.repeat(expected[..., None], 3, axis=2))
@@ -229,14 +229,14 @@ def test_gray_images_have_one_channel_unless_one_image_has_colors(tmp_path):
 
 def test_an_animation_is_reported(tmp_path):
     corpus.folder(tmp_path, {"a": 3, "b": 3})
-    frames = [corpus.picture(n) for n in range(3)]
+    frames = [corpus.random_image(n) for n in range(3)]
     frames[0].save(tmp_path / "a" / "x.gif", save_all=True, append_images=frames[1:])
     assert any("first frame" in note for note in corpus.load(tmp_path).warnings)
 
 
 def test_an_image_with_the_extension_of_another_format_is_read_and_reported(tmp_path):
     corpus.folder(tmp_path, {"a": 3, "b": 3})
-    corpus.picture(1).save(tmp_path / "a" / "1.png", "JPEG")
+    corpus.random_image(1).save(tmp_path / "a" / "1.png", "JPEG")
     data = corpus.load(tmp_path)
     assert not data.unreadable and any("1.png is JPEG" in note for note in data.warnings)
 
@@ -259,7 +259,7 @@ def load_error(path, **options) -> DataError:
 def test_degenerate_folders_are_rejected_with_a_cure(tmp_path):
     (tmp_path / "empty").mkdir()
     assert load_error(tmp_path / "empty").path == tmp_path / "empty"
-    corpus.picture(1).save(corpus.folder(tmp_path / "flat", {}).parent / "empty" / "x.png")
+    corpus.random_image(1).save(corpus.folder(tmp_path / "flat", {}).parent / "empty" / "x.png")
     assert "1 image" in load_error(tmp_path / "empty").message
     assert load_error(corpus.folder(tmp_path / "one", {"a": 5})).value == ["a"]
     assert load_error(corpus.folder(tmp_path / "single", {"a": 1})).value == ["a"]

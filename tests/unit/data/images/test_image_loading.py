@@ -53,7 +53,7 @@ def write_images(folder: Path, count: int) -> list[Path]:
     for number in range(count):
         paths.append(folder / f"{number}.{'jpg' if number % 2 else 'png'}")
         image_format = "JPEG" if number % 2 else "PNG"
-        paths[-1].write_bytes(corpus.encoded(corpus.picture(number, (60 + number, 50)), image_format))
+        paths[-1].write_bytes(corpus.encoded(corpus.random_image(number, (60 + number, 50)), image_format))
     return paths
 
 
@@ -89,7 +89,7 @@ def test_progress_counts_every_file_once(tmp_path):
 
 def corrupt_exif_image() -> bytes:
     """A JPEG whose EXIF data Pillow warns about."""
-    content = corpus.encoded(corpus.picture(1, (30, 30)), "JPEG")
+    content = corpus.encoded(corpus.random_image(1, (30, 30)), "JPEG")
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05" + b"\x01\x12\0\x03\0\0\0\x40\0\0\xff\xff"
     return content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:]
 

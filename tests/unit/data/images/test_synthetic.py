@@ -1,4 +1,4 @@
-"""Targets of one shape, and a data set that needs no file."""
+"""Targets of one shape, and a dataset that needs no file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.helpers.padding import pad
 from thalweg.data.images.synthetic import CLASSES, make_bars
 
 
-def test_targets_are_stacked_and_marked():
+def test_targets_are_stacked_and_masked():
     targets = [torch.ones(2, 4), torch.zeros(0, 4), torch.full((3, 4), 5.0)]
     padded, real = pad(targets)
     assert padded.shape == (3, 3, 4) and real.tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
@@ -19,19 +19,19 @@ def test_targets_are_stacked_and_marked():
     assert float(padded[real == 0].abs().sum()) == 0
 
 
-def test_padding_has_the_type_of_the_targets_and_the_number_asked_for():
+def test_padding_has_the_type_and_the_requested_number_of_targets():
     padded, real = pad([torch.tensor([3, 4]), torch.tensor([5])], max_targets=4)
     assert padded.tolist() == [[3, 4, 0, 0], [5, 0, 0, 0]] and padded.dtype == torch.int64
     assert real.dtype == torch.float32 and real.device == padded.device
     assert pad([torch.zeros(0, 2)])[0].shape == (1, 1, 2)  # room for one, so that no shape is empty
 
 
-def test_more_targets_than_there_is_room_for_are_refused():
+def test_too_many_targets_are_rejected():
     with pytest.raises(ValueError, match="3"):
         pad([torch.zeros(1, 4), torch.zeros(3, 4)], max_targets=2)
 
 
-def test_bars_are_a_whole_data_set():
+def test_bars_are_a_complete_dataset():
     data = make_bars(count=240, size=12)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 160, "val": 40, "test": 40}
     assert data.shape == (12, 12, 1) and data.train.images.dtype == np.uint8 and data.classes == CLASSES
@@ -40,7 +40,7 @@ def test_bars_are_a_whole_data_set():
     assert np.bincount(np.concatenate([s.labels for s in data.splits.values()])).tolist() == [60] * 4
 
 
-def test_bars_lie_as_their_class_says():
+def test_bars_have_the_direction_of_their_class():
     data = make_bars(count=48, size=16)
     for image, label in zip(data.train.images[..., 0].astype(float), data.train.labels, strict=True):
         along = [image.mean(1).std(), image.mean(0).std()]
@@ -55,6 +55,6 @@ def test_equal_seeds_give_equal_bars():
 
 
 @pytest.mark.parametrize("wrong", [{"count": 23}, {"size": 7}])
-def test_too_few_bars_are_refused(wrong):
+def test_too_few_bars_are_rejected(wrong):
     with pytest.raises(ValueError, match="at least 24"):
         make_bars(**wrong)

@@ -1,0 +1,235 @@
+"""Read points in the plane with a label each from a table with two columns of numbers and one of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from ..errors import DataError, NotFoundError, OptionError, pluralize
+from .images.csv_dataset import decode_text, detect_delimiter
+
+#: a column of one of these names holds the label, whatever is in it
+LABEL_COLUMN_NAMES = ("label", "class", "target", "species")
+#: beyond this a number is taken for a slip; its square would overflow
+MAX_MAGNITUDE = 1e100
+COLUMNS_HINT = "Say which columns to use: --set columns=x,y,label"
+
+
+@dataclass(frozen=True)
+class PointTable:
+    """A table as read: `cells` row by row, the `lines` of the file where they stand, `decimal_comma`: 1,5 is 1.5."""
+
+    name: str
+    header: list[str]
+    header_line: int
+    decimal_comma: bool
+    lines: list[int] = field(default_factory=list)
+    cells: list[list[str]] = field(default_factory=list)
+
+    def locate(self, row: int, column: int) -> str:
+        """Return the position of a cell in words."""
+        return f"{self.name}, line {self.lines[row]}, column '{self.header[column]}'"
+
+    def column(self, index: int) -> list[str]:
+        """Return the cells of a column."""
+        return [cells[index] for cells in self.cells]
+
+
+def parse_table(content: bytes, name: str) -> tuple[PointTable, list[str]]:
+    """Parse a table into texts; also return notes for the user. Raises DataError with file and line."""
+    text, encoding = decode_text(content, name)
+    notes = [f"{name} is not UTF-8; read as Windows-1252."] if encoding == "cp1252" else []
+    delimiter = detect_delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    table: PointTable | None = None
+    try:
+        for raw_cells in reader:
+            cells = [cell.strip() for cell in raw_cells]
+            if not any(cells):
+                continue
+            if table is None:
+                header = _parse_header(cells, name, reader.line_num)
+                table = PointTable(name, header, reader.line_num, delimiter != ",")
+                continue
+            _check_width(table, cells, reader.line_num)
+            table.lines.append(reader.line_num)
+            table.cells.append(cells)
+    except csv.Error as error:
+        raise DataError(
+            f"{name}, line {reader.line_num}: {error}.",
+            "Check the quotes around this line.",
+            path=name,
+            line=reader.line_num,
+        ) from None
+    if table is None or not table.cells:
+        raise DataError(
+            f"{name}: the table has no rows; expected a line of column names, then a line per point.", path=name
+        )
+    return table, notes
+
+
+def _check_width(table: PointTable, cells: list[str], line: int) -> None:
+    if len(cells) != len(table.header):
+        raise DataError(
+            f"{table.name}, line {line}: {pluralize(len(cells), 'column')}; expected {len(table.header)}.",
+            "Put quotes around a cell that holds the delimiter.",
+            path=table.name,
+            line=line,
+            value=len(cells),
+        )
+
+
+def _parse_header(cells: list[str], name: str, line: int) -> list[str]:
+    """Return the names of the columns; one without is named by its number."""
+    num_numbers = sum(1 for cell in cells if parse_number(cell, True) is not None)
+    if num_numbers > 1:
+        raise DataError(
+            f"{name}, line {line}: the first line holds numbers; expected column names.",
+            "Put a line of names before it: x,y,label",
+            path=name,
+            line=line,
+        )
+    header = []
+    for number, cell in enumerate(cells, 1):
+        header.append(cell or f"column {number}")
+    for column in header:
+        if header.count(column) > 1:
+            raise DataError(
+                f"{name}, line {line}: two columns are named '{column}'.",
+                "Rename one of them.",
+                path=name,
+                line=line,
+                value=column,
+            )
+    return header
+
+
+def parse_number(text: str, decimal_comma: bool) -> float | None:
+    """Return the number that a text is, below MAX_MAGNITUDE in size; None for another text."""
+    try:
+        value = float(text.replace(",", ".") if decimal_comma else text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and abs(value) < MAX_MAGNITUDE else None
+
+
+def choose_columns(table: PointTable, columns: str | Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the two columns of numbers and that of the label, and a note where there was a choice.
+
+    The label's has one of the names LABEL_COLUMN_NAMES, else it is the only one without numbers, else the last; the
+    numbers are the first two columns left that do not only count the rows. Raises NotFoundError, OptionError and
+    DataError where `columns`, or the table, leave it open.
+    """
+    if columns != "auto":
+        return _find_named_columns(table, list(columns)), []
+    numeric = [index for index in range(len(table.header)) if _is_numeric(table, index)]
+    label = _choose_label_column(table, numeric)
+    axes = [index for index in numeric if index != label]
+    if len(axes) > 2:
+        axes = [index for index in axes if not _is_row_number(table, index)]
+    if len(axes) < 2:
+        raise DataError(
+            f"{table.name}, line {table.header_line}: {pluralize(len(axes), 'column')} of numbers besides the label "
+            f"'{table.header[label]}'; expected two.",
+            COLUMNS_HINT,
+            path=table.name,
+            line=table.header_line,
+            value=[table.header[index] for index in axes],
+        )
+    chosen = [*axes[:2], label]
+    return chosen, _describe_choice(table, axes, chosen)
+
+
+def _choose_label_column(table: PointTable, numeric: list[int]) -> int:
+    named = []
+    texts = []
+    for index, column in enumerate(table.header):
+        if column.casefold() in LABEL_COLUMN_NAMES:
+            named.append(index)
+        if index not in numeric and any(table.column(index)):
+            texts.append(index)
+    if len(named) == 1:
+        return named[0]
+    if len(texts) > 1:
+        columns = [table.header[index] for index in texts]
+        raise DataError(
+            f"{table.name}, line {table.header_line}: {len(texts)} columns could be the label: {', '.join(columns)}.",
+            COLUMNS_HINT,
+            path=table.name,
+            line=table.header_line,
+            value=columns,
+        )
+    return texts[0] if texts else numeric[-1]
+
+
+def _describe_choice(table: PointTable, axes: list[int], chosen: list[int]) -> list[str]:
+    if len(axes) == 2:
+        return []
+    x, y, label = (table.header[index] for index in chosen)
+    others = ", ".join(table.header[index] for index in axes[2:])
+    note = f"Of {len(axes)} columns of numbers {x} and {y} are used, and {label} as the label; not used: {others}."
+    return [f"{note} --set columns=x,y,label chooses others."]
+
+
+def _find_named_columns(table: PointTable, columns: list[str]) -> list[int]:
+    if len(columns) != 3 or len(set(columns)) != 3:
+        raise OptionError(
+            f"columns: {','.join(columns)}; expected three different columns: two of numbers and the label's.",
+            "For example: --set columns=x,y,label",
+            option="columns",
+            value=columns,
+        )
+    for column in columns:
+        if column not in table.header:
+            raise NotFoundError.for_unknown("column", column, table.header)
+    return [table.header.index(column) for column in columns]
+
+
+def _is_numeric(table: PointTable, column: int) -> bool:
+    """Whether most cells are numbers; what else is in the column is then a mistake and not a label."""
+    filled = [text for text in table.column(column) if text]
+    num_numbers = sum(1 for text in filled if parse_number(text, table.decimal_comma) is not None)
+    return num_numbers > len(filled) / 2
+
+
+def _is_row_number(table: PointTable, column: int) -> bool:
+    """Whether every number is one more than the one before it."""
+    values = [parse_number(text, table.decimal_comma) for text in table.column(column)]
+    return all(before is not None and after is not None and after - before == 1 for before, after in pairwise(values))
+
+
+def extract_points(table: PointTable, chosen: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    """Return points (N, 2) float64 and the label of each. Raises DataError for an empty cell and a wrong number."""
+    points = []
+    labels = []
+    for row, cells in enumerate(table.cells):
+        for column in chosen:
+            if not cells[column]:
+                raise DataError(
+                    f"{table.locate(row, column)}: the cell is empty.",
+                    "Fill it in, or remove the line.",
+                    path=table.name,
+                    line=table.lines[row],
+                )
+        points.append([_read_number(table, row, column) for column in chosen[:2]])
+        labels.append(cells[chosen[2]])
+    return np.array(points, np.float64), labels
+
+
+def _read_number(table: PointTable, row: int, column: int) -> float:
+    text = table.cells[row][column]
+    value = parse_number(text, table.decimal_comma)
+    if value is None:
+        raise DataError(
+            f"{table.locate(row, column)}: '{text}' is not a finite number; expected e.g. 1.5 or 1.5e3.",
+            path=table.name,
+            line=table.lines[row],
+            value=text,
+        )
+    return value

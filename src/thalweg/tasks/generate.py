@@ -1,0 +1,252 @@
+"""Make images that look like those of a data set (Goodfellow et al. 2014, arXiv:1406.2661)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config.json_record import FieldError
+from ..config.parsing import Range
+from ..data.base import DataRequest, take_dataset
+from ..data.batches import InMemoryBatches
+from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, check_format, load_unlabeled, make_shapes
+from ..errors import DataError
+from ..objectives.adversarial import Adversarial
+from ..predictions.base import Prediction
+from ..predictions.image import ImageGrid, ImagePrediction
+from ..registry import register_task
+from .base import CardText, Context, EvalResult, Metric, Plot, Setup, Task
+from .generate_support import (
+    FEATURE_NETWORKS,
+    NUM_GRID,
+    Evidence,
+    build_transform,
+    compare_images,
+    count_neighbors,
+    count_validation_samples,
+    describe_card,
+    draw_plots,
+    generate_images,
+    load_feature_network,
+    refuse_freezing,
+    suggest_next,
+)
+
+#: training images that a run of unstated length shows the discriminator, and the epochs it stays between
+DEFAULT_IMAGES = 50_000
+MIN_EPOCHS = 3
+MAX_EPOCHS = 400
+MAX_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class GenerateSpec:
+    """Format of the images; kept in run.json."""
+
+    channels: Annotated[int, "1 (gray) or 3 (RGB)", Range(1, 3)]
+    image_size: Annotated[int, "height and width in pixels", Range(SIZES[0], SIZES[-1])]
+
+    def __post_init__(self) -> None:
+        if self.channels not in FEATURE_NETWORKS:
+            raise FieldError("channels", "1 or 3")
+        if self.image_size not in SIZES:
+            raise FieldError("image_size", f"one of {', '.join(map(str, SIZES))}")
+
+
+@dataclass(frozen=True)
+class GenerateTrainOptions:
+    """Options of `thalweg train generate`."""
+
+    image_size: Annotated[
+        int | None, "height and width, a power of two  [default: 32; 16 for sets of smaller images]", Range(1, 4096)
+    ] = None
+    r1: Annotated[float, "weight of the gradient penalty of the discriminator; 0 for none", Range(0, 1e6)] = 1.0
+    r1_interval: Annotated[int, "steps from one gradient penalty to the next", Range(1, 10_000)] = 16
+    mirror: Annotated[bool, "mirror half of the training images"] = False
+    num_eval_samples: Annotated[
+        int, "images that the final test generates; a validation makes at most 1,000", Range(2, 1_000_000)
+    ] = 10_000
+
+
+@dataclass(frozen=True)
+class GenerateSampleOptions:
+    """Options of `thalweg sample`."""
+
+    count: Annotated[int, "images", Range(1, 1_000_000)] = 16
+    seed: Annotated[int, "seed of the first image; the next one's is one higher", Range(0, 2**32 - 1)] = 0
+    grid: Annotated[bool, "show all in one image"] = False
+
+
+@register_task
+class Generate(Task):
+    """Images from noise."""
+
+    name = "generate"
+    description = "What could images like these look like?"
+    default_model = "dcgan"
+    default_data = "digits"
+    metrics = (
+        Metric("frechet_distance", "Fréchet distance", higher_is_better=False),
+        Metric("precision", "precision", unit="fraction"),
+        Metric("recall", "recall", unit="fraction"),
+    )
+    input_type = None
+    DataSpec = GenerateSpec
+    TrainOptions = GenerateTrainOptions
+    SampleOptions = GenerateSampleOptions
+
+    def load_data(
+        self, request: DataRequest, options: GenerateTrainOptions, context: Context, spec: GenerateSpec | None = None
+    ) -> UnlabeledDataset:
+        """Read a folder of images, flat or nested, or whatever a classifier reads, without labels. Raises DataError."""
+        dataset = take_dataset(request, UnlabeledDataset, {"image_size": options.image_size})
+        if dataset is not None:
+            return check_format(dataset, spec.image_size, spec.channels) if spec is not None else dataset
+        if spec is not None:
+            return load_unlabeled(request, spec.image_size, spec.channels)
+        return load_unlabeled(request, options.image_size)
+
+    def toy_dataset(self) -> UnlabeledDataset:
+        """Draw discs and squares."""
+        return make_shapes()
+
+    def data_spec(self, dataset: UnlabeledDataset, options: GenerateTrainOptions) -> GenerateSpec:
+        """Return channels and size."""
+        return GenerateSpec(channels=dataset.shape[2], image_size=dataset.shape[0])
+
+    def spec_for_transfer(self, old: GenerateSpec, new: GenerateSpec) -> GenerateSpec:
+        """Return the format of the weights: data is read in it."""
+        return old
+
+    def spec_from_weights(self, weights: Any) -> GenerateSpec:
+        """Return the format that comes with the weights of a run."""
+        return GenerateSpec(**weights.spec_values)
+
+    def model_kwargs(self, spec: GenerateSpec) -> dict[str, Any]:
+        """Return channels and size."""
+        return {"in_channels": spec.channels, "image_size": spec.image_size}
+
+    def default_options(
+        self, dataset: UnlabeledDataset, spec: GenerateSpec, options: Any, common: Any
+    ) -> dict[str, Any]:
+        """Return what adversarial networks are trained with, in float32: second derivatives need its precision."""
+        count = max(1, len(dataset.train))
+        values: dict[str, Any] = {
+            "batch_size": min(MAX_BATCH_SIZE, 2 ** int(math.log2(count))),
+            "epochs": min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(DEFAULT_IMAGES / count))),
+            "optimizer": "adam",
+            "schedule": "constant",
+            "ema_decay": 0.999,
+            "precision": "float32",
+        }
+        if common.optimizer in (None, "adam", "adamw"):
+            values |= {"lr": 2e-3, "momentum": 0.5}
+        return values
+
+    def setup(
+        self,
+        model: nn.Module,
+        dataset: UnlabeledDataset,
+        spec: GenerateSpec,
+        options: GenerateTrainOptions,
+        batch_size: int,
+        context: Context,
+    ) -> Setup:
+        """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
+        refuse_freezing(context.options)
+        count = len(dataset.train)
+        if count < batch_size:
+            raise DataError(
+                f"{dataset.name}: {count} training images; expected at least a batch of {batch_size}.",
+                f"Give --batch-size {count} or less, or more images.",
+                value=count,
+                allowed=[batch_size],
+            )
+        images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
+        batches = InMemoryBatches({"image": images}, batch_size, context.seed, context.rank, context.world_size)
+        objective = Adversarial(model, options.r1, options.r1_interval)
+
+        def validate(model: nn.Module) -> EvalResult:
+            num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
+            return self._compare(model, dataset.val, spec, context, num_samples)
+
+        return Setup(objective, batches, build_transform(options.mirror), validate)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        split: UnlabeledImages,
+        spec: GenerateSpec,
+        options: GenerateTrainOptions,
+        context: Context,
+    ) -> EvalResult:
+        """Compare generated images with real ones by the features of a bundled network; samples are a grid."""
+        return self._compare(model, split, spec, context, options.num_eval_samples)
+
+    def _compare(
+        self, model: nn.Module, split: UnlabeledImages, spec: GenerateSpec, context: Context, num_samples: int
+    ) -> EvalResult:
+        model.eval()
+        fake_NHWC = generate_images(model, context.seed, max(NUM_GRID, num_samples))
+        grid = fake_NHWC[:NUM_GRID]
+        real = split.spread(num_samples)
+        metrics: dict[str, float | int | None] = dict.fromkeys(metric.name for metric in self.metrics)
+        network = load_feature_network(context, spec.channels)
+        if network is not None and len(real):
+            metrics |= compare_images(network, real.images, fake_NHWC[:num_samples])
+        details = {
+            "feature_network": None if network is None else network.name,
+            "real_images": len(real),
+            "generated_images": num_samples,
+            "precision_recall_images": count_neighbors(len(real), num_samples),
+        }
+        evidence = Evidence(grid, real.images, network)
+        return EvalResult(metrics, details, evidence, (ImageGrid("samples", grid),))
+
+    def final_details(
+        self, model: nn.Module, dataset: UnlabeledDataset, spec: Any, options: Any, result: EvalResult
+    ) -> dict[str, Any]:
+        """Return how many images a validation compares, and the metrics of training images in place of generated."""
+        num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
+        details: dict[str, Any] = {
+            "validation_real_images": min(len(dataset.val), num_samples),
+            "validation_generated_images": num_samples,
+        }
+        network = result.evidence.network
+        if network is not None and len(result.evidence.real_NHWC):
+            train = dataset.train.spread(options.num_eval_samples)
+            details["training_images"] = compare_images(network, result.evidence.real_NHWC, train.images)
+        return details
+
+    def plots(
+        self, model: nn.Module, dataset: Any, spec: Any, options: Any, result: EvalResult, history: list[dict[str, Any]]
+    ) -> list[Plot]:
+        """Draw generated images, real ones, and the training images nearest to generated ones."""
+        return draw_plots(result.evidence, dataset.train.images)
+
+    def sample(self, model: nn.Module, spec: GenerateSpec, options: GenerateSampleOptions) -> Iterator[Prediction]:
+        """Yield images; the k-th is that of seed + k. One at a time, because a batch's size changes the last bits."""
+        images = []
+        for k in range(options.count):
+            seed = options.seed + k
+            image_HWC = generate_images(model, seed, 1)[0]
+            if options.grid:
+                images.append(image_HWC)
+            else:
+                yield ImagePrediction(f"sample {k + 1}", image_HWC, seed)
+        if images:
+            yield ImageGrid(f"samples of seeds {options.seed} to {options.seed + options.count - 1}", np.stack(images))
+
+    def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
+        """Say where training collapsed, and what to try."""
+        return suggest_next(history)
+
+    def card_text(self, spec: GenerateSpec, options: Any, results: Mapping[str, Any]) -> CardText:
+        """Say in words what the model does and where its limits are."""
+        return describe_card(spec.channels, spec.image_size)

@@ -1,0 +1,142 @@
+"""Images without labels: any folder, named data sets, splits by content, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thalweg.data.base import DataRequest
+from thalweg.data.images.unlabeled import UnlabeledImages, load_unlabeled, make_shapes, spread_rows
+from thalweg.errors import DataError, NotFoundError, OptionError
+
+RNG = np.random.default_rng(0)
+
+
+def save(path: Path, width: int, height: int, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = RNG.integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Forty images of all sizes and modes, some of them in folders, one copy, and a file that is none."""
+    root = tmp_path / "images"
+    for index in range(40):
+        place = root / ("a/b" if index % 3 == 0 else "" if index % 3 == 1 else "c")
+        mode = ("RGB", "L", "RGBA", "P", "1")[index % 5]
+        save(place / f"{index:02d}.png", 20 + index, 60 - index, mode)
+    (root / "copy.png").write_bytes((root / "01.png").read_bytes())
+    (root / "broken.png").write_bytes(b"no image")
+    return root
+
+
+def test_folders_are_read_flat_and_nested(folder):
+    dataset = load_unlabeled(DataRequest(str(folder)))
+    assert dataset.shape == (32, 32, 3)
+    assert sum(len(split) for split in dataset.splits.values()) == 41
+    assert all(len(split) for split in dataset.splits.values())
+    assert [file.path for file in dataset.unreadable] == [str(folder / "broken.png")]
+    assert len(dataset.all) == 41 and dataset.summary == "32x32 RGB"
+    assert Path(dataset.train.names([0])[0]).is_file()
+
+
+def test_a_table_beside_images_is_ignored(folder):
+    (folder / "labels.csv").write_text("file,what\n01.png,a cat\n", encoding="utf-8")
+    assert len(load_unlabeled(DataRequest(str(folder))).all) == 41
+
+
+def test_copies_stay_in_one_split_and_names_do_not_matter(folder):
+    before = load_unlabeled(DataRequest(str(folder)))
+    keys = {name: set(split.keys().tolist()) for name, split in before.splits.items()}
+    assert not keys["train"] & keys["val"] and not keys["train"] & keys["test"] and not keys["val"] & keys["test"]
+    for index, path in enumerate(sorted(folder.rglob("*.png"))):
+        path.rename(folder / f"{index * 37 % 101:03d}.png")
+    after = load_unlabeled(DataRequest(str(folder)))
+    assert {name: set(split.keys().tolist()) for name, split in after.splits.items()} == keys
+
+
+def test_the_center_square_is_kept_and_resized(tmp_path):
+    pixels = np.zeros((64, 128, 3), np.uint8)
+    pixels[:, 32:96] = 255
+    for index in range(20):
+        pixels[index, 40 + index] = 0
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    dataset = load_unlabeled(DataRequest(str(tmp_path)), image_size=16)
+    assert dataset.shape == (16, 16, 1)
+    assert dataset.all.images.mean() > 240
+
+
+def test_official_splits_stay(tmp_path):
+    for name, count in (("train", 30), ("test", 4)):
+        for index in range(count):
+            save(tmp_path / name / f"{index}.png", 40, 40, "L")
+    dataset = load_unlabeled(DataRequest(str(tmp_path)))
+    assert len(dataset.test) == 4 and set(dataset.official_splits) == {"train", "test"}
+    assert len(dataset.train) + len(dataset.val) == 30 and len(dataset.val)
+
+
+def test_named_data_is_read_without_labels():
+    dataset = load_unlabeled(DataRequest("digits"))
+    assert dataset.shape == (16, 16, 1) and dataset.name == "digits"
+    assert sum(len(split) for split in dataset.splits.values()) == 1797
+    assert 120 < len(dataset.test) < 240
+    again = load_unlabeled(DataRequest("digits"))
+    assert again.fingerprint == dataset.fingerprint
+    larger = load_unlabeled(DataRequest("digits"), image_size=64, channels=3)
+    assert larger.shape == (64, 64, 3) and larger.fingerprint != dataset.fingerprint
+
+
+def test_folders_of_classes_and_arrays_are_read_too(tmp_path):
+    images = RNG.integers(0, 256, (50, 28, 28, 1), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(50) % 3)
+    dataset = load_unlabeled(DataRequest(str(tmp_path / "a.npz")))
+    assert dataset.shape == (32, 32, 1) and len(dataset.all) == 50
+
+
+@pytest.mark.parametrize("size", [1, 24, 28, 100, 256])
+def test_sizes_that_are_no_power_of_two_are_rejected(size):
+    with pytest.raises(OptionError) as error:
+        load_unlabeled(DataRequest("digits"), image_size=size)
+    assert error.value.option == "image_size" and error.value.value == size and 32 in error.value.allowed
+
+
+def test_one_image_is_no_data_set(tmp_path):
+    with pytest.raises(DataError) as error:
+        load_unlabeled(DataRequest(str(tmp_path)))
+    assert error.value.value == 0
+    for name in ("a.png", "copy of a.png"):
+        Image.new("L", (40, 40), 7).save(tmp_path / name)
+        with pytest.raises(DataError) as error:
+            load_unlabeled(DataRequest(str(tmp_path)))
+        assert error.value.value == 1
+    Image.new("L", (40, 40), 99).save(tmp_path / "b.png")
+    assert len(load_unlabeled(DataRequest(str(tmp_path))).all) == 3
+
+
+def test_unreadable_files_are_errors_where_all_have_to_be_read(folder):
+    with pytest.raises(DataError) as error:
+        load_unlabeled(DataRequest(str(folder), strict=True))
+    assert error.value.value == [str(folder / "broken.png")]
+
+
+def test_a_missing_folder_is_not_found(tmp_path):
+    with pytest.raises(NotFoundError):
+        load_unlabeled(DataRequest(str(tmp_path / "none")))
+
+
+def test_everything_is_training_data_where_nothing_is_split(folder):
+    dataset = load_unlabeled(DataRequest(str(folder), make_splits=False))
+    assert len(dataset.train) == 41 and not len(dataset.test) and not len(dataset.val)
+
+
+def test_a_part_is_evenly_spread():
+    split = make_shapes(100).train
+    assert split.spread(10_000) is split
+    assert spread_rows(10, 4).tolist() == [0, 3, 6, 9]
+    part = split.spread(7)
+    assert isinstance(part, UnlabeledImages) and len(part) == 7
+    np.testing.assert_array_equal(part.images[-1], split.images[-1])

@@ -1,0 +1,319 @@
+"""The task generate: it learns, its metrics are repeatable, and a sample depends on its seed alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from thalweg import registry
+from thalweg.config.json_record import FieldError, from_json, to_json
+from thalweg.config.options import TrainOptions
+from thalweg.config.parsing import parse_options
+from thalweg.engine.config import TrainConfig
+from thalweg.engine.trainer import Trainer
+from thalweg.errors import DataError, NonFiniteError, OptionError
+from thalweg.inference.load import load
+from thalweg.predictions.image import ImageGrid, ImagePrediction
+from thalweg.tasks import generate_support
+from thalweg.tasks.base import Context
+from thalweg.tasks.generate import Generate, GenerateSampleOptions, GenerateSpec, GenerateTrainOptions
+from thalweg.tasks.generate_support import (
+    FeatureNetwork,
+    build_transform,
+    count_validation_samples,
+    draw_latents,
+    find_nearest,
+    generate_images,
+    load_feature_network,
+    suggest_next,
+    to_bytes,
+    to_signed_float,
+)
+
+TASK = Generate()
+OPTIONS = GenerateTrainOptions(num_eval_samples=200)
+CPU = Context(torch.device("cpu"), seed=3, load=load)
+DATA = TASK.toy_dataset()
+SPEC = TASK.data_spec(DATA, OPTIONS)
+
+
+def build(spec: GenerateSpec = SPEC, **kwargs) -> torch.nn.Module:
+    torch.manual_seed(0)
+    kwargs = {"width": 16, "latent_dim": 16, **kwargs}
+    return registry.get_models("generate")["dcgan"](**TASK.model_kwargs(spec), **kwargs).eval()
+
+
+def build_trainer(model: torch.nn.Module, steps: int, options: GenerateTrainOptions = OPTIONS) -> Trainer:
+    setup = TASK.setup(model, DATA, SPEC, options, 16, CPU)
+    config = TrainConfig(steps, lr=2e-3, momentum=0.5, schedule="constant", ema_decay=0.999, report_every=5)
+    return Trainer(setup.objective, setup.batches, config, setup.transform)
+
+
+def train(steps: int, options: GenerateTrainOptions = OPTIONS) -> Trainer:
+    trainer = build_trainer(build(), steps, options)
+    for _ in trainer:
+        pass
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def trained() -> torch.nn.Module:
+    return train(150).model.eval()
+
+
+# --- training and evaluation ------------------------------------------------------------------------------------------
+
+
+def test_it_learns(trained):
+    before = TASK.evaluate(build(), DATA.test, SPEC, OPTIONS, CPU).metrics
+    after = TASK.evaluate(trained, DATA.test, SPEC, OPTIONS, CPU).metrics
+    assert list(after) == [metric.name for metric in TASK.metrics]
+    assert after["frechet_distance"] < before["frechet_distance"] / 2
+    assert TASK.metrics[0].is_better(after["frechet_distance"], before["frechet_distance"])
+    assert 0 <= after["precision"] <= 1 and 0 <= after["recall"] <= 1
+
+
+def test_real_images_are_better_than_generated_ones(trained):
+    network = load_feature_network(CPU, 1)
+    real = DATA.test.images
+    others = DATA.train.images[: len(real)]
+    scores = generate_support.compare_images(network, real, others)
+    generated = generate_support.compare_images(network, real, generate_images(trained, 0, len(real)))
+    assert scores["frechet_distance"] < generated["frechet_distance"] and scores["recall"] > generated["recall"]
+
+
+def test_evaluation_is_repeatable_and_says_what_it_compared(trained):
+    result = TASK.evaluate(trained, DATA.train, SPEC, OPTIONS, CPU)
+    again = TASK.evaluate(trained, DATA.train, SPEC, OPTIONS, CPU)
+    assert again.metrics == result.metrics
+    expected = {
+        "feature_network": "digits-lenet",
+        "real_images": len(DATA.train.spread(200)),
+        "generated_images": 200,
+        "precision_recall_images": min(200, len(DATA.train)),
+    }
+    assert result.details == expected
+    (grid,) = result.samples
+    assert isinstance(grid, ImageGrid) and len(grid.images_NHWC) == 64
+    np.testing.assert_array_equal(grid.images_NHWC, again.samples[0].images_NHWC)
+
+
+@pytest.mark.parametrize(
+    ("num_real", "max_samples", "expected"), [(6000, 10_000, 1000), (150, 10_000, 300), (5, 10_000, 64), (6000, 70, 70)]
+)
+def test_validation_makes_fewer_images_than_the_test(num_real, max_samples, expected):
+    assert count_validation_samples(num_real, max_samples) == expected
+    options = replace(OPTIONS, num_eval_samples=70)
+    setup = TASK.setup(build(), DATA, SPEC, options, 16, CPU)
+    result = setup.validate(build())
+    assert result.details["generated_images"] == count_validation_samples(len(DATA.val), 70)
+
+
+def test_training_images_are_a_floor_of_the_metrics(trained):
+    result = TASK.evaluate(trained, DATA.test, SPEC, OPTIONS, CPU)
+    details = TASK.final_details(trained, DATA, SPEC, OPTIONS, result)
+    assert details["training_images"]["frechet_distance"] < result.metrics["frechet_distance"]
+    assert details["validation_real_images"] == len(DATA.val)
+
+
+def test_colors_have_a_network_of_their_own():
+    spec = GenerateSpec(3, 16)
+    images = DATA.test.images.repeat(3, axis=3)
+    split = replace(DATA.test, images=images)
+    result = TASK.evaluate(build(spec), split, spec, OPTIONS, CPU)
+    assert result.details["feature_network"] == "cifar10-fast" and result.metrics["frechet_distance"] > 0
+
+
+def test_metrics_are_undefined_without_images_or_a_feature_network():
+    empty = DATA.test.take(np.zeros(0, np.int64))
+    assert set(TASK.evaluate(build(), empty, SPEC, OPTIONS, CPU).metrics.values()) == {None}
+    result = TASK.evaluate(build(), DATA.test, SPEC, OPTIONS, replace(CPU, load=None))
+    assert set(result.metrics.values()) == {None} and result.details["feature_network"] is None
+    one = TASK.evaluate(build(), DATA.test.take(np.zeros(1, np.int64)), SPEC, OPTIONS, CPU)
+    assert set(one.metrics.values()) == {None}
+
+
+def test_evaluation_leaves_the_weights(trained):
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    TASK.evaluate(trained, DATA.test, SPEC, OPTIONS, CPU)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("cut", [7, 16])
+def test_a_resumed_training_ends_with_equal_bits(cut):
+    options = replace(OPTIONS, mirror=True, r1_interval=4)
+    expected = train(20, options).state_dict()
+    first = build_trainer(build(), 20, options)
+    for report in first:
+        if report.step >= cut:
+            break
+    second = build_trainer(build(), 20, options)
+    second.load_state_dict(first.state_dict())
+    for _ in second:
+        pass
+    for part in ("objective", "ema_model"):
+        for name, value in second.state_dict()[part].items():
+            assert torch.equal(value, expected[part][name]), name
+
+
+def test_real_features_are_computed_once(monkeypatch):
+    calls = []
+    network = load_feature_network(CPU, 1)
+    extract = FeatureNetwork.extract
+    monkeypatch.setattr(FeatureNetwork, "extract", lambda self, images: calls.append(1) or extract(self, images))
+    images = DATA.train.images[40:60]
+    first = network.extract_cached(images)
+    assert network.extract_cached(images.copy()) is first and len(calls) == 1
+    network.extract_cached(images[::-1])
+    assert len(calls) == 2
+    np.testing.assert_allclose(first, extract(network, images))
+
+
+def test_features_are_what_the_last_layer_of_the_classifier_reads():
+    network = load_feature_network(CPU, 1)
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
+    logits = network.model.head(torch.from_numpy(network.extract(images)))
+    trained = load("digits-lenet")
+    probabilities = np.stack([p.probabilities for p in trained.predict(list(images[..., 0]), raw=True)])
+    np.testing.assert_allclose(logits.softmax(1).detach().numpy(), probabilities, atol=1e-5)
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_depends_on_its_seed_alone(trained):
+    many = list(TASK.sample(trained, SPEC, GenerateSampleOptions(count=9, seed=4)))
+    for prediction in many:
+        (alone,) = TASK.sample(trained, SPEC, GenerateSampleOptions(count=1, seed=prediction.seed))
+        assert isinstance(prediction, ImagePrediction)
+        np.testing.assert_array_equal(prediction.image_HWC, alone.image_HWC)
+    assert [prediction.seed for prediction in many] == list(range(4, 13))
+    assert len({prediction.image_HWC.tobytes() for prediction in many}) == 9
+    (grid,) = TASK.sample(trained, SPEC, GenerateSampleOptions(count=9, seed=4, grid=True))
+    np.testing.assert_array_equal(grid.images_NHWC, np.stack([prediction.image_HWC for prediction in many]))
+
+
+def test_batches_make_the_same_images_within_a_level(trained):
+    ones = np.concatenate([generate_images(trained, seed, 1) for seed in range(10)])
+    batch = generate_images(trained, 0, 10).astype(int)
+    assert np.abs(batch - ones).max() <= 1
+
+
+def test_weights_that_are_not_finite_make_no_images():
+    model = build()
+    with torch.no_grad():
+        model.network.layers[0].weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteError):
+        generate_images(model, 0, 2)
+
+
+def test_latents_are_standard_normal_and_depend_on_their_seed():
+    latents = draw_latents(7, 400, 50)
+    assert latents.mean().item() == pytest.approx(0, abs=0.03) and latents.std().item() == pytest.approx(1, abs=0.03)
+    assert torch.equal(draw_latents(9, 1, 50)[0], latents[2])
+
+
+# --- options, specs and messages --------------------------------------------------------------------------------------
+
+
+def test_bytes_survive_the_way_to_floats_and_back():
+    levels = torch.arange(256, dtype=torch.uint8).reshape(4, 8, 8, 1)
+    floats = to_signed_float(levels)
+    assert floats.shape == (4, 1, 8, 8) and floats.min() == -1 and floats.max() == 1
+    np.testing.assert_array_equal(to_bytes(floats), levels.numpy())
+    assert to_bytes(torch.tensor([-3.0, 3.0]).reshape(2, 1, 1, 1)).flatten().tolist() == [0, 255]
+
+
+def test_half_of_the_images_are_mirrored():
+    images = torch.from_numpy(DATA.train.images[:64].copy())
+    plain = build_transform(False)({"image": images})["image"]
+    mirrored = build_transform(True)({"image": images})["image"]
+    is_same = (mirrored == plain).flatten(1).all(1)
+    assert ((mirrored == plain.flip(3)).flatten(1).all(1) | is_same).all()
+    assert 10 < int(is_same.sum()) < 54
+
+
+def test_the_spec_survives_json_and_names_a_damaged_field():
+    assert from_json(to_json(SPEC), GenerateSpec) == SPEC == GenerateSpec(1, 16)
+    for field, values in (("channels", [0, 2, "1", None]), ("image_size", [4, 24, 1.5, None])):
+        for value in values:
+            with pytest.raises(FieldError) as error:
+                from_json({**asdict(SPEC), field: value}, GenerateSpec)
+            assert error.value.field == field
+
+
+def test_fewer_images_than_a_batch_are_refused_with_counts():
+    count = len(DATA.train)
+    with pytest.raises(DataError) as error:
+        TASK.setup(build(), DATA, SPEC, OPTIONS, count + 1, CPU)
+    assert error.value.value == count and error.value.allowed == [count + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("freeze", True), ("unfreeze_groups", 0), ("unfreeze_every", 1.0), ("layer_decay", 0.5)]
+)
+def test_layers_cannot_be_frozen(name, value):
+    context = replace(CPU, options=TrainOptions(**{name: value}))
+    with pytest.raises(OptionError) as error:
+        TASK.setup(build(), DATA, SPEC, OPTIONS, 16, context)
+    assert error.value.option == name and error.value.value == value
+    TASK.setup(build(), DATA, SPEC, OPTIONS, 16, replace(CPU, options=TrainOptions()))
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (20, 16), (32, 32), (60_000, 32)])
+def test_the_default_batch_fits_the_data(count, batch_size):
+    dataset = SimpleNamespace(train=range(count))
+    common = SimpleNamespace(optimizer=None)
+    values = TASK.default_options(dataset, SPEC, OPTIONS, common)
+    assert values["batch_size"] == batch_size and values["epochs"] >= 3 and values["precision"] == "float32"
+    assert "lr" in values
+    assert "lr" not in TASK.default_options(dataset, SPEC, OPTIONS, SimpleNamespace(optimizer="sgd"))
+
+
+def test_options_have_ranges():
+    assert parse_options({"r1": "0"}, GenerateTrainOptions).r1 == 0
+    for name, value in (("r1", -1), ("r1_interval", 0), ("num_eval_samples", 1)):
+        with pytest.raises(OptionError) as error:
+            parse_options({name: value}, GenerateTrainOptions)
+        assert str(error.value.option).replace("-", "_") == name
+    assert [
+        phase.name for phase in TASK.setup(build(), DATA, SPEC, replace(OPTIONS, r1=0.0), 8, CPU).objective.phases()
+    ] == [
+        "discriminator",
+        "generator",
+    ]
+
+
+def test_it_reads_nothing_and_is_not_exported():
+    for refused in (lambda: TASK.preprocess(None, SPEC, None), lambda: TASK.export_spec(build(), SPEC, None)):
+        with pytest.raises(OptionError):
+            refused()
+
+
+def test_advice_names_a_collapse():
+    good = [{"split": "train", "discriminator": 1.0}, {"split": "val", "recall": 0.6}]
+    assert suggest_next(good) == []
+    assert len(suggest_next([*good, {"split": "train", "discriminator": 0.001}])) == 1
+    assert len(suggest_next([*good, {"split": "val", "recall": 0.0}])) == 1
+    assert suggest_next([]) == []
+
+
+def test_the_nearest_images_are_found_in_chunks():
+    images = DATA.train.images
+    rows = [3, 77, 150]
+    noisy = np.clip(images[rows].astype(int) + 3, 0, 255).astype(np.uint8)
+    assert find_nearest(noisy, images, chunk=20).tolist() == rows
+
+
+def test_the_report_shows_samples_real_images_and_neighbors(trained):
+    result = TASK.evaluate(trained, DATA.test, SPEC, OPTIONS, CPU)
+    plots = TASK.plots(trained, DATA, SPEC, OPTIONS, result, [])
+    assert [plot.name for plot in plots] == ["samples", "real", "nearest"]
+    assert all(plot.image is not None and plot.caption for plot in plots)
+    card = TASK.card_text(SPEC, OPTIONS, {})
+    assert "16x16" in card.summary and "digits-lenet" in card.limitations[1]
