@@ -1,9 +1,9 @@
-"""Seconds from asking for a concept until its picture is written, torch being loaded, and the sizes of its files.
+"""Seconds until a concept's plot is written, torch being imported, and the sizes of its files.
 
     python benchmarks/concepts.py --run runs/a [NAME ...]
 
-Needs thalweg in the Python that runs it. Every repeat is a process of its own; without --run the concepts that are
-about one are left out.
+Needs thalweg in the Python that runs it. Every repeat is a process of its own. Without --run, concepts that need a run
+are left out.
 """
 
 from __future__ import annotations
@@ -16,57 +16,59 @@ import sys
 import tempfile
 from pathlib import Path
 
-#: what each process does: torch first, then the clock
+#: what each process does: import torch first, then start the clock
 PROGRAM = """
 import json, sys, time
 import torch
 from pathlib import Path
-name, folder, *words = sys.argv[1:]
-begun = time.perf_counter()
+name, folder, *inputs = sys.argv[1:]
+start = time.perf_counter()
 import thalweg
-shown = thalweg.concepts(name, *words)
-shown.save(Path(folder) / "a.png")
-seconds = time.perf_counter() - begun
-begun = time.perf_counter()
-page = shown.save(Path(folder) / "a.html")
-print(json.dumps({"seconds": seconds, "page_seconds": time.perf_counter() - begun, "frames": len(shown.result.frames),
-    "png": (Path(folder) / "a.png").stat().st_size, "html": page.stat().st_size}))
+rendered = thalweg.explain(name, *inputs)
+plot = rendered.save(Path(folder) / "a.png")
+seconds = time.perf_counter() - start
+start = time.perf_counter()
+page = rendered.save(Path(folder) / "a.html")
+print(json.dumps({"seconds": seconds, "page_seconds": time.perf_counter() - start,
+    "frames": len(rendered.result.frames), "png": plot.stat().st_size, "html": page.stat().st_size}))
 """
 
 
-def measured(name: str, words: list[str]) -> dict[str, float]:
-    """One process: seconds to the picture and to the page after it, bytes of both."""
+def measure(name: str, inputs: list[str]) -> dict[str, float]:
+    """Run one process; return the seconds to the plot and to the page after it, and the bytes of both."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, name, folder, *words], capture_output=True, text=True, check=True
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+        command = [sys.executable, "-c", PROGRAM, name, folder, *inputs]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def format_row(name: str, values: dict[str, float]) -> str:
+    """Format one line of the table."""
+    return (
+        f"{name:<12} {values['seconds']:>7.2f} s {values['page_seconds']:>7.2f} s {values['frames']:>7.0f} "
+        f"{values['png'] / 1000:>6.0f} kB {values['html'] / 1000:>6.0f} kB"
+    )
 
 
 def main() -> None:
-    """Prints a row per concept: medians over the repeats."""
+    """Print a row per concept: medians over the repeats."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--run", help="a run's folder, for concepts that are about one")
+    parser.add_argument("--run", help="a run's folder, for concepts that need one")
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     from thalweg import api
     from thalweg.inference.inputs import RUN_REQUIRED
 
-    rows = [row for row in api.list_concepts() if not asked.names or row["name"] in asked.names]
-    print(f"{'concept':<12} {'picture':>9} {'page':>9} {'frames':>7} {'png':>9} {'html':>9}")
-    for row in rows:
-        about_a_run = row["subject"] in RUN_REQUIRED
-        if about_a_run and not asked.run:
+    print(f"{'concept':<12} {'plot':>9} {'page':>9} {'frames':>7} {'png':>9} {'html':>9}")
+    for row in api.list_concepts():
+        needs_run = row["input"] in RUN_REQUIRED
+        if (options.names and row["name"] not in options.names) or (needs_run and not options.run):
             continue
-        words = [str(Path(asked.run).resolve())] if about_a_run else []
-        found = [measured(row["name"], words) for _ in range(asked.repeats)]
-        middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
-        print(
-            f"{row['name']:<12} {middle['seconds']:>7.2f} s {middle['page_seconds']:>7.2f} s {middle['frames']:>7.0f} "
-            f"{middle['png'] / 1000:>6.0f} kB {middle['html'] / 1000:>6.0f} kB",
-            flush=True,
-        )
+        inputs = [str(Path(options.run).resolve())] if needs_run else []
+        repeats = [measure(row["name"], inputs) for _ in range(options.repeats)]
+        medians = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
+        print(format_row(row["name"], medians), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """Who is compared: name -> command. The first word is a file in `programs/`, run by the Python of the environment.
 
-Every program takes the arguments of `programs/contract.py`; what a measurement appends wins over what stands here. It
+Every program takes the arguments of `programs/contract.py`; what a measurement appends has precedence. It
 prints one line of JSON on stdout, which for
 
     TIME, MEMORY            has "seconds_to_target" (null if missed), "accuracy" (then, or the best) and "epochs"
     THROUGHPUT, OVERHEAD    has "samples_per_second", of training from the second epoch on
     FINETUNING              has "seconds"
-    DECODING                has "pictures_per_second" and "level", the mean of all bytes
+    DECODING                has "images_per_second" and "level", the mean of all bytes
     INFERENCE               has "images_per_second" and "logit", the first of them
     START                   has "label"
 
-A contender is entered by one line here and one file there. Those of OVERHEAD also take `--network lenet|mlp`.
+A contender is one line here and one file there. Those of OVERHEAD also take `--model lenet|mlp`.
 """
 
 OURS = "Thalweg"
@@ -42,8 +42,8 @@ OVERHEAD = {
 MEMORY = {name: command for name, command in TIME.items() if name != "fastai, cycle of 5"}
 
 FINETUNING = {
-    "Thalweg, features computed once": "thalweg_finetuning.py --cache yes",
-    "Thalweg, computed in every epoch": "thalweg_finetuning.py --cache no",
+    "Thalweg, features computed once": "thalweg_finetuning.py --cache-features yes",
+    "Thalweg, computed in every epoch": "thalweg_finetuning.py --cache-features no",
 }
 
 PILLOW = "PIL in a loop"

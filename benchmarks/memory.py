@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from contenders import MEMORY, OURS
 from environment import PYTHON
-from processes import Job, program
+from processes import Job, program_command
 
 TITLE = "Peak memory of MNIST training over an interpreter with torch imported"
 REPEATS = 1
@@ -18,22 +18,22 @@ NOTES = (
 )
 
 
-def jobs(names: list[str], repeats: int, quick: bool) -> Iterator[Job]:
-    """The base first, in each repeat."""
+def list_jobs(names: list[str], repeats: int, quick: bool) -> Iterator[Job]:
+    """Yield the base first, in each repeat."""
     small = ("--samples", 1000) if quick else ()
     for _ in range(repeats):
         yield Job({"name": BASE}, [str(PYTHON), "-c", "import torch; print('{}')"])
         for name in names:
-            yield Job({"name": name}, program(MEMORY[name], "--epochs", 1, *small))
+            yield Job({"name": name}, program_command(MEMORY[name], "--epochs", 1, *small))
 
 
-def told(entry: dict) -> str:
-    """The peak."""
+def describe(entry: dict) -> str:
+    """Format the peak."""
     return f"{entry['peak_bytes'] / 1e6:,.0f} MB"
 
 
-def table(entries: list[dict]) -> list[list[str]]:
-    """Medians in megabytes (a million bytes), and the ratio to ours (or else to the least)."""
+def build_table(entries: list[dict]) -> list[list[str]]:
+    """Return medians in megabytes (a million bytes), and the ratio to ours (or else to the least)."""
     names = dict.fromkeys(e["name"] for e in entries)
     peak = {name: statistics.median(e["peak_bytes"] for e in entries if e["name"] == name) / 1e6 for name in names}
     over = {name: value - peak[BASE] for name, value in peak.items() if name != BASE}

@@ -1,7 +1,7 @@
 """Side by side with peers: python3 benchmarks/run.py [MEASUREMENT|all] [--quick]
 
-Needs nothing but Python; sets up `benchmarks/.venv` on first use. One process at a time, on two processors. The tables
-go to stdout, progress to stderr, everything measured to `benchmarks/results/`. README.md here says what is compared.
+Needs only Python; sets up `benchmarks/.venv` on first use. One process at a time, on two processors. The tables
+go to stdout, progress to stderr, all measurements to `benchmarks/results/`. README.md here says what is compared.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ MEASUREMENTS = {
 }
 
 
-def say(line: str) -> None:
-    """Progress, which is not a result."""
+def log(line: str) -> None:
+    """Print progress, which is not a result."""
     print(line, file=sys.stderr, flush=True)
 
 
-def arguments() -> argparse.Namespace:
-    """Of the command line."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="all", choices=[*MEASUREMENTS, "all"])
     parser.add_argument(
-        "--quick", action="store_true", help="a thousand examples: shows that all runs, measures nothing"
+        "--quick", action="store_true", help="a thousand examples: shows that all of it runs, measures nothing"
     )
     parser.add_argument("--repeats", type=int, help="instead of each measurement's own number")
     parser.add_argument("--only", metavar="TEXT", default="", help="only contenders with TEXT in their name")
     options = parser.parse_args()
-    options.plan = {what: chosen(what, options.only) for what in MEASUREMENTS if options.what in (what, "all")}
+    options.plan = {
+        what: choose_contenders(what, options.only) for what in MEASUREMENTS if options.what in (what, "all")
+    }
     if not any(options.plan.values()):
-        everyone = sorted({name for _, entered in MEASUREMENTS.values() for name in entered})
-        parser.error(
-            f"no contender of '{options.what}' has '{options.only}' in its name; there are {', '.join(everyone)}"
-        )
+        known = sorted({name for _, names in MEASUREMENTS.values() for name in names})
+        parser.error(f"no contender of '{options.what}' has '{options.only}' in its name; known: {', '.join(known)}")
     return options
 
 
-def chosen(what: str, text: str) -> list[str]:
-    """The contenders of a measurement that have `text` in their names."""
+def choose_contenders(what: str, text: str) -> list[str]:
+    """Return the contenders of a measurement that have `text` in their names."""
     return [name for name in MEASUREMENTS[what][1] if text.lower() in name.lower()]
 
 
-def aligned(rows: list[list[str]]) -> str:
-    """The table as text: names left, the rest right."""
+def format_table(rows: list[list[str]]) -> str:
+    """Format rows as text: names left, the rest right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *rest in rows:
@@ -73,23 +73,26 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def measure(what: str, options: argparse.Namespace, machine: dict) -> list[str]:
-    """One measurement: runs it, saves after every process, prints its table. Returns who failed."""
-    module, names = MEASUREMENTS[what][0], options.plan[what]
+    """Run one measurement, save after every process, print its table; return the contenders that failed."""
+    module = MEASUREMENTS[what][0]
+    names = options.plan[what]
     repeats = options.repeats or (1 if options.quick else module.REPEATS)
     title, file = (f"{module.TITLE} (QUICK)", f"{what}-quick") if options.quick else (module.TITLE, what)
-    entries, failed, path = [], [], None
-    for job in module.jobs(names, repeats, options.quick):
+    entries: list[dict] = []
+    failed: list[str] = []
+    path = None
+    for job in module.list_jobs(names, repeats, options.quick):
         try:
             entries.append(processes.run(job))
-        except processes.Failed as error:
+        except processes.ContenderError as error:
             failed.append(job.facts["name"])
-            say(f"  {what}: {error}")
+            log(f"  {what}: {error}")
             continue
-        say(f"  {what}: {entries[-1]['name']}, {module.told(entries[-1])}")
+        log(f"  {what}: {entries[-1]['name']}, {module.describe(entries[-1])}")
         result = {"title": title, "machine": machine, "entries": entries, "failed": failed}
-        path = processes.save(file, {**result, "table": module.table(entries)})
+        path = processes.save(file, {**result, "table": module.build_table(entries)})
     if path:
-        print(f"\n{title}\n\n{aligned(module.table(entries))}\n", *module.NOTES, sep="\n")
+        print(f"\n{title}\n\n{format_table(module.build_table(entries))}\n", *module.NOTES, sep="\n")
         print(f"Everything measured: {path.relative_to(environment.HERE.parent)}")
     for name in dict.fromkeys(failed):
         print(f"FAILED: {name}", flush=True)
@@ -97,13 +100,13 @@ def measure(what: str, options: argparse.Namespace, machine: dict) -> list[str]:
 
 
 def main() -> int:
-    """Everything asked for, one after the other; 1 if a contender failed."""
-    options = arguments()
-    environment.ready()
+    """Run the measurements one after the other; return 1 if a contender failed."""
+    options = parse_arguments()
+    environment.set_up()
     environment.pin(processes.THREADS)
     machine = environment.describe(processes.THREADS)
     if (machine["load_before"] or 0) > 0.5:
-        say(f"Other work runs on this machine (load {machine['load_before']}); the figures will not hold.")
+        log(f"Other work runs on this machine (load {machine['load_before']}); the results are not valid.")
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     failed = []
     for what in filter(options.plan.get, options.plan):

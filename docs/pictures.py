@@ -1,6 +1,6 @@
 """Plot the images of the README: a run on the bundled digits, and a synthetic photo of a handwritten digit.
 
-python docs/pictures.py
+    python docs/pictures.py
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def main() -> None:
     """Write docs/pictures/*.png, each at most 900 pixels wide."""
     OUTPUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        run = thalweg.train("classify", "digits", model="lenet", epochs=20, threads=1, out=f"{folder}/run")
+        run = thalweg.train("classify", "digits", model="lenet", epochs=20, cpu_threads=1, out=f"{folder}/run")
         for name in ("curves", "confusion", "filters"):
-            shutil.copy(run.path / "pictures" / f"{name}.png", OUTPUT)
+            shutil.copy(run.path / "plots" / f"{name}.png", OUTPUT)
     model = thalweg.load("digits-lenet")
     digit = draw_digit()
     model.explain(digit).draw().save(OUTPUT / "looked-at.png")

@@ -1,4 +1,4 @@
-"""Runs in the environment that has torchvision: compares its classification networks with ours, or tells facts."""
+"""Compare torchvision's classification models with ours; run by run.py in the environment that has torchvision."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch.library import Library
 
 from thalweg import registry
 
-# Operators of torchvision's compiled part, which does not load beside a torch without CUDA; importing the rest of it
-# looks for them. Declared, they are found; the classification networks call none of them, so the signature is any.
+# torchvision looks for the operators of its compiled part, which does not load beside a torch without CUDA. Declaring
+# them is enough: the classification models call none of them.
 OPERATORS = "nms qnms roi_align roi_pool ps_roi_align ps_roi_pool qroi_align deform_conv2d".split()
-declared = Library("torchvision", "DEF")
+library = Library("torchvision", "DEF")
 for operator in [*OPERATORS, *(f"_{name}_backward" for name in OPERATORS)]:
-    declared.define(f"{operator}(Tensor x) -> Tensor")
+    library.define(f"{operator}(Tensor x) -> Tensor")
 
 import torchvision  # noqa: E402 - the operators come first
 
 TARGET = 1e-5
-NETWORKS = [
+MODELS = [
     *["vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"],
     *["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "inception_v3"],
     *["squeezenet1_0", "squeezenet1_1", "mobilenet_v3_small", "mobilenet_v3_large"],
 ]
-#: arguments that both sides know; networks are compared without any, too
+#: arguments that both sides have; models are also compared without any
 VARIANTS = {"inception_v3": [{"transform_input": True}]}
-#: network, size of the pictures, training or not, arguments: those of the test of our networks
-ANSWERS = [
+#: model, image size, training mode, arguments: those of the test of our models
+REFERENCE_CASES = [
     ("vgg11", 32, False, {}),
     ("vgg11_bn", 32, False, {}),
     ("resnet18", 40, False, {}),
@@ -45,20 +45,20 @@ ANSWERS = [
 ]
 
 
-def theirs(name: str, classes: int = 1000, **more) -> nn.Module:
-    """torchvision's network with its first weights; quick ones in place of Inception's truncated normals."""
-    quick = {"init_weights": False} if name == "inception_v3" else {}
-    return torchvision.models.get_model(name, weights=None, num_classes=classes, **quick, **more)
+def build_theirs(name: str, num_classes: int = 1000, **kwargs) -> nn.Module:
+    """Build torchvision's model with random weights, without Inception's slow truncated normals."""
+    fast = {"init_weights": False} if name == "inception_v3" else {}
+    return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **fast, **kwargs)
 
 
-def ours(name: str, classes: int = 1000, **more) -> nn.Module:
-    """The network of the same name in this package."""
-    return registry.find_model(name)(in_channels=3, num_classes=classes, **more)
+def build_ours(name: str, num_classes: int = 1000, **kwargs) -> nn.Module:
+    """Build the model of the same name in this package."""
+    return registry.find_model(name)(in_channels=3, num_classes=num_classes, **kwargs)
 
 
-def stir(network: nn.Module) -> None:
-    """Batch normalisation as if trained: scales and variances in 0.5..1.5, shifts and means near zero."""
-    for layer in network.modules():
+def randomize_batch_norm(model: nn.Module) -> None:
+    """Set batch normalization as if trained: scales and variances in 0.5..1.5, shifts and means near zero."""
+    for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             for tensor in (layer.weight, layer.running_var):
                 nn.init.uniform_(tensor, 0.5, 1.5)
@@ -67,97 +67,104 @@ def stir(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def answers(network: nn.Module, x: Tensor, training: bool) -> list[Tensor]:
-    """All logits of a network, the generator set alike for its dropout."""
-    network.train(training)
+def compute_logits(model: nn.Module, x: Tensor, training: bool) -> list[Tensor]:
+    """Return all logits of a model, with the same seed for its dropout."""
+    model.train(training)
     torch.manual_seed(1)
-    found = network(x)
-    return [found] if isinstance(found, Tensor) else list(found)
+    output = model(x)
+    return [output] if isinstance(output, Tensor) else list(output)
 
 
-def apart(a: list[Tensor], b: list[Tensor]) -> float:
-    """The largest absolute difference."""
+def max_difference(a: list[Tensor], b: list[Tensor]) -> float:
+    """Return the largest absolute difference."""
     return max(float((one - other).abs().max()) for one, other in zip(a, b, strict=True))
 
 
-def outputs(names: list[str], batch: int) -> Iterator[tuple[str, float]]:
-    """Prints a row for each network, and yields its name and largest difference."""
-    print(f"torchvision {torchvision.__version__}, torch {torch.__version__}, {batch} pictures, {TARGET:g} allowed\n")
-    print("| network | weights | pixels | largest logit | eval | train | statistics after |\n|---|" + "---:|" * 6)
-    for name, more in [(n, more) for n in names for more in [{}, *VARIANTS.get(n, [])]]:
+def compare_outputs(names: list[str], batch: int) -> Iterator[tuple[str, float]]:
+    """Print a row for each model, and yield its name and largest difference."""
+    print(f"torchvision {torchvision.__version__}, torch {torch.__version__}, {batch} images, {TARGET:g} allowed\n")
+    print("| model | weights | pixels | largest logit | eval | train | statistics after |\n|---|" + "---:|" * 6)
+    cases = [(name, kwargs) for name in names for kwargs in [{}, *VARIANTS.get(name, [])]]
+    for name, kwargs in cases:
         torch.manual_seed(0)
-        reference, network = theirs(name, **more), ours(name, **more)
-        stir(reference)
-        network.load_state_dict(reference.state_dict(), strict=True)
+        reference = build_theirs(name, **kwargs)
+        model = build_ours(name, **kwargs)
+        randomize_batch_norm(reference)
+        model.load_state_dict(reference.state_dict(), strict=True)
         size = registry.find_model(name).parameters["image_size"].default
         x = torch.randn(batch, 3, size, size)
-        expected = answers(reference, x, training=False)
-        still = apart(expected, answers(network, x, training=False))
-        moving = apart(answers(reference, x, training=True), answers(network, x, training=True))
-        after = apart(list(reference.state_dict().values()), list(network.state_dict().values()))
-        told = f"{name} {' '.join(more)}".strip()
-        count, largest = sum(w.numel() for w in network.parameters()), float(expected[0].abs().max())
-        print(f"| {told} | {count:,} | {size} | {largest:.3g} | {still:.1e} | {moving:.1e} | {after:.1e} |", flush=True)
-        yield told, max(still, moving, after)
+        expected = compute_logits(reference, x, training=False)
+        in_eval = max_difference(expected, compute_logits(model, x, training=False))
+        expected_in_training = compute_logits(reference, x, training=True)
+        in_training = max_difference(expected_in_training, compute_logits(model, x, training=True))
+        after = max_difference(list(reference.state_dict().values()), list(model.state_dict().values()))
+        label = f"{name} {' '.join(kwargs)}".strip()
+        count = sum(param.numel() for param in model.parameters())
+        largest = float(expected[0].abs().max())
+        print(
+            f"| {label} | {count:,} | {size} | {largest:.3g} | {in_eval:.1e} | {in_training:.1e} | {after:.1e} |",
+            flush=True,
+        )
+        yield label, max(in_eval, in_training, after)
 
 
-def numbered(network: nn.Module) -> nn.Module:
-    """Weights that follow from their names and shapes; tests/unit/models/test_published_networks.py has them too."""
+def fill_weights(model: nn.Module) -> nn.Module:
+    """Set weights that depend only on their names and shapes, as tests/unit/models/test_published_models.py does."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, tensor in sorted(network.state_dict().items()):
+        for name, tensor in sorted(model.state_dict().items()):
             if tensor.is_floating_point():
-                spread = (6 / tensor[0].numel()) ** 0.5 if tensor.ndim > 1 else 0.5
-                middle = 1.0 if tensor.ndim == 1 and name.endswith(("weight", "var")) else 0.0
-                tensor.copy_((2 * torch.rand(tensor.shape, generator=generator) - 1) * spread + middle)
-    return network
+                limit = (6 / tensor[0].numel()) ** 0.5 if tensor.ndim > 1 else 0.5
+                center = 1.0 if tensor.ndim == 1 and name.endswith(("weight", "var")) else 0.0
+                tensor.copy_((2 * torch.rand(tensor.shape, generator=generator) - 1) * limit + center)
+    return model
 
 
-def published_answers() -> None:
-    """Prints what torchvision's networks answer with numbered weights: last set of logits, first picture, 4 classes.
+def print_reference_logits() -> None:
+    """Print the logits of torchvision's models with these weights: last set of logits, first image, 4 classes.
 
-    In double precision, as in single precision the order of sums, another on each processor, moves Inception's by 1e-3.
+    In double precision, because in single precision the order of summation moves Inception's logits by 1e-3.
     """
-    for name, size, training, more in ANSWERS:
-        reference = theirs(name, classes=10, **more)
+    for name, size, training, kwargs in REFERENCE_CASES:
+        reference = build_theirs(name, num_classes=10, **kwargs)
         if name.startswith("vgg"):
             for index, shape in {0: (512 * 49, 8), 3: (8, 8), 6: (8, 10)}.items():
                 reference.classifier[index] = nn.Linear(*shape)
         x = torch.linspace(-2, 2, 3 * size * size).reshape(1, 3, size, size).sin()
-        found = answers(numbered(reference).double(), torch.cat([x, x.flip(-1)]).double(), training)[-1]
-        print(name, size, training, [float(f"{value:.9g}") for value in found[0, :4]])
+        logits = compute_logits(fill_weights(reference).double(), torch.cat([x, x.flip(-1)]).double(), training)[-1]
+        print(name, size, training, [float(f"{value:.9g}") for value in logits[0, :4]])
 
 
-def weights(names: list[str]) -> None:
-    """Prints as JSON what torchvision publishes: address, metrics, preprocessing."""
+def print_weights(names: list[str]) -> None:
+    """Print as JSON what torchvision publishes: URLs, metrics, preprocessing."""
     table = {}
     for name in names:
         for entry in torchvision.models.get_model_weights(name):
             preset = entry.transforms()
-            facts = {key: value for key, value in entry.meta.items() if key != "categories"}
-            facts |= {"url": entry.url, "resize": preset.resize_size, "crop": preset.crop_size}
-            facts |= {"interpolation": preset.interpolation.value, "mean": preset.mean, "std": preset.std}
-            table[f"{name}/{entry.name}"] = facts
+            fields = {key: value for key, value in entry.meta.items() if key != "categories"}
+            fields |= {"url": entry.url, "resize": preset.resize_size, "crop": preset.crop_size}
+            fields |= {"interpolation": preset.interpolation.value, "mean": preset.mean, "std": preset.std}
+            table[f"{name}/{entry.name}"] = fields
     print(json.dumps(table, indent=1))
 
 
 def main() -> int:
-    """0, or 1 if a network differs by more than is allowed."""
+    """Return 0, or 1 if a model differs by more than is allowed."""
     parser = argparse.ArgumentParser(prog="benchmarks/parity/run.py")
-    parser.add_argument("what", nargs="?", default="outputs", choices=["outputs", "answers", "weights"])
-    parser.add_argument("--only", default="", help="networks with this in their name")
-    parser.add_argument("--batch", type=int, default=2, help="pictures")
+    parser.add_argument("what", nargs="?", default="outputs", choices=["outputs", "logits", "weights"])
+    parser.add_argument("--only", default="", help="models with this in their name")
+    parser.add_argument("--batch-size", type=int, default=2)
     options = parser.parse_args()
-    names = [name for name in NETWORKS if options.only in name]
+    names = [name for name in MODELS if options.only in name]
     if not names:
-        parser.error(f"no network has '{options.only}' in its name; there are {', '.join(NETWORKS)}")
+        parser.error(f"no model has '{options.only}' in its name; known: {', '.join(MODELS)}")
     torch.set_num_threads(1)
-    if options.what == "answers":
-        published_answers()
+    if options.what == "logits":
+        print_reference_logits()
     elif options.what == "weights":
-        weights(names)
+        print_weights(names)
     else:
-        wrong = [name for name, difference in outputs(names, options.batch) if difference > TARGET]
+        wrong = [name for name, difference in compare_outputs(names, options.batch_size) if difference > TARGET]
         print(f"\n{', '.join(wrong) or 'None'} differ by more than {TARGET:g}.")
         return int(bool(wrong))
     return 0

@@ -8,29 +8,31 @@ import os
 import statistics
 import time
 
-#: Set by the measurement just before it starts the process; the clock is the same for all processes of a machine.
+#: set by the measurement just before it starts the process; the clock is the same for all processes of a machine
 STARTED = float(os.environ.get("THALWEG_BENCH_STARTED", time.monotonic()))
 
 
-def arguments(epochs: int = 8, batch: int = 64, samples: int = 60_000) -> argparse.ArgumentParser:
-    """The arguments that every program takes; the values given are the program's usual ones."""
+def build_parser(epochs: int = 8, batch_size: int = 64, samples: int = 60_000) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that every program takes, with the program's own defaults."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=epochs, help="at most")
-    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--samples", type=int, default=samples, help="of training; fewer also shrink the test set")
     parser.add_argument("--target", type=float, default=0.992, help="accuracy on the test set at which to stop")
     return parser
 
 
 class Race:
-    """Notes the accuracy after each epoch and the moment at which the target was first reached."""
+    """Records the accuracy after each epoch, and the time at which the target was first reached."""
 
     def __init__(self, target: float):
-        self.target, self.accuracies, self.seconds = target, [], None
+        self.target = target
+        self.accuracies: list[float] = []
+        self.seconds: float | None = None
 
-    def over(self, accuracy: float) -> bool:
-        """Enters an epoch's test accuracy in [0, 1]. True if the target is reached; the clock stops with it."""
+    def add(self, accuracy: float) -> bool:
+        """Add an epoch's test accuracy in [0, 1]; return whether the target is reached, which stops the clock."""
         self.accuracies.append(float(accuracy))
         # float32 has no 0.992: 9,920 of 10,000 must count as reached
         if self.seconds is None and accuracy > self.target - 1e-6:
@@ -38,7 +40,7 @@ class Race:
         return self.seconds is not None
 
     def report(self) -> None:
-        """Prints the line of a program of TIME."""
+        """Print the line of a program of TIME."""
         report(
             seconds_to_target=self.seconds,
             accuracy=max(self.accuracies),
@@ -48,10 +50,10 @@ class Race:
 
 
 def report_throughput(examples: int, seconds: list[float]) -> None:
-    """Prints the line of THROUGHPUT and OVERHEAD: `examples` an epoch, `seconds` of each; the first is warm-up."""
+    """Print the line of THROUGHPUT and OVERHEAD: `examples` per epoch, `seconds` of each; the first is a warm-up."""
     report(samples_per_second=examples / statistics.median(seconds[1:]), seconds=seconds)
 
 
-def report(**figures: object) -> None:
-    """Prints the figures as one line of JSON, the last thing that a program does."""
-    print("\n" + json.dumps(figures, allow_nan=False), flush=True)
+def report(**numbers: object) -> None:
+    """Print the numbers as one line of JSON, the last thing that a program does."""
+    print("\n" + json.dumps(numbers, allow_nan=False), flush=True)

@@ -8,29 +8,29 @@ import time
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras  # noqa: E402
-from contract import arguments, report_throughput  # noqa: E402
+from contract import build_parser, report_throughput  # noqa: E402
 from keras import layers  # noqa: E402
 from mnist import load  # noqa: E402
 
 
-class Watch(keras.callbacks.Callback):
-    """Times each epoch."""
+class EpochTimer(keras.callbacks.Callback):
+    """Time each epoch."""
 
     def __init__(self):
         super().__init__()
         self.seconds = []
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Starts the watch."""
-        self.began = time.perf_counter()
+        """Start the clock."""
+        self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Stops it; Keras has read the epoch's loss by now, so the work is done."""
-        self.seconds.append(time.perf_counter() - self.began)
+        """Stop it; Keras has read the epoch's loss by now, so the work is done."""
+        self.seconds.append(time.perf_counter() - self.start)
 
 
-def network() -> keras.Model:
-    """20 and 50 filters 5x5 with max-pooling, 500 hidden units. (B, 28, 28, 1) -> logits (B, 10)."""
+def build_model() -> keras.Model:
+    """Build 20 and 50 filters 5x5 with max-pooling, 500 hidden units. (B, 28, 28, 1) -> logits (B, 10)."""
     return keras.Sequential(
         [
             keras.Input(shape=(28, 28, 1)),
@@ -46,15 +46,16 @@ def network() -> keras.Model:
 
 
 def main() -> None:
-    """Times every epoch but the first, in which the step is compiled; evaluates nothing."""
-    options = arguments(epochs=2, samples=20_000).parse_args()
+    """Time every epoch but the first, in which the step is compiled; evaluate nothing."""
+    options = build_parser(epochs=2, samples=20_000).parse_args()
     keras.utils.set_random_seed(options.seed)
     images, labels, _, _ = load(options.samples)
-    model, watch = network(), Watch()
+    model = build_model()
+    timer = EpochTimer()
     model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    pictures = images.astype("float32")[..., None] / 255
-    model.fit(pictures, labels, batch_size=options.batch, epochs=options.epochs, callbacks=[watch], verbose=2)
-    report_throughput(options.samples, watch.seconds)
+    images_NHWC = images.astype("float32")[..., None] / 255
+    model.fit(images_NHWC, labels, batch_size=options.batch_size, epochs=options.epochs, callbacks=[timer], verbose=2)
+    report_throughput(options.samples, timer.seconds)
 
 
 if __name__ == "__main__":

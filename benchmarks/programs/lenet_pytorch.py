@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
-from contract import arguments, report_throughput
+from contract import build_parser, report_throughput
 from dataset import MNIST
 from mnist import load
 from networks import lenet
@@ -14,24 +14,24 @@ from torch.utils.data import DataLoader
 
 
 def main() -> None:
-    """Times every epoch but the first; evaluates nothing."""
-    options = arguments(epochs=2, samples=20_000).parse_args()
+    """Time every epoch but the first; evaluate nothing."""
+    options = build_parser(epochs=2, samples=20_000).parse_args()
     torch.manual_seed(options.seed)
     images, labels, _, _ = load(options.samples)
-    loader = DataLoader(MNIST(images, labels), batch_size=options.batch, shuffle=True)
-    network = lenet().train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    loader = DataLoader(MNIST(images, labels), batch_size=options.batch_size, shuffle=True)
+    model = lenet().train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     seconds = []
     for _ in range(options.epochs):
-        began = time.perf_counter()
-        for number, (picture, label) in enumerate(loader):
+        start = time.perf_counter()
+        for step, (image, label) in enumerate(loader):
             optimizer.zero_grad()
-            loss = cross_entropy(network(picture), label)
+            loss = cross_entropy(model(image), label)
             loss.backward()
             optimizer.step()
-            if number % 10 == 0:
-                print(f"{number}/{len(loader)} loss {loss.item():.6f}")
-        seconds.append(time.perf_counter() - began)
+            if step % 10 == 0:
+                print(f"{step}/{len(loader)} loss {loss.item():.6f}")
+        seconds.append(time.perf_counter() - start)
     report_throughput(options.samples, seconds)
 
 

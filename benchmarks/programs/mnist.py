@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 
 
-def folder() -> Path:
-    """Where the four .gz files are: THALWEG_DATA/mnist, or shared/data/mnist beside the repository."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    return Path(os.environ.get("THALWEG_DATA", beside)) / "mnist"
+def find_folder() -> Path:
+    """Return the folder of the four .gz files: THALWEG_DATA/mnist, or shared/data/mnist beside the repository."""
+    default = Path(__file__).resolve().parents[3] / "shared" / "data"
+    return Path(os.environ.get("THALWEG_DATA", default)) / "mnist"
 
 
 def _read(name: str, header: int) -> np.ndarray:
-    with gzip.open(folder() / name) as file:
+    with gzip.open(find_folder() / name) as file:
         return np.frombuffer(file.read(), np.uint8, offset=header)
 
 
 def load(samples: int = 60_000) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Training images (N, 28, 28) uint8 and labels (N,) int64, then test images and labels.
+    """Return training images (N, 28, 28) uint8 and labels (N,) int64, then test images and labels.
 
-    With fewer than all `samples`, the first ones, and as large a share of the test set.
+    With fewer `samples`, these are the first ones, and the same fraction of the test set.
     """
     tests = max(samples // 6, 1)
     images = _read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:samples]

@@ -1,4 +1,4 @@
-"""The talk's two networks as plain PyTorch modules. (B, 1, 28, 28) -> logits (B, 10)."""
+"""The talk's two models as plain PyTorch modules. (B, 1, 28, 28) -> logits (B, 10)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from torch import nn
 
 
 def lenet() -> nn.Sequential:
-    """20 and 50 filters 5x5 with ReLU and max-pooling, 500 hidden units."""
+    """Build 20 and 50 filters 5x5 with ReLU and max-pooling, and 500 hidden neurons."""
     first = [nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2)]
     second = [nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10))
 
 
 def mlp() -> nn.Sequential:
-    """784/128/64/10 with ReLU."""
+    """Build 784/128/64/10 with ReLU."""
     hidden = [nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, 10))
 
 
-BY_NAME = {"lenet": lenet, "mlp": mlp}
+MODELS = {"lenet": lenet, "mlp": mlp}

@@ -1,4 +1,4 @@
-"""Folders of photographs to decode, and what times a contender that decodes them."""
+"""Folders of photos to decode, and what times a contender that decodes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 from contract import report
 from PIL import Image
 
-#: extents of a camera's pictures, and of what is brought to it
-CAMERA, RESIZE, SIZE = (3000, 2000), 256, 224
+#: width and height of a camera's photos; shorter side after resizing, and side of the crop
+CAMERA = (3000, 2000)
+RESIZE = 256
+SIZE = 224
 
 
-def arguments() -> argparse.Namespace:
-    """What the contenders of DECODING take."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse what the contenders of DECODING take."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kind", choices=["camera", "web"], default="camera")
     parser.add_argument("--count", type=int, default=12)
@@ -26,32 +28,36 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def folder(kind: str, count: int) -> list[Path]:
-    """`count` JPEG files in the folder of this process: COCO's as they are ("web"), or of a camera's size ("camera").
+def write_photos(kind: str, count: int) -> list[Path]:
+    """Write `count` JPEG files into the current folder: COCO's as they are ("web"), or of a camera's size ("camera").
 
-    The latter are COCO's, enlarged, with grain, so that a file weighs and takes as long as a camera's (about 1.5 MB).
+    The latter are COCO's, enlarged, with grain, so that a file is as large and as slow as a camera's (about 1.5 MB).
     """
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    found = sorted((Path(os.environ.get("THALWEG_DATA", beside)) / "coco_subset" / "images").glob("*.jpg"))
-    draw, made = np.random.default_rng(0), []
-    for number in range(count):
-        original = found[number % len(found)]
-        made.append(Path(f"{number}.jpg"))
+    default = Path(__file__).resolve().parents[3] / "shared" / "data"
+    originals = sorted((Path(os.environ.get("THALWEG_DATA", default)) / "coco_subset" / "images").glob("*.jpg"))
+    random = np.random.default_rng(0)
+    paths = []
+    for i in range(count):
+        original = originals[i % len(originals)]
+        path = Path(f"{i}.jpg")
+        paths.append(path)
         if kind == "web":
-            made[-1].write_bytes(original.read_bytes())
+            path.write_bytes(original.read_bytes())
             continue
         large = np.asarray(Image.open(original).convert("RGB").resize(CAMERA, Image.Resampling.BICUBIC), np.float32)
-        grain = draw.normal(0, 4, large.shape).astype(np.float32)
-        Image.fromarray((large + grain).clip(0, 255).astype(np.uint8)).save(made[-1], quality=92)
-    return made
+        grain = random.normal(0, 4, large.shape).astype(np.float32)
+        Image.fromarray((large + grain).clip(0, 255).astype(np.uint8)).save(path, quality=92)
+    return paths
 
 
 def race(decode: Callable[[list[Path]], Iterable[np.ndarray]]) -> None:
-    """Prints the line of a program of DECODING: pictures a second, one pass not counted, and the mean of all bytes."""
-    options = arguments()
-    files, seconds, levels = folder(options.kind, options.count), [], []
+    """Print the line of a program of DECODING: images per second after one warm-up pass, and the mean of all bytes."""
+    options = parse_arguments()
+    files = write_photos(options.kind, options.count)
+    seconds = []
+    levels: list[float] = []
     for _ in range(options.passes + 1):
-        began = time.perf_counter()
-        levels = [float(array[::8, ::8].mean()) for array in decode(files)]
-        seconds.append(time.perf_counter() - began)
-    report(pictures_per_second=len(files) / statistics.median(seconds[1:]), level=statistics.fmean(levels))
+        start = time.perf_counter()
+        levels = [float(image_HWC[::8, ::8].mean()) for image_HWC in decode(files)]
+        seconds.append(time.perf_counter() - start)
+    report(images_per_second=len(files) / statistics.median(seconds[1:]), level=statistics.fmean(levels))

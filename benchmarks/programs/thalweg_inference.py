@@ -1,4 +1,4 @@
-"""Ours: the network made quick before the first batch."""
+"""Ours: the model is optimized for inference before the first batch."""
 
 from __future__ import annotations
 

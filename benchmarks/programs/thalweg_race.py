@@ -1,13 +1,13 @@
-"""Thalweg to the target: its recipe `mnist-fast`, the test set asked after each epoch as of everybody."""
+"""Thalweg to the target: its recipe `mnist-fast`, tested after each epoch like everyone else."""
 
 from __future__ import annotations
 
-from contract import Race, arguments
+from contract import Race, build_parser
 
 
 def main() -> None:
-    """Trains by the package's own session; the clock includes reading the data, the plan and the checkpoints."""
-    parser = arguments(epochs=0, batch=0)
+    """Train by the package's own run; the clock includes reading the data, the plan and the checkpoints."""
+    parser = build_parser(epochs=0, batch_size=0)
     options = parser.parse_args()
 
     import tempfile
@@ -15,15 +15,15 @@ def main() -> None:
 
     from thalweg.api import plan_training
 
-    given = {name: value for name, value in (("epochs", options.epochs), ("batch", options.batch)) if value}
+    overrides = {name: getattr(options, name) for name in ("epochs", "batch_size") if getattr(options, name)}
     with tempfile.TemporaryDirectory() as folder:
-        run = plan_training(recipe="mnist-fast", out=f"{folder}/run", seed=options.seed, report=False, **given)
-        session = run.session
-        # The race is judged on the test set after every epoch, so that is what the validation of each epoch looks at.
-        session.data = replace(session.data, valid=session.data.test)
+        run = plan_training(recipe="mnist-fast", out=f"{folder}/run", seed=options.seed, report=False, **overrides)
+        dataset = run.parts.dataset
+        # The race is decided on the test set after every epoch, so the validation of each epoch reads the test set.
+        run.parts.dataset = replace(dataset, splits={**dataset.splits, "val": dataset.test})
         race = Race(options.target)
         for progress in run:
-            if progress.valid and race.over(progress.valid["accuracy"]):
+            if progress.val and race.add(progress.val["accuracy"]):
                 break
         race.report()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config.json_record import FieldError
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import SequenceBatches
 from ..data.text import text_dataset as texts
 from ..data.text import training_size
@@ -109,7 +109,8 @@ class Write(Task):
         self, request: DataRequest, options: Any, context: Context, spec: WriteSpec | None = None
     ) -> TextDataset:
         """Read a text file, several, or a folder of them. Raises DataError."""
-        return texts.read_text_dataset(request, spec.alphabet if spec else None)
+        dataset = take_dataset(request, TextDataset, {})
+        return dataset or texts.read_text_dataset(request, spec.alphabet if spec else None)
 
     def toy_dataset(self) -> TextDataset:
         """Make a few pages of the default text."""

@@ -38,7 +38,7 @@ PUBLISHED = [
     ("mobilenet_v3_small", 2_542_856, 244, "9116f09c07de7c571c995f5e1e3a8f6a9c3c68f3e14df64442bb17a3001ea19b"),
     ("mobilenet_v3_large", 5_483_032, 312, "9be702a63b689480dca5c20035c79899bf024857045fec815707d220b82fc66a"),
 ]
-#: torchvision's logits with the weights of `fill_weights` (`benchmarks/parity/run.py answers`): the last set of logits,
+#: torchvision's logits with the weights of `fill_weights` (`benchmarks/parity/run.py logits`): the last set of logits,
 #: for the first of two images, the first four of ten classes, in double precision
 LOGITS = [
     ("vgg11", 32, False, {"hidden": 8}, [1.12545928, 2.82024597, -2.02460307, -0.0900929593]),
