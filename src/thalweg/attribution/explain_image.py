@@ -95,11 +95,11 @@ class Explanation:
         return plot_attribution_panels(self.image_HWC, panels, self.predictions, self.label)
 
     def images(self) -> dict[str, Image.Image]:
-        """Draw everything, by file name without suffix: looked-at, feature-maps, filters."""
+        """Draw everything, by file name without suffix: attribution, feature-maps, filters."""
         from ..plots.feature_maps import plot_feature_maps
         from ..plots.image_grid import plot_filters
 
-        plots = {"looked-at": self.draw()}
+        plots = {"attribution": self.draw()}
         if self.layers:
             plots["feature-maps"] = plot_feature_maps(self.layers)
         if self.filters is not None:

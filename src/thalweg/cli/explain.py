@@ -100,7 +100,8 @@ def _explain_usage_error(name: str, num_sources: int) -> OptionError:
 
 
 def _split_names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return names or [""]  # an unknown name, for which the known ones are listed
 
 
 def _print_concepts(api: Any, json: bool) -> None:

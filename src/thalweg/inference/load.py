@@ -75,7 +75,9 @@ def load(name: str | os.PathLike[str], weights: str | None = None, offline: bool
     folder = resolve_name(name, weights)
     if folder is not None:
         return Run(RunDir(folder), offline)
-    return PretrainedModel(resolve(str(name), weights or "imagenet", offline, log_warning), offline)
+    return PretrainedModel(
+        resolve(str(name), "imagenet" if weights is None else weights, offline, log_warning), offline
+    )
 
 
 def resolve_name(name: str | os.PathLike[str], weights: str | None = None) -> Path | None:
@@ -99,7 +101,7 @@ def resolve_name(name: str | os.PathLike[str], weights: str | None = None) -> Pa
         raise NotFoundError.for_unknown("run or model", name, {*bundled, *pretrained})
     find_model(name)
     if not is_external or weights not in (None, "imagenet"):
-        store.validate_name(name, weights or "imagenet")
+        store.validate_name(name, "imagenet" if weights is None else weights)
     return None
 
 

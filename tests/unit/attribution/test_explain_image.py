@@ -23,6 +23,7 @@ from thalweg.attribution.explain_image import (
 from thalweg.attribution.integrated_gradients import integrated_gradients
 from thalweg.attribution.occlusion import occlusion
 from thalweg.errors import NonFiniteError, NotFoundError, OptionError
+from thalweg.layers.tta import TTAModel, predict_proba
 from thalweg.plots import attribution as plots
 
 DIGITS = [str(d) for d in range(10)]
@@ -80,7 +81,7 @@ def test_the_target_may_be_an_index_or_a_name():
 def test_only_the_requested_methods_run():
     result = explain_one("digits-lenet", ("occlusion",))
     assert tuple(result.attributions) == ("occlusion",) and result.layers == [] and result.filters is None
-    assert set(result.json()["methods"]) == {"occlusion"} and set(result.images()) == {"looked-at"}
+    assert set(result.json()["methods"]) == {"occlusion"} and set(result.images()) == {"attribution"}
 
 
 def test_methods_that_do_not_work_for_the_model_are_left_out_with_the_reason():
@@ -88,7 +89,7 @@ def test_methods_that_do_not_work_for_the_model_are_left_out_with_the_reason():
     assert tuple(result.attributions) == ("integrated-gradients", "occlusion")
     assert set(result.notes) == {"grad-cam", "feature-maps"}
     assert result.filters.shape == (128, 1, 28, 28)
-    assert set(result.images()) == {"looked-at", "filters"}
+    assert set(result.images()) == {"attribution", "filters"}
 
 
 def test_integrated_gradients_that_do_not_add_up_are_noted():
@@ -153,10 +154,10 @@ def test_the_average_over_views_is_explained():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 100, 3)).eval()
     x = torch.randn(1, 3, 12, 12)
-    tta_model = TTAModel(model, "shifted")
+    tta_model = TTAModel(model, "flip-shift")
     result = explain_image(model, blank(x), ["a", "b", "c"], tta_model=tta_model)
     with torch.no_grad():
-        expected_K = predict_proba(model, x, "shifted")[0].numpy()
+        expected_K = predict_proba(model, x, "flip-shift")[0].numpy()
         drop_HW = occlusion(tta_model, x, result.target).drop_HW
         change = float((tta_model(x) - tta_model(torch.zeros_like(x)))[0, result.target])
     assert result.target == expected_K.argmax() and result.probability == pytest.approx(expected_K.max(), abs=1e-6)
@@ -189,7 +190,7 @@ def test_results_are_json():
 
 def test_every_result_has_a_plot():
     drawn = explain_one().images()
-    assert list(drawn) == ["looked-at", "feature-maps", "filters"]
+    assert list(drawn) == ["attribution", "feature-maps", "filters"]
     assert all(isinstance(plot, Image.Image) and plot.width >= 600 for plot in drawn.values())
 
 

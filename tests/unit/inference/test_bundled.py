@@ -1,4 +1,4 @@
-"""The networks that come along: digits, printed and drawn, and the pictures of CIFAR-10 where they are at hand."""
+"""The bundled models on printed and drawn digits, and on CIFAR-10 where it is at hand."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 import thalweg
-from thalweg import api
+from thalweg.config.recipes import load_recipes
 from thalweg.data.images import cifar
+from thalweg.runs.run_dir import bundled_models
 
 DIGITS = "0123456789"
-#: right answers of each network at least: printed digits of a font; the talk's ten; all thirty-five drawn ones
-ENOUGH = {"digits-lenet": (9, 10, 33), "digits-mlp": (9, 10, 33)}
+#: correct predictions of each model at least: printed digits of a font; the talk's ten; all thirty-five drawn digits
+MIN_CORRECT = {"digits-lenet": (9, 10, 33), "digits-mlp": (9, 10, 33)}
 
 
-def printed(font: str) -> list[Image.Image]:
-    """The ten digits in dark blue on white, 160 by 200 pixels."""
+def print_digits(font: str) -> list[Image.Image]:
+    """Draw the ten digits in dark blue on white, 160 by 200 pixels."""
     face = ImageFont.truetype(font_manager.findfont(font), 120)
     pages = []
     for digit in DIGITS:
@@ -30,42 +31,44 @@ def printed(font: str) -> list[Image.Image]:
     return pages
 
 
-def test_what_comes_along_is_what_is_tested_here():
-    assert set(api.bundled_models()) == {*ENOUGH, "cifar10-fast"}
+def test_every_bundled_model_is_tested_here():
+    assert set(bundled_models()) == {*MIN_CORRECT, "cifar10-fast"}
 
 
 @pytest.mark.parametrize("font", ["DejaVu Sans", "DejaVu Sans Mono", "STIXGeneral"])
-@pytest.mark.parametrize("name", ENOUGH)
-def test_printed_digits_are_read(name, font):
-    answers = [answer.label for answer in thalweg.load(name).predict(printed(font))]
-    assert sum(a == d for a, d in zip(answers, DIGITS, strict=True)) >= ENOUGH[name][0], answers
+@pytest.mark.parametrize("name", MIN_CORRECT)
+def test_printed_digits_are_recognized(name, font):
+    labels = [prediction.label for prediction in thalweg.load(name).predict(print_digits(font))]
+    assert sum(a == b for a, b in zip(labels, DIGITS, strict=True)) >= MIN_CORRECT[name][0], labels
 
 
-@pytest.mark.parametrize("name", [*ENOUGH, "cifar10-fast"])
-def test_its_run_tells_how_it_was_made_and_names_no_place(name):
+@pytest.mark.parametrize("name", [*MIN_CORRECT, "cifar10-fast"])
+def test_the_record_names_its_recipe_and_license_and_no_path(name):
     run = thalweg.load(name)
-    assert run.content["recipe"] == name and name in thalweg.recipes and run.content["licence"] == "Apache-2.0"
+    assert run.record.recipe == name and name in load_recipes() and run.record.license == "Apache-2.0"
     assert run.results["test"]["examples"] == 10_000
     text = (run.path / "run.json").read_text(encoding="utf-8")
-    assert not any(place in text for place in ("/home", "/root", "/tmp", "/Users", "C:\\"))
+    assert not any(path in text for path in ("/home", "/root", "/tmp", "/Users", "C:\\"))
 
 
-@pytest.mark.parametrize("name", ENOUGH)
-def test_drawn_digits_that_it_never_saw_are_read(name, real_data):
+@pytest.mark.parametrize("name", MIN_CORRECT)
+def test_unseen_drawn_digits_are_recognized(name, real_data):
     folder = real_data / "handdrawn"
     with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
         truth = {row[0].split("/")[-1]: row[1] for row in csv.reader(file) if row[0].endswith(".png")}
-    answers = {n: a.label for n, a in zip(truth, thalweg.load(name).predict([folder / n for n in truth]), strict=True)}
-    right = {n for n in truth if answers[n] == truth[n]}
+    predictions = thalweg.load(name).predict([folder / file for file in truth])
+    labels = {file: prediction.label for file, prediction in zip(truth, predictions, strict=True)}
+    correct = {file for file in truth if labels[file] == truth[file]}
     assert len(truth) == 35
-    assert sum(n.startswith("paint28") for n in right) >= ENOUGH[name][1]
-    assert len(right) >= ENOUGH[name][2], sorted(set(truth) - right)
+    assert sum(file.startswith("paint28") for file in correct) >= MIN_CORRECT[name][1]
+    assert len(correct) >= MIN_CORRECT[name][2], sorted(set(truth) - correct)
 
 
-def cifar_test(real_data) -> tuple[np.ndarray, np.ndarray]:
-    """The first 1,000 test pictures of CIFAR-10 (N, 32, 32, 3), and their labels (N,)."""
+def load_cifar_test(real_data) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first 1,000 test images of CIFAR-10 (N, 32, 32, 3), and their labels (N,)."""
     folder = real_data / "cifar10" / "cifar-10-batches-py"
-    plain, packed = folder / "test_batch", folder / "test_batch.xz"
+    plain = folder / "test_batch"
+    packed = folder / "test_batch.xz"
     if not (plain.is_file() or packed.is_file()):
         pytest.skip("no cifar10 in the folder of real data")
     batch = cifar.safe_unpickle(
@@ -75,19 +78,20 @@ def cifar_test(real_data) -> tuple[np.ndarray, np.ndarray]:
     return images[:1000], np.array(batch["labels"])[:1000]
 
 
-def test_the_network_for_cifar10_names_what_it_never_saw(real_data):
+def test_cifar10_fast_recognizes_unseen_images(real_data):
     """93.76 % of all 10,000."""
-    images, labels = cifar_test(real_data)
-    network = thalweg.load("cifar10-fast")
-    answers = [network.spec.classes.index(answer.label) for answer in network.predict(list(images))]
-    assert np.mean(np.array(answers) == labels) > 0.91
+    images, labels = load_cifar_test(real_data)
+    run = thalweg.load("cifar10-fast")
+    labels_predicted = [run.spec.classes.index(prediction.label) for prediction in run.predict(list(images))]
+    assert np.mean(np.array(labels_predicted) == labels) > 0.91
 
 
-def test_asked_about_cars_and_horses_it_does_better_than_the_talks_network(real_data):
+def test_cifar10_fast_beats_the_talk_s_model_on_cars_and_horses(real_data):
     """96.7 % of all 2,000; the talk's had 88.8 %."""
-    images, labels = cifar_test(real_data)
-    network = thalweg.load("cifar10-fast")
-    wanted = [network.spec.classes.index(name) for name in ("automobile", "horse")]
-    rows = np.flatnonzero(np.isin(labels, wanted))
-    answers = [network.spec.classes.index(answer.label) for answer in network.predict(list(images[rows]))]
-    assert np.mean(np.array(answers) == labels[rows]) > 0.94
+    images, labels = load_cifar_test(real_data)
+    run = thalweg.load("cifar10-fast")
+    chosen = [run.spec.classes.index(name) for name in ("automobile", "horse")]
+    rows = np.flatnonzero(np.isin(labels, chosen))
+    predictions = run.predict(list(images[rows]))
+    labels_predicted = [run.spec.classes.index(prediction.label) for prediction in predictions]
+    assert np.mean(np.array(labels_predicted) == labels[rows]) > 0.94

@@ -222,7 +222,7 @@ def test_a_run_of_it_gives_initial_weights(tmp_path, calls):
     assert read_run_json(tmp_path / "a")["data_spec"]["mean"] == second.parts.spec.mean
     for name, value in first.model.state_dict().items():
         assert torch.equal(second.parts.trainer.model.state_dict()[name], value)
-    second.parts.run_dir.release()
+    second.close()
     assert not any(pretrained for _, pretrained in calls)
 
 
@@ -304,7 +304,7 @@ def test_a_weights_file_can_be_used(tmp_path):
     )
     initial = training.parts.trainer.model.state_dict()
     assert all(torch.equal(initial[name], value) for name, value in model.state_dict().items())
-    training.parts.run_dir.release()
+    training.close()
 
 
 @pytest.mark.parametrize(
