@@ -12,7 +12,7 @@ from thalweg.config.recipes import Recipe, load_recipes
 INTRODUCTION = """\
 # Results
 
-This page is printed by `docs/results.py` from the recipes' files. Every result is a test accuracy; each run was tested
+This page is printed by `docs/results.py` from the recipes' files. Every result is measured on the test split; each run was tested
 once. The commands need nothing else: data sets are downloaded once, by name. Minutes are those of two cores of a server
 processor (Xeon with AMX, torch 2.13), for `cifar10-small` of an EPYC with AVX2, and for `cifar10-94` and
 `cifar10-resnet50`, which have not been run, an estimate for one large GPU. `thalweg recipes` prints the same with all
