@@ -14,9 +14,12 @@ heavy; torch is imported with the first function that needs it.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from .api import Run, explain, list_models, list_recipes, list_tasks, load, train
 
 __all__ = ["Run", "explain", "list_models", "list_recipes", "list_tasks", "load", "train"]
 

@@ -31,6 +31,9 @@ from .predictions.base import Prediction, UnreadableSource
 from .weights.store import download_weights, get_weights_path, list_weights
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .tasks.train_keywords import TrainKeywords
     from .training.run import TrainingRun
 
 __all__ = [
@@ -71,7 +74,7 @@ def train(
     recipe: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> Run:
     """Train to the end and return the run.
 
@@ -183,7 +186,7 @@ def compare_models(
     if listed and len(unreadable) == len(listed):
         return {name: iter(unreadable) for name in names}
     models = {name: load(name, weights, offline) for name in names}
-    return {name: iter(model.predict(listed, **options)) for name, model in models.items()}
+    return {name: model.predict(listed, **options).drain() for name, model in models.items()}
 
 
 def task_of(name: str, weights: str | None = None) -> str:

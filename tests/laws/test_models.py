@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thalweg import registry
-from thalweg.config.options import Options
+from thalweg.config.options import TrainOptions
 from thalweg.data.images.dataset import ImageDataset
-from thalweg.data.images.preprocess import to_normalized_float
+from thalweg.data.images.input_spec import to_normalized_float
 from thalweg.data.images.synthetic import make_bars
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import OptionError
 from thalweg.layers.activations import ACTIVATIONS
+from thalweg.tasks.base import Context
 from thalweg.tasks.classify import Classify
 
 MODELS = registry.get_models("classify")
@@ -263,15 +264,16 @@ def bars(size: int) -> ImageDataset:
 def test_a_model_learns_to_classify_bars(case):
     data = bars(16 if 16 in case.sizes else 28)
     task = Classify()
-    facts = task.facts(data)
+    options = task.TrainOptions()
+    spec = task.data_spec(data, options)
+    context = Context(torch.device("cpu"), options=TrainOptions())
     torch.manual_seed(0)
-    model = MODELS[case.name](**task.arguments(facts), **case.arguments)
-    task.initialise(model, data, facts, "cpu")
-    objective = task.objective(model, facts, Options())
-    stream = task.stream(data.train, 32, 0, 0, 1, "cpu")
-    config = TrainConfig(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup=0.25)
-    for _ in Trainer(objective, stream, config, task.augment(facts, Options())):
+    model = MODELS[case.name](**task.model_kwargs(spec), **case.arguments)
+    task.init_from_data(model, data, spec, context)
+    setup = task.setup(model, data, spec, options, 32, context)
+    config = TrainConfig(steps=100, lr=3e-3, optimizer="adam", schedule="one-cycle", warmup_fraction=0.25)
+    for _ in Trainer(setup.objective, setup.batches, config, setup.transform):
         pass
     model.eval()
-    predictions = model(to_normalized_float(torch.from_numpy(data.test.images.copy()), facts)).argmax(1)
+    predictions = model(to_normalized_float(torch.from_numpy(data.test.images.copy()), spec)).argmax(1)
     assert float((predictions == torch.from_numpy(data.test.labels)).float().mean()) > 0.9

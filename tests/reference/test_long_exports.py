@@ -1,12 +1,10 @@
-"""The law of exports for the networks whose export takes most of a minute."""
-
-from __future__ import annotations
+"""The law of exports for the models that take most of a minute each."""
 
 import pytest
 
-from tests.laws.test_exports import LONG, agrees
+from tests.laws.test_exports import SLOW_CASES, check_export
 
 
-@pytest.mark.parametrize("name", LONG)
-def test_the_export_of_a_large_network_agrees(name, tmp_path):
-    agrees(name, {}, tmp_path)
+@pytest.mark.parametrize("case", SLOW_CASES, ids=str)
+def test_the_export_of_a_large_model_agrees(case, tmp_path):
+    check_export(case, tmp_path)

@@ -1,4 +1,4 @@
-"""Two processes started by torchrun itself give what one gives; killed together, they go on to the same bits."""
+"""Two processes started by torchrun itself give what one gives; killed together, they resume to the same bits."""
 
 from __future__ import annotations
 
@@ -15,40 +15,47 @@ import torch
 
 from tests.helpers.run_dirs import comparable_state
 
-TRAIN = "train classify digits --model mlp --epochs 3 --batch 32 --no-report".split()
+TRAIN = ["train", "classify", "digits", "--model", "mlp", "--epochs", "3", "--batch-size", "32", "--no-report"]
 
 
-def start(folder: Path, *words: str, processes: int = 2) -> subprocess.Popen:
-    """In a session of its own, so that all of its processes can be killed at once."""
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    command = [sys.executable, "-m", *(torchrun if processes > 1 else []), "thalweg", *words, "--out", str(folder)]
+def start(out: Path, *words: str, num_processes: int = 2) -> subprocess.Popen:
+    """Start processes in a session of their own, so that all of them can be killed at once."""
+    torchrun = []
+    if num_processes > 1:
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes), "-m"]
+    command = [sys.executable, "-m", *torchrun, "thalweg", *words, "--out", str(out)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
+def finish(process: subprocess.Popen) -> list[str]:
+    """Wait for a process that succeeds; return its output in lines."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out.splitlines()
+
+
 def test_two_processes_by_torchrun_equal_one(tmp_path):
-    alone, together = start(tmp_path / "alone", *TRAIN, processes=1), start(tmp_path / "together", *TRAIN)
-    assert alone.communicate(timeout=300)[0] and alone.returncode == 0
-    told, notices = together.communicate(timeout=300)
-    assert together.returncode == 0, notices
-    assert told.splitlines()[-1] == str(tmp_path / "together")
-    one, two = (safetensors.torch.load_file(tmp_path / name / "weights.safetensors") for name in ("alone", "together"))
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3)
+    alone = start(tmp_path / "alone", *TRAIN, num_processes=1)
+    together = start(tmp_path / "together", *TRAIN)
+    finish(alone)
+    assert finish(together)[-1] == str(tmp_path / "together")
+    expected = safetensors.torch.load_file(tmp_path / "alone" / "weights.safetensors")
+    weights = safetensors.torch.load_file(tmp_path / "together" / "weights.safetensors")
+    assert weights.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name], value, atol=1e-4, rtol=1e-3)
 
     if os.name != "posix":
         pytest.skip("needs SIGKILL")
     out = tmp_path / "killed"
-    process = start(out, *TRAIN, "--save-every", "0")
-    while not (out / "state").is_dir() or not list((out / "state").glob("[0-9]*")):
+    process = start(out, *TRAIN, "--checkpoint-every", "0")
+    while not list(out.glob("state/[0-9]*")):
         assert process.poll() is None
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    again = start(out, "train", "--resume")
-    notices = again.communicate(timeout=300)[1]
-    assert again.returncode == 0, notices
+    finish(start(out, "train", "--resume"))
     assert comparable_state(out) == comparable_state(tmp_path / "together")

@@ -117,5 +117,7 @@ def _readable_sizes(rows: list[dict[str, Any]], json: bool) -> list[dict[str, An
     readable = []
     for row in rows:
         size = row.get("bytes")
-        readable.append({**row, "bytes": f"{size / 1e6:.1f} MB" if isinstance(size, int) and size else size})
+        if isinstance(size, int) and size:
+            row = {**row, "bytes": f"{size / 1e6:.1f} MB"}
+        readable.append(row)
     return readable

@@ -164,12 +164,23 @@ def doctor(
     return 0 if checks.all_ok(results) else checks.EXIT_CODE
 
 
+def prepare_flags(words: Sequence[str]) -> None:
+    """Give the command that the words name the flags of their task."""
+    if words[:1] == ["train"]:
+        train.prepare_flags(words[1:])
+    elif words and words[0] in ("predict", "sample"):
+        trained.prepare_flags(words[0], words[1:])
+
+
+def completion_words() -> list[str]:
+    """Return the words that a shell wants completed; typer's scripts hand them over in the environment."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return line.split()[1:]
+
+
 def run_command(words: Sequence[str]) -> Any:
     """Run the command that the words name; return its exit code or None. Raises what the command raises."""
-    if words[0] == "train":
-        train.prepare_flags(words[1:])
-    elif words[0] in ("predict", "sample"):
-        trained.prepare_flags(words[0], words[1:])
+    prepare_flags(completion_words() if "_THALWEG_COMPLETE" in os.environ else list(words))
     try:
         return app(args=list(words), prog_name="thalweg", standalone_mode=False)
     except TyperException as error:

@@ -42,10 +42,11 @@ def add_flags(function: Callable[..., Any], *option_types: type) -> None:
 
 def make_flag(field: OptionField) -> Any:
     """Return the annotation of a flag."""
-    text = field.help
+    text, default_text, rest = field.help.partition("  [default")
     if field.range is not None:
         text = f"{text}, {field.range}"
-    if field.kind is bool:
+    text += default_text + rest
+    if is_boolean(field):
         text += "  [default: on]" if field.default else ""
         flag = typer.Option(f"--{field.flag}/--no-{field.flag}", help=text, show_default=False)
         return Annotated[bool | None, flag]
@@ -55,6 +56,11 @@ def make_flag(field: OptionField) -> Any:
     complete: dict[str, Any] = {"autocompletion": lambda: choices} if choices else {}
     flag = typer.Option(f"--{field.flag}", help=text, metavar=_metavar(field.kind), show_default=False, **complete)
     return Annotated[str | None, flag]
+
+
+def is_boolean(field: OptionField) -> bool:
+    """Whether an option is a switch, on, off or left out."""
+    return bool in union_members(field.kind)
 
 
 def format_default(value: Any) -> str:
@@ -202,4 +208,4 @@ def value_of(flag: str, words: Sequence[str]) -> str | None:
 
 def common_value_flags() -> list[str]:
     """Return the common training flags that take a value."""
-    return [f"--{field.flag}" for field in option_fields(TrainOptions).values() if field.kind is not bool]
+    return [f"--{field.flag}" for field in option_fields(TrainOptions).values() if not is_boolean(field)]

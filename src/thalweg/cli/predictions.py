@@ -84,23 +84,56 @@ def print_comparison(predictions: Mapping[str, Iterable[Any]], form: str) -> int
     empty page where it was trained on drawings, is predicted by the others.
     """
     num_unreadable = 0
-    header: list[str] | None = None
+    csv_rows = ComparisonCsv(predictions)
     for row in zip(*predictions.values(), strict=True):
         by_name = dict(zip(predictions, row, strict=True))
         readable = {name: prediction for name, prediction in by_name.items() if prediction}
         if len(readable) < len(row):
             num_unreadable += 1
             _print_unreadable(by_name, is_alone=not readable)
-        if form == "table" and readable:
+        if form == "csv":
+            csv_rows.show(readable)
+        elif form == "table" and readable:
             _print_side_by_side(readable)
-        for name, prediction in readable.items():
-            if form == "json":
+        elif form == "json":
+            for name, prediction in readable.items():
                 print_result(to_json({"model": name, **prediction.json()}))
-            elif form == "csv":
-                header = _print_csv_rows([{"model": name, **values} for values in prediction.rows()], header)
+    csv_rows.finish()
     if num_unreadable:
         print_notice(f"{num_unreadable} of the sources could not be read.")
     return DataError.exit_code if num_unreadable else 0
+
+
+class ComparisonCsv:
+    """CSV of several models with the columns of all: rows wait until each model has predicted once."""
+
+    def __init__(self, names: Iterable[str]):
+        self.unknown = set(names)
+        self.waiting: list[dict[str, Any]] = []
+        self.header: list[str] | None = None
+
+    def show(self, predictions: Mapping[str, Any]) -> None:
+        """Print the rows of one source by model, or keep them while the columns of a model are unknown."""
+        rows = []
+        for name, prediction in predictions.items():
+            self.unknown.discard(name)
+            rows += [{"model": name, **values} for values in prediction.rows()]
+        if self.header is not None:
+            _print_csv_rows(rows, self.header)
+            return
+        self.waiting += rows
+        if not self.unknown:
+            self.finish()
+
+    def finish(self) -> None:
+        """Print the header and the rows that wait."""
+        if self.header is None and self.waiting:
+            columns: dict[str, None] = {}
+            for row in self.waiting:
+                columns |= dict.fromkeys(row)
+            self.header = list(columns)
+            print_result(format_csv_line(self.header))
+            _print_csv_rows(self.waiting, self.header)
 
 
 def _print_csv_rows(rows: list[dict[str, Any]], header: list[str] | None) -> list[str]:

@@ -93,7 +93,9 @@ def predict(
     if batch_size is not None:
         options["batch_size"] = batch_size
     found = api.compare_models(names, listed, weights, offline, save=save, **options)
-    form = "json" if json else "csv" if csv else "table"
+    form = "csv" if csv else "table"
+    if json:
+        form = "json"
     if len(names) == 1:
         return predictions.print_predictions(found[names[0]], form)
     return predictions.print_comparison(found, form)

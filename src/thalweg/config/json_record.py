@@ -32,8 +32,9 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [to_json(item) for item in value]
-    if hasattr(value, "tolist"):
-        return to_json(value.tolist())
+    to_list = getattr(value, "tolist", None)  # of NumPy and torch, which this module does not import
+    if callable(to_list):
+        return to_json(to_list())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -64,7 +65,10 @@ def from_json(values: Any, cls: type[T], name: str = "") -> T:
             result[field.name] = _read(values[field.name], hints[field.name], path)
         elif not has_default:
             raise FieldError(path, _describe(hints[field.name]))
-    return cls(**result)
+    try:
+        return cls(**result)
+    except FieldError as error:  # of __post_init__, which knows no more than the field
+        raise FieldError(f"{name}.{error.field}" if name else error.field, error.expected) from None
 
 
 def _read(value: Any, hint: Any, path: str) -> Any:

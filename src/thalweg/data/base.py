@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from ..errors import DataError, OptionError
 from ..io.log import log_warning
 
 #: names of the splits, in the order in which they are listed
@@ -32,6 +33,7 @@ class Split(Protocol):
 
 
 S = TypeVar("S", bound=Split, covariant=True)
+D = TypeVar("D", bound="Dataset[Any]")
 
 
 @dataclass(frozen=True)
@@ -121,3 +123,40 @@ class DataRequest:
     for_training: bool = False
     log: Callable[[str], None] = log_warning
     progress: Callable[[int, int], None] | None = None
+
+
+def take_dataset(request: DataRequest, cls: type[D], options: Mapping[str, Any]) -> D | None:
+    """Return the source where it is a dataset in memory, None where it has to be read.
+
+    Args:
+        request: The request.
+        cls: The class of datasets that the task reads.
+        options: Options by name that only apply while data is read; None for those that are not given.
+
+    Returns:
+        The dataset, or None.
+
+    Raises:
+        DataError: For a dataset of another class.
+        OptionError: For one of the options, where the dataset is to be trained on.
+    """
+    source = request.source
+    if not isinstance(source, Dataset):
+        return None
+    if not isinstance(source, cls):
+        raise DataError(
+            f"{source.name} is a {type(source).__name__}; expected a {cls.__name__}.",
+            "Give a dataset of this task, or a path.",
+            value=type(source).__name__,
+            allowed=[cls.__name__],
+        )
+    for name, value in options.items():
+        if value is not None and request.for_training:
+            flag = name.replace("_", "-")
+            raise OptionError(
+                f"--{flag}: {value} applies while data is read; {source.name} is a dataset in memory.",
+                f"Leave out --{flag}, or give a path.",
+                option=name,
+                value=value,
+            )
+    return source

@@ -49,7 +49,7 @@ class FeatureRequest:
 class FeatureExtractor(nn.Module):
     """A model without its head."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
 
@@ -95,7 +95,7 @@ def _num_views(name: str, request: FeatureRequest) -> int:
 
 
 def _cache_path(model_key: str, views: int, images: np.ndarray) -> Path:
-    content = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+    content = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
     key = hashlib.sha256(f"{model_key} {views} {content}".encode()).hexdigest()[:32]
     return cache_dir() / "features" / f"{key}.npy"
 
@@ -107,7 +107,7 @@ def _build_extractor(model: nn.Module, first: Tensor, request: FeatureRequest) -
     return optimize_for_inference(extractor, (request.batch_size, *first.shape[1:]))
 
 
-def extract(model: nn.Module, x: Tensor) -> Tensor:
+def extract(model: Any, x: Tensor) -> Tensor:
     """Return the features of a batch in evaluation mode; the model's mode stays as it was."""
     was_training = model.training
     model.eval()
@@ -139,7 +139,7 @@ def _extract_all(
     return torch.cat(batches) if batches else torch.empty(0)
 
 
-def cache_key(model: nn.Module, settings: list[Any]) -> str:
+def cache_key(model: Any, settings: list[Any]) -> str:
     """Return a hexadecimal name for what makes features: layers and weights but the head, and the settings."""
     head_values = model.head.state_dict(keep_vars=True).values()
     in_head = {id(value) for value in (*head_values, *model.head.modules())}

@@ -13,6 +13,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
+from ..errors import OptionError
 from .config import TrainConfig
 
 _BATCH_NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -47,6 +48,18 @@ class LayerGroup:
         """The parameters of all layers."""
         for layer in self.layers:
             yield from layer.parameters()
+
+
+def check_single_network(model: nn.Module) -> None:
+    """Raise OptionError for a model of several networks: the last layer of one of them is not the head of all."""
+    if "network" in model._modules:
+        names = ", ".join(name for name, _ in model.named_children())
+        raise OptionError(
+            f"--freeze: {type(model).__name__} consists of {names}; expected one network that ends in a head.",
+            "Leave out --freeze, --unfreeze-groups, --unfreeze-every and --layer-decay.",
+            option="freeze",
+            value=type(model).__name__,
+        )
 
 
 def layer_groups(model: nn.Module) -> list[LayerGroup]:
@@ -84,9 +97,13 @@ class FreezeSchedule:
 
     Creating the schedule freezes the groups that are never trained. `start_steps` maps each other parameter to the
     first step that trains it.
+
+    Raises:
+        OptionError: If the model consists of several networks, which have no common order of layers.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig):
+        check_single_network(model)
         self.start_steps: dict[Tensor, int] = {}
         self.lr_factors: dict[Tensor, float] = {}
         self.late_groups: list[tuple[int, LayerGroup]] = []

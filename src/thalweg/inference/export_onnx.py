@@ -171,6 +171,8 @@ def onnx_runner(file: Path, input_name: str, output_names: list[str]) -> Callabl
             return np.asarray(session.run(output_names, {input_name: array})[0])
         except Exception as error:
             shape = "x".join(map(str, array.shape))
-            raise ExportError(f"The exported model refuses an input of {shape}: {first_error_line(error)}.") from error
+            raise ExportError(
+                f"The exported model refuses an input of {shape}: {first_error_line(error)}.", value=shape
+            ) from error
 
     return run

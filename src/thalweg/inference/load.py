@@ -113,3 +113,6 @@ def _not_a_run_error(path: str) -> ModelFileError:
     return ModelFileError(
         f"{path} is not a run: there is no run.json in it.", "Give the folder that `thalweg train` printed.", path=path
     )
+
+
+TrainedModel.load_other = staticmethod(load)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class TrainedModel:
     spec: Any
     options: TrainOptions
     task_options: Any
+    #: loads another model by name, for tasks that build on one; inference.load sets it, because it imports this file
+    load_other: ClassVar[Callable[[str], Any] | None] = None
 
     def __init__(self, offline: bool = False):
         self.offline = offline
@@ -58,14 +60,12 @@ class TrainedModel:
     @property
     def context(self) -> Context:
         """Where this model's task runs."""
-        from .load import load
-
         return Context(
             torch.device("cpu"),
             seed=self.options.seed,
             offline=self.offline,
             log=log_warning,
-            load=load,
+            load=type(self).load_other,
             options=self.options,
         )
 

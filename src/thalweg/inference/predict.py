@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
@@ -78,33 +78,52 @@ class Predictor:
 
 
 class PredictionStream:
-    """Predictions in order of their sources: an iterator, and a sequence once it is indexed or measured."""
+    """Predictions in order of their sources: an iterator, and a sequence once it is indexed or measured.
+
+    It keeps what it yields; `drain` does not, for more sources than memory holds.
+    """
 
     def __init__(self, predictions: Iterator[Prediction | UnreadableSource]):
         self._predictions = predictions
         self._seen: list[Prediction | UnreadableSource] = []
 
     def __iter__(self) -> Iterator[Prediction | UnreadableSource]:
-        yield from self._seen
-        for prediction in self._predictions:
-            self._seen.append(prediction)
-            yield prediction
+        index = 0
+        while index < len(self._seen) or self._read_next():
+            yield self._seen[index]
+            index += 1
 
     def __next__(self) -> Prediction | UnreadableSource:
-        prediction = next(self._predictions)
-        self._seen.append(prediction)
-        return prediction
-
-    def _read_all(self) -> list[Prediction | UnreadableSource]:
-        for prediction in self._predictions:
-            self._seen.append(prediction)
-        return self._seen
+        if not self._read_next():
+            raise StopIteration
+        return self._seen[-1]
 
     def __len__(self) -> int:
         return len(self._read_all())
 
-    def __getitem__(self, index: int) -> Prediction | UnreadableSource:
+    @overload
+    def __getitem__(self, index: int) -> Prediction | UnreadableSource: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Prediction | UnreadableSource]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
         return self._read_all()[index]
+
+    def drain(self) -> Iterator[Prediction | UnreadableSource]:
+        """Yield the predictions that were not yielded yet, without keeping them."""
+        yield from self._predictions
+
+    def _read_next(self) -> bool:
+        """Read one prediction more, if there is one."""
+        for prediction in self._predictions:
+            self._seen.append(prediction)
+            return True
+        return False
+
+    def _read_all(self) -> list[Prediction | UnreadableSource]:
+        self._seen += self._predictions
+        return self._seen
 
 
 def save_prediction(prediction: Prediction, folder: str | Path) -> list[Path]:

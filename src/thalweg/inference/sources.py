@@ -104,11 +104,16 @@ def _expand(source: Any, index: int, input_type: InputType, num_models: int) -> 
 
 
 def _is_plain_text(source: str) -> bool:
-    """Whether a word of the command line is a text itself, not a file: it has spaces, and no file has that name."""
+    """Whether a word of the command line is a text itself: neither a file, a pattern nor a misspelled file name."""
     try:
-        return not os.path.lexists(source) and (any(c.isspace() for c in source) or not glob.has_magic(source))
+        if os.path.lexists(source):
+            return False
     except ValueError:
         return True
+    if any(character.isspace() for character in source):
+        return True
+    is_file_name = Path(source).suffix.lower() in SUFFIXES[InputType.TEXT] or os.sep in source
+    return bool(source) and not is_file_name and not glob.has_magic(source)
 
 
 def _source_error(source: Any) -> DataError:

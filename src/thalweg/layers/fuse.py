@@ -11,7 +11,7 @@ is compared with the original before it is used, and a simpler form is taken if 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any
@@ -40,7 +40,7 @@ ADD_OPS = (operator.add, operator.iadd, torch.add)
 NO_OPS = (nn.Dropout, nn.Dropout2d, nn.Identity)
 
 
-def optimize_for_inference(model: nn.Module, shape: tuple[int, int, int, int]) -> nn.Module:
+def optimize_for_inference(model: nn.Module, shape: Sequence[int]) -> nn.Module:
     """Return a module that computes what `model` does in evaluation mode, faster on CPUs.
 
     `shape` (B, C, H, W) is the approximate shape of the batches. The model keeps its weights and its mode; the returned
@@ -56,7 +56,7 @@ def optimize_for_inference(model: nn.Module, shape: tuple[int, int, int, int]) -
 
 
 def _try_optimize(
-    optimize: Callable[[nn.Module, Tensor], nn.Module], model: nn.Module, shape: tuple[int, int, int, int]
+    optimize: Callable[[nn.Module, Tensor], nn.Module], model: nn.Module, shape: Sequence[int]
 ) -> nn.Module | None:
     """Return the optimized model, or None if optimizing fails or changes the outputs."""
     # any model may be passed in, and a private call may be missing, so any exception may occur

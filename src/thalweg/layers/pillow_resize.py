@@ -39,7 +39,7 @@ def crop_range(length: Tensor, side: Tensor, size: int, resize: int | None) -> t
     return ((resized - size) / 2).round() * scale, size * scale
 
 
-def resampling_weights(length: int, start: Tensor, side: Tensor, size: int) -> Tensor:
+def resampling_weights(length: int | torch.SymInt, start: Tensor, side: Tensor, size: int) -> Tensor:
     """Return Pillow's weights (S, length) for `side` pixels from `start` on: triangles, wider when shrinking."""
     scale = side / size
     center_S = start + (torch.arange(size, dtype=torch.float64) + 0.5) * scale

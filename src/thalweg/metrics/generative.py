@@ -20,23 +20,35 @@ def frechet_distance(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M 
     """Compute the Fréchet distance of two Gaussians with the means and covariances of two sets of features.
 
     |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982, doi:10.1016/0047-259X(82)90077-X; for
-    images: Heusel et al. 2017, arXiv:1706.08500). The trace of the root is the sum of the roots of the eigenvalues of
-    the symmetric A^(1/2) B A^(1/2), which stay real where a covariance is singular. Needs two or more rows of each.
+    images: Heusel et al. 2017, arXiv:1706.08500). Needs two or more rows of each.
     """
-    mean_a_D, a_DD = _compute_mean_and_covariance(a_ND)
-    mean_b_D, b_DD = _compute_mean_and_covariance(b_MD)
-    values_D, vectors_DD = np.linalg.eigh(a_DD)
-    root_DD = (vectors_DD * np.sqrt(values_D.clip(0))) @ vectors_DD.T
-    product_D = np.linalg.eigvalsh(root_DD @ b_DD @ root_DD)
-    trace = np.trace(a_DD) + np.trace(b_DD) - 2 * np.sqrt(product_D.clip(0)).sum()
-    return max(0.0, float(np.square(mean_a_D - mean_b_D).sum() + trace))
+    mean_a_D, a_ND = _center(a_ND)
+    mean_b_D, b_MD = _center(b_MD)
+    variance = np.square(a_ND).sum() + np.square(b_MD).sum()
+    distance = np.square(mean_a_D - mean_b_D).sum() + variance - 2 * _compute_trace_of_root(a_ND, b_MD)
+    return max(0.0, float(distance))
 
 
-def _compute_mean_and_covariance(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _center(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean, and the deviations from it, scaled so that their products sum to the covariance."""
     x_ND = x_ND.astype(np.float64)
     mean_D = x_ND.mean(0)
-    centered_ND = x_ND - mean_D
-    return mean_D, centered_ND.T @ centered_ND / (len(x_ND) - 1)
+    return mean_D, (x_ND - mean_D) / np.sqrt(len(x_ND) - 1)
+
+
+def _compute_trace_of_root(a_ND: np.ndarray, b_MD: np.ndarray) -> float:
+    """Compute trace((A B)^(1/2)) of the covariances A = a^T a and B = b^T b.
+
+    It is the sum of the roots of the eigenvalues of the symmetric A^(1/2) B A^(1/2), which stay real where a covariance
+    is singular, and also the sum of the singular values of a b^T, which is quicker where there are few rows.
+    """
+    count, dims = a_ND.shape
+    if min(count, len(b_MD)) < dims // 2:
+        return float(np.linalg.svd(a_ND @ b_MD.T, compute_uv=False).sum())
+    values_D, vectors_DD = np.linalg.eigh(a_ND.T @ a_ND)
+    root_DD = (vectors_DD * np.sqrt(values_D.clip(0))) @ vectors_DD.T
+    product_D = np.linalg.eigvalsh(root_DD @ (b_MD.T @ b_MD) @ root_DD)
+    return float(np.sqrt(product_D.clip(0)).sum())
 
 
 class PrecisionRecall(NamedTuple):

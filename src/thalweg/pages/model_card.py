@@ -66,7 +66,7 @@ def render_card(record: RecordLike, metrics: Sequence[Metric], plots: Sequence[P
 
 def _format_heading(title: str, *blocks: str) -> list[str]:
     filled = [block for block in blocks if block]
-    return [f"## {title}", *filled] if filled else []
+    return [f"## {_escape_markdown(title)}", *filled] if filled else []
 
 
 def _escape_markdown(text: object) -> str:

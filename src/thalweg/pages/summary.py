@@ -208,7 +208,8 @@ def _build_table(values: Mapping[str, Any]) -> Table | None:
     rows = []
     for name, value in values.items():
         if name not in _HIDDEN_KEYS and value not in (None, "", {}, []):
-            rows.append([format_name(name), format_value(value)])
+            text = str(value) if name == "seed" else format_value(value)
+            rows.append([format_name(name), text])
     return [["", ""], *rows] if rows else None
 
 

@@ -10,7 +10,7 @@ from ..config.options import TrainOptions
 from ..errors import OptionError
 from ..registry import find_model, find_task
 from ..weights.catalog import CATALOG
-from ..weights.initial import InitialWeights, resolve_published
+from ..weights.initial import InitialWeights, infer_stem, resolve_published
 from .run_dir import RunDir, bundled_models
 
 
@@ -67,7 +67,9 @@ def from_run(run: RunDir, model: str) -> InitialWeights:
         license_name = record.initial_weights.license
     path = Path(run.path) / "weights.safetensors"
     task = find_model(model).task
-    return InitialWeights(model, run.load_weights(record), path, task, record.data_spec, kwargs, license_name)
+    tensors = run.load_weights(record)
+    kwargs |= infer_stem(model, tensors)
+    return InitialWeights(model, tensors, path, task, record.data_spec, kwargs, license_name)
 
 
 def find_task_kwargs(task: str, spec_values: dict[str, object]) -> list[str]:

@@ -92,7 +92,6 @@ class RunDir:
             raise RunLockedError(f"{self.path} is a file; expected a folder.", "Give another --out.", path=self.path)
         self._reject_links()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._lock_file = self._acquire_lock()
         except OSError as error:
             raise ResourceError(
@@ -121,8 +120,12 @@ class RunDir:
         """Open, lock and sign the lock file. Raises RunLockedError naming its owner."""
         path = self.path / ".lock"
         while True:
+            self.path.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            handle = os.fdopen(os.open(path, flags, 0o666), "a+", encoding="utf-8")
+            try:
+                handle = os.fdopen(os.open(path, flags, 0o666), "a+", encoding="utf-8")
+            except FileNotFoundError:  # another process has just left the folder and removed it
+                continue
             if not lock_file(handle):
                 owner = _lock_owner(handle)
                 handle.close()
@@ -273,11 +276,14 @@ class RunDir:
         rows = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(json.loads(line))
-            except ValueError as error:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
                 raise ModelFileError(
-                    f"{path}, line {number}: not JSON ({error}).", RESTORE_HINT, path=path, line=number
-                ) from error
+                    f"{path}, line {number}: not a row of metrics in JSON.", RESTORE_HINT, path=path, line=number
+                )
+            rows.append(row)
         return rows
 
 

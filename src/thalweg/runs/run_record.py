@@ -123,6 +123,8 @@ class RunRecord:
             )
         try:
             record = from_json(values, cls)
+            if "status" not in values:  # without it a damaged file would pass for one that is not finished yet
+                raise FieldError("status", "a status")
         except FieldError as error:
             raise ModelFileError(f"{path}: {error}.", RESTORE_HINT, path=path, option=error.field) from error
         if record.format != FORMAT_VERSION:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..attribution.explain_image import METHODS, Explanation, InputImage, explain_image
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import FeatureViewBatches, InMemoryBatches
 from ..data.images.dataset import ImageDataset, ImageSplit
 from ..data.images.duplicates import leaked_test_rows
@@ -122,6 +122,7 @@ class Classify(Task):
         self, request: DataRequest, options: ClassifyOptions, context: Context, spec: InputSpec | None = None
     ) -> ImageDataset:
         """Read the images of a folder, a file, arrays or a named data set. Raises DataError."""
+        take_dataset(request, ImageDataset, {"image_size": options.image_size, "fold": options.fold})
         request = replace(request, fold=options.fold if request.make_splits else None)
         dataset = load_for_model(request, options.image_size, spec)
         return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)
@@ -181,19 +182,22 @@ class Classify(Task):
         objective = Supervised(model, build_criterion(spec, options, context.device))
         order = (batch_size, context.seed, context.rank, context.world_size)
         augment = resolve_augment(options.augment, dataset, spec)
+        if options.augment == "auto" and context.options is not None and can_cache_features(options, context.options):
+            augment = "none"  # features are computed once, from images as they are
         features = cached_features(model, dataset, spec, replace(options, augment=augment), context)
+        record = {"cached_features": features is not None}
         labels = torch.from_numpy(np.require(dataset.train.labels, requirements="W")).to(context.device)
         if features is None:
             images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
             batches = InMemoryBatches({"image": images, "label": labels}, *order)
-            return Setup(objective, batches, build_transform(augment, spec))
+            return Setup(objective, batches, build_transform(augment, spec), record=record)
 
         def validate(model: nn.Module) -> EvalResult:
             head = model.get_submodule("head").eval()
             return self._score(dataset.val, spec, context, lambda rows: head(features["val"][0][rows]).softmax(1))
 
         batches = FeatureViewBatches({"features": features["train"], "label": labels}, *order)
-        return Setup(objective, batches, lambda batch: batch, validate)
+        return Setup(objective, batches, lambda batch: batch, validate, record)
 
     def evaluate(
         self, model: nn.Module, split: ImageSplit, spec: InputSpec, options: ClassifyOptions, context: Context

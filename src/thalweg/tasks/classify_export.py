@@ -118,7 +118,7 @@ def compare_outputs(model: nn.Module, spec: InputSpec, run: Runner, samples_NHWC
     is_equal = []
     kinds: dict[str, None] = {}
     count = 0
-    for kind, files in test_files(samples_NHWC, spec):
+    for kind, files in make_test_files(samples_NHWC, spec):
         if files:
             error, equal = differences(files)
             errors.append(error)
@@ -132,16 +132,18 @@ def compare_outputs(model: nn.Module, spec: InputSpec, run: Runner, samples_NHWC
     problem = ""
     if not (largest <= TOLERANCE and agreement == 1):
         problem = f"all labels and a difference of {TOLERANCE:g} at most are expected"
+    numbers = {"max_difference": largest, "agreement": agreement, "samples": count}
     large = make_large_jpeg(samples_NHWC[0], spec)
     if large is not None:
         scaled = float(differences([large])[0].max())
+        numbers["large_jpeg_difference"] = scaled
         text += f"; {scaled:.2g} on a large JPEG, decoded at a fraction of its size"
         if not scaled <= SCALED_JPEG_TOLERANCE:
             problem = f"{SCALED_JPEG_TOLERANCE:g} at most is expected on a large JPEG"
-    return ExportProof(text, problem, {"max_difference": largest, "agreement": agreement, "samples": count})
+    return ExportProof(text, problem, numbers)
 
 
-def test_files(samples_NHWC: np.ndarray, spec: InputSpec) -> Iterator[tuple[str, list[bytes]]]:
+def make_test_files(samples_NHWC: np.ndarray, spec: InputSpec) -> Iterator[tuple[str, list[bytes]]]:
     """Yield image files by kind, those in a list of one size: all samples as they are, a few of each other form."""
     side = spec.image_size
     yield "PNG", [encode_image(sample, (side, side)) for sample in samples_NHWC]

@@ -97,14 +97,15 @@ def cached_features(
     model: nn.Module, dataset: ImageDataset, spec: InputSpec, options: Any, context: Context
 ) -> dict[str, Tensor] | None:
     """Return the features of all images where only the head is trained; else None."""
-    common = context.options or TrainOptions()
-    if options.feature_views > 1 and (options.augment in ("", "none") or not common.freeze):
+    freeze = context.options is not None and context.options.freeze
+    if options.feature_views > 1 and (options.augment in ("", "none") or not freeze):
         raise OptionError(
             "--feature-views needs --freeze and --augment: it caches augmented views of a frozen backbone.",
             option="feature_views",
             value=options.feature_views,
         )
-    if not can_cache_features(options, common):
+    had_features = (context.setup_record or {}).get("cached_features")
+    if context.options is None or had_features is False or not can_cache_features(options, context.options):
         return None
     transform = build_transform(options.augment, spec)
 
@@ -128,8 +129,7 @@ def cached_features(
         log=context.log,
     )
     features = load_or_compute(model, request)
-    before = (context.setup_record or {}).get("cached_features")
-    if before is not None and before != (features is not None):
+    if had_features and features is None:
         raise ResourceError(
             "The run began with the features of all images in memory, which is too small now.",
             "Resume where more memory is free.",

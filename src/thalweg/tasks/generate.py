@@ -13,9 +13,9 @@ from torch import nn
 
 from ..config.json_record import FieldError
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import InMemoryBatches
-from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, load_unlabeled, make_shapes
+from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, check_format, load_unlabeled, make_shapes
 from ..errors import DataError
 from ..objectives.adversarial import Adversarial
 from ..predictions.base import Prediction
@@ -29,18 +29,19 @@ from .generate_support import (
     build_transform,
     compare_images,
     count_neighbors,
+    count_validation_samples,
     describe_card,
     draw_plots,
     generate_images,
     load_feature_network,
+    refuse_freezing,
     suggest_next,
 )
 
-#: images that a validation compares
-NUM_VALIDATION_SAMPLES = 1000
-#: training images that a run of unstated length shows the discriminator, and the fewest epochs
+#: training images that a run of unstated length shows the discriminator, and the epochs it stays between
 DEFAULT_IMAGES = 50_000
 MIN_EPOCHS = 3
+MAX_EPOCHS = 400
 MAX_BATCH_SIZE = 32
 
 
@@ -104,6 +105,9 @@ class Generate(Task):
         self, request: DataRequest, options: GenerateTrainOptions, context: Context, spec: GenerateSpec | None = None
     ) -> UnlabeledDataset:
         """Read a folder of images, flat or nested, or whatever a classifier reads, without labels. Raises DataError."""
+        dataset = take_dataset(request, UnlabeledDataset, {"image_size": options.image_size})
+        if dataset is not None:
+            return check_format(dataset, spec.image_size, spec.channels) if spec is not None else dataset
         if spec is not None:
             return load_unlabeled(request, spec.image_size, spec.channels)
         return load_unlabeled(request, options.image_size)
@@ -120,6 +124,10 @@ class Generate(Task):
         """Return the format of the weights: data is read in it."""
         return old
 
+    def spec_from_weights(self, weights: Any) -> GenerateSpec:
+        """Return the format that comes with the weights of a run."""
+        return GenerateSpec(**weights.spec_values)
+
     def model_kwargs(self, spec: GenerateSpec) -> dict[str, Any]:
         """Return channels and size."""
         return {"in_channels": spec.channels, "image_size": spec.image_size}
@@ -131,7 +139,7 @@ class Generate(Task):
         count = max(1, len(dataset.train))
         values: dict[str, Any] = {
             "batch_size": min(MAX_BATCH_SIZE, 2 ** int(math.log2(count))),
-            "epochs": max(MIN_EPOCHS, math.ceil(DEFAULT_IMAGES / count)),
+            "epochs": min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(DEFAULT_IMAGES / count))),
             "optimizer": "adam",
             "schedule": "constant",
             "ema_decay": 0.999,
@@ -150,7 +158,8 @@ class Generate(Task):
         batch_size: int,
         context: Context,
     ) -> Setup:
-        """Train generator and discriminator in turn. Raises DataError for fewer images than a batch."""
+        """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
+        refuse_freezing(context.options)
         count = len(dataset.train)
         if count < batch_size:
             raise DataError(
@@ -164,7 +173,7 @@ class Generate(Task):
         objective = Adversarial(model, options.r1, options.r1_interval)
 
         def validate(model: nn.Module) -> EvalResult:
-            num_samples = min(NUM_VALIDATION_SAMPLES, options.num_eval_samples)
+            num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
             return self._compare(model, dataset.val, spec, context, num_samples)
 
         return Setup(objective, batches, build_transform(options.mirror), validate)
@@ -204,7 +213,7 @@ class Generate(Task):
         self, model: nn.Module, dataset: UnlabeledDataset, spec: Any, options: Any, result: EvalResult
     ) -> dict[str, Any]:
         """Return how many images a validation compares, and the metrics of training images in place of generated."""
-        num_samples = min(NUM_VALIDATION_SAMPLES, options.num_eval_samples)
+        num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
         details: dict[str, Any] = {
             "validation_real_images": min(len(dataset.val), num_samples),
             "validation_generated_images": num_samples,

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config.options import TrainOptions
 from ..data.images.unlabeled import spread_rows
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, OptionError
 from ..metrics.generative import frechet_distance, precision_recall
 from ..objectives.base import Batch
 from ..plots.image_grid import plot_image_grid
@@ -26,6 +27,8 @@ FEATURE_NETWORKS = {1: "digits-lenet", 3: "cifar10-fast"}
 BATCH_SIZE = 100
 #: most images of each kind among which neighbors are sought, because their distances are a matrix
 MAX_NEIGHBORS = 5000
+#: most images that a validation generates
+MAX_VALIDATION_SAMPLES = 1000
 #: neighbors that limit a ball of precision and recall
 NUM_NEIGHBORS = 3
 #: images of a grid, and samples that are shown beside the nearest training images
@@ -157,6 +160,11 @@ def count_neighbors(num_real: int, num_fake: int) -> int:
     return min(num_real, num_fake, MAX_NEIGHBORS)
 
 
+def count_validation_samples(num_real: int, max_samples: int) -> int:
+    """Return how many images a validation generates: twice the real ones, from a grid to 1,000, so that it is quick."""
+    return min(max_samples, max(NUM_GRID, min(2 * num_real, MAX_VALIDATION_SAMPLES)))
+
+
 def find_nearest(images_NHWC: np.ndarray, references_MHWC: np.ndarray, chunk: int = 5000) -> np.ndarray:
     """Return for each image the row (N,) of the reference with the smallest squared difference of pixels."""
     flat_ND = images_NHWC.reshape(len(images_NHWC), -1).astype(np.float32)
@@ -180,6 +188,22 @@ def draw_plots(evidence: Evidence, train_NHWC: np.ndarray) -> list[Plot]:
         Plot("real", "Real images", "From the test split.", plot_image_grid(real_NHWC)),
         Plot("nearest", "Nearest training images", caption, plot_image_grid(pairs, columns=NUM_NEAREST)),
     ]
+
+
+def refuse_freezing(options: TrainOptions | None) -> None:
+    """Raise OptionError for options that train some layer groups only: two networks are trained, each as a whole."""
+    if options is None:
+        return
+    for name in ("freeze", "unfreeze_groups", "unfreeze_every", "layer_decay"):
+        value = getattr(options, name)
+        if value != getattr(TrainOptions(), name):
+            flag = name.replace("_", "-")
+            raise OptionError(
+                f"--{flag}: generator and discriminator are trained as a whole.",
+                f"Leave --{flag} out.",
+                option=name,
+                value=value,
+            )
 
 
 def build_transform(mirror: bool) -> Callable[[Batch], Batch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config.json_record import FieldError
 from ..config.parsing import Range
-from ..data.base import DataRequest
+from ..data.base import DataRequest, take_dataset
 from ..data.batches import SequenceBatches
 from ..data.text import text_dataset as texts
 from ..data.text import training_size
@@ -109,7 +109,8 @@ class Write(Task):
         self, request: DataRequest, options: Any, context: Context, spec: WriteSpec | None = None
     ) -> TextDataset:
         """Read a text file, several, or a folder of them. Raises DataError."""
-        return texts.read_text_dataset(request, spec.alphabet if spec else None)
+        dataset = take_dataset(request, TextDataset, {})
+        return dataset or texts.read_text_dataset(request, spec.alphabet if spec else None)
 
     def toy_dataset(self) -> TextDataset:
         """Make a few pages of the default text."""
@@ -203,14 +204,15 @@ class Write(Task):
         """Yield samples; the k-th is that of seed + k. Raises OptionError for a prompt that cannot be read."""
         for k in range(options.count):
             text = "".join(self.stream(model, spec, replace(options, seed=options.seed + k)))
-            yield TextPrediction(f"sample {k + 1}", normalize_newlines(options.prompt) + text)
+            yield TextPrediction(f"sample {k + 1}", text)
 
     def stream(self, model: nn.Module, spec: WriteSpec, options: WriteSampleOptions) -> Iterator[str]:
-        """Return the characters of one sample, without its prompt, as they come. Raises OptionError as `sample`."""
-        prompt = texts.encode_prompt(normalize_newlines(options.prompt), spec.alphabet)
+        """Return the characters of one sample, its prompt first, as they come. Raises OptionError as `sample`."""
+        text = normalize_newlines(options.prompt)
+        prompt = texts.encode_prompt(text, spec.alphabet)
         sampler = Sampler(options.temperature, options.top_k, options.top_p)
         generated = generate_tokens(model, [spec.start_token, *prompt], sampler, options.seed, forbidden=[0])
-        return (spec.alphabet[token] for token in islice(generated, options.length))
+        return chain(text, (spec.alphabet[token] for token in islice(generated, options.length)))
 
     def spec_for_transfer(self, old: WriteSpec, new: WriteSpec) -> WriteSpec:
         """Return the alphabet of the weights. Raises OptionError where it lacks many characters of the new text."""

@@ -17,7 +17,7 @@ from ..data.base import DataRequest, Dataset
 from ..engine import checkpoint, distributed
 from ..engine.config import TrainConfig
 from ..engine.trainer import Trainer
-from ..errors import DataError, OptionError
+from ..errors import DataError, OptionError, pluralize
 from ..registry import ModelEntry, find_model, find_task
 from ..runs.initial_weights import from_options
 from ..runs.run_dir import RunDir, create_run_dir
@@ -204,8 +204,6 @@ def load_training_data(
     """
     options = context.options or TrainOptions()
     in_memory = data is not None and not isinstance(data, str) and not hasattr(data, "__fspath__")
-    if isinstance(data, Dataset):
-        return data
     request = DataRequest(
         source=data if in_memory else options.data or task.default_data,
         val_fraction=options.val_fraction,
@@ -439,7 +437,7 @@ def describe_plan(parts: TrainingParts) -> list[str]:
     config = plan.config
     dataset = parts.dataset
     counts = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
-    threads = f", {plan.cpu_threads} thread{'s' if plan.cpu_threads > 1 else ''}" if plan.device == "cpu" else ""
+    threads = f", {pluralize(plan.cpu_threads, 'thread')}" if plan.device == "cpu" else ""
     params = f"{parts.record.num_params:,} parameters"
     if config.trainable_groups is not None:
         count = sum(param.numel() for params_ in parts.trainer.trainable_params.values() for param in params_)

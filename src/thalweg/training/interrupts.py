@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
@@ -14,12 +15,11 @@ def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
     signals = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):
         signals.append(signal.SIGHUP)
-    before = {}
+    before: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for other in signals[1:]:
-            signal.signal(other, signal.SIG_DFL)
+        for other in before:
+            signal.signal(other, signal.default_int_handler if other == signal.SIGINT else signal.SIG_DFL)
         callback()
 
     try:

@@ -69,7 +69,7 @@ def resolve_published(model: str, name: str, offline: bool, log: Callable[[str],
         return None
     tensors = files.load_tensors(path)
     task = find_model(model).task
-    stem = _infer_stem(model, tensors)
+    stem = infer_stem(model, tensors)
     if entry is None:
         return _resolve_file(InitialWeights(model, tensors, path, task, model_kwargs=stem), log)
     kwargs = {**entry.model_kwargs, **stem}
@@ -158,7 +158,7 @@ def _layer_weight(weights: InitialWeights, layer: str) -> Tensor:
     return weight
 
 
-def _infer_stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
+def infer_stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
     """Return the stem of a ResNet's weights, which would otherwise be chosen by the size of the images to come."""
     stem = find_model(model).parameters.get("stem")
     kernel = tensors.get("conv1.weight")

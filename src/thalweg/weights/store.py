@@ -284,7 +284,7 @@ def get_weights_path(model: str, name: str = "imagenet") -> Path:
     row = lookup(model, name)
     path = local_path(row)
     if not os.path.isfile(path):
-        words = ["thalweg weights pull", model]
+        words = ["thalweg weights download", model]
         if name != "imagenet":
             words.append(name)
         raise ResourceError(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from thalweg.data.images.preprocess import TTAModel, predict_proba
 from torch import nn
 
 from thalweg import load, registry
@@ -21,7 +22,6 @@ from thalweg.attribution.explain_image import (
 )
 from thalweg.attribution.integrated_gradients import integrated_gradients
 from thalweg.attribution.occlusion import occlusion
-from thalweg.data.images.preprocess import TTAModel, predict_proba
 from thalweg.errors import NonFiniteError, NotFoundError, OptionError
 from thalweg.plots import attribution as plots
 
@@ -62,7 +62,10 @@ def test_the_top_classes_are_those_of_the_model():
     with torch.no_grad():
         probability_K = load("digits-lenet").model(draw_one().x_1CHW).softmax(1)[0]
     result = explain_one()
-    assert result.predictions[0] == ("1", pytest.approx(float(probability_K[1]), abs=1e-6)) and len(result.predictions) == 5
+    assert (
+        result.predictions[0] == ("1", pytest.approx(float(probability_K[1]), abs=1e-6))
+        and len(result.predictions) == 5
+    )
     assert result.probability == result.predictions[0][1]
     assert [probability for _, probability in result.predictions] == sorted(probability_K.tolist(), reverse=True)[:5]
 

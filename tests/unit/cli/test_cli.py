@@ -151,7 +151,7 @@ def test_help_of_a_run_without_a_flag_names_its_task(tmp_path, capsys):
         ("train --zzz", "zzz", "thalweg train --help"),
         ("train write --augment flip", "augment", "classify"),
         ("predict digits-lenet a.png --top 3", "top", "'--top-k'"),
-        ("predict --top-k 3", "top_k", "classify"),
+        ("sample runs/a --prompt Once", "prompt", "write"),
         ("evaluate runs/a --jsn", "jsn", "'--json'"),
     ],
 )
@@ -253,9 +253,11 @@ def test_other_processes_of_torchrun_are_silent(api, capsys, monkeypatch):
 
 
 def test_a_path_in_place_of_the_task_is_recognized(api, capsys, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
     book = tmp_path / "book.txt"
     book.write_text("a text", encoding="utf-8")
-    for path, task in ((tmp_path, "classify"), (book, "write")):
+    for path, task in ((photos, "classify"), (book, "write")):
         api.results["plan_training"] = errors.NotFoundError.for_unknown("task", str(path), ["classify", "write"])
         assert cli.invoke(["train", str(path)]) == 2
         assert f"thalweg train {task} {path}" in capsys.readouterr().err

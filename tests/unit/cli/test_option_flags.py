@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
 import pytest
 
@@ -51,6 +51,17 @@ def test_values_are_converted_to_the_type_of_the_option():
     options = parse(flags)
     assert options == {"batch_size": "auto", "steps": 100, "lr": 3e-4, "optimizer": "muon", "time_budget": "2m"}
     assert isinstance(options["steps"], int)
+
+
+def test_an_option_that_is_true_false_or_none_is_a_switch():
+    def verb(**given):
+        """Do nothing."""
+
+    option_flags.add_flags(verb, TrainOptions)
+    for name in ("freeze", "keep_best"):
+        (_, flag) = get_args(inspect.signature(verb).parameters[name].annotation)
+        assert (flag.default, *flag.param_decls) == (f"--{name.replace('_', '-')}/--no-{name.replace('_', '-')}",)
+        assert f"--{name.replace('_', '-')}" not in option_flags.common_value_flags()
 
 
 def test_the_first_dataclass_decides_on_a_shared_name():

@@ -49,7 +49,7 @@ def test_a_file_arrives_complete_and_alone(server, tmp_path):
 def test_a_correct_file_is_not_downloaded_again(server, tmp_path):
     (tmp_path / "x").write_bytes(CONTENT)
     fetch(f"{server.url}/x", tmp_path / "x", sha256=SHA256)
-    assert not server.asked
+    assert not server.requests
 
 
 def test_a_wrong_file_is_replaced(server, tmp_path):
@@ -59,18 +59,18 @@ def test_a_wrong_file_is_replaced(server, tmp_path):
 
 
 def test_a_broken_transfer_resumes_where_it_broke(server, tmp_path):
-    server.plan = [{"cut": 300_000}, {"status": 503}, {"cut": 200_000}]
+    server.faults = [{"cut": 300_000}, {"status": 503}, {"cut": 200_000}]
     notices = []
     fetch(f"{server.url}/x", tmp_path / "x", sha256=SHA256, notice=notices.append, options=QUICK)
     assert (tmp_path / "x").read_bytes() == CONTENT
-    assert [asked for _, asked in server.asked] == [None, "bytes=300000-", "bytes=300000-", "bytes=500000-"]
+    assert [asked for _, asked in server.requests] == [None, "bytes=300000-", "bytes=300000-", "bytes=500000-"]
     assert len(notices) == 3 and "300,000 of 1,000,000 bytes" in notices[0]
 
 
 def test_a_later_process_resumes_the_part_of_an_earlier_one(server, tmp_path):
     (tmp_path / "x.part").write_bytes(CONTENT[:400_000])
     fetch(f"{server.url}/x", tmp_path / "x", options=DownloadOptions(md5=MD5))
-    assert server.asked == [("/x", "bytes=400000-")] and (tmp_path / "x").read_bytes() == CONTENT
+    assert server.requests == [("/x", "bytes=400000-")] and (tmp_path / "x").read_bytes() == CONTENT
 
 
 def test_a_complete_part_is_renamed_without_a_download(server, tmp_path):
@@ -94,7 +94,7 @@ def test_a_server_that_cannot_resume_sends_the_whole_file(server, tmp_path):
 
 
 def test_another_range_than_requested_is_rejected(server, tmp_path):
-    server.plan = [{"shift": 5}]
+    server.faults = [{"shift": 5}]
     (tmp_path / "x.part").write_bytes(CONTENT[:1000])
     fetch(f"{server.url}/x", tmp_path / "x", sha256=SHA256, options=QUICK)
     assert (tmp_path / "x").read_bytes() == CONTENT
@@ -124,10 +124,10 @@ def test_a_wrong_size_is_rejected_early(server, tmp_path):
     with pytest.raises(DataError) as error:
         fetch(f"{server.url}/x", tmp_path / "x", options=DownloadOptions(size=10))
     assert error.value.value == 1_000_000
-    server.plan = [{"length": False}]
+    server.faults = [{"length": False}]
     with pytest.raises(DataError, match="more than the 10 bytes"):
         fetch(f"{server.url}/x", tmp_path / "x", options=DownloadOptions(size=10))
-    server.plan = [{"length": False}]
+    server.faults = [{"length": False}]
     (tmp_path / "y.part").unlink(missing_ok=True)
     with pytest.raises(DataError, match="1,000,000 bytes, expected 1,000,001"):
         fetch(f"{server.url}/x", tmp_path / "y", options=DownloadOptions(size=1_000_001))
@@ -137,14 +137,14 @@ def test_a_missing_page_is_not_retried(server, tmp_path):
     with pytest.raises(ResourceError) as error:
         fetch(f"{server.url}/missing", tmp_path / "x")
     assert error.value.value == 404
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_failing_server_is_given_up_after_the_retries(server, tmp_path):
-    server.plan = [{"status": 503}] * 9
+    server.faults = [{"status": 503}] * 9
     with pytest.raises(ResourceError, match="no connection after 3 attempts") as error:
         fetch(f"{server.url}/x", tmp_path / "x", options=DownloadOptions(retries=2, pause=0.01))
-    assert len(server.asked) == 3 and str(tmp_path / "x") in error.value.cure
+    assert len(server.requests) == 3 and str(tmp_path / "x") in error.value.cure
 
 
 def test_a_missing_server_is_a_network_error(server, tmp_path):
@@ -175,7 +175,7 @@ def test_offline_makes_no_connection(server, tmp_path, monkeypatch):
     monkeypatch.setenv("THALWEG_OFFLINE", "1")
     with pytest.raises(ResourceError, match="THALWEG_OFFLINE") as error:
         fetch(f"{server.url}/x", tmp_path / "x")
-    assert not server.asked and str(tmp_path / "x") in error.value.cure
+    assert not server.requests and str(tmp_path / "x") in error.value.cure
     assert is_offline()
     monkeypatch.setenv("THALWEG_OFFLINE", "0")
     assert not is_offline()
@@ -229,7 +229,7 @@ def test_a_file_system_without_locks_can_be_used(server, tmp_path, monkeypatch, 
 
 
 def test_one_of_two_processes_downloads_and_both_get_the_file(server, tmp_path):
-    server.may_go_on.clear()
+    server.may_send.clear()
     code = (
         "import sys; from pathlib import Path; from thalweg.io.download import fetch;"
         "fetch(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3], notice=lambda m: print(m, flush=True))"
@@ -242,9 +242,9 @@ def test_one_of_two_processes_downloads_and_both_get_the_file(server, tmp_path):
     try:
         assert "another process is downloading it; waiting" in lines.get(timeout=60)
     finally:
-        server.may_go_on.set()
+        server.may_send.set()
     assert [process.wait(60) for process in running] == [0, 0]
-    assert len(server.asked) == 1 and file_names(tmp_path) == ["x"]
+    assert len(server.requests) == 1 and file_names(tmp_path) == ["x"]
     assert (tmp_path / "x").read_bytes() == CONTENT
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from thalweg import registry
 from thalweg.data.images.image_decoding import decode_image
-from thalweg.data.images.preprocess import to_normalized_float
+from thalweg.data.images.input_spec import to_normalized_float
 from thalweg.layers.fuse import TOLERANCE, FusedConv2d, fold_batch_norm, fuse_activations, optimize_for_inference
 
 #: model -> image size, arguments

@@ -1,4 +1,4 @@
-"""The page of a concept: it lists the exercises at its end, and figures shrink to narrow screens."""
+"""The page of a concept: exercises are its last section, texts are escaped, figures shrink to narrow screens."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ def neuron():
     return thalweg.explain("neuron")
 
 
-def page_of(neuron, **texts) -> str:
-    """The page of one small frame with the texts of the concept, changed."""
+def render_page(neuron, **texts) -> str:
+    """Render one small frame with changed texts."""
     result = ConceptResult({}, [Frame("caption", lambda: Image.new("RGB", (40, 20)))])
-    text = dataclasses.replace(neuron.page, **texts)
-    return concept_page.render_html(SimpleNamespace(result=result, page=text, asked=neuron.asked, command="command"))
+    text = dataclasses.replace(neuron.text, **texts)
+    rendered = SimpleNamespace(result=result, text=text, settings=neuron.settings, command="command")
+    return concept_page.render_html(rendered)
 
 
 def test_exercises_are_the_last_section(neuron):
-    page = page_of(neuron, exercises=["Change the\nbias.", "Add an input."])
+    page = render_page(neuron, exercises=["Change the\nbias.", "Add an input."])
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings[-1] == "Exercises" and len(headings) == 4
     assert re.findall("<li>(.*?)</li>", page[page.index("<h2>Exercises") :]) == ["Change the bias.", "Add an input."]
 
 
 def test_a_concept_without_exercises_has_no_such_section(neuron):
-    assert "Exercises" not in page_of(neuron, exercises=[])
+    assert "Exercises" not in render_page(neuron, exercises=[])
 
 
 def test_texts_are_escaped(neuron):
-    page = page_of(neuron, exercises=["<b>1"], look_for=["<b>2"], body="<b>3\n\n<b>4", source="<b>5", title="<b>6")
+    page = render_page(neuron, exercises=["<b>1"], look_for=["<b>2"], body="<b>3\n\n<b>4", source="<b>5", title="<b>6")
     assert "<b>" not in page
     assert all(f"&lt;b&gt;{number}" in page for number in range(1, 7))
 
 
 def test_one_frame_has_no_script_and_no_slider(neuron):
-    page = page_of(neuron)
+    page = render_page(neuron)
     assert "<script" not in page and 'type="range"' not in page and page.count("<img ") == 1
 
 
 def test_figures_shrink_to_the_width_of_the_screen(neuron):
     """No rule for screens overrides the maximum width of images, and no figure scrolls."""
-    page = page_of(neuron)
+    page = render_page(neuron)
     screen_rules = page.split("@media print")[0]
     assert "img { display: block; max-width: 100%; height: auto; }" in screen_rules
     assert "max-width: none" not in page and 'img[width="900"]' not in screen_rules

@@ -11,11 +11,12 @@ import torch
 
 from thalweg import registry
 from thalweg.config.json_record import FieldError, from_json, to_json
+from thalweg.config.options import TrainOptions
 from thalweg.config.parsing import parse_options
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import DataError, NonFiniteError, OptionError
-from thalweg.inference.model import load
+from thalweg.inference.load import load
 from thalweg.predictions.image import ImageGrid, ImagePrediction
 from thalweg.tasks import generate_support
 from thalweg.tasks.base import Context
@@ -23,6 +24,7 @@ from thalweg.tasks.generate import Generate, GenerateSampleOptions, GenerateSpec
 from thalweg.tasks.generate_support import (
     FeatureNetwork,
     build_transform,
+    count_validation_samples,
     draw_latents,
     find_nearest,
     generate_images,
@@ -100,11 +102,22 @@ def test_evaluation_is_repeatable_and_says_what_it_compared(trained):
     np.testing.assert_array_equal(grid.images_NHWC, again.samples[0].images_NHWC)
 
 
-def test_validation_makes_fewer_images_than_the_test():
-    setup = TASK.setup(build(), DATA, SPEC, replace(OPTIONS, num_eval_samples=3000), 16, CPU)
-    assert setup.validate(build()).details["generated_images"] == 1000
-    setup = TASK.setup(build(), DATA, SPEC, replace(OPTIONS, num_eval_samples=70), 16, CPU)
-    assert setup.validate(build()).details["generated_images"] == 70
+@pytest.mark.parametrize(
+    ("num_real", "max_samples", "expected"), [(6000, 10_000, 1000), (150, 10_000, 300), (5, 10_000, 64), (6000, 70, 70)]
+)
+def test_validation_makes_fewer_images_than_the_test(num_real, max_samples, expected):
+    assert count_validation_samples(num_real, max_samples) == expected
+    options = replace(OPTIONS, num_eval_samples=70)
+    setup = TASK.setup(build(), DATA, SPEC, options, 16, CPU)
+    result = setup.validate(build())
+    assert result.details["generated_images"] == count_validation_samples(len(DATA.val), 70)
+
+
+def test_training_images_are_a_floor_of_the_metrics(trained):
+    result = TASK.evaluate(trained, DATA.test, SPEC, OPTIONS, CPU)
+    details = TASK.final_details(trained, DATA, SPEC, OPTIONS, result)
+    assert details["training_images"]["frechet_distance"] < result.metrics["frechet_distance"]
+    assert details["validation_real_images"] == len(DATA.val)
 
 
 def test_colors_have_a_network_of_their_own():
@@ -239,6 +252,17 @@ def test_fewer_images_than_a_batch_are_refused_with_counts():
     with pytest.raises(DataError) as error:
         TASK.setup(build(), DATA, SPEC, OPTIONS, count + 1, CPU)
     assert error.value.value == count and error.value.allowed == [count + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("freeze", True), ("unfreeze_groups", 0), ("unfreeze_every", 1.0), ("layer_decay", 0.5)]
+)
+def test_layers_cannot_be_frozen(name, value):
+    context = replace(CPU, options=TrainOptions(**{name: value}))
+    with pytest.raises(OptionError) as error:
+        TASK.setup(build(), DATA, SPEC, OPTIONS, 16, context)
+    assert error.value.option == name and error.value.value == value
+    TASK.setup(build(), DATA, SPEC, OPTIONS, 16, replace(CPU, options=TrainOptions()))
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (20, 16), (32, 32), (60_000, 32)])

@@ -1,4 +1,4 @@
-"""Weights that are not finite, a full disk, damaged checkpoints: what was saved is finite, intact, and can be resumed."""
+"""Divergence, a full disk, damaged checkpoints: what was saved is finite and intact, and can be resumed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 
@@ -18,14 +17,12 @@ from tests.helpers.run_dirs import comparable_state, read_run_json
 from tests.helpers.toy_runs import (
     BARS,
     assert_equal_tensors,
-    at_step,
     break_at,
     finish,
     load_weights,
     parts_of,
     plan_toy,
     release,
-    send_to_self,
     stop_at,
 )
 from thalweg import api
@@ -101,7 +98,12 @@ def test_the_command_in_run_json_repeats_the_options(tmp_path):
     training = plan_toy(tmp_path / "a", weight_decay=0.1, cache_features=False)
     words = training.record.command.split()
     assert words[:3] == ["thalweg", "train", "classify"] and "--no-cache-features" in words
-    for flag, value in (("--batch-size", "16"), ("--weight-decay", "0.1"), ("--set", "widths=16"), ("--augment", "shift")):
+    for flag, value in (
+        ("--batch-size", "16"),
+        ("--weight-decay", "0.1"),
+        ("--set", "widths=16"),
+        ("--augment", "shift"),
+    ):
         assert value in [words[index + 1] for index, word in enumerate(words) if word == flag]
     release(training)
 
@@ -274,7 +276,13 @@ def test_batch_norm_of_a_single_value_names_the_batch_size(tmp_path):
 
 
 def test_errors_of_options_leave_no_folder(tmp_path):
-    for wrong in ({"model": "lenett"}, {"optimizer": "adamm"}, {"val_fraction": 2}, {"epochs": "+2"}, {"device": "gpu"}):
+    for wrong in (
+        {"model": "lenett"},
+        {"optimizer": "adamm"},
+        {"val_fraction": 2},
+        {"epochs": "+2"},
+        {"device": "gpu"},
+    ):
         with pytest.raises(tw.errors.ThalwegError) as error:
             plan_toy(tmp_path / "a", **wrong)
         assert error.value.exit_code == 2 and [error.value.value] == list(wrong.values())

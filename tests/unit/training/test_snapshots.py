@@ -1,89 +1,103 @@
-"""Weights along the way of a training: which steps, what is in them, and that nothing about the training changes."""
+"""Weight snapshots: which steps, what is in them, and that training is the same without them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import safetensors.torch
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from thalweg.cli import main as cli
+from tests.helpers.toy_runs import BARS, assert_equal_tensors, finish, load_weights, parts_of, plan_toy
 from thalweg.errors import ModelFileError, OptionError
 from thalweg.models.classify.mlp import mlp
-from thalweg.tasks.classify import Classify
-from thalweg.training import snapshots as trail
-from thalweg.training.build import TrainingRun
+from thalweg.training import snapshots
 
-BARS = Classify().toy()
-
-QUICK = {"model": "mlp", "epochs": 2, "batch": 16, "report": False, "device": "cpu", "arguments": {"widths": 16}}
+PLAIN = {"model_kwargs": {"widths": 16}, "augment": "none", "ema_decay": 0.0, "schedule": "constant"}
 
 
-def trained(out, **more):
-    training = TrainingRun("classify", BARS, out=out, notice=lambda told: None, **{**QUICK, **more})
-    lines = training.lines()
-    for _ in training:
-        pass
-    return lines
+def train(out: Path, **options) -> Path:
+    return finish(plan_toy(out, **{**PLAIN, **options}))
 
 
-def weights(folder):
-    return {p.name: safetensors.torch.load_file(p) for p in sorted(folder.glob("*.safetensors"))}
+def load_files(out: Path) -> dict[int, dict[str, Tensor]]:
+    files = sorted((out / "snapshots").glob("*.safetensors"))
+    return {int(file.stem): safetensors.torch.load_file(file) for file in files}
 
 
 @given(st.integers(1, 10**7), st.integers(0, 1000))
-def test_steps_begin_at_the_first_and_never_reach_the_last(total, count):
-    found = trail.snapshot_steps(total, count)
-    assert len(found) <= count and found == sorted(set(found))
-    assert not count or found[0] == 0 and found[-1] < total
+def test_steps_begin_at_0_and_never_reach_the_last(total, count):
+    steps = snapshots.snapshot_steps(total, count)
+    assert len(steps) <= count and steps == sorted(set(steps))
+    assert not count or (steps[0] == 0 and steps[-1] < total)
 
 
-def test_the_first_weights_are_those_before_any_update_and_the_others_are_those_of_shorter_runs(tmp_path):
-    lines = trained(tmp_path / "a", trail=4)
-    kept = weights(tmp_path / "a" / "trail")
-    assert list(kept) == [f"{step:08d}.safetensors" for step in (0, 1, 5, 11)]
-    size = sum(tensor.numel() for tensor in kept["00000000.safetensors"].values())
-    assert f"keeps the weights of 4 steps along the way: {16 * size / 1e6:.3g} MB (--trail)" in lines
-    trained(tmp_path / "b", epochs=None, steps=5, schedule="constant")
-    trained(tmp_path / "c", schedule="constant", trail=4)
-    ended = safetensors.torch.load_file(tmp_path / "b" / "weights.safetensors")
-    for name, tensor in weights(tmp_path / "c" / "trail")["00000005.safetensors"].items():
-        assert torch.equal(tensor, ended[name])
+def test_snapshots_are_the_initial_weights_and_those_of_shorter_runs(tmp_path):
+    training = plan_toy(tmp_path / "a", **PLAIN, snapshots=4)
+    model = parts_of(training).model
+    initial = {name: param.detach().clone() for name, param in model.named_parameters()}
+    saved = parts_of(training).snapshots
+    assert saved.bytes == 4 * sum(4 * param.numel() for param in model.parameters())
+    saved_files = load_files(finish(training))
+    assert list(saved_files) == [0, 1, 5, 11] == sorted(saved.steps)
+    assert_equal_tensors(saved_files[0], initial)
+    shorter = train(tmp_path / "b", epochs=None, steps=5)
+    assert_equal_tensors(saved_files[5], load_weights(shorter))
 
 
-@pytest.mark.parametrize("more", [{}, {"accumulate": 2}, {"ema": 0.9}])
-def test_keeping_weights_changes_nothing(more, tmp_path):
-    trained(tmp_path / "a", trail=20, **more)
-    trained(tmp_path / "b", trail=0, **more)
-    assert not (tmp_path / "b" / "trail").exists()
-    assert (tmp_path / "a/weights.safetensors").read_bytes() == (tmp_path / "b/weights.safetensors").read_bytes()
-    assert (tmp_path / "a/metrics.jsonl").read_bytes() == (tmp_path / "b/metrics.jsonl").read_bytes()
+@pytest.mark.parametrize("options", [{}, {"grad_accum": 2}, {"ema_decay": 0.9}], ids=str)
+def test_saving_snapshots_changes_nothing(options, tmp_path):
+    with_them = train(tmp_path / "a", snapshots=20, **options)
+    without = train(tmp_path / "b", snapshots=0, **options)
+    assert not (without / "snapshots").exists()
+    for name in ("weights.safetensors", "metrics.jsonl"):
+        assert (with_them / name).read_bytes() == (without / name).read_bytes()
 
 
-def test_of_a_frozen_network_only_what_is_trained_is_kept(tmp_path):
-    trained(tmp_path / "a", freeze=True)
-    names = {name for kept in weights(tmp_path / "a" / "trail").values() for name in kept}
-    assert names and all("head" in name or name.startswith(max(names)[:2]) for name in names) and len(names) == 2
+def test_frozen_weights_are_not_saved(tmp_path):
+    out = train(tmp_path / "a", freeze=True)
+    names = {name for tensors in load_files(out).values() for name in tensors}
+    assert names == {"head.weight", "head.bias"}
 
 
-def test_large_networks_keep_the_first_weights_and_what_fits(monkeypatch, tmp_path):
-    monkeypatch.setattr(trail, "MAX_BYTES", 1)
-    trained(tmp_path / "a")
-    assert list(weights(tmp_path / "a" / "trail")) == ["00000000.safetensors"]
+def test_large_models_save_the_initial_weights_and_what_fits(monkeypatch, tmp_path):
+    monkeypatch.setattr(snapshots, "MAX_BYTES", 1)
+    assert list(load_files(train(tmp_path / "a"))) == [0]
 
 
-def test_a_way_that_is_not_there_or_of_another_network_is_refused(tmp_path, capsys):
-    network = mlp(in_channels=1, num_classes=2, image_size=4, widths=[3])
-    with pytest.raises(ModelFileError, match="does not have its initial weights"):
-        trail.load_snapshots(tmp_path / "trail", network)
-    trained(tmp_path / "a")
-    with pytest.raises(ModelFileError, match="is not of this run's network"):
-        trail.load_snapshots(tmp_path / "a" / "trail", network)
-    (tmp_path / "a" / "trail" / "00000000.safetensors").write_bytes(b"broken")
-    with pytest.raises(ModelFileError, match="00000000.safetensors is damaged"):
-        trail.load_snapshots(tmp_path / "a" / "trail", network)
-    assert cli.invoke(["train", "classify", "--trail", "-1", "--out", str(tmp_path / "b")]) == 2
-    assert "--trail -1 is out of range" in capsys.readouterr().err
-    with pytest.raises(OptionError):
-        trained(tmp_path / "c", trail=5000)
+def test_snapshots_are_loaded_in_order(tmp_path):
+    training = plan_toy(tmp_path / "a", **PLAIN)
+    model = parts_of(training).model
+    loaded = snapshots.load_snapshots(finish(training) / "snapshots", model)
+    assert [step for step, _ in loaded] == sorted(load_files(tmp_path / "a"))
+
+
+def test_missing_damaged_and_foreign_snapshots_are_refused(tmp_path):
+    other = mlp(in_channels=1, num_classes=2, image_size=4, widths=[3])
+    folder = tmp_path / "a" / "snapshots"
+    training = plan_toy(tmp_path / "a", **PLAIN)
+    model = parts_of(training).model
+    with pytest.raises(ModelFileError) as error:
+        snapshots.load_snapshots(folder, model)
+    assert error.value.path == folder
+    finish(training)
+    first = folder / "00000000.safetensors"
+    with pytest.raises(ModelFileError) as error:
+        snapshots.load_snapshots(folder, other)
+    assert error.value.path == first and error.value.value in dict(model.named_parameters())
+    first.write_bytes(b"broken")
+    with pytest.raises(ModelFileError) as error:
+        snapshots.load_snapshots(folder, model)
+    assert error.value.path == first
+    first.unlink()
+    with pytest.raises(ModelFileError) as error:
+        snapshots.load_snapshots(folder, model)
+    assert error.value.path == folder
+
+
+def test_the_number_of_snapshots_has_a_range(tmp_path):
+    with pytest.raises(OptionError) as error:
+        plan_toy(tmp_path / "a", snapshots=5000, data=BARS)
+    assert (error.value.option, error.value.value, error.value.allowed) == ("snapshots", 5000, [0, 1000])

@@ -192,7 +192,7 @@ def test_a_file_on_this_machine_is_verified_and_nothing_is_downloaded(folders, r
     assert store.ensure_downloaded(row, offline=True, log=ignore) == alternate
     official = write(folders / "data" / "weights" / row.file)
     assert store.ensure_downloaded(row, log=ignore) == official
-    assert not server.asked
+    assert not server.requests
 
 
 @pytest.mark.parametrize("name", ["{file}", "resnet18-half.safetensors"])
@@ -202,7 +202,7 @@ def test_a_wrong_file_on_this_machine_is_refused_but_not_changed(folders, row, s
         store.ensure_downloaded(row, log=ignore)
     assert error.value.path == path and error.value.value == hashlib.sha256(b"something else").hexdigest()
     assert error.value.allowed == [store.checksums(row)[path.name]]
-    assert path.read_bytes() == b"something else" and not server.asked
+    assert path.read_bytes() == b"something else" and not server.requests
 
 
 def test_a_checksum_is_computed_once_and_again_when_the_file_changes(folders, row, monkeypatch):
@@ -249,12 +249,12 @@ def test_a_damaged_cached_checksum_is_replaced(row, folders, content):
 def test_weights_are_downloaded_once_and_announced_with_size_address_and_license(row, server):
     lines = []
     assert store.ensure_downloaded(row, log=lines.append) == cached_path(row)
-    assert cached_path(row).read_bytes() == CONTENT and len(server.asked) == 1
+    assert cached_path(row).read_bytes() == CONTENT and len(server.requests) == 1
     assert "resnet18" in lines[0] and "200.0 kB" in lines[0] and row.address in lines[0] and "ImageNet" in lines[1]
     assert lines[-1] == f"{row.file}: 200.0 kB of 200.0 kB"
     lines.clear()
     assert store.ensure_downloaded(row, log=lines.append) == cached_path(row)
-    assert len(server.asked) == 1 and not lines
+    assert len(server.requests) == 1 and not lines
 
 
 def test_progress_is_passed_to_a_callback(row):
@@ -272,10 +272,10 @@ def test_progress_is_logged_for_every_tenth_even_if_the_server_reports_no_size(r
 
 
 def test_an_interrupted_transfer_continues_where_it_stopped(row, server):
-    server.plan = [{"cut": 70_000}, {"status": 503}, {"cut": 50_000}]
+    server.faults = [{"cut": 70_000}, {"status": 503}, {"cut": 50_000}]
     store.ensure_downloaded(row, log=ignore)
     assert cached_path(row).read_bytes() == CONTENT
-    assert [requested for _, requested in server.asked] == [
+    assert [requested for _, requested in server.requests] == [
         None,
         "bytes=70000-",
         "bytes=70000-",
@@ -286,7 +286,7 @@ def test_an_interrupted_transfer_continues_where_it_stopped(row, server):
 def test_a_killed_download_continues(row, server):
     write(cached_path(row).with_name(row.file + ".part"), CONTENT[:60_000])
     store.ensure_downloaded(row, log=ignore)
-    assert server.asked == [(f"/{row.file}", "bytes=60000-")] and cached_path(row).read_bytes() == CONTENT
+    assert server.requests == [(f"/{row.file}", "bytes=60000-")] and cached_path(row).read_bytes() == CONTENT
 
 
 def test_a_download_with_a_wrong_checksum_is_deleted(row, server):
@@ -300,7 +300,7 @@ def test_a_download_with_a_wrong_checksum_is_deleted(row, server):
 def test_a_missing_page_is_not_retried(row, server):
     with pytest.raises(ResourceError) as error:
         store.ensure_downloaded(replace(row, address=f"{server.url}/missing"), log=ignore)
-    assert "404" in error.value.message and len(server.asked) == 1
+    assert "404" in error.value.message and len(server.requests) == 1
 
 
 def test_without_a_connection_the_path_for_the_file_is_named(row):
@@ -325,13 +325,13 @@ def test_offline_reports_address_and_path(row, server, monkeypatch, source):
         store.ensure_downloaded(row, offline=source == "argument", log=ignore)
     assert error.value.value == row.address and error.value.path == cached_path(row)
     assert row.address in error.value.cure and str(cached_path(row)) in error.value.cure
-    assert not server.asked
+    assert not server.requests
     write(cached_path(row))
     assert store.ensure_downloaded(row, offline=True, log=ignore) == cached_path(row)
 
 
 def test_of_two_processes_one_downloads_and_both_return_the_file(row, server):
-    server.may_go_on.clear()
+    server.may_send.clear()
     code = (
         "import sys; from dataclasses import replace; from thalweg.weights import store;"
         "row = replace(store.lookup('resnet18'), address=sys.argv[1], sha256=sys.argv[2]);"
@@ -353,13 +353,13 @@ def test_of_two_processes_one_downloads_and_both_return_the_file(row, server):
         while "another process" not in line:
             line = lines.get(timeout=60)
     finally:
-        server.may_go_on.set()
+        server.may_send.set()
     assert [process.wait(60) for process in processes] == [0, 0]
     for reader in readers:
         reader.join(60)
     rest = [lines.get() for _ in range(lines.qsize())]
     assert rest.count(str(cached_path(row))) == 2
-    assert len(server.asked) == 1 and cached_path(row).read_bytes() == CONTENT
+    assert len(server.requests) == 1 and cached_path(row).read_bytes() == CONTENT
 
 
 # --- what --weights can mean -----------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def test_a_file_is_recognized_by_its_name_and_checksum(row, tmp_path, server):
     assert store.resolve("resnet18", str(alternate)) == (alternate, row)
     write(official, b"fine-tuned")
     assert store.resolve("resnet18", str(official)) == (official, None)
-    assert not server.asked
+    assert not server.requests
 
 
 def test_a_run_is_resolved_to_its_folder(folders):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...config.json_record import FieldError
 from ...config.parsing import Range
 from ...errors import DataError
 from ...layers.tta import TTA
@@ -46,7 +47,8 @@ class InputSpec:
     """What a classifier must know of its images; JSON values, kept in run.json.
 
     `mean` and `std` are per channel on the scale of 0 to 1. `resize` is the shorter side before the center crop.
-    `handwriting`: the images are strokes, white on black, centered by mass, as in MNIST.
+    `handwriting`: the images are strokes, white on black, centered by mass, as in MNIST. `classes` is empty only for
+    initial weights of which no more than the preprocessing is known.
     """
 
     classes: Annotated[list[str], "class names, in the order of the logits"]
@@ -60,12 +62,12 @@ class InputSpec:
     class_counts: Annotated[list[int], "training images per class", Range(0, 1e12)] = field(default_factory=list)
 
     def __post_init__(self):
+        if self.channels == 2:
+            raise FieldError("channels", "1 or 3")
         lists = (("size", 2), ("mean", self.channels), ("std", self.channels))
         for name, length in lists:
             if len(getattr(self, name)) != length:
-                raise ValueError(f"'{name}' is missing or wrong; expected {length} numbers")
-        if not self.classes or self.channels == 2:
-            raise ValueError(f"'{'channels' if self.classes else 'classes'}' is missing or wrong")
+                raise FieldError(name, f"{length} numbers")
 
     @property
     def image_size(self) -> int:

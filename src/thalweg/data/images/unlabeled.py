@@ -90,6 +90,19 @@ class UnlabeledDataset(Dataset[UnlabeledImages]):
         return UnlabeledImages(np.concatenate([split.images for split in splits]), sources)
 
 
+def check_format(dataset: UnlabeledDataset, image_size: int, channels: int) -> UnlabeledDataset:
+    """Return the dataset. Raises DataError where its images are not of a model's size and channels."""
+    expected = (image_size, image_size, channels)
+    if dataset.shape != expected:
+        raise DataError(
+            f"{dataset.name} has images of {dataset.shape} (height, width, channels); expected {expected}.",
+            "Resize them, or give a path: files are resized.",
+            value=dataset.shape,
+            allowed=[expected],
+        )
+    return dataset
+
+
 def load_unlabeled(
     request: DataRequest, image_size: int | None = None, channels: int | None = None
 ) -> UnlabeledDataset:

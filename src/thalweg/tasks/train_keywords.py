@@ -1,0 +1,66 @@
+"""The keyword arguments of `thalweg.train`, for completion and type checkers, which read only what is written out.
+
+A test compares them with the options of every task.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+
+class TrainKeywords(TypedDict, total=False):
+    """Options that every task shares, then those of single tasks."""
+
+    model: str | None
+    model_kwargs: dict[str, Any]
+    weights: str | None
+    freeze: bool
+    unfreeze_groups: int | None
+    unfreeze_every: float | None
+    layer_decay: float
+    epochs: float | None
+    steps: int | None
+    time_budget: str | None
+    batch_size: int | Literal["auto"] | None
+    optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "muon"] | None
+    lr: float | Literal["auto"] | None
+    momentum: float | None
+    weight_decay: float
+    schedule: Literal["constant", "step", "linear", "cosine", "one-cycle"] | None
+    warmup_fraction: float | None
+    grad_clip: float | None
+    ema_decay: float | None
+    grad_accum: int
+    patience: int | None
+    keep_best: bool | None
+    val_fraction: float
+    strict: bool
+    seed: int
+    device: str
+    precision: Literal["auto", "float32", "bfloat16"]
+    cpu_threads: int | None
+    compile: bool
+    cuda_graph: bool
+    checkpoint_every: float
+    snapshots: int | None
+    tensorboard: bool
+    report: bool
+    offline: bool
+    # classify
+    loss: Literal["cross-entropy", "squared-error"]
+    label_smoothing: float
+    balance_classes: bool
+    augment: str
+    tta: Literal["none", "flip", "flip-shift"]
+    image_size: int | None
+    fold: str | None
+    cache_features: bool
+    feature_views: int
+    check_leakage: bool
+    # generate
+    r1: float
+    r1_interval: int
+    mirror: bool
+    num_eval_samples: int
+    # write
+    sequence_length: int | None
