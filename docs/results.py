@@ -23,8 +23,8 @@ class Row(NamedTuple):
 INTRODUCTION = """\
 # Results
 
-This page is printed by `docs/results.py` from the recipes' files. Every result is measured on the test split; each run was tested
-once. The commands need nothing else: data sets are downloaded once, by name. Minutes are those of two cores of a server
+This page is printed by `docs/results.py` from the recipes' files. Every result is measured on the test split;
+each run was tested once. The commands need nothing else: data sets are downloaded once, by name. Minutes are those of two cores of a server
 processor (Xeon with AMX, torch 2.13), for `cifar10-small` of an EPYC with AVX2, and for `cifar10-94` and
 `cifar10-resnet50`, which have not been run, an estimate for one large GPU. `thalweg recipes` prints the same with all
 options.
@@ -56,8 +56,8 @@ WITHOUT_TRAINING = (
 
 RATIOS_INTRODUCTION = """\
 Measured on version 0.1, in one run on the same two cores of the Xeon; medians. `make bench` repeats all of it on your
-machine, the command in the table one row. [benchmarks/README.md](../benchmarks/README.md) says what is compared and what
-is not fair about it.
+machine, the command in the table one row. [benchmarks/README.md](../benchmarks/README.md) says what is compared
+and what is not fair about it.
 """
 
 RATIOS = (

@@ -184,6 +184,15 @@ def test_every_command_in_the_help_parses(workspace, monkeypatch, capsys):
     assert count > 20
 
 
+def test_the_commands_of_make_demo_parse(workspace, monkeypatch, capsys):
+    monkeypatch.chdir(workspace)
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(RUN)", "runs/photos")
+    commands = re.findall(r"^\t\$\(BIN\)/(thalweg .*)$", text, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["train", "data", "predict"]
+    for command in commands:
+        parse_only(split_command(command))
+
+
 def test_python_of_the_readme_survives_an_unreadable_file(workspace, monkeypatch, capsys):
     monkeypatch.chdir(workspace)
     (block,) = read_blocks(ROOT / "README.md", "python")
