@@ -18,8 +18,8 @@ from thalweg.attribution.hooks import CapturedLayer
 from thalweg.cli import main as cli
 from thalweg.concepts.features import plot
 from thalweg.concepts.features.compute import MAX_MAP_SIZE, FeatureSettings, features
-from thalweg.config.options import parse_options
-from thalweg.data.images.dataset import Split
+from thalweg.config.parsing import parse_options
+from thalweg.data.images.dataset import ImageSplit
 from thalweg.errors import DataError, NonFiniteError, NotFoundError, OptionError
 
 
@@ -47,7 +47,7 @@ def explain_noise(model, channels=1, size=12, count=30, classes="abc", **setting
     """Explain an image of noise; return the result, the preprocessed image, and the training images."""
     random = np.random.default_rng(1)
     images = random.integers(0, 256, (count + 1, size, size, channels), np.uint8)
-    training = Split(images[1:], random.integers(0, len(classes), count), [f"p{n}" for n in range(count)])
+    training = ImageSplit(images[1:], random.integers(0, len(classes), count), [f"p{n}" for n in range(count)])
     x_1CHW = preprocess(images[:1])
     result = features(
         FeatureSettings(**settings),
