@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from thalweg.data.images.preprocess import TTAModel, predict_proba
 from torch import nn
 
 from thalweg import load, registry

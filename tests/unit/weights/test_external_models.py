@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from dataclasses import replace
@@ -222,7 +223,7 @@ def test_a_run_of_it_gives_initial_weights(tmp_path, calls):
     assert read_run_json(tmp_path / "a")["data_spec"]["mean"] == second.parts.spec.mean
     for name, value in first.model.state_dict().items():
         assert torch.equal(second.parts.trainer.model.state_dict()[name], value)
-    second.close()
+    second.parts.run_dir.unlock()
     assert not any(pretrained for _, pretrained in calls)
 
 
@@ -291,7 +292,7 @@ def test_a_pretrained_model_predicts_without_training(calls):
     assert ("timm:toy", True) in calls
     loaded = api.load("timm:toy")
     loaded.entry = registry.find_model("timm:toy")
-    loaded.start.building["outputs"] = 7
+    loaded.weights.build_kwargs["outputs"] = 7
     with pytest.raises(OptionError):
         _ = loaded.model
 
@@ -304,7 +305,7 @@ def test_a_weights_file_can_be_used(tmp_path):
     )
     initial = training.parts.trainer.model.state_dict()
     assert all(torch.equal(initial[name], value) for name, value in model.state_dict().items())
-    training.close()
+    training.parts.run_dir.unlock()
 
 
 @pytest.mark.parametrize(
@@ -437,7 +438,9 @@ def test_a_run_folder_cannot_make_timm_load_a_checkpoint(tmp_path, calls):
     """A run.json from elsewhere is data: its arguments are checked before the package is called."""
     run = train(tmp_path / "a", model="timm:toy")
     path = run.path / "run.json"
-    text = path.read_text(encoding="utf-8").replace('"classes": 4', '"checkpoint_path": "/tmp/evil.pth", "classes": 4')
+    text = path.read_text(encoding="utf-8").replace(
+        '"num_classes": 4', '"checkpoint_path": "/tmp/evil.pth", "num_classes": 4'
+    )
     assert "checkpoint_path" in text
     path.write_text(text, encoding="utf-8")
     calls.clear()
@@ -531,7 +534,7 @@ def test_a_failed_download_exits_with_5(tmp_path, monkeypatch, capsys):
 
 
 def test_a_missing_package_exits_with_5_and_how_to_install_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Classify, "read", lambda *_: pytest.fail("the data was read first"))
+    monkeypatch.setattr(Classify, "load_data", lambda *_: pytest.fail("the data was read first"))
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     for package in ("timm", "torchvision"):
