@@ -23,11 +23,11 @@ class Row(NamedTuple):
 INTRODUCTION = """\
 # Results
 
-This page is printed by `docs/results.py` from the recipes' files. Every result is measured on the test split;
-each run was tested once. The commands need nothing else: data sets are downloaded once, by name. Minutes are those of two cores of a server
-processor (Xeon with AMX, torch 2.13), for `cifar10-small` of an EPYC with AVX2, and for `cifar10-94` and
-`cifar10-resnet50`, which have not been run, an estimate for one large GPU. `thalweg recipes` prints the same with all
-options.
+This page is printed by `docs/results.py` from the recipes' files. Every result is measured on the test split; each
+run was tested once. The commands need nothing else: data sets are downloaded once, by name. Minutes are those of
+two cores of a server processor (Xeon with AMX, torch 2.13), for `cifar10-small` of an EPYC with AVX2, and for
+`cifar10-94` and `cifar10-resnet50`, which have not been run, an estimate for one large GPU. `thalweg recipes`
+prints the same with all options.
 
 Three recipes had earlier settings that were tested too: `mnist-best` (99.59 %), `cifar10-fast` (a shorter run on nine
 tenths of the images, 93.13 %) and `cifar10-small` (89.90 and 90.29 %).
