@@ -73,14 +73,19 @@ class Explanation:
 
     def json(self) -> dict[str, Any]:
         """Return {"target", "label", "probability", "top": [{"label", "probability"}, …], "methods", "notes"}."""
-        methods: dict[str, Any] = {method: result.numbers for method, result in self.attributions.items()}
+        methods: dict[str, Any] = {}
+        for method, result in self.attributions.items():
+            methods[method] = result.numbers
         if self.layers:
-            methods["feature-maps"] = [layer.json() for layer in self.layers]
+            methods["feature-maps"] = list(map(FeatureMaps.json, self.layers))
+        top: list[dict[str, Any]] = []
+        for label, probability in self.predictions:
+            top.append({"label": label, "probability": probability})
         return {
             "target": self.target,
             "label": self.label,
             "probability": self.probability,
-            "top": [{"label": label, "probability": probability} for label, probability in self.predictions],
+            "top": top,
             "methods": methods,
             "notes": self.notes,
         }
@@ -110,7 +115,9 @@ class Explanation:
 def _run_grad_cam(model: nn.Module, image: InputImage, target: int) -> AttributionMap:
     heat_HW, coarse_hw, layer = grad_cam(model, image.x_1CHW, target)
     height, width = coarse_hw.shape
-    note = "" if coarse_hw.any() else "The last maps contain no evidence for this class."
+    note = ""
+    if not coarse_hw.any():
+        note = "The last maps contain no evidence for this class."
     numbers = {"layer": layer, "map": coarse_hw.tolist()}
     return AttributionMap("Grad-CAM", f"{height} x {width} map of {layer}", heat_HW, numbers, note)
 
@@ -186,28 +193,37 @@ def explain_image(
     filters: np.ndarray | None = None
     notes: dict[str, str] = {}
     for method in methods:
-        on_layers = method in _LAYER_METHODS
-        notes[method] = TTA_NOTE if on_layers and predictor is not model else ""
+        note = ""
+        explained = predictor
+        if method in _LAYER_METHODS:
+            explained = model
+            if predictor is not model:
+                note = TTA_NOTE
         try:
             if method == "feature-maps":
                 filters = first_layer_filters(model, image.x_1CHW)
                 layers = feature_maps(model, image.x_1CHW)
             else:
-                result = _ATTRIBUTION_METHODS[method](model if on_layers else predictor, image, index)
+                result = _ATTRIBUTION_METHODS[method](explained, image, index)
                 attributions[method] = result
-                notes[method] = f"{result.note} {notes[method]}".strip()
+                note = f"{result.note} {note}".strip()
         except OptionError as error:
-            notes[method] = error.message
+            note = error.message
+        if note:
+            notes[method] = note
+    predictions: list[tuple[str, float]] = []
+    for class_index in _top_classes(probability_K, index):
+        predictions.append((classes[class_index], float(probability_K[class_index])))
     return Explanation(
         target=index,
         label=classes[index],
         probability=float(probability_K[index]),
-        predictions=[(classes[k], float(probability_K[k])) for k in _top_classes(probability_K, index)],
+        predictions=predictions,
         image_HWC=image.image_HWC,
         attributions=attributions,
         layers=layers,
         filters=filters,
-        notes={method: note for method, note in notes.items() if note},
+        notes=notes,
     )
 
 
@@ -241,7 +257,9 @@ def _check_size(image: InputImage) -> None:
 def _top_classes(probability_K: np.ndarray, target: int) -> list[int]:
     """Return the indices of the five most probable classes, and the target."""
     top: list[int] = np.argsort(-probability_K, kind="stable")[:5].tolist()
-    return top if target in top else [*top, target]
+    if target not in top:
+        top.append(target)
+    return top
 
 
 def first_layer_filters(model: nn.Module, x_1CHW: Tensor) -> Float[np.ndarray, "O C h w"] | None:

@@ -93,9 +93,22 @@ def select_layers(captured: Sequence[CapturedLayer]) -> list[CapturedLayer]:
             layers.append(row)
         elif layers:
             layers[-1] = row
-    prefixes = tuple(f"{row.name}." for row in layers)
-    blocks = [row for row in layers if not row.name.startswith(prefixes)]
-    return blocks if len(blocks) >= 4 else layers
+    prefixes: list[str] = []
+    for row in layers:
+        prefixes.append(f"{row.name}.")
+    blocks = layers_outside(layers, prefixes)
+    if len(blocks) >= 4:
+        return blocks
+    return layers
+
+
+def layers_outside(layers: Sequence[CapturedLayer], prefixes: Sequence[str]) -> list[CapturedLayer]:
+    """Return the layers whose names start with none of the prefixes."""
+    outside: list[CapturedLayer] = []
+    for row in layers:
+        if not row.name.startswith(tuple(prefixes)):
+            outside.append(row)
+    return outside
 
 
 def pick_evenly(items: Sequence[Item], max_items: int) -> list[Item]:

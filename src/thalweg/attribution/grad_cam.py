@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import OptionError
+from .feature_maps import layers_outside
 from .hooks import (
     CapturedLayer,
     capture_maps,
@@ -128,7 +129,10 @@ def last_feature_map_layer(model: nn.Module, x_1CHW: Tensor) -> nn.Module:
 
 def _exclude_squeeze_layers(model: nn.Module, x_1CHW: Tensor, captured: list[CapturedLayer]) -> list[CapturedLayer]:
     """Drop layers inside a block that itself returns one pixel: they are only a branch or a step of it."""
-    names = {layer: f"{name}." for name, layer in model.named_modules() if not is_passthrough(layer)}
+    names: dict[nn.Module, str] = {}
+    for name, layer in model.named_modules():
+        if not is_passthrough(layer):
+            names[layer] = f"{name}."
     squeezing: list[str] = []
 
     def record(layer: nn.Module, _: Any, output: Any) -> None:
@@ -137,4 +141,4 @@ def _exclude_squeeze_layers(model: nn.Module, x_1CHW: Tensor, captured: list[Cap
 
     with eval_mode(model), forward_hooks(names, record), torch.no_grad():
         model(single_image(x_1CHW))
-    return [row for row in captured if not row.name.startswith(tuple(squeezing))]
+    return layers_outside(captured, squeezing)

@@ -60,7 +60,9 @@ def integrated_gradients(
     _check_positive("batch_size", batch_size)
     with eval_mode(model):
         x_1CHW = single_image(x_1CHW)
-        baseline_1CHW = torch.zeros_like(x_1CHW) if baseline_1CHW is None else single_image(baseline_1CHW).to(x_1CHW)
+        if baseline_1CHW is None:
+            baseline_1CHW = torch.zeros_like(x_1CHW)
+        baseline_1CHW = single_image(baseline_1CHW).to(x_1CHW)
         if baseline_1CHW.shape != x_1CHW.shape:
             raise OptionError(
                 f"baseline: shape {tuple(baseline_1CHW.shape)}; expected the image's {tuple(x_1CHW.shape)}.",

@@ -75,8 +75,7 @@ def summarize_layers(model: nn.Module, shape: Sequence[int]) -> LayerSummary:
     parameters count in the first layer; a layer that is called several times is listed at its last call; layers that
     are not called come last. Raises OptionError for an image that the model cannot read.
     """
-    device = next((value.device for value in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-    image_1CHW = torch.zeros(1, *shape, device=device)
+    image_1CHW = torch.zeros(1, *shape, device=_device_of(model))
     tracer = _LayerTracer(model, image_1CHW)
     try:
         # gradients stay enabled, because without them attention is one operation in which nothing can be counted
@@ -92,9 +91,19 @@ def summarize_layers(model: nn.Module, shape: Sequence[int]) -> LayerSummary:
         ) from error
     modules: dict[str, ModuleInfo] = {}
     for layer, name in tracer.names.items():
+        modules[name] = ModuleInfo(type(layer).__name__, None, None)
         call = tracer.calls.get(layer)
-        modules[name] = ModuleInfo(type(layer).__name__, call.shape if call else None, call.field if call else None)
+        if call is not None:
+            modules[name] = ModuleInfo(type(layer).__name__, call.shape, call.field)
     return LayerSummary(tracer.rows(), modules)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's first parameter or buffer; the CPU for a model without any."""
+    values = [*model.parameters(), *model.buffers()]
+    if values:
+        return values[0].device
+    return torch.device("cpu")
 
 
 def sum_rows(rows: Sequence[LayerInfo], name: str, kind: str = "") -> LayerInfo:
@@ -108,16 +117,16 @@ def sum_rows(rows: Sequence[LayerInfo], name: str, kind: str = "") -> LayerInfo:
     Returns:
         One row.
     """
-    called = [row for row in rows if row.shape is not None]
-    return LayerInfo(
-        name,
-        kind,
-        shape=called[-1].shape if called else None,
-        parameters=sum(row.parameters for row in rows),
-        multiply_adds=sum(row.multiply_adds for row in rows),
-        field=called[-1].field if called else None,
-        answers=sum(row.answers for row in rows),
-    )
+    total = LayerInfo(name, kind, shape=None, parameters=0, multiply_adds=0, field=None, answers=0)
+    for row in rows:
+        total = total._replace(
+            parameters=total.parameters + row.parameters,
+            multiply_adds=total.multiply_adds + row.multiply_adds,
+            answers=total.answers + row.answers,
+        )
+        if row.shape is not None:
+            total = total._replace(shape=row.shape, field=row.field)
+    return total
 
 
 def main_layers(rows: Sequence[LayerInfo]) -> list[LayerInfo]:
@@ -144,7 +153,10 @@ def group_by_module(summary: LayerSummary, max_rows: int) -> list[LayerInfo]:
             groups.setdefault(prefix, []).append(row)
         if len(groups) <= max_rows:
             break
-    return [_module_row(summary, name, group) for name, group in groups.items()]
+    module_rows: list[LayerInfo] = []
+    for name, group in groups.items():
+        module_rows.append(_module_row(summary, name, group))
+    return module_rows
 
 
 def _module_row(summary: LayerSummary, name: str, group: Sequence[LayerInfo]) -> LayerInfo:
@@ -153,7 +165,9 @@ def _module_row(summary: LayerSummary, name: str, group: Sequence[LayerInfo]) ->
         return group[0]
     kind, shape, field = summary.modules[name]
     row = sum_rows(group, name, kind)
-    return row if shape is None else row._replace(shape=shape, field=field)
+    if shape is None:
+        return row
+    return row._replace(shape=shape, field=field)
 
 
 # --- tracing ---------------------------------------------------------------------------------------------------------
@@ -196,11 +210,13 @@ class _LayerTracer(TorchDispatchMode):
 
     def _end_layer(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.running.pop()
-        output = output[0] if isinstance(output, tuple) else output
+        if isinstance(output, tuple):
+            output = output[0]
         if not isinstance(output, Tensor):
             return
-        input_storages = {value.untyped_storage()._cdata for value in inputs if isinstance(value, Tensor)}
-        values = 0 if output.untyped_storage()._cdata in input_storages else output.numel()
+        values = output.numel()
+        if _shares_memory(output, inputs):
+            values = 0
         if layer in self.calls:  # removed, so that the layer is listed at its last call
             values += self.calls.pop(layer).values
         self.calls[layer] = _Call(tuple(output.shape[1:]), _field_size(output), values)
@@ -212,7 +228,7 @@ class _LayerTracer(TorchDispatchMode):
         if op in flop_registry:
             # the registry counts floating point operations, two for every multiplication with an addition
             self.multiply_adds[self.running[-1]] += flop_registry[op](*args, **kwargs, out_val=output) // 2
-        inputs = [tensor for tensor in _flatten_tensors(args) if _has_field(tensor)]
+        inputs = list(filter(_has_field, _flatten_tensors(args)))
         if inputs:
             for tensor in _flatten_tensors([output]):
                 _set_field(tensor, _propagate_field(op, args, inputs, tensor))
@@ -222,8 +238,8 @@ class _LayerTracer(TorchDispatchMode):
         """Return the rows of the summary."""
         rows: list[LayerInfo] = []
         counted: set[int] = set()
-        uncalled = [layer for layer in self.names if layer not in self.calls]
-        for layer in [*self.calls, *uncalled]:
+        # first the layers that are called, in the order of their calls
+        for layer in dict.fromkeys([*self.calls, *self.names]):
             row = self._make_row(layer, counted)
             if row is not None:
                 rows.append(row)
@@ -231,9 +247,11 @@ class _LayerTracer(TorchDispatchMode):
 
     def _make_row(self, layer: nn.Module, counted: set[int]) -> LayerInfo | None:
         """Return the row of a layer, or None for a mere container; adds its parameters to the `counted` ones."""
-        own = [param for param in layer.parameters(recurse=False) if id(param) not in counted]
-        counted.update(map(id, own))
-        parameters = sum(param.numel() for param in own)
+        parameters = 0
+        for param in layer.parameters(recurse=False):
+            if id(param) not in counted:
+                counted.add(id(param))
+                parameters += param.numel()
         multiply_adds = self.multiply_adds.get(layer, 0)
         call = self.calls.get(layer)
         is_leaf = call is not None and next(layer.children(), None) is None
@@ -243,9 +261,20 @@ class _LayerTracer(TorchDispatchMode):
         name = self.names[layer] or kind
         if call is None:
             return LayerInfo(name, kind, None, parameters, multiply_adds, None, 0)
+        row = LayerInfo(name, kind, call.shape, parameters, multiply_adds, call.field, call.values)
+        if is_leaf:
+            return row
         # the output of a container is that of its last child, where it is counted
-        values = call.values if is_leaf else 0
-        return LayerInfo(name, kind, call.shape, parameters, multiply_adds, call.field, values)
+        return row._replace(answers=0)
+
+
+def _shares_memory(output: Tensor, inputs: tuple[Any, ...]) -> bool:
+    """Return whether an output lies in the memory of an input."""
+    storage = output.untyped_storage()._cdata
+    for value in inputs:
+        if isinstance(value, Tensor) and value.untyped_storage()._cdata == storage:
+            return True
+    return False
 
 
 def _flatten_tensors(values: Any) -> list[Tensor]:
@@ -282,14 +311,18 @@ def _get_field(tensor: Tensor) -> ReceptiveField | None:
 
 def _field_size(tensor: Tensor) -> int | None:
     field = _get_field(tensor)
-    return None if field is None else round(max(field.height, field.width))
+    if field is None:
+        return None
+    return round(max(field.height, field.width))
 
 
 def _spatial_size(tensor: Tensor) -> tuple[int, int] | None:
     """Return height and width of maps (B, C, H, W), 1 and 1 for neurons (B, N), None for other shapes."""
     if tensor.ndim == 4:
         return tensor.shape[2], tensor.shape[3]
-    return (1, 1) if tensor.ndim == 2 else None
+    if tensor.ndim == 2:
+        return 1, 1
+    return None
 
 
 def _propagate_field(op: Any, args: Sequence[Any], inputs: Sequence[Tensor], output: Tensor) -> ReceptiveField | None:
@@ -307,7 +340,7 @@ def _propagate_field(op: Any, args: Sequence[Any], inputs: Sequence[Tensor], out
         return _apply_kernel(fields[0], args[1].shape[2:], args[3], args[5])
     if op in _POOLING_OPS:
         return _apply_pooling(fields[0], op, args)
-    sizes = [_spatial_size(tensor) for tensor in inputs]
+    sizes = list(map(_spatial_size, inputs))
     if op in _ADAPTIVE_POOLING_OPS or (op in _FLATTENING_OPS and size == (1, 1)):
         return None if sizes[0] is None else _apply_adaptive_pool(fields[0], sizes[0], size)
     if op in _MIXING_OPS:
@@ -322,21 +355,29 @@ def _apply_elementwise(
     size: tuple[int, int],
 ) -> ReceptiveField | None:
     """Return the field after an operation on maps of one size and single values; None for other sizes."""
-    same_size = all(other in (size, (1, 1)) for other in sizes)
-    if not same_size and op is not aten.constant_pad_nd:
+    if not set(sizes) <= {size, (1, 1)} and op is not aten.constant_pad_nd:
         return None
-    nearest = fields[sizes.index(size)] if size in sizes else fields[0]
-    height = max(field.height for field in fields)
-    width = max(field.width for field in fields)
+    nearest = fields[0]
+    if size in sizes:
+        nearest = fields[sizes.index(size)]
+    height = fields[0].height
+    width = fields[0].width
+    for field in fields:
+        height = max(height, field.height)
+        width = max(width, field.width)
     return ReceptiveField(height, width, nearest.step_y, nearest.step_x)
 
 
 def _apply_pooling(field: ReceptiveField, op: Any, args: Sequence[Any]) -> ReceptiveField:
     """Return the field after windowed pooling."""
     kernel = args[1]
-    stride = args[2] if len(args) > 2 and args[2] else kernel
+    stride = kernel
+    if len(args) > 2 and args[2]:
+        stride = args[2]
+    dilation = (1, 1)
     index = _POOLING_OPS[op]
-    dilation = args[index] if index is not None and len(args) > index else (1, 1)
+    if index is not None and len(args) > index:
+        dilation = args[index]
     return _apply_kernel(field, kernel, stride, dilation)
 
 
@@ -360,13 +401,28 @@ def _apply_adaptive_pool(field: ReceptiveField, size_in: tuple[int, int], size_o
     kernel: list[int] = []
     stride: list[float] = []
     for before, after in zip(size_in, size_out, strict=True):
-        # window n is from the floor of n * before / after to the ceiling of (n + 1) * before / after
-        longest = max(-(-(n + 1) * before // after) - n * before // after for n in range(after))
+        longest = _longest_window(before, after)
         kernel.append(longest)
-        stride.append((before - longest) / (after - 1) if after > 1 else 1)
+        if after > 1:
+            stride.append((before - longest) / (after - 1))
+        else:
+            stride.append(1)
     return _apply_kernel(field, kernel, stride, (1, 1))
+
+
+def _longest_window(before: int, after: int) -> int:
+    """Return the length of the longest window of adaptive pooling from `before` to `after` cells."""
+    lengths: list[int] = []
+    for index in range(after):
+        # from the floor of index * before / after to the ceiling of (index + 1) * before / after
+        start = index * before // after
+        end = -(-(index + 1) * before // after)
+        lengths.append(end - start)
+    return max(lengths)
 
 
 def _to_pair(value: Sequence[int | float]) -> tuple[int | float, int | float]:
     """Return a size for both directions as one for each."""
-    return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
+    if len(value) == 1:
+        return value[0], value[0]
+    return value[0], value[1]

@@ -9,7 +9,6 @@ Differs from the paper: a pixel gets the mean over all squares that cover it, in
 from __future__ import annotations
 
 import math
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +75,10 @@ def occlusion(
         )
     tops = _window_starts(height, patch, stride)
     lefts = _window_starts(width, patch, stride)
-    squares = [(slice(top, top + patch), slice(left, left + patch)) for top, left in product(tops, lefts)]
+    squares: list[tuple[slice, slice]] = []
+    for top in tops:
+        for left in lefts:
+            squares.append((slice(top, top + patch), slice(left, left + patch)))
     drop_N = _probability_drops(model, x_1CHW, target, squares, fill)
     total_HW = np.zeros((height, width))
     count_HW = np.zeros((height, width))
@@ -106,7 +108,10 @@ def _probability_drops(
 def _window_starts(size: int, patch: int, stride: int) -> list[int]:
     """Return the first pixels of squares that leave out no pixel, with the first and the last one at the edges."""
     steps = math.ceil((size - patch) / stride)
-    return [min(step * stride, size - patch) for step in range(steps + 1)]
+    starts: list[int] = []
+    for step in range(steps + 1):
+        starts.append(min(step * stride, size - patch))
+    return starts
 
 
 def _target_probability(model: nn.Module, x_BCHW: Tensor, target: int) -> Tensor:

@@ -40,7 +40,9 @@ def cell_centers(
     """
     image_size = tuple(x_1CHW.shape[2:])
     #: for rows and columns: size of a map -> its grid
-    grids: tuple[dict[int, CellGrid], ...] = tuple({size: CellGrid(0.0, 1.0)} for size in image_size)
+    grids: list[dict[int, CellGrid]] = []
+    for size in image_size:
+        grids.append({size: CellGrid(0.0, 1.0)})
 
     def record(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         for tensor in (*inputs[:1], output):
@@ -52,10 +54,11 @@ def cell_centers(
             if size_in in known and size_out not in known:
                 known[size_out] = _propagate_grid(layer, axis, known[size_in])
 
-    layers = [layer for layer in model.modules() if _is_strided(layer)]
+    layers = list(filter(_is_strided, model.modules()))
     with eval_mode(model), forward_hooks(layers, record), torch.no_grad():
         model(single_image(x_1CHW))
-    rows_h, columns_w = (_grid_positions(grids[axis], image_size[axis], map_size[axis]) for axis in (0, 1))
+    rows_h = _grid_positions(grids[0], image_size[0], map_size[0])
+    columns_w = _grid_positions(grids[1], image_size[1], map_size[1])
     return rows_h, columns_w
 
 
@@ -89,7 +92,9 @@ def upsample_map(
 def _interpolation_weights(center_c: np.ndarray, image_size: int) -> np.ndarray:
     """Return the weight (image_size, c) of each cell at each pixel along one axis."""
     pixels = np.arange(image_size)
-    columns = [np.interp(pixels, center_c, unit_c) for unit_c in np.eye(len(center_c))]
+    columns: list[np.ndarray] = []
+    for unit_c in np.eye(len(center_c)):
+        columns.append(np.interp(pixels, center_c, unit_c))
     return np.stack(columns, axis=1)
 
 
@@ -113,4 +118,6 @@ def _axis_setting(layer: nn.Module, name: str, axis: int, default: int) -> int:
     value: Any = getattr(layer, name, default)
     if isinstance(value, str):
         return 0  # padding "valid"; "same" changes no size
-    return value[axis] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return value[axis]
+    return value

@@ -29,7 +29,10 @@ Box = tuple[int, int, int, int]
 
 def all_layers(model: nn.Module, x_1CHW: Tensor) -> list[CapturedLayer]:
     """Return all layers with a number or a map for each unit, in the order of the forward pass; size (C, H, W)."""
-    names = {layer: name for name, layer in model.named_modules() if layer is not model}
+    names: dict[nn.Module, str] = {}
+    for name, layer in model.named_modules():
+        if layer is not model:
+            names[layer] = name
     captured: list[CapturedLayer] = []
 
     def record(layer: nn.Module, _: Any, output: Any) -> None:
@@ -75,12 +78,14 @@ def capture(
     Returns:
         The value of `reduce` by the name of the layer.
     """
-    names = {layer: name for name, layer in layers.items()}
+    names = dict(zip(layers.values(), layers, strict=True))
     values: dict[str, Any] = {}
 
     def record(layer: nn.Module, _: Any, output: Tensor) -> None:
         # at once, because a later layer may write into the same memory
-        values[names[layer]] = reduce(output if output.ndim == 4 else output[..., None, None])
+        if output.ndim != 4:
+            output = output[..., None, None]
+        values[names[layer]] = reduce(output)
 
     with eval_mode(model), forward_hooks(names, record), torch.set_grad_enabled(gradients):
         model(x_BCHW)
@@ -122,8 +127,17 @@ def max_activations(
     def max_over_pixels(output_BCHW: Tensor) -> Tensor:
         return output_BCHW.flatten(2).amax(2).float().cpu()
 
-    parts = [capture(model, x_BCHW, layers, max_over_pixels) for x_BCHW in batches]
-    return {name: torch.cat([part[name] for part in parts]).numpy() for name in layers}
+    parts: dict[str, list[Tensor]] = {}
+    for name in layers:
+        parts[name] = []
+    for x_BCHW in batches:
+        captured = capture(model, x_BCHW, layers, max_over_pixels)
+        for name in layers:
+            parts[name].append(captured[name])
+    peaks: dict[str, np.ndarray] = {}
+    for name, peaks_BC in parts.items():
+        peaks[name] = torch.cat(peaks_BC).numpy()
+    return peaks
 
 
 def top_images(peak_N: Float[np.ndarray, " N"], top: int) -> Int[np.ndarray, " T"]:
@@ -160,7 +174,7 @@ def receptive_patches(
             used_BHW = (input_gradient(peak_B, x_BCHW) != 0).any(1).cpu().numpy()
         except OptionError:
             return [None] * len(x_BCHW)
-    return [_bounding_box(used_HW) for used_HW in used_BHW]
+    return list(map(_bounding_box, used_BHW))
 
 
 def _bounding_box(used_HW: np.ndarray) -> Box | None:
@@ -190,7 +204,9 @@ def purity(peak_NC: Float[np.ndarray, "N C"], label_N: Int[np.ndarray, " N"], to
     """
     order_TC = np.argsort(-peak_NC, axis=0, kind="stable")[:top]
     active_C = (np.take_along_axis(peak_NC, order_TC, 0) != 0).all(0)
-    fractions = [majority_class(label_T)[1] / top for label_T in label_N[order_TC[:, active_C]].T]
+    fractions: list[float] = []
+    for label_T in label_N[order_TC[:, active_C]].T:
+        fractions.append(majority_class(label_T)[1] / top)
     return np.array(fractions, np.float64)
 
 

@@ -89,11 +89,16 @@ class Dataset(Generic[S]):
 
     def messages(self) -> list[str]:
         """Return one line per warning and per skipped file (at most ten files)."""
-        lines = [f"note: {warning}" for warning in self.warnings]
-        lines += [f"skipped: {file.path}: {file.reason}" for file in self.unreadable[:MAX_LISTED_FILES]]
+        lines = []
+        for warning in self.warnings:
+            lines.append(f"note: {warning}")
+        for file in self.unreadable[:MAX_LISTED_FILES]:
+            lines.append(f"skipped: {file.path}: {file.reason}")
         more = len(self.unreadable) - MAX_LISTED_FILES
-        if more > 0:
-            lines.append(f"skipped: {more:,} more {'file' if more == 1 else 'files'}")
+        if more == 1:
+            lines.append("skipped: 1 more file")
+        elif more > 1:
+            lines.append(f"skipped: {more:,} more files")
         return lines
 
 

@@ -86,7 +86,10 @@ class InMemoryBatches:
         while True:
             indices_B = self._indices(self.step)
             self.step += 1
-            yield {name: values.index_select(0, indices_B) for name, values in self.tensors.items()}
+            batch = {}
+            for name, values in self.tensors.items():
+                batch[name] = values.index_select(0, indices_B)
+            yield batch
 
     def batch_indices(self, step: int) -> list[int]:
         """Return the indices of the examples that step `step` uses on this rank."""
@@ -109,7 +112,8 @@ class FeatureViewBatches(InMemoryBatches):
 
     def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         self.features = tensors["features"]
-        others = {name: values for name, values in tensors.items() if name != "features"}
+        others = dict(tensors)
+        del others["features"]
         super().__init__(others, batch_size, seed, rank, world_size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -168,8 +172,10 @@ class SequenceBatches:
         self.length = length
         self.device = tokens_N.device
         self.row_B = torch.arange(rank * rows_per_rank, (rank + 1) * rows_per_rank, device=self.device)
-        starts = (self.row_B * row_length).tolist()
-        self.tokens_BL = torch.stack([tokens_N[start : start + row_length + 1] for start in starts])
+        rows = []
+        for start in (self.row_B * row_length).tolist():
+            rows.append(tokens_N[start : start + row_length + 1])
+        self.tokens_BL = torch.stack(rows)
         self.steps_per_epoch = row_length // length
         self.step = 0
 

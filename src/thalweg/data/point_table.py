@@ -44,13 +44,15 @@ class PointTable:
 def parse_table(content: bytes, name: str) -> tuple[PointTable, list[str]]:
     """Parse a table into texts; also return notes for the user. Raises DataError with file and line."""
     text, encoding = decode_text(content, name)
-    notes = [f"{name} is not UTF-8; read as Windows-1252."] if encoding == "cp1252" else []
+    notes = []
+    if encoding == "cp1252":
+        notes.append(f"{name} is not UTF-8; read as Windows-1252.")
     delimiter = detect_delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     table: PointTable | None = None
     try:
         for raw_cells in reader:
-            cells = [cell.strip() for cell in raw_cells]
+            cells = list(map(str.strip, raw_cells))
             if not any(cells):
                 continue
             if table is None:
@@ -87,8 +89,7 @@ def _check_width(table: PointTable, cells: list[str], line: int) -> None:
 
 def _parse_header(cells: list[str], name: str, line: int) -> list[str]:
     """Return the names of the columns; one without is named by its number."""
-    num_numbers = sum(1 for cell in cells if parse_number(cell, True) is not None)
-    if num_numbers > 1:
+    if _count_numbers(cells, True) > 1:
         raise DataError(
             f"{name}, line {line}: the first line holds numbers; expected column names.",
             "Put a line of names before it: x,y,label",
@@ -112,11 +113,23 @@ def _parse_header(cells: list[str], name: str, line: int) -> list[str]:
 
 def parse_number(text: str, decimal_comma: bool) -> float | None:
     """Return the number that a text is, below MAX_MAGNITUDE in size; None for another text."""
+    if decimal_comma:
+        text = text.replace(",", ".")
     try:
-        value = float(text.replace(",", ".") if decimal_comma else text)
+        value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and abs(value) < MAX_MAGNITUDE else None
+    if math.isfinite(value) and abs(value) < MAX_MAGNITUDE:
+        return value
+    return None
+
+
+def _count_numbers(cells: Sequence[str], decimal_comma: bool) -> int:
+    count = 0
+    for cell in cells:
+        if parse_number(cell, decimal_comma) is not None:
+            count += 1
+    return count
 
 
 def choose_columns(table: PointTable, columns: str | Sequence[str]) -> tuple[list[int], list[str]]:
@@ -128,11 +141,12 @@ def choose_columns(table: PointTable, columns: str | Sequence[str]) -> tuple[lis
     """
     if columns != "auto":
         return _find_named_columns(table, list(columns)), []
-    numeric = [index for index in range(len(table.header)) if _is_numeric(table, index)]
+    numeric = []
+    for index in range(len(table.header)):
+        if _is_numeric(table, index):
+            numeric.append(index)
     label = _choose_label_column(table, numeric)
-    axes = [index for index in numeric if index != label]
-    if len(axes) > 2:
-        axes = [index for index in axes if not _is_row_number(table, index)]
+    axes = _choose_axes(table, numeric, label)
     if len(axes) < 2:
         raise DataError(
             f"{table.name}, line {table.header_line}: {pluralize(len(axes), 'column')} of numbers besides the label "
@@ -140,10 +154,31 @@ def choose_columns(table: PointTable, columns: str | Sequence[str]) -> tuple[lis
             COLUMNS_HINT,
             path=table.name,
             line=table.header_line,
-            value=[table.header[index] for index in axes],
+            value=_column_names(table, axes),
         )
     chosen = [*axes[:2], label]
     return chosen, _describe_choice(table, axes, chosen)
+
+
+def _column_names(table: PointTable, columns: Sequence[int]) -> list[str]:
+    names = []
+    for column in columns:
+        names.append(table.header[column])
+    return names
+
+
+def _choose_axes(table: PointTable, numeric: list[int], label: int) -> list[int]:
+    """Return the columns of numbers besides the label; where there are more than two, without row numbers."""
+    axes = list(numeric)
+    if label in axes:
+        axes.remove(label)
+    if len(axes) <= 2:
+        return axes
+    coordinates = []
+    for index in axes:
+        if not _is_row_number(table, index):
+            coordinates.append(index)
+    return coordinates
 
 
 def _choose_label_column(table: PointTable, numeric: list[int]) -> int:
@@ -157,7 +192,7 @@ def _choose_label_column(table: PointTable, numeric: list[int]) -> int:
     if len(named) == 1:
         return named[0]
     if len(texts) > 1:
-        columns = [table.header[index] for index in texts]
+        columns = _column_names(table, texts)
         raise DataError(
             f"{table.name}, line {table.header_line}: {len(texts)} columns could be the label: {', '.join(columns)}.",
             COLUMNS_HINT,
@@ -165,14 +200,16 @@ def _choose_label_column(table: PointTable, numeric: list[int]) -> int:
             line=table.header_line,
             value=columns,
         )
-    return texts[0] if texts else numeric[-1]
+    if texts:
+        return texts[0]
+    return numeric[-1]
 
 
 def _describe_choice(table: PointTable, axes: list[int], chosen: list[int]) -> list[str]:
     if len(axes) == 2:
         return []
-    x, y, label = (table.header[index] for index in chosen)
-    others = ", ".join(table.header[index] for index in axes[2:])
+    x, y, label = _column_names(table, chosen)
+    others = ", ".join(_column_names(table, axes[2:]))
     note = f"Of {len(axes)} columns of numbers {x} and {y} are used, and {label} as the label; not used: {others}."
     return [f"{note} --set columns=x,y,label chooses others."]
 
@@ -188,20 +225,23 @@ def _find_named_columns(table: PointTable, columns: list[str]) -> list[int]:
     for column in columns:
         if column not in table.header:
             raise NotFoundError.for_unknown("column", column, table.header)
-    return [table.header.index(column) for column in columns]
+    return list(map(table.header.index, columns))
 
 
 def _is_numeric(table: PointTable, column: int) -> bool:
     """Whether most cells are numbers; what else is in the column is then a mistake and not a label."""
-    filled = [text for text in table.column(column) if text]
-    num_numbers = sum(1 for text in filled if parse_number(text, table.decimal_comma) is not None)
-    return num_numbers > len(filled) / 2
+    filled = list(filter(None, table.column(column)))
+    return _count_numbers(filled, table.decimal_comma) > len(filled) / 2
 
 
 def _is_row_number(table: PointTable, column: int) -> bool:
     """Whether every number is one more than the one before it."""
-    values = [parse_number(text, table.decimal_comma) for text in table.column(column)]
-    return all(before is not None and after is not None and after - before == 1 for before, after in pairwise(values))
+    for before_text, after_text in pairwise(table.column(column)):
+        before = parse_number(before_text, table.decimal_comma)
+        after = parse_number(after_text, table.decimal_comma)
+        if before is None or after is None or after - before != 1:
+            return False
+    return True
 
 
 def extract_points(table: PointTable, chosen: Sequence[int]) -> tuple[np.ndarray, list[str]]:
@@ -217,7 +257,9 @@ def extract_points(table: PointTable, chosen: Sequence[int]) -> tuple[np.ndarray
                     path=table.name,
                     line=table.lines[row],
                 )
-        points.append([_read_number(table, row, column) for column in chosen[:2]])
+        x = _read_number(table, row, chosen[0])
+        y = _read_number(table, row, chosen[1])
+        points.append([x, y])
         labels.append(cells[chosen[2]])
     return np.array(points, np.float64), labels
 

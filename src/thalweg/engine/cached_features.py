@@ -63,8 +63,10 @@ def load_or_compute(model: nn.Module, request: FeatureRequest) -> dict[str, Tens
     train = request.images["train"]
     first = request.to_input(train[:1])
     example = extract(model, first)
-    counts = {name: len(images) * _num_views(name, request) for name, images in request.images.items()}
-    needed = example[0].nbytes * sum(counts.values())
+    count = 0
+    for name, images in request.images.items():
+        count += len(images) * _num_views(name, request)
+    needed = example[0].nbytes * count
     free = get_free_memory()
     if free is not None and needed > free / 2:
         request.log(
@@ -91,7 +93,9 @@ def load_or_compute(model: nn.Module, request: FeatureRequest) -> dict[str, Tens
 
 
 def _num_views(name: str, request: FeatureRequest) -> int:
-    return request.views if name == "train" else 1
+    if name == "train":
+        return request.views
+    return 1
 
 
 def _cache_path(model_key: str, views: int, images: np.ndarray) -> Path:
@@ -119,31 +123,32 @@ def extract(model: Any, x: Tensor) -> Tensor:
 
 def _compute(extractor: nn.Module, images: np.ndarray, name: str, request: FeatureRequest) -> Tensor:
     torch.manual_seed(request.seed)
-    augment = request.augment if request.views > 1 else None
-    versions = [_extract_all(extractor, images, augment, request) for _ in range(_num_views(name, request))]
+    to_input = request.to_input
+    if request.augment is not None and request.views > 1:
+        to_input = request.augment
+    versions = []
+    for _ in range(_num_views(name, request)):
+        versions.append(_extract_all(extractor, images, to_input, request.batch_size))
     return torch.stack(versions)
 
 
 def _extract_all(
-    extractor: nn.Module,
-    images: np.ndarray,
-    augment: Callable[[np.ndarray], Tensor] | None,
-    request: FeatureRequest,
+    extractor: nn.Module, images: np.ndarray, to_input: Callable[[np.ndarray], Tensor], batch_size: int
 ) -> Tensor:
     batches = []
-    to_input = augment or request.to_input
     with torch.inference_mode():
-        for start in range(0, len(images), request.batch_size):
-            x = to_input(images[start : start + request.batch_size])
+        for start in range(0, len(images), batch_size):
+            x = to_input(images[start : start + batch_size])
             batches.append(extractor(x).float().cpu().clone())
-    return torch.cat(batches) if batches else torch.empty(0)
+    if not batches:
+        return torch.empty(0)
+    return torch.cat(batches)
 
 
 def cache_key(model: Any, settings: list[Any]) -> str:
     """Return a hexadecimal name for what makes features: layers and weights but the head, and the settings."""
     head = model.get_submodule("head")
-    head_values = head.state_dict(keep_vars=True).values()
-    in_head = {id(value) for value in (*head_values, *head.modules())}
+    in_head = set(map(id, [*head.state_dict(keep_vars=True).values(), *head.modules()]))
     digest = hashlib.sha256()
     for name, layer in model.named_modules():
         if id(layer) not in in_head:

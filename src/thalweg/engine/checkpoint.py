@@ -173,10 +173,15 @@ def flatten_state(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         tensors[path] = value.detach().cpu().contiguous().clone()
         return {"tensor": path}
     if isinstance(value, dict):
-        pairs = [[key, flatten_state(item, f"{path}/{key}", tensors)] for key, item in value.items()]
-        return {"pairs": pairs}  # pairs, because the keys of an optimizer's state are integers
+        pairs = []  # pairs, because the keys of an optimizer's state are integers
+        for key, item in value.items():
+            pairs.append([key, flatten_state(item, f"{path}/{key}", tensors)])
+        return {"pairs": pairs}
     if isinstance(value, (list, tuple)):
-        return [flatten_state(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+        items = []
+        for index, item in enumerate(value):
+            items.append(flatten_state(item, f"{path}/{index}", tensors))
+        return items
     return value
 
 
@@ -188,10 +193,17 @@ def unflatten_state(value: Any, tensors: dict[str, Tensor]) -> Any:
         return value
     if "tensor" in value:
         return tensors[value["tensor"]]
-    return {key: unflatten_state(item, tensors) for key, item in value["pairs"]}
+    state = {}
+    for key, item in value["pairs"]:
+        state[key] = unflatten_state(item, tensors)
+    return state
 
 
 def _list_steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
+    steps = []
+    for path in folder.glob("[0-9]*"):
+        if path.name.isdigit():
+            steps.append(int(path.name))
+    return sorted(steps)

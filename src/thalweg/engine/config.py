@@ -74,14 +74,25 @@ class TrainConfig:
         """
         warmup_steps = round(self.warmup_fraction * self.steps)
         if step < warmup_steps:
-            start = 1 / 25 if self.schedule == "one-cycle" else 0.0
+            start = 0.0
+            if self.schedule == "one-cycle":
+                start = 1 / 25
             return self.lr * (start + (1 - start) * (step + 1) / warmup_steps)
         progress = (step - warmup_steps) / max(1, self.steps - warmup_steps)
         match self.schedule:
             case "constant":
                 return self.lr
             case "step":
-                return self.lr * (0.1 if progress >= 0.5 else 1.0) * (0.1 if progress >= 0.75 else 1.0)
+                return self._stepped_lr(progress)
             case "linear":
                 return self.lr * (1 - progress)
         return self.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _stepped_lr(self, progress: float) -> float:
+        """Return the learning rate of the schedule step; `progress` is 0 after the warm-up and 1 at the end."""
+        lr = float(self.lr)
+        if progress >= 0.5:
+            lr *= 0.1
+        if progress >= 0.75:
+            lr *= 0.1
+        return lr

@@ -16,12 +16,16 @@ from torch import Tensor
 
 def get_rank() -> int:
     """Return the index of this process, from 0."""
-    return dist.get_rank() if _is_initialized() else 0
+    if _is_initialized():
+        return dist.get_rank()
+    return 0
 
 
 def world_size() -> int:
     """Return the number of processes that train together."""
-    return dist.get_world_size() if _is_initialized() else 1
+    if _is_initialized():
+        return dist.get_world_size()
+    return 1
 
 
 def _is_initialized() -> bool:
@@ -47,10 +51,10 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 def all_reduce_sum(tensors: list[Tensor]) -> None:
     """Replace each tensor by its sum over all processes, in one message."""
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    flat = torch.cat(list(map(torch.flatten, tensors)))
     dist.all_reduce(flat)
-    pieces = flat.split([tensor.numel() for tensor in tensors])
-    sums = [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
+    pieces = flat.split(list(map(torch.numel, tensors)))
+    sums = list(map(torch.Tensor.view_as, pieces, tensors))
     torch._foreach_copy_(tensors, sums)  # pyright: ignore[reportPrivateImportUsage]
 
 

@@ -32,6 +32,11 @@ def freeze(module: nn.Module) -> None:
             layer.train = MethodType(_ignore_mode, layer)
 
 
+def is_trainable(param: Tensor) -> bool:
+    """Return whether a parameter is trained, and not frozen."""
+    return param.requires_grad
+
+
 def _ignore_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
     return layer
 
@@ -53,7 +58,7 @@ class LayerGroup:
 def check_single_network(model: nn.Module) -> None:
     """Raise OptionError for a model of several networks: the last layer of one of them is not the head of all."""
     if "network" in model._modules:
-        names = ", ".join(name for name, _ in model.named_children())
+        names = ", ".join(dict(model.named_children()))
         raise OptionError(
             f"--freeze: {type(model).__name__} consists of {names}; expected one network that ends in a head.",
             "Leave out --freeze, --unfreeze-groups, --unfreeze-every and --layer-decay.",
@@ -120,7 +125,7 @@ class FreezeSchedule:
             if start_step:
                 self.late_groups.append((start_step, group))
                 # Parameters that the model itself never trains stay frozen.
-                self._late_params += [param for param in group.params if param.requires_grad]
+                self._late_params += filter(is_trainable, group.params)
 
     def set_trainable(self, step: int) -> None:
         """Unfreeze the groups that are trained at `step` and freeze the others, batch statistics included."""
@@ -161,5 +166,6 @@ def split_param_groups(optimizer: torch.optim.Optimizer, schedule: FreezeSchedul
         for param in group["params"]:
             key = (schedule.start_steps.get(param, 0), schedule.lr_factors.get(param, 1.0))
             by_schedule.setdefault(key, []).append(param)
-        groups += [{**group, "params": params} for params in by_schedule.values()]
+        for params in by_schedule.values():
+            groups.append({**group, "params": params})
     optimizer.param_groups = groups

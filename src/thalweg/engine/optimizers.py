@@ -56,9 +56,19 @@ def _split_decay_groups(params: list[Tensor], weight_decay: float) -> list[Param
     matrices: ParamGroup = {"params": [], "weight_decay": weight_decay}
     vectors: ParamGroup = {"params": [], "weight_decay": 0.0}
     for param in params:
-        group = matrices if param.ndim > 1 else vectors
-        group["params"].append(param)
-    return [group for group in (matrices, vectors) if group["params"]]
+        if param.ndim > 1:
+            matrices["params"].append(param)
+        else:
+            vectors["params"].append(param)
+    return _drop_empty_groups([matrices, vectors])
+
+
+def _drop_empty_groups(groups: list[ParamGroup]) -> list[ParamGroup]:
+    filled = []
+    for group in groups:
+        if group["params"]:
+            filled.append(group)
+    return filled
 
 
 def _build_adam(groups: list[ParamGroup], config: TrainConfig) -> torch.optim.Optimizer:
@@ -133,15 +143,18 @@ class Muon(torch.optim.Optimizer):
             "capturable": True,  # torch then restores the counters to the device of the parameters
         }
         groups = [{"params": hidden, "muon": True, **common}, {"params": others, "muon": False, **common}]
-        super().__init__([group for group in groups if group["params"]], {})
-        # bfloat16 is accurate enough, as the authors found.
-        self.matmul_dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+        super().__init__(_drop_empty_groups(groups), {})
+        self.matmul_dtype = torch.float32
+        if config.precision == "bfloat16":  # accurate enough, as the authors found
+            self.matmul_dtype = torch.bfloat16
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            update = self._muon_step if group["muon"] else self._adam_step
+            update = self._adam_step
+            if group["muon"]:
+                update = self._muon_step
             for param in group["params"]:
                 if param.grad is not None:
                     update(param, group)
@@ -169,6 +182,8 @@ class Muon(torch.optim.Optimizer):
         mean = state["mean"].lerp_(param.grad, 0.1)
         square = state["square"].lerp_(param.grad.square(), 0.05)
         denominator = (square / (1 - 0.95 ** state["step"])).sqrt_().add_(1e-8)
-        weight_decay = group["weight_decay"] if param.ndim > 1 else 0.0
+        weight_decay = 0.0
+        if param.ndim > 1:
+            weight_decay = group["weight_decay"]
         lr = 0.1 * group["lr"]
         param.mul_(1 - lr * weight_decay).sub_(lr * mean / (1 - 0.9 ** state["step"]) / denominator)

@@ -77,7 +77,9 @@ class Trainer:
         self.augment = augment
         self.step = 0
         self.device = next(objective.parameters()).device
-        self.precision = torch.bfloat16 if config.precision == "bfloat16" else None
+        self.precision: torch.dtype | None = None
+        if config.precision == "bfloat16":
+            self.precision = torch.bfloat16
         self.freeze_schedule: freezing.FreezeSchedule | None = None
         if freezing.is_finetuning(config):
             self.freeze_schedule = freezing.FreezeSchedule(objective.model, config)
@@ -100,12 +102,12 @@ class Trainer:
 
     def _build_phases(self) -> None:
         phases = self.objective.phases()
-        self.has_single_loss = [phase.name for phase in phases] == ["fit"]
+        self.has_single_loss = len(phases) == 1 and phases[0].name == "fit"
         self.phases: list[Phase] = []
         self.losses: dict[str, Callable[[Batch], Loss]] = {}
         self.trainable_params: dict[str, list[nn.Parameter]] = {}
         for phase in phases:
-            params = [param for param in phase.module.parameters() if param.requires_grad]
+            params = list(filter(freezing.is_trainable, phase.module.parameters()))
             if params:
                 self.phases.append(phase)
                 self.trainable_params[phase.name] = params
@@ -256,7 +258,9 @@ class Trainer:
     def _report_key(self, phase: Phase, name: str) -> str:
         if self.has_single_loss:
             return name
-        return phase.name if name == "loss" else f"{phase.name}/{name}"
+        if name == "loss":
+            return phase.name
+        return f"{phase.name}/{name}"
 
     def run_phase(self, phase: Phase, batches: list[Batch]) -> LossSums:
         """Run one optimizer step on `phase.module` and return the sums of its loss and metrics.
@@ -274,7 +278,10 @@ class Trainer:
         if self.device.type == "cpu" and not math.isfinite(totals.sums["loss"].item()):
             raise self._divergence_error(phase, self.config.lr_at(self.step))
         if not self._is_already_mean(batches):
-            gradients = [param.grad for param in params if param.grad is not None]
+            gradients = []
+            for param in params:
+                if param.grad is not None:
+                    gradients.append(param.grad)
             torch._foreach_div_(gradients, totals.count)  # pyright: ignore[reportPrivateImportUsage]
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(params, self.config.grad_clip)
@@ -298,7 +305,9 @@ class Trainer:
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                 loss = self.losses[phase.name](batch)
             # A sum adds up correctly over micro-batches and ranks; a mean of means would not.
-            target = loss.mean if self._is_already_mean(batches) else loss.mean * loss.count
+            target = loss.mean
+            if not self._is_already_mean(batches):
+                target = loss.mean * loss.count
             target.backward()
             for name, mean in (("loss", loss.mean.detach()), *loss.metrics.items()):
                 value = mean * loss.count
@@ -347,11 +356,14 @@ class Trainer:
         if ranks.world_size() > 1:
             for name, buffer in self.objective.named_buffers():
                 buffers[name] = ranks.all_gather(buffer)
+        ema_state = None
+        if self.ema_model is not None:
+            ema_state = self.ema_model.state_dict()
         return {
             "step": self.step,
             "objective": self.objective.state_dict(),
-            "ema_model": None if self.ema_model is None else self.ema_model.state_dict(),
-            "optimizers": [optimizers.optimizer_state(optimizer) for optimizer in self.optimizers.values()],
+            "ema_model": ema_state,
+            "optimizers": list(map(optimizers.optimizer_state, self.optimizers.values())),
             "batches": self.batches.state_dict(),
             "loss_sums": dict(self.loss_sums),
             "ranks": buffers,
@@ -366,7 +378,9 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers.values(), state["optimizers"], strict=True):
             optimizers.load_optimizer_state(optimizer, saved)
         self.batches.load_state_dict(state["batches"])
-        self.loss_sums = {name: total.to(self.device, copy=True) for name, total in state["loss_sums"].items()}
+        self.loss_sums = {}
+        for name, total in state["loss_sums"].items():
+            self.loss_sums[name] = total.to(self.device, copy=True)
         if self.graphed_step:  # the recording reads the memory of the old state
             self.graphed_step = GraphedStep(self.train_step, self.graphed_step.recorder)
         for name, buffer in self.objective.named_buffers():
@@ -382,7 +396,9 @@ def seed_generators(seed: int, device: torch.device) -> None:
         return
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
+        index = device.index
+        if index is None:
+            index = torch.cuda.current_device()
         torch.cuda.default_generators[index].manual_seed(seed)
 
 
@@ -391,7 +407,9 @@ def split_micro_batches(batch: Batch, count: int) -> list[Batch]:
     pieces = {name: values.tensor_split(count) for name, values in batch.items()}
     micro_batches = []
     for index in range(count):
-        micro_batch = {name: values[index] for name, values in pieces.items()}
+        micro_batch = {}
+        for name, values in pieces.items():
+            micro_batch[name] = values[index]
         if len(next(iter(micro_batch.values()))):
             micro_batches.append(micro_batch)
     return micro_batches

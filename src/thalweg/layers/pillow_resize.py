@@ -6,6 +6,8 @@ one level differs. N images, h w their size, S the side of the result.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -39,8 +41,11 @@ def crop_range(length: Tensor, side: Tensor, size: int, resize: int | None) -> t
     return ((resized - size) / 2).round() * scale, size * scale
 
 
-def resampling_weights(length: int | torch.SymInt, start: Tensor, side: Tensor, size: int) -> Tensor:
-    """Return Pillow's weights (S, length) for `side` pixels from `start` on: triangles, wider when shrinking."""
+def resampling_weights(length: Any, start: Tensor, side: Tensor, size: int) -> Tensor:
+    """Return Pillow's weights (S, length) for `side` pixels from `start` on: triangles, wider when shrinking.
+
+    `length` is an int, or a SymInt during an export.
+    """
     scale = side / size
     center_S = start + (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     pixel_L = torch.arange(length, dtype=torch.float64) + 0.5

@@ -73,4 +73,6 @@ class Objective(nn.Module):
 def averaged_child(model: nn.Module) -> nn.Module:
     """Return the module whose parameters are averaged: the child `network` if `model` has one, else `model`."""
     child = model._modules.get("network")
-    return model if child is None else child
+    if child is None:
+        return model
+    return child

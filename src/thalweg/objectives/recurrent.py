@@ -35,7 +35,7 @@ class Recurrent(Objective):
         self.model = model
         state = cast(Any, model).initial_state(batch_size)
         self.is_tuple = isinstance(state, tuple)
-        states = state if isinstance(state, tuple) else (state,)
+        states = _to_tuple(state)
         self.num_states = len(states)
         for index, state_SBD in enumerate(states):
             self.register_buffer(f"state_{index}", state_SBD)
@@ -57,10 +57,17 @@ class Recurrent(Objective):
         for index in range(self.num_states):
             state_SBD = self.get_buffer(f"state_{index}").index_select(1, batch["row"])
             states.append(state_SBD * keep_B[None, :, None])
-        return tuple(states) if self.is_tuple else states[0]
+        if self.is_tuple:
+            return tuple(states)
+        return states[0]
 
     def _store_state(self, batch: Batch, state: Tensor | tuple[Tensor, ...]) -> None:
-        states = state if isinstance(state, tuple) else (state,)
-        for index, state_SBD in enumerate(states):
+        for index, state_SBD in enumerate(_to_tuple(state)):
             buffer = self.get_buffer(f"state_{index}")
             buffer.index_copy_(1, batch["row"], state_SBD.detach().to(buffer.dtype))
+
+
+def _to_tuple(state: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    if isinstance(state, tuple):
+        return state
+    return (state,)

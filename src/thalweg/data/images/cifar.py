@@ -112,7 +112,10 @@ def safe_unpickle(content: bytes, name: str) -> dict[str, Any]:
     for key, value in table.items():
         if isinstance(value, _PickledArray):
             value = _extract_pixels(value, name)
-        values[key.decode("latin1") if isinstance(key, bytes) else str(key)] = value
+        if isinstance(key, bytes):
+            values[key.decode("latin1")] = value
+        else:
+            values[str(key)] = value
     return values
 
 
@@ -148,13 +151,18 @@ def is_cifar(path: Path) -> bool:
 
 def _batches_dir(path: Path) -> Path:
     inner = path / "cifar-10-batches-py"
-    return inner if inner.is_dir() else path
+    if inner.is_dir():
+        return inner
+    return path
 
 
 def read_cifar(path: Path) -> RawDataset:
     """Read a folder of Python batches, with as many of the five training batches as there are."""
     folder = _batches_dir(path)
-    names = [name for name in (*TRAIN_FILES, TEST_FILE, META_FILE) if (folder / name).is_file()]
+    names = []
+    for name in (*TRAIN_FILES, TEST_FILE, META_FILE):
+        if (folder / name).is_file():
+            names.append(name)
     if META_FILE not in names:
         raise DataError(
             f"{folder}: the file {META_FILE} with the class names is missing.",

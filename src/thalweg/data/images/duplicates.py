@@ -209,7 +209,10 @@ def _residual_variance(images: np.ndarray, candidates: np.ndarray) -> np.ndarray
     residual_QK = np.empty(candidates.shape[:2])
     for k in range(candidates.shape[1]):
         padded = np.pad(_gray_thumbnails(candidates[:, k], FINE_SIZE), ((0, 0), (1, 1), (1, 1)), mode="edge")
-        shifted = [padded[:, i : i + side, j : j + side].reshape(count, -1) for i in range(3) for j in range(3)]
+        shifted = []
+        for top in range(3):
+            for left in range(3):
+                shifted.append(padded[:, top : top + side, left : left + side].reshape(count, -1))
         shifted_Q9P = np.stack(shifted, axis=1)
         shifted_Q9P -= shifted_Q9P.mean(axis=2, keepdims=True)
         gram_Q99 = shifted_Q9P @ shifted_Q9P.transpose(0, 2, 1)
@@ -231,7 +234,9 @@ def _distinctiveness(residual_QK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     winner_Q = residual_QK.argmin(axis=1)
     best_Q = residual_QK.min(axis=1)
     median = residual_QK.shape[1] // 2
-    others_Q = np.sort(residual_QK, axis=1)[:, median] if median else np.full(len(residual_QK), MAX_RESIDUAL)
+    others_Q = np.full(len(residual_QK), MAX_RESIDUAL)
+    if median:
+        others_Q = np.sort(residual_QK, axis=1)[:, median]
     score_Q = np.sqrt(best_Q / np.maximum(others_Q, 1e-12))
     score_Q = np.where(best_Q < IDENTICAL_RESIDUAL, np.minimum(score_Q, best_Q), score_Q)
     return np.where(best_Q < MAX_RESIDUAL, score_Q, np.inf), winner_Q

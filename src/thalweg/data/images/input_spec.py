@@ -152,16 +152,20 @@ def to_uint8(array: np.ndarray | Tensor) -> np.ndarray:
         return array.astype(np.uint8) * 255
     if kind == "u" and array.itemsize == 2:
         return to_8bit(array)
-    high = 1.0 if kind == "f" else 255
-    slack = 1e-3 if kind == "f" else 0  # resizing may go a little beyond black and white
+    high = 255
+    slack = 0
+    if kind == "f":
+        high = 1.0
+        slack = 1e-3  # resizing may go a little beyond black and white
     if kind not in "fiu" or not (array.min() >= -slack and array.max() <= high + slack):
         raise DataError(
             f"An array of {array.dtype} with values outside of 0 to {high:g} is not an image.",
             "Use floats from 0 to 1, uint8, uint16 or bool.",
             value=str(array.dtype),
         )
-    levels = np.round(array.clip(0, 1) * 255) if kind == "f" else array
-    return np.ascontiguousarray(levels).astype(np.uint8)
+    if kind == "f":
+        array = np.round(array.clip(0, 1) * 255)
+    return np.ascontiguousarray(array).astype(np.uint8)
 
 
 def to_normalized_float(image_BHWC: Tensor, spec: InputSpec) -> Tensor:

@@ -204,6 +204,10 @@ def select_classes(raw: RawDataset, names: Sequence[str]) -> RawDataset:
         selected = split.take(np.flatnonzero(new_label[split.labels] >= 0))
         splits[split_name] = replace(selected, labels=new_label[selected.labels].astype(np.int64))
     train_rows = np.flatnonzero(new_label[raw.splits["train"].labels] >= 0)
-    groups = None if raw.groups is None else raw.groups[train_rows]
-    files = None if raw.files is None else raw.files[train_rows]
+    groups = raw.groups
+    if groups is not None:
+        groups = groups[train_rows]
+    files = raw.files
+    if files is not None:
+        files = files[train_rows]
     return replace(raw, classes=tuple(names), splits=splits, groups=groups, files=files)

@@ -41,8 +41,13 @@ def _from_arrays(images: np.ndarray, labels: np.ndarray) -> RawDataset:
             f"{len(images)} images and {len(labels)} labels; expected as many of both.",
             value=(len(images), len(labels)),
         )
-    arrays = [to_uint8(image) for image in images]
-    stack = np.stack([array if array.ndim == 3 else array[..., None] for array in arrays])
+    arrays = []
+    for image in images:
+        array = to_uint8(image)
+        if array.ndim == 2:
+            array = array[..., None]
+        arrays.append(array)
+    stack = np.stack(arrays)
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
     sources = [f"row {row}" for row in range(len(stack))]
     split = ImageSplit(stack, codes.astype(np.int64), sources)
@@ -88,7 +93,9 @@ def adapt_to_model(dataset: ImageDataset, spec: InputSpec) -> ImageDataset:
             allowed=list(spec.classes),
         )
     label = np.array([spec.classes.index(name) for name in dataset.classes], np.int64)
-    splits = {name: replace(split, labels=label[split.labels]) for name, split in dataset.splits.items()}
+    splits = {}
+    for name, split in dataset.splits.items():
+        splits[name] = replace(split, labels=label[split.labels])
     return replace(dataset, classes=tuple(spec.classes), splits=splits)
 
 

@@ -62,7 +62,9 @@ class UnlabeledImages:
 
     def spread(self, count: int) -> UnlabeledImages:
         """Return at most `count` images, evenly spaced."""
-        return self if len(self) <= count else self.take(spread_rows(len(self), count))
+        if len(self) <= count:
+            return self
+        return self.take(spread_rows(len(self), count))
 
 
 def spread_rows(total: int, count: int) -> np.ndarray:
@@ -248,7 +250,10 @@ def _too_few_error(raw: RawDataset, count: int) -> DataError:
 def _assign_rows(official: Mapping[str, UnlabeledImages], files: np.ndarray | None, request: DataRequest) -> np.ndarray:
     """Return the split (N,) int8 of each training image of the source; copies of an image stay together."""
     keys = official["train"].keys()
-    group_N, key_G = duplicate_groups(keys) if files is None else duplicate_groups(keys, files)
+    identities = [keys]
+    if files is not None:
+        identities.append(files)
+    group_N, key_G = duplicate_groups(*identities)
     groups = ImageGroups(group_N, key_G, np.zeros(len(keys), np.int64))
     test_fraction = 0.0
     val_fraction = 0.0
@@ -278,7 +283,9 @@ def make_shapes(count: int = 240, image_size: int = 16, seed: int = 0) -> Unlabe
         center_y, center_x = rng.uniform(radius, image_size - radius, 2)
         distance_y = np.abs(y_SS + 0.5 - center_y)
         distance_x = np.abs(x_SS + 0.5 - center_x)
-        distance_SS = np.maximum(distance_y, distance_x) if index % 2 else np.hypot(distance_y, distance_x)
+        distance_SS = np.hypot(distance_y, distance_x)
+        if index % 2:
+            distance_SS = np.maximum(distance_y, distance_x)
         images[index, ..., 0] = (255 * (radius + 0.5 - distance_SS).clip(0, 1)).round()
     sources = [f"shape {index}" for index in range(count)]
     raw = RawDataset("drawn", "shapes", (), {"train": ImageSplit(images, np.zeros(count, np.int64), sources)})

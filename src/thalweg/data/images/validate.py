@@ -123,8 +123,8 @@ class DatasetReport:
         return f"File sizes: {text}"
 
     def _format_duplicates(self) -> list[str]:
-        across = [self._format_pair(pair) for pair in self.cross_split_duplicates]
-        near = [self._format_pair(pair) for pair in self.near_duplicates]
+        across = list(map(self._format_pair, self.cross_split_duplicates))
+        near = list(map(self._format_pair, self.near_duplicates))
         conflicts = []
         for pair in self.conflicting_labels:
             conflicts.append(f"{self._format_pair(pair)}: {self._label(pair.first)}, {self._label(pair.second)}")
@@ -137,9 +137,13 @@ class DatasetReport:
         return lines + _format_list("image", " with two different labels", conflicts)
 
     def _format_pair(self, pair: DuplicatePair) -> str:
-        first, second = (f"{self._source(example)} ({example[0]})" for example in (pair.first, pair.second))
-        mirrored = " mirrored" if pair.mirrored else ""
-        return f"{second} = {first}{mirrored}"
+        text = f"{self._format_example(pair.second)} = {self._format_example(pair.first)}"
+        if pair.mirrored:
+            text += " mirrored"
+        return text
+
+    def _format_example(self, example: tuple[str, int]) -> str:
+        return f"{self._source(example)} ({example[0]})"
 
     def _format_counts(self) -> list[str]:
         """Format the examples per class and split as aligned columns."""

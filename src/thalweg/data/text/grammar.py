@@ -78,7 +78,9 @@ class _Writer:
         singular, plural, past = verbs[int(self.random.random() * len(verbs))]
         if is_past:
             return past
-        return singular if is_singular else plural
+        if is_singular:
+            return singular
+        return plural
 
     def happens(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -110,7 +112,9 @@ class _Writer:
         else:
             subject = self.build_noun_phrase(is_past, depth)
             clause = f"that {subject.words} {self.choose_verb(_TRANSITIVE, subject.is_singular, is_past)}"
-        return f"({clause})" if self.happens(0.5) else clause
+        if self.happens(0.5):
+            return f"({clause})"
+        return clause
 
     def build_statement(self, is_past: bool, hero: str) -> str:
         """Build a statement without its full stop."""

@@ -76,7 +76,7 @@ def build_alphabet(text: str) -> tuple[str, ...]:
 
 def encode_text(text: str, alphabet: Sequence[str]) -> np.ndarray:
     """Return the indices (N,) int32 of the characters in an alphabet; 0 for characters that it does not have."""
-    known = np.array([ord(character) for character in alphabet[1:]], np.uint32)
+    known = np.array(list(map(ord, alphabet[1:])), np.uint32)
     order = np.argsort(known)
     # surrogates are no characters, but a file name as text can hold them
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
@@ -93,7 +93,7 @@ def encode_prompt(prompt: str, alphabet: Sequence[str]) -> list[int]:
     if unknown:
         raise OptionError(
             f"--prompt: unknown characters {_quote(unknown)}; expected those of the training text.",
-            f"Known: {''.join(symbol for symbol in alphabet[1:] if symbol.isprintable())}",
+            f"Known: {''.join(filter(str.isprintable, alphabet[1:]))}",
             option="prompt",
             value=prompt,
             allowed=alphabet[1:],
@@ -116,7 +116,9 @@ def check_alphabet(old: Sequence[str], new: Sequence[str]) -> None:
 def _quote(symbols: Sequence[str]) -> str:
     """List at most twelve characters with quotes."""
     quoted = ", ".join(map(repr, symbols[:12]))
-    return f"{quoted}, …" if len(symbols) > 12 else quoted
+    if len(symbols) > 12:
+        quoted += ", …"
+    return quoted
 
 
 def decode_tokens(tokens: Iterable[int], alphabet: Sequence[str]) -> str:
@@ -155,8 +157,10 @@ def read_text_dataset(request: DataRequest, alphabet: Sequence[str] | None = Non
     """
     raw = read_raw_texts(request.source, request.strict)
     texts = split_texts(raw.texts, request)
-    is_for_training = request.make_splits and alphabet is None
-    _check_length(raw, texts, MIN_CHARACTERS if is_for_training else 1)
+    shortest = 1
+    if request.make_splits and alphabet is None:  # the text will be trained on
+        shortest = MIN_CHARACTERS
+    _check_length(raw, texts, shortest)
     return build_text_dataset(raw, texts, alphabet)
 
 
@@ -168,15 +172,22 @@ def make_toy_dataset(num_characters: int = 12_000, seed: int = 1) -> TextDataset
 
 def build_text_dataset(raw: RawTexts, texts: Mapping[str, str], alphabet: Sequence[str] | None = None) -> TextDataset:
     """Build a dataset of texts by split. Without an alphabet, take the one of train."""
-    own = tuple(alphabet) if alphabet is not None else build_alphabet(texts["train"])
+    if alphabet is None:
+        own = build_alphabet(texts["train"])
+    else:
+        own = tuple(alphabet)
     splits = {}
+    official_splits = []
+    total = 0
     sha = hashlib.sha256()
     for name in SPLITS:
         splits[name] = make_text_split(texts[name], own)
+        total += len(splits[name])
+        if name in raw.texts:
+            official_splits.append(name)
         content = texts[name].encode("utf-8", "surrogatepass")
         sha.update(f"{name} {len(content)}\n".encode())
         sha.update(content)
-    total = sum(len(split) for split in splits.values())
     return TextDataset(
         name=raw.name,
         format=raw.format,
@@ -185,7 +196,7 @@ def build_text_dataset(raw: RawTexts, texts: Mapping[str, str], alphabet: Sequen
         fingerprint=sha.hexdigest(),
         summary=f"{total:,} characters, {len(own) - 1} symbols",
         unit="character",
-        official_splits=tuple(name for name in SPLITS if name in raw.texts),
+        official_splits=tuple(official_splits),
         unreadable=raw.unreadable,
         warnings=tuple(_find_warnings(splits, is_new=alphabet is None)),
         alphabet=own,
@@ -215,7 +226,10 @@ def read_raw_texts(source: str | os.PathLike[str] | Sequence[str], strict: bool 
         return RawTexts(paths[0].stem, "text file", str(paths[0]), {"all": text})
     files = []
     for path in paths:
-        files += list_text_files(path) if path.is_dir() else [path]
+        if path.is_dir():
+            files += list_text_files(path)
+        else:
+            files.append(path)
     return _join_files(files, paths[0].stem, "text files", paths[0].parent, strict=True)
 
 
@@ -225,10 +239,10 @@ def _list_sources(source: str | os.PathLike[str] | Sequence[str]) -> list[Path]:
         whole = os.fspath(source)
         parts = [whole]
         if not os.path.exists(whole) and "," in whole:
-            parts = [part.strip() for part in whole.split(",")]
+            parts = list(map(str.strip, whole.split(",")))
     else:
         parts = list(source)
-    paths = [Path(part) for part in parts if part]
+    paths = list(map(Path, filter(None, parts)))
     if not paths:
         raise DataError("The source is empty; expected the path of a text.", value=str(source))
     for path in paths:
@@ -245,7 +259,7 @@ def list_text_files(folder: Path) -> list[Path]:
     """Return the text files of a folder and its folders, sorted by path; hidden ones are left out."""
     files = []
     for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        is_hidden = "/." in f"/{path.relative_to(folder).as_posix()}"
         if path.suffix.lower() in TEXT_SUFFIXES and path.is_file() and not is_hidden:
             files.append(path)
     return files
@@ -255,8 +269,14 @@ def is_text_source(path: Path) -> bool:
     """Whether a path is a text file, or a folder that holds text files and nothing else."""
     if not path.is_dir():
         return path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
-    files = [file for file in path.iterdir() if not file.name.startswith(".")]
-    return bool(files) and all(file.is_file() and file.suffix.lower() in TEXT_SUFFIXES for file in files)
+    files = []
+    for file in path.iterdir():
+        if not file.name.startswith("."):
+            files.append(file)
+    for file in files:
+        if not file.is_file() or file.suffix.lower() not in TEXT_SUFFIXES:
+            return False
+    return bool(files)
 
 
 def _join_files(files: Sequence[Path], name: str, kind: str, folder: Path, strict: bool) -> RawTexts:
@@ -285,10 +305,14 @@ def _join_files(files: Sequence[Path], name: str, kind: str, folder: Path, stric
 
 def _join_texts(texts: Sequence[str]) -> str:
     """Join texts so that each begins on a line of its own."""
-    lines = []
+    if len(texts) == 1:
+        return texts[0]
+    joined = []
     for text in texts:
-        lines.append(text if text.endswith("\n") or not text else text + "\n")
-    return "".join(lines) if len(texts) > 1 else texts[0]
+        joined.append(text)
+        if text and not text.endswith("\n"):
+            joined.append("\n")
+    return "".join(joined)
 
 
 def _name_splits(files: Sequence[Path]) -> dict[Path, str]:
@@ -299,7 +323,9 @@ def _name_splits(files: Sequence[Path]) -> dict[Path, str]:
         if split is None:
             return {}
         splits[path] = split
-    return splits if "train" in splits.values() else {}
+    if "train" not in splits.values():
+        return {}
+    return splits
 
 
 # --- splitting --------------------------------------------------------------------------------------------------------
@@ -319,7 +345,9 @@ def split_texts(texts: Mapping[str, str], request: DataRequest) -> dict[str, str
         OptionError: For a fold that is none.
         DataError: For a fold where the source has a validation split.
     """
-    result = {name: texts.get(name, "") for name in SPLITS}
+    result = {}
+    for name in SPLITS:
+        result[name] = texts.get(name, "")
     result["train"] += texts.get("all", "")
     if not request.make_splits:
         return result
@@ -361,8 +389,11 @@ def _cut_fold(text: str, fold: str) -> tuple[str, str]:
 
 def _check_length(raw: RawTexts, texts: Mapping[str, str], shortest: int) -> None:
     """Raise DataError for texts that are too short to train on, or empty."""
-    sizes = ", ".join(f"{name} {len(text):,}" for name, text in texts.items())
-    total = sum(len(text) for text in texts.values())
+    counts = []
+    for name, text in texts.items():
+        counts.append(f"{name} {len(text):,}")
+    sizes = ", ".join(counts)
+    total = sum(map(len, texts.values()))
     train = texts["train"]
     if total < shortest or shortest > 1 and len(train) < shortest // 2:
         raise DataError(
@@ -384,8 +415,10 @@ def _find_warnings(splits: Mapping[str, TextSplit], is_new: bool) -> Iterable[st
     for name, split in splits.items():
         unknown = split.tokens == 0
         if unknown.any():
-            symbols = sorted({split.text[i] for i in np.flatnonzero(unknown)})
+            symbols = set()
+            for index in np.flatnonzero(unknown):
+                symbols.add(split.text[index])
             yield (
                 f"{name}: {int(unknown.sum()):,} of {len(split):,} characters are not in the alphabet and are read as "
-                f"unknown: {_quote(symbols)}"
+                f"unknown: {_quote(sorted(symbols))}"
             )

@@ -55,14 +55,16 @@ def decode_text(content: bytes, source: str | os.PathLike[str]) -> str:
     Raises:
         DataError: For bytes that are no text; `value` is the position of the first, counted from 0.
     """
-    is_utf16 = content.startswith(_UTF16_MARKS)
-    mark = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    encoding = "UTF-8"
+    if content.startswith(_UTF16_MARKS):
+        encoding = "UTF-16"
+    body = content.removeprefix(codecs.BOM_UTF8)
     try:
-        text = content.decode("utf-16") if is_utf16 else content[mark:].decode("utf-8")
+        text = body.decode(encoding)
     except UnicodeDecodeError as error:
-        position = error.start + mark
+        position = error.start + len(content) - len(body)
         raise DataError(
-            f"{source}: byte {position:,} (0x{content[position]:02x}) is not {'UTF-16' if is_utf16 else 'UTF-8'} text.",
+            f"{source}: byte {position:,} (0x{content[position]:02x}) is not {encoding} text.",
             "Save the file as UTF-8; on a command line: iconv -f latin1 -t utf-8 OLD > NEW.",
             path=source,
             value=position,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from PIL import Image
@@ -52,8 +52,10 @@ class TextReport:
         dataset = self.dataset
         sizes = []
         for name in SPLITS:
-            official = " (the source's own)" if name in dataset.official_splits else ""
-            sizes.append(f"{name} {len(dataset.splits[name]):,}{official}")
+            size = f"{name} {len(dataset.splits[name]):,}"
+            if name in dataset.official_splits:
+                size += " (the source's own)"
+            sizes.append(size)
         total = max(1, len(dataset.train))
         frequent = []
         for character, count in list(self.counts.items())[:MAX_LISTED]:
@@ -69,16 +71,19 @@ class TextReport:
     def json(self) -> dict[str, Any]:
         """Return the findings as JSON values."""
         dataset = self.dataset
+        characters = {}
+        for name in SPLITS:
+            characters[name] = len(dataset.splits[name])
         return {
             "name": dataset.name,
             "format": dataset.format,
-            "characters": {name: len(dataset.splits[name]) for name in SPLITS},
+            "characters": characters,
             "official_splits": list(dataset.official_splits),
             "symbols": len(dataset.alphabet) - 1,
             "counts": dict(self.counts),
             "repeated_fraction": dict(self.repeated_fraction),
             "warnings": list(dataset.warnings),
-            "unreadable": [{"path": file.path, "reason": file.reason} for file in dataset.unreadable],
+            "unreadable": list(map(asdict, dataset.unreadable)),
             "ok": self.ok,
         }
 

@@ -31,7 +31,9 @@ def default_sequence_length(count: int, batch_size: int) -> int:
 
 
 def _max_length(count: int) -> int:
-    return MAX_SEQUENCE_LENGTH if count >= FEW_CHARACTERS else MAX_SEQUENCE_LENGTH // 2
+    if count < FEW_CHARACTERS:
+        return MAX_SEQUENCE_LENGTH // 2
+    return MAX_SEQUENCE_LENGTH
 
 
 def default_epochs(count: int) -> int:
