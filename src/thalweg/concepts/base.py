@@ -61,7 +61,7 @@ def parse_text(markdown: str) -> ConceptText:
     fields = dict(line.split(": ", 1) for line in header.strip().splitlines())
     body, *sections = re.split(r"^## ", rest, flags=re.MULTILINE)
     by_title = dict(section.split("\n", 1) for section in sections)
-    lines = [line.strip() for line in by_title["Formulas"].splitlines() if line.strip()]
+    lines = list(filter(None, map(str.strip, by_title["Formulas"].splitlines())))
     return ConceptText(
         order=float(fields["order"]),
         chapter=fields["chapter"],

@@ -32,7 +32,9 @@ class ConvSpec(NamedTuple):
     def apply(self, x_CHW: np.ndarray, kernels: Sequence[np.ndarray]) -> np.ndarray:
         """Return the feature maps (G, O, P) of one kernel, or the magnitude of the maps of two kernels."""
         conv = conv_transpose if self.transposed else convolve
-        maps = [conv(x_CHW, kernel, self.stride, self.padding, self.dilation, self.groups) for kernel in kernels]
+        maps = []
+        for kernel in kernels:
+            maps.append(conv(x_CHW, kernel, self.stride, self.padding, self.dilation, self.groups))
         if len(maps) == 1:
             return maps[0]
         return np.hypot(*maps)

@@ -143,17 +143,22 @@ def _build_steps(crop_Chw: np.ndarray, kernels: Sequence[np.ndarray], spec: Conv
             if channel % group_size == 0:
                 channel_sums = []
             window_hw = _window_values(crop_Chw[channel], (row, column), kernels[0].shape, spec)
-            products = [kernel * window_hw for kernel in kernels]
-            channel_sums = [*channel_sums, [float(product.sum()) for product in products]]
+            products = []
+            sums = []
+            for kernel in kernels:
+                product = kernel * window_hw
+                products.append(product.tolist())
+                sums.append(float(product.sum()))
+            channel_sums = [*channel_sums, sums]
             steps.append(
                 {
                     "position": [row, column],
                     "channel": channel,
                     "group": channel // group_size,
                     "window": window_hw.tolist(),
-                    "products": [product.tolist() for product in products],
+                    "products": products,
                     "channel_sums": channel_sums,
-                    "total": [sum(sums) for sums in zip(*channel_sums, strict=True)],
+                    "total": list(map(sum, zip(*channel_sums, strict=True))),
                     "complete": len(channel_sums) == group_size,
                     "output": _partial_output(crop_Chw, kernels, spec, index, channel),
                 }

@@ -27,9 +27,15 @@ class FieldError(ValueError):
 def to_json(value: Any) -> Any:
     """Convert to JSON values: NaN and infinities become None, tuples lists, dataclasses mappings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {}
+        for field in dataclasses.fields(value):
+            fields[field.name] = to_json(getattr(value, field.name))
+        return fields
     if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
+        items = {}
+        for key, item in value.items():
+            items[str(key)] = to_json(item)
+        return items
     if isinstance(value, list | tuple | set | frozenset):
         return [to_json(item) for item in value]
     to_list = getattr(value, "tolist", None)  # of NumPy and torch, which this module does not import
@@ -59,7 +65,7 @@ def from_json(values: Any, cls: type[T], name: str = "") -> T:
     hints = typing.get_type_hints(cls, include_extras=True)
     result = {}
     for field in dataclasses.fields(typing.cast(Any, cls)):
-        path = f"{name}.{field.name}" if name else field.name
+        path = _join_path(name, field.name)
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.name in values:
             result[field.name] = _read(values[field.name], hints[field.name], path)
@@ -68,7 +74,13 @@ def from_json(values: Any, cls: type[T], name: str = "") -> T:
     try:
         return cls(**result)
     except FieldError as error:  # of __post_init__, which knows no more than the field
-        raise FieldError(f"{name}.{error.field}" if name else error.field, error.expected) from None
+        raise FieldError(_join_path(name, error.field), error.expected) from None
+
+
+def _join_path(name: str, field: str) -> str:
+    if not name:
+        return field
+    return f"{name}.{field}"
 
 
 def _read(value: Any, hint: Any, path: str) -> Any:
@@ -106,21 +118,29 @@ def _read_union(value: Any, members: tuple[Any, ...], path: str) -> Any:
             return _read(value, member, path)
         except FieldError as error:
             errors.append(error)
-    raise errors[0] if len(errors) == 1 else FieldError(path, " or ".join(_describe(member) for member in members))
+    if len(errors) == 1:
+        raise errors[0]
+    raise FieldError(path, " or ".join(map(_describe, members)))
 
 
 def _read_sequence(value: Any, origin: type, args: tuple[Any, ...], path: str) -> Any:
     if not isinstance(value, list | tuple):
         raise FieldError(path, "a list")
     inner = args[0] if args else Any
-    return origin(_read(item, inner, f"{path}[{index}]") for index, item in enumerate(value))
+    items = []
+    for index, item in enumerate(value):
+        items.append(_read(item, inner, f"{path}[{index}]"))
+    return origin(items)
 
 
 def _read_mapping(value: Any, args: tuple[Any, ...], path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise FieldError(path, "a mapping")
     inner = args[1] if len(args) == 2 else Any
-    return {str(key): _read(item, inner, f"{path}.{key}") for key, item in value.items()}
+    result = {}
+    for key, item in value.items():
+        result[str(key)] = _read(item, inner, f"{path}.{key}")
+    return result
 
 
 def _read_scalar(value: Any, hint: Any, path: str) -> Any:

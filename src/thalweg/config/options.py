@@ -161,9 +161,12 @@ def parse_duration(text: str) -> float:
 
 def validate_options(options: TrainOptions) -> None:
     """Raise OptionError for combinations that no run can have."""
-    lengths = [name for name in LENGTHS if getattr(options, name) is not None]
+    lengths = []
+    for name in LENGTHS:
+        if getattr(options, name) is not None:
+            lengths.append(name)
     if len(lengths) > 1:
-        flags = " and ".join("--" + name.replace("_", "-") for name in lengths)
+        flags = "--" + " and --".join(lengths).replace("_", "-")
         raise OptionError(f"{flags} are given together; expected one length of the run.", option=lengths[1])
     if options.time_budget is not None:
         parse_duration(options.time_budget)

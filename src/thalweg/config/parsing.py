@@ -39,13 +39,19 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
-        too_low = value <= self.low if self.above else value < self.low
-        too_high = value >= self.high if self.below else value > self.high
-        return not (too_low or too_high)
+        if self.above and value == self.low:
+            return False
+        if self.below and value == self.high:
+            return False
+        return not (value < self.low or value > self.high)
 
     def __str__(self) -> str:
-        low = f"more than {self.low:g}" if self.above else f"{self.low:g}"
-        high = f"less than {self.high:g}" if self.below else f"{self.high:.10g}"
+        low = f"{self.low:g}"
+        high = f"{self.high:.10g}"
+        if self.above:
+            low = f"more than {low}"
+        if self.below:
+            high = f"less than {self.high:g}"
         return f"{low} to {high}"
 
 
@@ -80,7 +86,11 @@ def option_fields(cls: type) -> dict[str, OptionField]:
 
 def option_ranges(cls: type) -> dict[str, Range]:
     """Return the ranges of those fields that have one."""
-    return {name: field.range for name, field in option_fields(cls).items() if field.range is not None}
+    ranges = {}
+    for name, field in option_fields(cls).items():
+        if field.range is not None:
+            ranges[name] = field.range
+    return ranges
 
 
 def parse_options(values: Mapping[str, Any], cls: type[T], prefix: str = "") -> T:
@@ -152,10 +162,14 @@ def convert(name: str, value: Any, kind: Any, prefix: str = "--") -> Any:
             return result
     flag = f"{prefix}{name.replace('_', '-')}"
     choices = _literal_choices(kind)
-    cure = did_you_mean(str(value), choices) if choices else ""
+    cure = ""
+    if choices:
+        cure = did_you_mean(str(value), choices)
+    if not cure.startswith("Did"):
+        cure = ""
     raise OptionError(
         f"{flag}: {value!r} is not allowed; expected {describe_type(kind)}.",
-        cure if cure.startswith("Did") else "",
+        cure,
         option=name,
         value=value,
         allowed=choices or None or [describe_type(kind)],
@@ -165,7 +179,10 @@ def convert(name: str, value: Any, kind: Any, prefix: str = "--") -> Any:
 def union_members(kind: Any) -> tuple[Any, ...]:
     """Return the alternatives of a union; a plain type is its own only member."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return tuple(member for one in typing.get_args(kind) for member in union_members(one))
+        members: list[Any] = []
+        for one in typing.get_args(kind):
+            members += union_members(one)
+        return tuple(members)
     return (kind,)
 
 
@@ -189,10 +206,16 @@ def _coerce(value: Any, member: Any) -> tuple[bool, Any]:
     if member in (int, float):
         return _coerce_number(value, member)
     if origin is dict or member is dict:
-        return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
+        return _coerce_mapping(value)
     if origin is list:
         return _coerce_list(value, typing.get_args(member)[0])
     return isinstance(value, member), value
+
+
+def _coerce_mapping(value: Any) -> tuple[bool, Any]:
+    if not isinstance(value, Mapping):
+        return False, None
+    return True, dict(value)
 
 
 def _coerce_choice(value: Any, choices: tuple[str, ...]) -> tuple[bool, Any]:
@@ -231,8 +254,16 @@ def _coerce_list(value: Any, inner: Any) -> tuple[bool, Any]:
         value = value.tolist()
     if not isinstance(value, list | tuple) or not value:
         return False, None
-    pairs = [_coerce(item.strip() if isinstance(item, str) else item, inner) for item in value]
-    return all(fits for fits, _ in pairs), [item for _, item in pairs]
+    all_fit = True
+    items = []
+    for item in value:
+        if isinstance(item, str):
+            item = item.strip()
+        fits, converted = _coerce(item, inner)
+        items.append(converted)
+        if not fits:
+            all_fit = False
+    return all_fit, items
 
 
 def describe_type(kind: Any) -> str:
@@ -244,11 +275,16 @@ def describe_type(kind: Any) -> str:
         if typing.get_origin(member) is Literal:
             parts.append(", ".join(typing.get_args(member)))
         elif typing.get_origin(member) is list:
-            is_matrix = typing.get_origin(typing.get_args(member)[0]) is list
-            parts.append("rows of numbers, as 1,2;3,4" if is_matrix else "values with commas between, as 1,2,3")
+            parts.append(_describe_list(typing.get_args(member)[0]))
         else:
             parts.append(_TYPE_NAMES.get(member, "a mapping"))
     return " or ".join(dict.fromkeys(parts))
+
+
+def _describe_list(inner: Any) -> str:
+    if typing.get_origin(inner) is list:
+        return "rows of numbers, as 1,2;3,4"
+    return "values with commas between, as 1,2,3"
 
 
 def json_schema(*option_types: type) -> dict[str, Any]:
@@ -271,16 +307,26 @@ def _field_schema(field: OptionField) -> dict[str, Any]:
     for member in union_members(field.kind):
         if typing.get_origin(member) is Literal:
             continue
-        name = "array" if typing.get_origin(member) is list else _JSON_TYPES.get(member, "object")
-        alternatives.append({"type": name})
+        alternatives.append({"type": _json_type(member)})
     if choices := _literal_choices(field.kind):
         alternatives.append({"enum": choices})
     schema: dict[str, Any] = {"description": field.help, "default": field.default}
-    schema |= alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}
+    if len(alternatives) == 1:
+        schema |= alternatives[0]
+    else:
+        schema["anyOf"] = alternatives
     if field.range is not None:
-        schema["exclusiveMinimum" if field.range.above else "minimum"] = field.range.low
-        schema["exclusiveMaximum" if field.range.below else "maximum"] = field.range.high
+        low_key = "exclusiveMinimum" if field.range.above else "minimum"
+        high_key = "exclusiveMaximum" if field.range.below else "maximum"
+        schema[low_key] = field.range.low
+        schema[high_key] = field.range.high
     return schema
+
+
+def _json_type(member: Any) -> str:
+    if typing.get_origin(member) is list:
+        return "array"
+    return _JSON_TYPES.get(member, "object")
 
 
 def non_default(options: Any) -> dict[str, Any]:
@@ -298,5 +344,7 @@ def format_setting(value: Any) -> str:
     """Format a value as --set takes it."""
     if isinstance(value, list | tuple):
         separator = ";" if value and isinstance(value[0], list | tuple) else ","
-        return separator.join(format_setting(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return separator.join(map(format_setting, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

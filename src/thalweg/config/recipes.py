@@ -28,7 +28,8 @@ class Recipe:
         """Return the recipe's options with those that were given; one length of the run replaces another."""
         values = dict(self.options)
         if set(LENGTHS) & set(overrides):
-            values = {name: value for name, value in values.items() if name not in LENGTHS}
+            for name in LENGTHS:
+                values.pop(name, None)
         kwargs = {**values.get("model_kwargs", {}), **(overrides.get("model_kwargs") or {})}
         return {**values, **overrides, "model_kwargs": kwargs}
 
@@ -36,9 +37,10 @@ class Recipe:
 def load_recipes() -> dict[str, Recipe]:
     """Return every recipe of the package, by name."""
     recipes = {}
-    files = [file for file in (resources.files("thalweg") / "recipes").iterdir() if file.name.endswith(".yaml")]
+    files = (resources.files("thalweg") / "recipes").iterdir()
     for file in sorted(files, key=lambda file: file.name):
-        recipes[file.name.removesuffix(".yaml")] = parse_recipe(file.name, file.read_text(encoding="utf-8"))
+        if file.name.endswith(".yaml"):
+            recipes[file.name.removesuffix(".yaml")] = parse_recipe(file.name, file.read_text(encoding="utf-8"))
     return recipes
 
 
@@ -92,7 +94,9 @@ def parse_recipe(path: str, text: str) -> Recipe:
         raise OptionError(
             f"{path}: 'options' is not a mapping of options to values.", path=path, option="options", value=options
         )
-    plain = {str(key).replace("-", "_"): value for key, value in options.items()}
+    plain = {}
+    for key, value in options.items():
+        plain[str(key).replace("-", "_")] = value
     return Recipe(**{**values, "name": Path(path).stem, "options": plain})
 
 

@@ -108,7 +108,9 @@ def _render_details(rendered: RenderedConcept) -> str:
     """Render notes, key numbers, what to look for, settings, command, exercises and source."""
     result = rendered.result
     text = rendered.text
-    lines = [f"<p><strong>Note:</strong> {escape(note)}</p>\n" for note in result.notes]
+    lines = []
+    for note in result.notes:
+        lines.append(f"<p><strong>Note:</strong> {escape(note)}</p>\n")
     if result.key_numbers:
         lines.append("<dl>")
         for name, value in result.key_numbers.items():
@@ -124,7 +126,10 @@ def _render_details(rendered: RenderedConcept) -> str:
 
 
 def _render_items(sentences: Iterable[str]) -> str:
-    return "".join(f"<li>{_escape_line(sentence)}</li>" for sentence in sentences)
+    items = ""
+    for sentence in sentences:
+        items += f"<li>{_escape_line(sentence)}</li>"
+    return items
 
 
 def _escape_line(text: str) -> str:
@@ -202,16 +207,18 @@ def _encode_layers(images: Sequence[Image.Image], encoding: Encoding) -> list[by
 def _estimate_size(images: Sequence[Image.Image], encoding: Encoding) -> float:
     """Estimate the bytes of all layers from the first and up to four others."""
     count = len(images)
-    indices = sorted({0, *(round(position * (count - 1)) for position in _SAMPLE_POSITIONS)})
+    indices = {0}
+    for position in _SAMPLE_POSITIONS:
+        indices.add(round(position * (count - 1)))
     sample = []
-    for index in indices:
+    for index in sorted(indices):
         sample += [images[max(0, index - 1)], images[index]]
     frames = _quantize_images(_rescale_images(sample, encoding.scale), encoding.colors)
     layers = [frames[0]]
     for index in range(2, len(frames), 2):
         layers.append(delta_frames(frames[index : index + 2])[1])
     files = prefetch_map(lambda layer: _encode_webp(layer, encoding.quality, 2), layers)
-    first, *others = [len(content) for content in files]
+    first, *others = map(len, files)
     if not others:
         return first
     return first + sum(others) / len(others) * (count - 1)

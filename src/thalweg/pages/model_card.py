@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from ..tasks.base import CardText, Metric, Plot
 from .summary import (
     RecordLike,
-    Table,
     build_data_table,
     build_initial_weights_table,
     build_model_table,
@@ -44,7 +43,7 @@ def render_card(record: RecordLike, metrics: Sequence[Metric], plots: Sequence[P
     parts += _format_heading("Results", _format_table(build_results_table(record, metrics)))
     for plot in plots:
         if plot.table:
-            parts += _format_heading(plot.title, _format_table([[str(cell) for cell in row] for row in plot.table]))
+            parts += _format_heading(plot.title, _format_table(plot.table))
     parts += _format_heading("Limits", _format_bullets(text.limitations))
     parts += _format_heading("Use", _format_usage(text))
     parts += _format_heading("Model", _format_table(build_model_table(record)))
@@ -65,8 +64,10 @@ def render_card(record: RecordLike, metrics: Sequence[Metric], plots: Sequence[P
 
 
 def _format_heading(title: str, *blocks: str) -> list[str]:
-    filled = [block for block in blocks if block]
-    return [f"## {_escape_markdown(title)}", *filled] if filled else []
+    filled = list(filter(None, blocks))
+    if not filled:
+        return []
+    return [f"## {_escape_markdown(title)}", *filled]
 
 
 def _escape_markdown(text: object) -> str:
@@ -82,15 +83,20 @@ def _format_code(text: object) -> str:
     return re.sub(r"[^\w .:/=-]", "?", str(text))
 
 
-def _format_table(table: Table | None) -> str:
+def _format_table(table: Sequence[Sequence[object]] | None) -> str:
     if not table:
         return ""
-    lines = ["| " + " | ".join(map(_escape_markdown, row)) + " |" for row in table]
+    lines = []
+    for row in table:
+        lines.append("| " + " | ".join(map(_escape_markdown, row)) + " |")
     return "\n".join([lines[0], "|" + " --- |" * len(table[0]), *lines[1:]])
 
 
 def _format_bullets(sentences: Sequence[object]) -> str:
-    return "\n".join(f"- {_escape_markdown(sentence)}" for sentence in sentences)
+    lines = []
+    for sentence in sentences:
+        lines.append(f"- {_escape_markdown(sentence)}")
+    return "\n".join(lines)
 
 
 def _fence_code(text: str, language: str = "sh") -> str:
@@ -105,7 +111,9 @@ def _format_skipped(record: RecordLike) -> str:
         return ""
     more = len(table) - 1 - MAX_UNREADABLE
     text = _format_table(table[: MAX_UNREADABLE + 1])
-    return f"{text}\n\nand {more} more." if more > 0 else text
+    if more <= 0:
+        return text
+    return f"{text}\n\nand {more} more."
 
 
 def _format_usage(text: CardText) -> str:

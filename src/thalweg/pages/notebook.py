@@ -14,13 +14,14 @@ from .summary import RecordLike, key_metrics
 
 def render_run(record: RecordLike, metrics: Sequence[Metric], plots: Path) -> str:
     """Render the cards and the learning curves of a run as HTML."""
-    cards = "".join(
-        f'<div style="margin-right:2em"><small>{escape(label)}</small><br><b>{escape(value)}</b></div>'
-        for label, value in key_metrics(record, metrics)
-    )
+    cards = ""
+    for label, value in key_metrics(record, metrics):
+        cards += f'<div style="margin-right:2em"><small>{escape(label)}</small><br><b>{escape(value)}</b></div>'
     title = f"<b>{escape(record.model)} on {escape(record.data.name)}</b>"
     curves = plots / "curves.png"
-    image = f'<img src="{data_uri("png", curves.read_bytes())}" width="720">' if curves.is_file() else ""
+    image = ""
+    if curves.is_file():
+        image = f'<img src="{data_uri("png", curves.read_bytes())}" width="720">'
     return f'<div>{title}<div style="display:flex;margin:.5em 0">{cards}</div>{image}</div>'
 
 
@@ -40,7 +41,9 @@ def make_progress_display() -> Callable[[Any], None] | None:
 
 def render_progress(progress: Any) -> str:
     """Render the progress of a training as an HTML bar with its figures."""
-    figures = [f"{name} {value:.4f}" for name, value in progress.losses.items()]
+    figures = []
+    for name, value in progress.losses.items():
+        figures.append(f"{name} {value:.4f}")
     for name, value in (progress.val or {}).items():
         if isinstance(value, float):
             figures.append(f"val {name} {value:.4f}")

@@ -71,7 +71,9 @@ def build_report(record: RecordLike, metrics: Sequence[Metric], plots: Sequence[
     """
     sections = [ReportSection("Results", text.summary, build_results_table(record, metrics))]
     for plot in plots:
-        images = [] if plot.image is None else [ReportImage(plot.title, plot.caption, plot.image)]
+        images = []
+        if plot.image is not None:
+            images.append(ReportImage(plot.title, plot.caption, plot.image))
         sections.append(ReportSection(plot.title, table=plot.table, images=images))
     sections += [
         ReportSection("Limits", "\n\n".join(text.limitations)),
@@ -91,43 +93,62 @@ def build_report(record: RecordLike, metrics: Sequence[Metric], plots: Sequence[
 
 def render_report(report: ReportData) -> str:
     """The page, as text to be written in UTF-8."""
-    heads = "".join(
-        f"<div><dt>{escape(label)}</dt><dd>{escape(figure)}</dd></div>" for label, figure in report.key_metrics
-    )
-    links = "".join(f'<li><a href="#s{n}">{escape(s.title)}</a></li>' for n, s in enumerate(report.sections, 1))
-    sections = "\n".join(_render_section(n, section) for n, section in enumerate(report.sections, 1))
-    command = f"<h2>Repeat it</h2>\n<pre><code>{escape(report.command)}</code></pre>\n" if report.command else ""
-    body = (
-        f"<h1>{escape(report.title)}</h1>\n"
-        + (f"<dl>{heads}</dl>\n" if heads else "")
-        + command
-        + (f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n' if len(report.sections) > 1 else "")
-        + sections
-    )
-    return html_document(report.title, body)
+    body = f"<h1>{escape(report.title)}</h1>\n"
+    if report.key_metrics:
+        body += f"<dl>{_render_figures(report.key_metrics)}</dl>\n"
+    if report.command:
+        body += f"<h2>Repeat it</h2>\n<pre><code>{escape(report.command)}</code></pre>\n"
+    links = ""
+    sections = []
+    for number, section in enumerate(report.sections, 1):
+        links += f'<li><a href="#s{number}">{escape(section.title)}</a></li>'
+        sections.append(_render_section(number, section))
+    if len(sections) > 1:
+        body += f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n'
+    return html_document(report.title, body + "\n".join(sections))
+
+
+def _render_figures(figures: Sequence[tuple[str, str]]) -> str:
+    terms = ""
+    for label, figure in figures:
+        terms += f"<div><dt>{escape(label)}</dt><dd>{escape(figure)}</dd></div>"
+    return terms
 
 
 def _render_section(number: int, section: ReportSection) -> str:
-    paragraphs = [p for p in section.text.split("\n\n") if p.strip()]
-    parts = [f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs]
-    parts += [_render_image(image) for image in section.images]
+    parts = []
+    for paragraph in section.text.split("\n\n"):
+        if paragraph.strip():
+            parts.append(f"<p>{escape(paragraph)}</p>")
+    parts += map(_render_image, section.images)
     if section.table:
         parts.append(_render_table(section.table))
     return f'<section id="s{number}">\n<h2>{escape(section.title)}</h2>\n' + "\n".join(parts) + "\n</section>"
 
 
 def _render_table(rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows[1:])
+    head = _render_cells(rows[0], '<th scope="col">', "</th>")
+    body = ""
+    for row in rows[1:]:
+        body += f"<tr>{_render_cells(row, '<td>', '</td>')}</tr>\n"
     table = f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
     if len(rows) <= _MAX_SHORT_ROWS:
         return table
     return f"<details><summary>All {len(rows) - 1} rows</summary>{table}</details>"
 
 
+def _render_cells(cells: Sequence[object], start: str, end: str) -> str:
+    text = ""
+    for cell in cells:
+        text += f"{start}{escape(cell)}{end}"
+    return text
+
+
 def _render_image(image: ReportImage) -> str:
     width, height = image.image.width // 2, image.image.height // 2
-    caption = f"<figcaption>{escape(image.caption)}</figcaption>" if image.caption else ""
+    caption = ""
+    if image.caption:
+        caption = f"<figcaption>{escape(image.caption)}</figcaption>"
     return (
         f'<figure><div class="wide" tabindex="0"><img src="{image_data_uri(image.image)}" alt="{escape(image.title)}" '
         f'width="{width}" height="{height}"></div>{caption}</figure>'

@@ -96,12 +96,26 @@ def build_results_table(record: RecordLike, metrics: Sequence[Metric]) -> Table 
     for values in splits.values():
         names |= dict.fromkeys(values)
     rows = []
-    for name in sorted(names, key=lambda name: list(known).index(name) if name in known else len(known)):
+    ranks = dict(zip(known, range(len(known)), strict=True))
+    for name in sorted(names, key=lambda name: ranks.get(name, len(known))):
         if name.endswith(_INTERVALS):
             continue
-        label = known[name].label if name in known else format_name(name)
-        rows.append([label, *(format_metric(name, values, known.get(name)) for values in splits.values())])
-    return [["", *(_SPLIT_NAMES[name] for name in splits)], *rows] if rows else None
+        metric = known.get(name)
+        label = format_name(name)
+        if metric is not None:
+            label = metric.label
+        row = [label]
+        for values in splits.values():
+            row.append(format_metric(name, values, metric))
+        rows.append(row)
+    return _add_heads(["", *[_SPLIT_NAMES[name] for name in splits]], rows)
+
+
+def _add_heads(heads: list[str], rows: Table) -> Table | None:
+    """Put the heads above the rows; None where there are no rows."""
+    if not rows:
+        return None
+    return [heads, *rows]
 
 
 def format_metric(name: str, values: Mapping[str, Any], metric: Metric | None) -> str:
@@ -111,7 +125,9 @@ def format_metric(name: str, values: Mapping[str, Any], metric: Metric | None) -
         return format_value(value)
     text = metric.format(value)
     interval = format_interval(values, metric)
-    return f"{text} (95 % interval {interval})" if interval else text
+    if not interval:
+        return text
+    return f"{text} (95 % interval {interval})"
 
 
 def format_interval(values: Mapping[str, Any], metric: Metric) -> str:
@@ -132,7 +148,9 @@ def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str
     for name, values in metrics_by_split(record).items():
         if values.get(main.name) is not None:
             interval = format_interval(values, main)
-            label = f"{_SPLIT_NAMES[name]} {main.label}" + (f", 95 % interval {interval}" if interval else "")
+            label = f"{_SPLIT_NAMES[name]} {main.label}"
+            if interval:
+                label += f", 95 % interval {interval}"
             figures.append((label, main.format(values[main.name])))
     for other in metrics[1:3]:
         values = metrics_by_split(record).get("test", {})
@@ -148,12 +166,14 @@ def key_metrics(record: RecordLike, metrics: Sequence[Metric]) -> list[tuple[str
 def build_data_table(record: RecordLike) -> Table | None:
     """Build a table of what is known of the data, by its name and not by its path."""
     data = record.data
-    counts = ", ".join(f"{count:,} {_SPLIT_NAMES.get(name, name)}" for name, count in data.counts.items())
+    counts = []
+    for name, count in data.counts.items():
+        counts.append(f"{count:,} {_SPLIT_NAMES.get(name, name)}")
     values = {
         "name": data.name,
         "format": data.format,
         "content": data.summary,
-        f"{data.unit}s": counts,
+        f"{data.unit}s": ", ".join(counts),
         "official splits": join_values(data.official_splits),
         "SHA-256": data.fingerprint,
     }
@@ -168,7 +188,8 @@ def build_plan_table(record: RecordLike) -> Table | None:
 
 def build_options_table(record: RecordLike) -> Table | None:
     """Build a table of the options that were given or have a default."""
-    options = {name: value for name, value in record.options.items() if name != "data"}
+    options = dict(record.options)
+    options.pop("data", None)
     return _build_table({**options, **record.task_options})
 
 
@@ -201,7 +222,7 @@ def build_initial_weights_table(record: RecordLike) -> Table | None:
 def build_unreadable_table(record: RecordLike) -> Table | None:
     """Build a table of files that were skipped."""
     rows = [[file.path, file.reason] for file in record.data.unreadable]
-    return [["file", "reason"], *rows] if rows else None
+    return _add_heads(["file", "reason"], rows)
 
 
 def _build_table(values: Mapping[str, Any]) -> Table | None:
@@ -210,12 +231,14 @@ def _build_table(values: Mapping[str, Any]) -> Table | None:
         if name not in _HIDDEN_KEYS and value not in (None, "", {}, []):
             text = str(value) if name == "seed" else format_value(value)
             rows.append([format_name(name), text])
-    return [["", ""], *rows] if rows else None
+    return _add_heads(["", ""], rows)
 
 
 def format_name(key: str) -> str:
     """Format the name of a metric or setting in words."""
-    return "learning rate" if key == "lr" else str(key).replace("_", " ")
+    if key == "lr":
+        return "learning rate"
+    return str(key).replace("_", " ")
 
 
 def format_value(value: Any) -> str:
@@ -227,15 +250,30 @@ def format_value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return _format_float(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{format_name(key)} {format_value(item)}" for key, item in value.items())
+        return _format_mapping(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return join_values(value)
     return str(value)
 
 
+def _format_float(value: float) -> str:
+    if abs(value) < 1e4:
+        return f"{value:.4g}"
+    return f"{value:,.0f}"
+
+
+def _format_mapping(values: Mapping[str, Any]) -> str:
+    parts = []
+    for key, value in values.items():
+        parts.append(f"{format_name(key)} {format_value(value)}")
+    return ", ".join(parts)
+
+
 def join_values(items: Sequence[Any], separator: str = ", ", limit: int = 20) -> str:
     """Join 'a, b, c', the rest counted where there are more than `limit`."""
     text = separator.join(map(str, items[:limit]))
-    return text if len(items) <= limit else f"{text} and {len(items) - limit:,} more"
+    if len(items) <= limit:
+        return text
+    return f"{text} and {len(items) - limit:,} more"

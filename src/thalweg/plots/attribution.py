@@ -106,7 +106,13 @@ def _draw_panel(axes: Axes, panel: Panel, image_HWC: np.ndarray, box: style.Box,
 def _draw_colorbar(axes: Axes, signed: bool, box: tuple[float, float, float]) -> None:
     """Draw the colors of a map with a label at each end."""
     x, y, width = box
-    low, high, minimum = ("against", "for", -1) if signed else ("low", "high", 0)
+    low = "low"
+    high = "high"
+    minimum = 0
+    if signed:
+        low = "against"
+        high = "for"
+        minimum = -1
     scale_1W = np.linspace(minimum, 1, 101)[None]
     colors_1W3 = overlay_heatmap(np.full((1, 101, 1), 160, np.uint8), scale_1W)
     start = style.text_width(low, _SMALL_FONT) + 6

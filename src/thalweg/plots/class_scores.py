@@ -48,7 +48,7 @@ def draw_reliability(upper: Axes, lower: Axes, bins: tuple[np.ndarray, np.ndarra
         lower: Axes for the number of examples; they share x with `upper`.
         bins: (count, mean confidence, accuracy) of M bins with at least one example.
     """
-    count_M, confidence_M, accuracy_M = (np.asarray(values_M, np.float64) for values_M in bins)
+    count_M, confidence_M, accuracy_M = np.asarray(bins, np.float64)
     width = 1 / len(count_M)
     left_M = np.arange(len(count_M)) * width
     filled_M = count_M > 0
@@ -97,7 +97,9 @@ def plot_per_class(rows: Sequence[Mapping[str, float | None]], classes: Sequence
     for key, label, marker, color in _SCORE_STYLES:
         values = np.array([rows[k][key] for k in order], np.float64)
         axes.plot(values, range(len(order)), marker, color=color, markersize=7, label=label, clip_on=False)
-    names = [f"{style.ellipsize(classes[k], 24)} ({rows[k]['examples']})" for k in order]
+    names = []
+    for k in order:
+        names.append(f"{style.ellipsize(classes[k], 24)} ({rows[k]['examples']})")
     axes.set_yticks(range(len(order)), names)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.xaxis.set_major_formatter(_PERCENT_FORMAT)

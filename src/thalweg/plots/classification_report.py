@@ -96,8 +96,9 @@ def _plot_mistakes(evidence: Any, classes: Sequence[str]) -> Image.Image:
 def _plot_first_filters(model: nn.Module, spec: Any) -> Image.Image:
     first = next(param for param in model.parameters() if param.ndim > 1)
     weights = first.detach().float().cpu().numpy()
-    shape = (spec.channels, *spec.size) if weights.ndim == 2 else None
-    return plot_filters(weights, shape)
+    if weights.ndim == 2:
+        return plot_filters(weights, (spec.channels, *spec.size))
+    return plot_filters(weights, None)
 
 
 def _per_class_table(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[list[str]]:
@@ -116,4 +117,6 @@ def _per_class_table(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> 
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None or np.isnan(value) else f"{100 * value:.2f} %"
+    if value is None or np.isnan(value):
+        return "–"
+    return f"{100 * value:.2f} %"

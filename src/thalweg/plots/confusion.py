@@ -104,7 +104,7 @@ def _label_edges(axes: Axes, names: Sequence[str], font_size: float, rotation: f
 def _draw_counts(axes: Axes, matrix: np.ndarray) -> None:
     is_dark = _cell_colors(matrix).mean(2) < 0.6
     for row, column in zip(*np.nonzero(matrix), strict=True):
-        color = style.WHITE if is_dark[row, column] else style.BLACK
+        color = style.choose_text_color(is_dark[row, column])
         count = int(matrix[row, column])
         font_size = _count_font_size(count, len(matrix))
         axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=font_size)
@@ -131,7 +131,8 @@ def _list_mistakes(page: Axes, corner: tuple[float, float], matrix: np.ndarray, 
     names = list(classes)
     if len(classes) > _MAX_NAMED:
         # the edges show only numbers
-        names = [f"{k} {name}" for k, name in enumerate(classes)]
+        for k, name in enumerate(classes):
+            names[k] = f"{k} {name}"
     lines = []
     if count:
         lines.append(("count", "true → predicted"))

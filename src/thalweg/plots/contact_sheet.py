@@ -35,7 +35,10 @@ def contact_sheet(images_NHWC: np.ndarray, labels: Sequence[str]) -> Image.Image
 
 
 def _resize_to_cell(pixels_HWC: np.ndarray) -> Image.Image:
-    image = Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC)
+    pixels = pixels_HWC
+    if pixels_HWC.shape[2] == 1:
+        pixels = pixels_HWC[..., 0]
+    image = Image.fromarray(pixels)
     is_small = max(image.size) <= CELL_SIZE
     resampling = Image.Resampling.NEAREST if is_small else Image.Resampling.BOX
     return image.resize((CELL_SIZE, CELL_SIZE), resampling)

@@ -71,11 +71,16 @@ def plot_curves(history: Sequence[MetricRow], metrics: Sequence[MetricStyle] = (
     Returns:
         The figure, with at most 6 panels.
     """
-    rows = [row for row in history if row.get("split") in ("train", "val") and _is_number(row.get("step"))]
+    rows = []
+    for row in history:
+        if row.get("split") in ("train", "val") and _is_number(row.get("step")):
+            rows.append(row)
     panels = _select_panels(rows, metrics)
     if not panels:
         return style.empty_plot("No metrics were recorded.", title)
-    x_column = "epoch" if all(_is_number(row.get("epoch")) for row in rows) else "step"
+    x_column = "step"
+    if all(_is_number(row.get("epoch")) for row in rows):
+        x_column = "epoch"
     fig, grid = _add_panels(panels)
     style.add_title(fig, title)
     for axes, panel in zip(grid, panels, strict=True):
@@ -91,34 +96,46 @@ def _is_number(value: Any) -> bool:
 
 def _select_panels(rows: Sequence[MetricRow], metrics: Sequence[MetricStyle]) -> list[_Panel]:
     """Choose at most 6 panels; metrics without a style give way to the others."""
-    train_columns = _numeric_columns(row for row in rows if row["split"] == "train")
-    val_columns = _numeric_columns(row for row in rows if row["split"] == "val")
+    train_columns = _numeric_columns(rows, "train")
+    val_columns = _numeric_columns(rows, "val")
     styled = []
     for metric in metrics:
         if metric.name in train_columns or metric.name in val_columns:
             styled.append(_Panel("metric", (metric.name,), metric))
     styled_names = {metric.name for metric in metrics}
-    losses = [name for name in train_columns if name not in styled_names and name not in val_columns]
+    losses = []
+    for name in train_columns:
+        if name not in styled_names and name not in val_columns:
+            losses.append(name)
     middle = []
     if losses:
         middle.append(_Panel("losses", tuple(losses)))
     end = []
-    if any(_is_number(row.get("lr")) for row in rows if row["split"] == "train"):
+    if "lr" in _columns_with_numbers(rows, "train"):
         end.append(_Panel("lr", ("lr",)))
     free = max(0, _MAX_PANELS - len(styled) - len(middle) - len(end))
-    plain = [_Panel("metric", (name,)) for name in val_columns if name not in styled_names]
+    plain = []
+    for name in val_columns:
+        if name not in styled_names:
+            plain.append(_Panel("metric", (name,)))
     panels = styled + middle + plain[:free] + end
     return panels[:_MAX_PANELS]
 
 
-def _numeric_columns(rows: Iterable[MetricRow]) -> list[str]:
-    """Return the columns with at least one number, in the order of their names."""
+def _numeric_columns(rows: Iterable[MetricRow], split: str) -> list[str]:
+    """Return the columns of a split with at least one number, in the order of their names."""
+    return sorted(_columns_with_numbers(rows, split) - set(_POSITION_COLUMNS))
+
+
+def _columns_with_numbers(rows: Iterable[MetricRow], split: str) -> set[str]:
     names = set()
     for row in rows:
+        if row["split"] != split:
+            continue
         for name, value in row.items():
-            if name not in _POSITION_COLUMNS and _is_number(value):
+            if _is_number(value):
                 names.add(name)
-    return sorted(names)
+    return names
 
 
 def _add_panels(panels: Sequence[_Panel]) -> tuple[Figure, list[Axes]]:
@@ -143,7 +160,10 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Sequence[MetricRow], x_column: 
         _draw_lr(axes, _extract_series(rows, x_column, "lr"))
         return
     if panel.kind == "losses":
-        _draw_losses(axes, {name: _extract_series(rows, x_column, name)["train"] for name in panel.columns})
+        losses = {}
+        for name in panel.columns:
+            losses[name] = _extract_series(rows, x_column, name)["train"]
+        _draw_losses(axes, losses)
         return
     name = panel.columns[0]
     series = _extract_series(rows, x_column, name)
@@ -191,7 +211,8 @@ def _draw_line(axes: Axes, points_N2: np.ndarray, label: str, color: str, line_s
     """Draw a curve; a long one is pale with its running mean on top."""
     x_N, y_N = points_N2.T
     if len(x_N) >= _MAX_MARKED_POINTS:
-        axes.plot(x_N, y_N, line_style, color=color, alpha=0.35 if len(x_N) < 500 else 0.15, linewidth=0.8)
+        alpha = 0.35 if len(x_N) < 500 else 0.15
+        axes.plot(x_N, y_N, line_style, color=color, alpha=alpha, linewidth=0.8)
         half_width = len(x_N) // 50
         kernel = np.ones(2 * half_width + 1)
         weight_N = np.convolve(np.ones(len(x_N)), kernel, "same")
@@ -223,14 +244,12 @@ def _scale_to_values(axes: Axes, curves: Sequence[np.ndarray]) -> None:
 
 def _tick_factors(smallest: float, largest: float) -> tuple[int, ...]:
     """Return the factors of powers of ten that get a tick on a logarithmic axis."""
-    return (1,) if largest > 1000 * smallest else (1, 2, 5)
+    return style.choose_tick_factors(largest > 1000 * smallest)
 
 
 def _draw_metric(axes: Axes, metric: MetricStyle, series: Series) -> None:
     """Draw a metric with its unit; the title has the best value, of validation if there is any."""
-    points_N2 = series["val"] if len(series["val"]) else series["train"]
-    values_N = points_N2[:, 1]
-    best = float(values_N.max() if metric.higher_is_better else values_N.min())
+    best = _find_best(metric, series)
     is_fraction = metric.unit == "fraction"
     text = format_number(best, 4)
     if is_fraction:
@@ -248,6 +267,16 @@ def _draw_metric(axes: Axes, metric: MetricStyle, series: Series) -> None:
         axes.yaxis.set_major_formatter(_PERCENT_FORMAT)
     elif metric.unit != "number":
         axes.set_ylabel(metric.unit)
+
+
+def _find_best(metric: MetricStyle, series: Series) -> float:
+    points_N2 = series["train"]
+    if len(series["val"]):
+        points_N2 = series["val"]
+    values_N = points_N2[:, 1]
+    if metric.higher_is_better:
+        return float(values_N.max())
+    return float(values_N.min())
 
 
 def _draw_error_axis(axes: Axes, series: Series) -> None:

@@ -218,6 +218,27 @@ def empty_plot(text: str, title: str = "") -> Figure:
     return fig
 
 
+def choose_text_color(is_dark: bool | np.bool_) -> str:
+    """Choose the color of a text by whether its background is dark."""
+    if is_dark:
+        return WHITE
+    return BLACK
+
+
+def choose_sign_color(value: float) -> str:
+    """Choose blue for a number from zero on, vermillion for a negative one."""
+    if value >= 0:
+        return BLUE
+    return VERMILLION
+
+
+def choose_tick_factors(is_wide: bool | np.bool_) -> tuple[int, ...]:
+    """Choose the factors of powers of ten with a tick: over a small range, 1 alone would give only one or two."""
+    if is_wide:
+        return (1,)
+    return (1, 2, 5)
+
+
 def hide_axes(axes: Axes) -> None:
     """Remove spines, ticks and grid from `axes`, for images."""
     axes.set(xticks=[], yticks=[])

@@ -54,7 +54,9 @@ def plot_text_surprise(characters: str, nats: Sequence[float], title: str = "") 
         return style.empty_plot("No text.", title)
     cells, rows = _layout_text(characters)
     strongest = _strongest_color_value(nats)
-    top = _MARGIN + (_TITLE_HEIGHT if title else 0)
+    top = _MARGIN
+    if title:
+        top = _MARGIN + _TITLE_HEIGHT
     left_out = len(characters) - len(cells)
     height = top + _COLORBAR_HEIGHT + rows * _ROW_HEIGHT + _MARGIN
     if left_out:
@@ -137,7 +139,9 @@ def _draw_characters(axes: Axes, characters: str, cells: Sequence[Cell], top: fl
         character = characters[index]
         if character == " ":
             continue
-        font = _WIDE_FONT if unicodedata.east_asian_width(character) in "WF" else _FONT
+        font = _FONT
+        if unicodedata.east_asian_width(character) in "WF":
+            font = _WIDE_FONT
         text = style.ellipsize(character)
         if character == "\n":
             text = _RETURN_MARK

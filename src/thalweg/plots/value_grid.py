@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -72,7 +71,7 @@ def fit_font_size(texts: Sequence[str], max_width: float, max_size: float = 9.5,
     Returns:
         The font size, in points.
     """
-    widest = max((style.text_width(text) for text in set(texts)), default=0)
+    widest = max(map(style.text_width, set(texts)), default=0)
     if not widest:
         return max_size
     return max(min_size, min(max_size, 9.5 * max_width / widest))
@@ -91,7 +90,7 @@ def diverging_colors(values: np.ndarray, strongest: float) -> np.ndarray:
 
 def to_array(values: Sequence[Sequence[float | None]]) -> np.ndarray:
     """Convert rows of values to an array, None to NaN."""
-    return np.array([[math.nan if value is None else value for value in row] for row in values])
+    return np.array(values, np.float64)
 
 
 def draw_cells(axes: Axes, values: np.ndarray, colors: np.ndarray, box: style.Box, max_side: float = 46) -> CellGrid:
@@ -123,7 +122,7 @@ def draw_cells(axes: Axes, values: np.ndarray, colors: np.ndarray, box: style.Bo
         return grid
     is_dark = cell_colors @ _LUMA_WEIGHTS < 0.52
     for (row, column), text in zip(cells, texts, strict=True):
-        color = style.WHITE if is_dark[row, column] else style.BLACK
+        color = style.choose_text_color(is_dark[row, column])
         position = (left + (column + 0.5) * side, top + (row + 0.5) * side)
         axes.text(*position, text, ha="center", va="center", fontsize=font_size, color=color, zorder=3)
     return grid

@@ -80,7 +80,9 @@ def draw_examples(axes: Axes, images_BHWC: np.ndarray, texts: Sequence[str], fir
     for row, (image_HWC, text) in enumerate(zip(images_BHWC, texts, strict=True)):
         top = first_top + row * ROW_HEIGHT
         middle = top + ROW_HEIGHT / 2
-        height, width = (side * size / max(image_HWC.shape[:2]) for size in image_HWC.shape[:2])
+        longest = max(image_HWC.shape[:2])
+        height = side * image_HWC.shape[0] / longest
+        width = side * image_HWC.shape[1] / longest
         box = (_IMAGE_LEFT + (side - width) / 2, top + 3 + (side - height) / 2, width, height)
         style.show_image(axes, image_HWC, box)
         number = str(row + 1)
@@ -130,7 +132,7 @@ def draw_cells(
         cell = Rectangle((left + 1, top + 4), step - 2, ROW_HEIGHT - 8, linewidth=0.8)
         cell.set(edgecolor=style.LIGHT_GRAY, facecolor=color)
         axes.add_patch(cell)
-        ink = style.WHITE if color @ _LUMA_WEIGHTS < 0.6 else style.BLACK
+        ink = style.choose_text_color(bool(color @ _LUMA_WEIGHTS < 0.6))
         x = LEFT_MARGIN + (column + 0.5) * step
         axes.text(x, top + ROW_HEIGHT / 2, text, ha="center", va="center", fontsize=font_size, color=ink)
 
@@ -172,4 +174,6 @@ def format_number(value: float) -> str:
         return f"{value:.1f}"
     if size >= 0.005:
         return f"{value:.2f}"
-    return "< .01" if value > 0 else "> -.01"
+    if value > 0:
+        return "< .01"
+    return "> -.01"

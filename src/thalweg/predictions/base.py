@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 
@@ -48,6 +49,13 @@ def encode_png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
+
+
+def to_image(image_HWC: np.ndarray) -> Image.Image:
+    """Convert pixels of one or three channels to an image."""
+    if image_HWC.shape[2] == 1:
+        return Image.fromarray(image_HWC[..., 0])
+    return Image.fromarray(image_HWC)
 
 
 class DisplayedPrediction:

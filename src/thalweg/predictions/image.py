@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .base import DisplayedPrediction, encode_png
+from .base import DisplayedPrediction, encode_png, to_image
 
 #: shorter side, in pixels, from which on an image is drawn at its own size
 MIN_DRAWN_SIZE = 128
@@ -35,13 +35,14 @@ class ImagePrediction(DisplayedPrediction):
     @property
     def image(self) -> Image.Image:
         """The image at its own size."""
-        return Image.fromarray(self.image_HWC[..., 0] if self.image_HWC.shape[2] == 1 else self.image_HWC)
+        return to_image(self.image_HWC)
 
     def brief(self) -> list[str]:
         """Return one line: "sample 4, seed 3, 32x32"."""
         width, height = self.size
-        seed = "" if self.seed is None else f"seed {self.seed}, "
-        return [f"{self.source}, {seed}{width}x{height}"]
+        if self.seed is None:
+            return [f"{self.source}, {width}x{height}"]
+        return [f"{self.source}, seed {self.seed}, {width}x{height}"]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row."""
@@ -76,7 +77,8 @@ class ImageGrid(DisplayedPrediction):
     def brief(self) -> list[str]:
         """Return one line: "samples, 64 images of 32x32"."""
         count, height, width = self.images_NHWC.shape[:3]
-        return [f"{self.source}, {count} {'image' if count == 1 else 'images'} of {width}x{height}"]
+        noun = "image" if count == 1 else "images"
+        return [f"{self.source}, {count} {noun} of {width}x{height}"]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .base import DisplayedPrediction, encode_png
+from .base import DisplayedPrediction, encode_png, to_image
 
 #: with so many classes or fewer, every class has a column of its own in CSV
 MAX_COLUMNS = 10
@@ -38,7 +38,9 @@ class LabelPrediction(DisplayedPrediction):
         """How many classes are listed: `top_k`; by default all of up to ten, else five."""
         if self.top_k is not None:
             return min(self.top_k, len(self.classes))
-        return len(self.classes) if len(self.classes) <= MAX_COLUMNS else 5
+        if len(self.classes) <= MAX_COLUMNS:
+            return len(self.classes)
+        return 5
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return the `count` most probable classes with their probabilities, best first."""
@@ -54,7 +56,10 @@ class LabelPrediction(DisplayedPrediction):
         row: dict[str, Any] = {"source": self.source, "label": self.label}
         if self.top_k is None and len(self.classes) <= MAX_COLUMNS:
             for name, probability in zip(self.classes, self.probabilities, strict=True):
-                row[name if name not in row else f"class {name}"] = float(probability)
+                column = name
+                if column in row:
+                    column = f"class {name}"
+                row[column] = float(probability)
             return [row]
         for rank, (label, probability) in enumerate(self.top(self.num_listed), 1):
             row[f"label_{rank}"] = label
@@ -63,21 +68,27 @@ class LabelPrediction(DisplayedPrediction):
 
     def json(self) -> dict[str, Any]:
         """Return {"source", "label", "top": [{"label", "probability"}, …]}."""
-        top = [{"label": label, "probability": probability} for label, probability in self.top(self.top_k or 5)]
+        top = []
+        for label, probability in self.top(self.top_k or 5):
+            top.append({"label": label, "probability": probability})
         return {"source": self.source, "label": self.label, "top": top}
 
     @property
     def input_image(self) -> Image.Image:
         """The image as the model read it."""
-        return Image.fromarray(self.input_HWC[..., 0] if self.input_HWC.shape[2] == 1 else self.input_HWC)
+        return to_image(self.input_HWC)
 
     def draw(self) -> Image.Image:
         """Draw the model's input beside bars of its probabilities."""
         from ..plots.class_scores import plot_probabilities
 
         ranked = self.top(max(self.num_listed, 10))
-        labels = [label for label, _ in ranked]
-        return plot_probabilities(self.input_HWC, labels, [probability for _, probability in ranked])
+        labels = []
+        probabilities = []
+        for label, probability in ranked:
+            labels.append(label)
+            probabilities.append(probability)
+        return plot_probabilities(self.input_HWC, labels, probabilities)
 
     def files(self) -> dict[str, bytes]:
         """Return the drawing, and the model's input."""

@@ -56,9 +56,10 @@ class TextPrediction(DisplayedPrediction):
         """Return the lines of a written text; for a text that was read, a line with its mean surprise."""
         if self.nats is None:
             return self.text.split("\n")
+        noun = "character" if len(self.text) == 1 else "characters"
         return [
             f"{self.nats_per_character:.3f} nats per character ({self.bits_per_character:.3f} bits), "
-            f"{len(self.text):,} {'character' if len(self.text) == 1 else 'characters'}"
+            f"{len(self.text):,} {noun}"
         ]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -86,7 +87,9 @@ class TextPrediction(DisplayedPrediction):
         """
         if not color:
             return self.brief()
-        lines = [] if self.nats is None else self.brief()
+        lines = []
+        if self.nats is not None:
+            lines = self.brief()
         return lines + self._color_text().split("\n")
 
     def _color_text(self) -> str:
@@ -97,7 +100,7 @@ class TextPrediction(DisplayedPrediction):
             if self.nats is not None and character != "\n":
                 background = _choose_background(float(self.nats[index]))
             if background != current:
-                pieces.append(f"\x1b[38;5;{_BLACK};48;5;{background}m" if background else _RESET)
+                pieces.append(_switch_background(background))
                 current = background
             pieces.append(_escape_control(character))
         if current:
@@ -111,7 +114,7 @@ class TextPrediction(DisplayedPrediction):
         characters = self.text[:MAX_DRAWN]
         nats = [0.0] * len(characters)
         if self.nats is not None:
-            nats = [float(value) for value in self.nats[:MAX_DRAWN]]
+            nats = list(map(float, self.nats[:MAX_DRAWN]))
         return plot_text_surprise(characters, nats, self.source)
 
     def files(self) -> dict[str, bytes]:
@@ -125,6 +128,12 @@ def _choose_background(nats: float) -> int:
         if nats >= threshold:
             return color
     return 0
+
+
+def _switch_background(color: int) -> str:
+    if not color:
+        return _RESET
+    return f"\x1b[38;5;{_BLACK};48;5;{color}m"
 
 
 def _escape_control(character: str) -> str:

@@ -47,16 +47,22 @@ def write_report(run_dir: RunDir, record: RunRecord, task: Task, spec: Any, plot
 
 def metric_styles(task: Task) -> list[MetricStyle]:
     """Return how a task's metrics are drawn."""
-    shown = [metric for metric in task.metrics if metric.in_curves]
-    return [MetricStyle(metric.name, metric.label, metric.higher_is_better, metric.unit) for metric in shown]
+    styles = []
+    for metric in task.metrics:
+        if metric.in_curves:
+            styles.append(MetricStyle(metric.name, metric.label, metric.higher_is_better, metric.unit))
+    return styles
 
 
 def select_columns(history: Sequence[Mapping[str, Any]], task: Task) -> list[dict[str, Any]]:
     """Return the rows of metrics.jsonl without those metrics that have no panel in the curves."""
-    hidden = {metric.name for metric in task.metrics if not metric.in_curves}
     rows = []
     for row in history:
-        rows.append({name: value for name, value in row.items() if name not in hidden})
+        shown = dict(row)
+        for metric in task.metrics:
+            if not metric.in_curves:
+                shown.pop(metric.name, None)
+        rows.append(shown)
     return rows
 
 
@@ -92,12 +98,17 @@ def read_training_keys(run_dir: RunDir) -> np.ndarray | None:
         keys = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return keys if keys.dtype == np.uint64 and keys.ndim == 1 else None
+    if keys.dtype != np.uint64 or keys.ndim != 1:
+        return None
+    return keys
 
 
 def save_images(images: Mapping[str, Image.Image], folder: str | Path) -> list[Path]:
     """Write images as NAME.png where --save says; return their files. Raises ResourceError."""
-    return save_files({f"{name}.png": encode_png(image) for name, image in images.items()}, folder)
+    files = {}
+    for name, image in images.items():
+        files[f"{name}.png"] = encode_png(image)
+    return save_files(files, folder)
 
 
 def save_files(files: Mapping[str, bytes], folder: str | Path) -> list[Path]:

@@ -20,7 +20,9 @@ def from_options(options: TrainOptions, default_model: str, log: Callable[[str],
         return None
     name = str(bundled_models().get(options.weights, options.weights))
     run = RunDir(name)
-    model = options.model or (run.read_record().model if run.exists else default_model)
+    model = options.model or default_model
+    if not options.model and run.exists:
+        model = run.read_record().model
     if options.weights == "imagenet" and options.model is None:
         models = sorted({entry_model for entry_model, _ in CATALOG})
         raise OptionError(
@@ -47,7 +49,9 @@ def resolve(model: str, name: str, offline: bool, log: Callable[[str], None]) ->
         ResourceError: Where they would have to be downloaded and must not be.
     """
     weights = resolve_published(model, name, offline, log)
-    return from_run(RunDir(name), model) if weights is None else weights
+    if weights is None:
+        return from_run(RunDir(name), model)
+    return weights
 
 
 def from_run(run: RunDir, model: str) -> InitialWeights:
@@ -60,8 +64,9 @@ def from_run(run: RunDir, model: str) -> InitialWeights:
             option="weights",
             value=record.model,
         )
-    derived = set(find_task_kwargs(record.task, record.data_spec))
-    kwargs = {name: value for name, value in record.model_kwargs.items() if name not in derived}
+    kwargs = dict(record.model_kwargs)
+    for derived in find_task_kwargs(record.task, record.data_spec):
+        kwargs.pop(derived, None)
     license_name = record.license
     if not license_name and record.initial_weights is not None:
         license_name = record.initial_weights.license

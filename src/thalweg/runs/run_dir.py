@@ -146,8 +146,11 @@ class RunDir:
 
     def _check_empty(self, resume: bool) -> None:
         """Raise RunLockedError if the folder holds what a run must not be written to."""
-        names = [path.name for path in self.path.iterdir()]
-        others = sorted(name for name in names if name != ".lock" and not name.endswith(".draft"))
+        others = []
+        for path in self.path.iterdir():
+            if path.name != ".lock" and not path.name.endswith(".draft"):
+                others.append(path.name)
+        others.sort()
         if not others or (resume and self.exists):
             return
         if not self.exists:
@@ -227,8 +230,12 @@ class RunDir:
         path = self.path / "checksums.sha256"
         if not path.is_file():
             return {}
-        pairs = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-        return {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
+        sums = {}
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split()
+            if len(words) == 2:
+                sums[words[1]] = words[0]
+        return sums
 
     def verify(self) -> list[str]:
         """Return the names of files that differ from their checksums, or are missing."""
@@ -263,7 +270,10 @@ class RunDir:
         """Replace weights.safetensors in one step; return its SHA-256."""
         import safetensors.torch
 
-        data = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        stored = {}
+        for name, value in tensors.items():
+            stored[name] = value.detach().cpu().contiguous()
+        data = safetensors.torch.save(stored)
         self.write_file("weights.safetensors", data)
         return hashlib.sha256(data).hexdigest()
 
@@ -345,7 +355,11 @@ def create_run_dir(name: str) -> RunDir:
 def bundled_models() -> dict[str, Path]:
     """Return the folders of the trained models that come with the package, by name."""
     root = Path(str(resources.files("thalweg") / "bundled"))
-    return {path.name: path for path in sorted(root.iterdir()) if (path / "run.json").is_file()}
+    models = {}
+    for path in sorted(root.iterdir()):
+        if (path / "run.json").is_file():
+            models[path.name] = path
+    return models
 
 
 def _changed_file_error(path: Path) -> ModelFileError:

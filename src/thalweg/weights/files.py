@@ -65,14 +65,23 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             value=suffix,
             allowed=allowed,
         )
-    content = _load_safetensors(path) if suffix == ".safetensors" else _load_pickle(path)
-    tensors = _extract_state_dict(content, path)
-    if all(name.startswith(DDP_PREFIX) for name in tensors):
-        tensors = {name.removeprefix(DDP_PREFIX): value for name, value in tensors.items()}
+    tensors = _extract_state_dict(_load_content(path, suffix), path)
+    is_wrapped = all(name.startswith(DDP_PREFIX) for name in tensors)
+    result = {}
     for name, value in tensors.items():
+        key = name
+        if is_wrapped:
+            key = name.removeprefix(DDP_PREFIX)
+        result[key] = value
         if value.is_floating_point():
-            tensors[name] = value.float()
-    return tensors
+            result[key] = value.float()
+    return result
+
+
+def _load_content(path: Path, suffix: str) -> Any:
+    if suffix == ".safetensors":
+        return _load_safetensors(path)
+    return _load_pickle(path)
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -160,9 +169,13 @@ def _check_archive(path: Path) -> None:
         _check_num_tensors(sum("/data/" in entry.filename for entry in entries), path)
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise _contains_code_error(path, "a TorchScript program")
-        methods = {entry.compress_type for entry in entries}
-        unpacked_size = sum(entry.file_size for entry in entries)
-        if not methods <= {zipfile.ZIP_STORED} or unpacked_size > path.stat().st_size:
+        is_compressed = False
+        unpacked_size = 0
+        for entry in entries:
+            unpacked_size += entry.file_size
+            if entry.compress_type != zipfile.ZIP_STORED:
+                is_compressed = True
+        if is_compressed or unpacked_size > path.stat().st_size:
             raise ModelFileError(
                 f"{path} is compressed: a small file could fill the memory.",
                 cure="Save it again with torch.save.",
@@ -217,7 +230,10 @@ def _extract_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             kind = type(value).__name__
             raise ModelFileError(f"{path}: {name!r} is {kind}; expected a tensor.", cure=cure, path=path, value=name)
     _check_tensors(content, path)
-    return {name: value.detach() for name, value in content.items()}
+    tensors = {}
+    for name, value in content.items():
+        tensors[name] = value.detach()
+    return tensors
 
 
 def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -264,7 +280,9 @@ class skip_init(TorchFunctionMode):
         kwargs = kwargs or {}
         is_init = getattr(function, "__module__", None) == "torch.nn.init" or function.__name__ in RANDOM_INIT_OPS
         if is_init:
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if "tensor" in kwargs:
+                return kwargs["tensor"]
+            return args[0]
         return function(*args, **kwargs)
 
 
@@ -288,7 +306,9 @@ def load_strict(
     """
     expected = model.state_dict()
     weights = _drop_extra_counters(tensors, expected)
-    head_prefixes = tuple(f"{name}." for name in classifier_layers(model)) if expected else ()
+    head_prefixes = ()
+    if expected:
+        head_prefixes = tuple(f"{name}." for name in classifier_layers(model))
     kept = []
     for name, value in expected.items():
         if name not in weights and name.endswith(BN_COUNTER):

@@ -52,7 +52,10 @@ class InitialWeights:
             return []
         reset = files.load_strict(model, self.tensors, self.path, replace_head=True, new_head=reset_head)
         loaded = len(self.tensors) - len(reset)
-        log(f"initial weights: {loaded:,} tensors of {self.path}" + (f"; reset: {', '.join(reset)}" if reset else ""))
+        message = f"initial weights: {loaded:,} tensors of {self.path}"
+        if reset:
+            message += f"; reset: {', '.join(reset)}"
+        log(message)
         return reset
 
 
@@ -104,7 +107,9 @@ def assume_spec(weights: InitialWeights, log: Callable[[str], None]) -> InitialW
         spec["classes"] = [f"class {index}" for index in range(num_outputs(weights))]
     if "size" not in spec:
         side = find_model(weights.model).parameters["image_size"].default
-        channels = (num_channels(weights) if weights.tensors else None) or 3
+        channels = 3
+        if weights.tensors:
+            channels = num_channels(weights) or 3
         half = [0.5] * channels
         spec |= {"channels": channels, "size": [side, side], "mean": half, "std": half, "handwriting": False}
         log(f"{weights.path.name} does not say how images are preprocessed: {side} x {side}, -1 to 1, is assumed.")
@@ -140,8 +145,7 @@ def _meta_model(weights: InitialWeights) -> nn.Module:
 def _layer_weight(weights: InitialWeights, layer: str) -> Tensor:
     weight = weights.tensors.get(f"{layer}.weight")
     if weight is None:
-        names = [name for name in _meta_model(weights).state_dict() if not name.endswith(files.BN_COUNTER)]
-        missing = next(name for name in names if name not in weights.tensors)
+        missing = _first_missing(weights)
         raise ModelFileError(
             f"{weights.path}: the tensor '{missing}' is missing.",
             files.WRONG_MODEL_HINT,
@@ -158,10 +162,20 @@ def _layer_weight(weights: InitialWeights, layer: str) -> Tensor:
     return weight
 
 
+def _first_missing(weights: InitialWeights) -> str:
+    """Return the first tensor of the model that the weights lack, apart from counters of batch norm."""
+    for name in _meta_model(weights).state_dict():
+        if name not in weights.tensors and not name.endswith(files.BN_COUNTER):
+            return name
+    raise AssertionError("the weights lack no tensor")
+
+
 def infer_stem(model: str, tensors: dict[str, Tensor]) -> dict[str, str]:
     """Return the stem of a ResNet's weights, which would otherwise be chosen by the size of the images to come."""
     stem = find_model(model).parameters.get("stem")
     kernel = tensors.get("conv1.weight")
     if kernel is None or stem is None or stem.default != "auto":
         return {}
-    return {"stem": "imagenet" if kernel.shape[-1:] == (7,) else "small"}
+    if kernel.shape[-1:] == (7,):
+        return {"stem": "imagenet"}
+    return {"stem": "small"}

@@ -56,7 +56,11 @@ def class_names(name: str = "imagenet") -> tuple[str, ...]:
     if name not in files:
         raise NotFoundError.for_unknown("list of classes", name, files)
     lines = files[name].read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("#"))
+    names = []
+    for line in lines:
+        if line and not line.startswith("#"):
+            names.append(line)
+    return tuple(names)
 
 
 def input_spec(row: PretrainedWeights) -> dict[str, Any]:
@@ -87,7 +91,10 @@ def local_path(row: PretrainedWeights) -> Path:
 
 def checksums(row: PretrainedWeights) -> dict[str, str]:
     """Return the names of the files with these weights, the official one first, and their SHA-256 or its beginning."""
-    return {row.file: row.sha256} | {alternate.file: alternate.sha256 for alternate in row.alternates}
+    sums = {row.file: row.sha256}
+    for alternate in row.alternates:
+        sums[alternate.file] = alternate.sha256
+    return sums
 
 
 def ensure_downloaded(
@@ -191,7 +198,9 @@ def validate_name(model: str, weights: str) -> None:
             value=weights,
         )
     names = _names_of(model)
-    hint = did_you_mean(weights, names) if names else f"No weights are published for {model}."
+    hint = f"No weights are published for {model}."
+    if names:
+        hint = did_you_mean(weights, names)
     raise NotFoundError(
         f"Unknown weights for {model}: '{weights}'; expected a published name, a weights file or a run folder.",
         cure=f"{hint} A weights file or a run folder works too.",

@@ -233,7 +233,10 @@ def propagate(
     output_norm = _compute_norm(gradient_BN)
     norms = []
     for gradient in gradients:
-        norms.append(0.0 if gradient is None else _compute_norm(gradient) / output_norm)
+        norm = 0.0
+        if gradient is not None:
+            norm = _compute_norm(gradient) / output_norm
+        norms.append(norm)
     return Propagation([_measure_std(h_BN.detach()) for h_BN in activations], [*norms, 1.0])
 
 
@@ -274,7 +277,10 @@ def _build_frames(numbers: ActivationNumbers) -> list[Frame]:
             (numbers, True, 0, 0),
         ),
     ]
-    stops = sorted({max(1, round(depth * fraction)) for fraction in (0.05, 0.5, 1)})
+    stops = set()
+    for fraction in (0.05, 0.5, 1):
+        stops.add(max(1, round(depth * fraction)))
+    stops = sorted(stops)
     for layers in stops:
         values = _format_extremes(numbers.functions, lambda function, i=layers: function.signal_std[i])
         passed = pluralize(layers, "layer")
@@ -306,7 +312,10 @@ def _format_statistics(function: FunctionNumbers, depth: int) -> str:
 
 def _collect_notes(functions: Sequence[FunctionNumbers]) -> list[str]:
     notes = []
-    vanished = [function.name for function in functions if not function.signal_std[-1]]
+    vanished = []
+    for function in functions:
+        if not function.signal_std[-1]:
+            vanished.append(function.name)
     if vanished:
         names = ", ".join(vanished)
         if len(vanished) == len(ALL_ACTIVATIONS):

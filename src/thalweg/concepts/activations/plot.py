@@ -73,12 +73,15 @@ def plot_activations(
     fig = style.fixed_figure(top + _CHARTS_HEIGHT)
     _draw_functions(fig, numbers.functions, columns, show_derivatives)
     forward = style.add_axes(fig, _CHART_LEFT_FORWARD, top + 34, _CHART_WIDTH, _CHART_HEIGHT)
-    signals = {function.name: function.signal_std for function in numbers.functions}
+    signals = {}
+    gradients = {}
+    for function in numbers.functions:
+        signals[function.name] = function.signal_std
+        gradients[function.name] = function.gradient_norm[::-1]
     _draw_series(forward, signals, forward_layers)
     forward.set_title("Forward pass: std of the signal")
     forward.set(xlabel="layer", ylabel="standard deviation over examples")
     backward = style.add_axes(fig, _CHART_LEFT_BACKWARD, top + 34, _CHART_WIDTH, _CHART_HEIGHT)
-    gradients = {function.name: function.gradient_norm[::-1] for function in numbers.functions}
     _draw_series(backward, gradients, backward_layers)
     backward.set_title("Backward pass: norm of the gradient")
     backward.set(xlabel=f"layers back from layer {numbers.depth}", ylabel="norm relative to the last layer")
@@ -105,7 +108,8 @@ def _draw_function(axes: Axes, function: FunctionNumbers, show_derivative: bool)
         axes.plot(function.x, _break_at_jumps(function.derivative), color=style.GRAY, linewidth=1.3)
     axes.plot(function.x, _break_at_jumps(function.activation), dashes, color=color, linewidth=2.2)
     # the name in sky blue would be hard to read
-    axes.set_title(function.name, color=style.BLACK if color == style.SKY else color)
+    title_color = style.BLACK if color == style.SKY else color
+    axes.set_title(function.name, color=title_color)
     axes.set_title(f"${function.formula}$", loc="right", fontsize=9, fontweight="normal", parse_math=True)
     background = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     axes.text(-3.85, 3.95, f"range {function.range}", va="top", fontsize=8, bbox=background)

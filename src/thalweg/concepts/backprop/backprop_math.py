@@ -115,7 +115,10 @@ def backward(mlp: MLP, forward_pass: ForwardPass, targets_K: Tensor) -> Backward
     for delta_J, y_I, biases in zip(deltas, forward_pass.activations[:-1], mlp.biases, strict=True):
         weight_gradients.append(torch.outer(delta_J, y_I))
         # A shared bias adds to every pre-activation of its layer, so its gradient is the sum of their deltas.
-        bias_gradients.append(delta_J.sum().reshape(1) if len(biases) == 1 else delta_J)
+        if len(biases) == 1:
+            bias_gradients.append(delta_J.sum().reshape(1))
+        else:
+            bias_gradients.append(delta_J)
     return BackwardPass(deltas, weight_gradients, bias_gradients)
 
 
@@ -127,11 +130,18 @@ def compute_derivative(mlp: MLP, forward_pass: ForwardPass, layer: int) -> Tenso
 
 def gradient_step(mlp: MLP, gradients: BackwardPass, lr: float, train_biases: bool) -> MLP:
     """Return the model after one step of gradient descent: w ← w - lr · ∂E/∂w."""
-    weights = [w - lr * g for w, g in zip(mlp.weights, gradients.weight_gradients, strict=True)]
+    weights = _descend(mlp.weights, gradients.weight_gradients, lr)
     biases = mlp.biases
     if train_biases:
-        biases = [b - lr * g for b, g in zip(mlp.biases, gradients.bias_gradients, strict=True)]
+        biases = _descend(mlp.biases, gradients.bias_gradients, lr)
     return replace(mlp, weights=weights, biases=biases)
+
+
+def _descend(params: Sequence[Tensor], gradients: Sequence[Tensor], lr: float) -> list[Tensor]:
+    updated = []
+    for param, gradient in zip(params, gradients, strict=True):
+        updated.append(param - lr * gradient)
+    return updated
 
 
 def autograd_gradients(mlp: MLP, inputs_I: Tensor, targets_K: Tensor) -> list[Tensor]:

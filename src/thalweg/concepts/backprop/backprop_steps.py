@@ -79,9 +79,11 @@ def _inputs_step(record: BackpropRecord) -> Step:
 def _format_incoming(layer: LayerRecord, j: int) -> str:
     """Format the weights and the bias of unit `j`."""
     pairs = zip(layer.weight_names[j], layer.weights[j], strict=True)
-    weights = ", ".join(f"{name} = {format_number(weight)}" for name, weight in pairs)
+    weights = []
+    for name, weight in pairs:
+        weights.append(f"{name} = {format_number(weight)}")
     bias = _per_unit(layer.biases, j)
-    return f"into {layer.units[j]}: {weights};  {_per_unit(layer.bias_names, j)} = {format_number(bias)}"
+    return f"into {layer.units[j]}: {', '.join(weights)};  {_per_unit(layer.bias_names, j)} = {format_number(bias)}"
 
 
 def _name_incoming(layer: LayerRecord, j: int) -> str:
@@ -144,6 +146,9 @@ def _loss_step(record: BackpropRecord) -> Step:
             lines.append([f"E_{unit} = −{_parenthesize(t)} · ln {format_number(y)} = {format_number(loss)}"])
         else:
             lines.append([f"E_{unit} = ½ ({format_number(t)} − {_parenthesize(y)})² = {format_number(loss)}"])
+    rule = "E = Σ ½ (t − y)²"
+    if is_cross_entropy:
+        rule = "E = −Σ t · ln y"
     total = format_number(record.loss)
     if len(lines) > 1:
         lines.append([f"E = {' + '.join(map(_parenthesize, record.losses))} = {total}", f"E = {total}"])
@@ -151,7 +156,7 @@ def _loss_step(record: BackpropRecord) -> Step:
         kind="loss",
         layer=None,
         title="The loss",
-        rule="E = −Σ t · ln y" if is_cross_entropy else "E = Σ ½ (t − y)²",
+        rule=rule,
         lines=lines,
         caption=f"The loss compares the outputs with the targets: it is {format_number(record.loss, 8)}.",
     )
@@ -182,8 +187,12 @@ def _deltas_step(record: BackpropRecord, index: int) -> Step:
                 f"δ_{unit} = {value}",
             ]
         )
-    deltas = _abbreviate([f"δ_{unit}" for unit in layer.units], layer.deltas)
+    deltas = _abbreviate(_name_deltas(layer), layer.deltas)
     return Step("deltas", index, f"Backward pass: deltas of {layer.name}", rule, lines, f"{caption}: {deltas}.")
+
+
+def _name_deltas(layer: LayerRecord) -> list[str]:
+    return [f"δ_{unit}" for unit in layer.units]
 
 
 def _format_delta(record: BackpropRecord, index: int, j: int) -> tuple[str, str]:
@@ -288,7 +297,7 @@ def _format_bias_gradients(layer: LayerRecord) -> list[list[str]]:
         letters = f"δ_{layer.units[j]}"
         written = ""
         if is_shared:
-            letters = " + ".join(f"δ_{unit}" for unit in layer.units)
+            letters = " + ".join(_name_deltas(layer))
             written = f" = {' + '.join(map(_parenthesize, layer.deltas))}"
         lines.append([f"∂E/∂{name} = {letters}{written} = {value}", f"∂E/∂{name} = {value}", f"{name}: {value}"])
     return lines
@@ -385,7 +394,9 @@ def _parenthesize(value: float) -> str:
 
 def _abbreviate(names: Sequence[str], values: Sequence[float]) -> str:
     """Format 'h1 0.5933, h2 0.5969'; more than four become the first three and '…'."""
-    pairs = [f"{name} {format_number(value, 4)}" for name, value in zip(names, values, strict=True)]
+    pairs = []
+    for name, value in zip(names, values, strict=True):
+        pairs.append(f"{name} {format_number(value, 4)}")
     if len(pairs) > 4:
         pairs = [*pairs[:3], "…"]
     return ", ".join(pairs)

@@ -197,7 +197,10 @@ def _build_mlp(settings: BackpropSettings, sizes: list[int], generator: torch.Ge
     weights = []
     for weights_M, (fan_in, fan_out) in zip(weights_N.split(num_weights), pairwise(sizes), strict=True):
         weights.append(weights_M.view(fan_out, fan_in))
-    biases = biases_N.split(units if len(biases_N) == sum(units) else 1)
+    per_layer = [1] * len(units)
+    if len(biases_N) == sum(units):
+        per_layer = units
+    biases = biases_N.split(per_layer)
     is_cross_entropy = settings.loss == "cross-entropy"
     activations: list[str] = [settings.hidden_activation] * (len(units) - 1) + [settings.output_activation]
     if is_cross_entropy:
@@ -259,9 +262,9 @@ def _format_list(values: Sequence[float]) -> str:
 
 def _train(mlp: MLP, inputs_I: Tensor, targets_K: Tensor, settings: BackpropSettings) -> tuple[LossCurve, FinalState]:
     """Run gradient descent on the one example. Stop early if the loss diverges."""
-    recorded_steps = {round(step) for step in torch.linspace(0, settings.steps, _NUM_LINEAR_POINTS).tolist()}
+    recorded_steps = set(map(round, torch.linspace(0, settings.steps, _NUM_LINEAR_POINTS).tolist()))
     if settings.steps > 1:
-        recorded_steps |= {round(step) for step in torch.logspace(0, 4, _NUM_LOG_POINTS).tolist()}
+        recorded_steps.update(map(round, torch.logspace(0, 4, _NUM_LOG_POINTS).tolist()))
     steps: list[int] = []
     losses: list[float] = []
     diverged = False
@@ -297,7 +300,7 @@ def _record_layers(
     mlp, updated_mlp = models
     forward_pass, updated_pass = passes
     inputs = forward_pass.activations[0].tolist()
-    records = [LayerRecord("the input layer", [f"x{i + 1}" for i in range(len(inputs))], inputs)]
+    records = [LayerRecord("the input layer", _number("x", len(inputs)), inputs)]
     num_weights = 0
     num_biases = 0
     num_units = 0
@@ -370,7 +373,10 @@ def _concatenate(tensors: Sequence[Tensor]) -> Tensor:
 def _build_frames(record: BackpropRecord) -> list[Frame]:
     from .plot import plot_backprop
 
-    return [Frame(step.caption, plot_backprop, (record, index)) for index, step in enumerate(record.steps)]
+    frames = []
+    for index, step in enumerate(record.steps):
+        frames.append(Frame(step.caption, plot_backprop, (record, index)))
+    return frames
 
 
 def _key_numbers(record: BackpropRecord) -> dict[str, str]:

@@ -86,7 +86,8 @@ class NetworkDiagram:
 
     def format(self, value: float) -> str:
         """Format a number that fits into a box."""
-        return format_number(value, 4, 7 if self.is_narrow else 9)
+        width = 7 if self.is_narrow else 9
+        return format_number(value, 4, width)
 
     # --- units
 
@@ -145,7 +146,9 @@ class NetworkDiagram:
         height = self.box_height(index)
         if not self.is_narrow and (height >= 52 or index == 0):
             return 9
-        return 7.6 if height >= 46 or num_labels == 1 else 7
+        if height >= 46 or num_labels == 1:
+            return 7.6
+        return 7
 
     def _draw_biases(self, index: int) -> None:
         """Draw the biases below a layer, and their gradients once computed."""
@@ -236,7 +239,7 @@ class NetworkDiagram:
         start_x, start_y, end_x, end_y = self._edge_ends(edge)
         bend_x = end_x - flat_length
         color = self._edge_color(edge.index)
-        max_weight = max(abs(w) for weights in layer.weights for w in weights) or 1.0
+        max_weight = float(np.abs(layer.weights).max()) or 1.0
         linewidth = 0.6 + 1.6 * abs(layer.weights[edge.j][edge.i]) / max_weight
         # many edges are drawn thin and without arrowheads
         is_dense = self.edge_spacing[edge.index] < 9

@@ -80,7 +80,9 @@ def _fit_lines(lines: Sequence[Sequence[str]], height: float) -> tuple[list[str]
     max_forms = max(map(len, lines))
     for form in range(max_forms):
         # a line with fewer forms stays in its shortest
-        texts = [forms[min(form, len(forms) - 1)] for forms in lines]
+        texts = []
+        for forms in lines:
+            texts.append(forms[min(form, len(forms) - 1)])
         for size in _FONT_SIZES:
             columns = math.ceil(len(texts) / _rows_that_fit(height, size))
             if columns * _column_width(texts, size) <= _ROW_WIDTH:

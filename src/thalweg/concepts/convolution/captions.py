@@ -63,7 +63,9 @@ def _format_sums(sums: list[float]) -> str:
 def _describe_receptive_field(numbers: ConvolutionNumbers) -> str:
     count = len(numbers["layers"])
     field = format_shape(numbers["layers"][-1]["receptive_field"])
-    layers = f"{count} such layers" if count > 1 else "this layer"
+    layers = "this layer"
+    if count > 1:
+        layers = f"{count} such layers"
     if numbers["transposed"]:
         return f"Through {layers} one value spreads over {field} values."
     return f"The receptive field of one value after {layers} is {field} pixels of the image."
@@ -72,7 +74,9 @@ def _describe_receptive_field(numbers: ConvolutionNumbers) -> str:
 def _describe_output(numbers: ConvolutionNumbers) -> str:
     sizes = numbers["sizes"]
     operation = "transposed convolution" if numbers["transposed"] else "convolution"
-    maps = f"{numbers['groups']} feature maps" if numbers["groups"] > 1 else "a feature map"
+    maps = "a feature map"
+    if numbers["groups"] > 1:
+        maps = f"{numbers['groups']} feature maps"
     return (
         f"The {operation} turns the full image, {format_shape(sizes['image'])}, into {maps} of "
         f"{format_shape(sizes['output'])} values."

@@ -119,7 +119,10 @@ def _build_spec(settings: ConvolutionSettings, channels: int) -> ConvSpec:
     """Collect the hyperparameters. Raises OptionError if the groups do not divide the channels."""
     groups = channels if settings.depthwise else settings.groups
     if channels % groups:
-        allowed = [count for count in (1, 2, 3, 4) if channels % count == 0]
+        allowed = []
+        for count in (1, 2, 3, 4):
+            if channels % count == 0:
+                allowed.append(count)
         other = next(name for name, names in CHANNEL_NAMES.items() if len(names) % groups == 0)
         raise OptionError(
             f"groups: {groups}; expected a divisor of the number of channels, {channels}.",
@@ -157,7 +160,7 @@ def _check_sizes(spec: ConvSpec, image_shape: Sequence[int], kernel_shape: Seque
             value=max(window),
             allowed=[1, MAX_CELLS - 1],
         )
-    output = [spec.output_size(size, kernel) for size, kernel in zip(image_shape, kernel_shape, strict=True)]
+    output = _compute_output_sizes(spec, image_shape, kernel_shape)
     if min(output) < 1:
         raise _empty_output_error(spec, image_shape, window)
     if output[0] * output[1] > MAX_OUTPUT_VALUES:
@@ -171,6 +174,13 @@ def _check_sizes(spec: ConvSpec, image_shape: Sequence[int], kernel_shape: Seque
     return {"image": list(image_shape), "window": window, "output": output}
 
 
+def _compute_output_sizes(spec: ConvSpec, shape: Sequence[int], kernel_shape: Sequence[int]) -> list[int]:
+    sizes = []
+    for size, kernel in zip(shape, kernel_shape, strict=True):
+        sizes.append(spec.output_size(size, kernel))
+    return sizes
+
+
 def _empty_output_error(spec: ConvSpec, image_shape: Sequence[int], window: Sequence[int]) -> OptionError:
     """Build the error for an output without values."""
     if spec.transposed:
@@ -180,7 +190,9 @@ def _empty_output_error(spec: ConvSpec, image_shape: Sequence[int], window: Sequ
             option="padding",
             value=spec.padding,
         )
-    padding = f" with {spec.padding} zeros on every side" if spec.padding else ""
+    padding = ""
+    if spec.padding:
+        padding = f" with {spec.padding} zeros on every side"
     return OptionError(
         f"kernel: {window[1]} x {window[0]} pixels; expected at most the image's "
         f"{image_shape[1]} x {image_shape[0]}{padding}.",
@@ -239,7 +251,7 @@ def _trace_stack(
     stack: list[StackLayer] = []
     for height, width in zip(heights, widths, strict=True):
         if size is not None:
-            size = [spec.output_size(side, kernel) for side, kernel in zip(size, kernel_shape, strict=True)]
+            size = _compute_output_sizes(spec, size, kernel_shape)
             if min(size) < 1:
                 size = None
         stack.append({"size": size, "receptive_field": [height, width]})

@@ -21,7 +21,7 @@ _BINOMIAL = (1, 4, 6, 4, 1)
 KERNELS: dict[str, tuple[Sequence[Sequence[float]], ...]] = {
     "edge": (((-1, -1, -1), (-1, 8, -1), (-1, -1, -1)),),
     "blur": (((1, 1, 1),) * 3,),
-    "gauss": (tuple(tuple(a * b for b in _BINOMIAL) for a in _BINOMIAL),),
+    "gauss": (np.outer(_BINOMIAL, _BINOMIAL).tolist(),),
     "sharpen": (((0, -1, 0), (-1, 5, -1), (0, -1, 0)),),
     "sobel-x": (_SOBEL_X,),
     "sobel-y": (_SOBEL_Y,),
@@ -51,14 +51,14 @@ def parse_kernels(kernel: str | Sequence[Sequence[float]]) -> tuple[list[np.ndar
             return [np.array(rows, np.float64) / divisor for rows in KERNELS[text]], divisor
         rows = _parse_rows(text)
     else:
-        rows = [list(row) for row in kernel]
+        rows = list(map(list, kernel))
     _check_rows(rows)
     return [np.array(rows, np.float64)], 1
 
 
 def _parse_rows(text: str) -> list[list[float]]:
     """Parse '1,0;0,-1'. Raises OptionError for text without digits, empty rows and values that are not numbers."""
-    if not any(character.isdigit() for character in text):
+    if not any(map(str.isdigit, text)):
         raise OptionError(
             f"kernel: '{text}'; expected the name of a kernel or rows of numbers.",
             cure=f"{did_you_mean(text, KERNELS)} {_USAGE_HINT}",
@@ -66,7 +66,10 @@ def _parse_rows(text: str) -> list[list[float]]:
             value=text,
             allowed=list(KERNELS),
         )
-    return [_parse_row(row, number) for number, row in enumerate(text.rstrip("; ").split(";"), 1)]
+    rows = []
+    for number, row in enumerate(text.rstrip("; ").split(";"), 1):
+        rows.append(_parse_row(row, number))
+    return rows
 
 
 def _parse_row(text: str, number: int) -> list[float]:

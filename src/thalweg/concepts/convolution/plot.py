@@ -230,8 +230,8 @@ def _format_products(
     texts = _format_factors(numbers, step)
     if fit_font_size(_flatten_texts(texts), room - _PLUS_WIDTH) < _MIN_FONT:
         texts = []
-        for product in step["products"]:
-            texts.append([[format_number(value * numbers["divisor"]) for value in row] for row in product])
+        for product in np.multiply(step["products"], numbers["divisor"]).tolist():
+            texts.append([list(map(format_number, row)) for row in product])
     flat = _flatten_texts(texts)
     font_size = fit_font_size(flat, room - _PLUS_WIDTH)
     return texts, font_size, max(style.text_width(text, font_size) for text in flat) + _PLUS_WIDTH
@@ -252,7 +252,7 @@ def _format_factors(numbers: ConvolutionNumbers, step: ConvStep) -> list[list[li
 
 
 def _flatten_texts(texts: list[list[list[str]]]) -> list[str]:
-    return [text for table in texts for row in table for text in row]
+    return np.ravel(texts).tolist()
 
 
 def _draw_magnitude(axes: Axes, step: ConvStep, x: float, y: float) -> None:

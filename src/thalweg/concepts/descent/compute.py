@@ -156,8 +156,9 @@ def _parse_window(values: list[float]) -> Window:
         is_high = top - bottom > 1e-6 * max(map(abs, (bottom, top, 1e-3)))
         if is_wide and is_high:
             return left, right, bottom, top
+    edges = [f"{edge:g}" for edge in values]
     raise OptionError(
-        f"window: {','.join(f'{edge:g}' for edge in values)}; expected left,right,bottom,top.",
+        f"window: {','.join(edges)}; expected left,right,bottom,top.",
         cure="For example: --set window=-3,3,-2,2",
         option="window",
         value=list(values),
@@ -250,8 +251,13 @@ def _build_frames(record: DescentRecord) -> list[Frame]:
     """Return frames for steps that are close together at the beginning, where most happens."""
     from .plot import plot_descent
 
-    steps = sorted({round(record.steps * (i / (NUM_FRAMES - 1)) ** 1.6) for i in range(NUM_FRAMES)})
-    return [Frame(_frame_caption(record, step), plot_descent, (record, step)) for step in steps]
+    steps = set()
+    for i in range(NUM_FRAMES):
+        steps.add(round(record.steps * (i / (NUM_FRAMES - 1)) ** 1.6))
+    frames = []
+    for step in sorted(steps):
+        frames.append(Frame(_frame_caption(record, step), plot_descent, (record, step)))
+    return frames
 
 
 def _frame_caption(record: DescentRecord, step: int) -> str:

@@ -97,7 +97,12 @@ def _syntax_error(text: str, position: int, problem: str, cure: str) -> OptionEr
     last = position + _CONTEXT_CHARS
     before = "… " if first else ""
     after = " …" if last < len(text) else ""
-    excerpt = "".join(c if c.isprintable() else " " for c in text[first:last])
+    excerpt = ""
+    for character in text[first:last]:
+        if character.isprintable():
+            excerpt += character
+        else:
+            excerpt += " "
     caret = " " * (len(before) + position - first) + "^"
     return OptionError(
         f"formula, character {position + 1}: {problem}\n  {before}{excerpt}{after}\n  {caret}",

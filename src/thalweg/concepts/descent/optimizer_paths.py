@@ -166,6 +166,9 @@ def run_optimizer(surface: TestFunction, config: TrainConfig, seed: int) -> Opti
         path.append(point)
         losses.append(loss)
     is_inside = [_distance_in_windows(surface, point) <= 0.5 for point in path]
+    left_window_at = None
+    if not all(is_inside):
+        left_window_at = is_inside.index(False)
     return OptimizerPath(
         name=config.optimizer,
         label=LABELS[config.optimizer],
@@ -173,7 +176,7 @@ def run_optimizer(surface: TestFunction, config: TrainConfig, seed: int) -> Opti
         path=path,
         losses=losses,
         stop_reason=stop_reason,
-        left_window_at=None if all(is_inside) else is_inside.index(False),
+        left_window_at=left_window_at,
         ends_outside=not is_inside[-1],
     )
 
@@ -200,11 +203,14 @@ def sample_grid(surface: TestFunction) -> LossGrid:
     x_HW, y_HW = _grid_points(surface, torch.linspace(0, 1, GRID_SIZE, dtype=torch.float64))
     loss_HW, _, _ = surface.evaluate(x_HW, y_HW)
     finite_N = loss_HW[loss_HW.isfinite()]
+    min_loss = math.inf
+    if len(finite_N):
+        min_loss = float(finite_N.min())
     return LossGrid(
         axis_x=_round_values(x_HW[0]),
         axis_y=_round_values(y_HW[:, 0]),
         loss=list(map(_round_values, loss_HW)),
-        min_loss=float(finite_N.min()) if len(finite_N) else math.inf,
+        min_loss=min_loss,
         undefined_fraction=1 - len(finite_N) / loss_HW.numel(),
         contour_levels=contour_levels(finite_N),
         arrows=_sample_arrows(surface),
@@ -235,7 +241,7 @@ def contour_levels(loss_N: Tensor, count: int = 12) -> list[float]:
         # The few lowest grid points say little about the minimum between them, so the first level is a quantile.
         first = max(float(loss_N.quantile(0.05)) - low, 1e-9 * (high - low))
         levels = low + torch.logspace(math.log10(first), math.log10(high - low), count, dtype=torch.float64)
-    return sorted({float(f"{level:.6g}") for level in levels.tolist()})
+    return sorted(set(map(_round_value, levels.tolist())))
 
 
 def _grid_points(surface: TestFunction, fractions: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,4 +253,14 @@ def _grid_points(surface: TestFunction, fractions: Tensor) -> tuple[Tensor, Tens
 
 def _round_values(values: Tensor) -> list[float | None]:
     """Round to six digits, more than can be seen; None for values that are not finite."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
+    rounded = []
+    for value in values.tolist():
+        if math.isfinite(value):
+            rounded.append(_round_value(value))
+        else:
+            rounded.append(None)
+    return rounded
+
+
+def _round_value(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -90,7 +90,10 @@ def _describe_filters(filters: FilterNumbers) -> str:
 
 def _describe_units(layer_units: LayerUnits) -> str:
     text = f"Training images with the highest activation of units of {_shorten(layer_units['layer'])}"
-    active = [unit for unit in layer_units["units"] if unit["images"]]
+    active = []
+    for unit in layer_units["units"]:
+        if unit["images"]:
+            active.append(unit)
     if not active:
         return f"{text}: none, because no unit is active."
     purest = max(active, key=lambda unit: unit["majority_count"])

@@ -165,14 +165,19 @@ def _select_layers(all_layers: list[CapturedLayer], name: str) -> list[CapturedL
 def _top_classes(probability_K: np.ndarray, classes: Sequence[str]) -> list[ClassProbability]:
     """Return the most probable classes, the first one first."""
     order = np.argsort(-probability_K, kind="stable")[:TOP_CLASSES]
-    return [{"name": classes[int(k)], "probability": float(probability_K[k])} for k in order]
+    top: list[ClassProbability] = []
+    for k in order:
+        top.append({"name": classes[int(k)], "probability": float(probability_K[k])})
+    return top
 
 
 def _summarize_layers(
     layers: Sequence[CapturedLayer], outputs: Mapping[str, Tensor], classes: Sequence[str]
 ) -> list[LayerNumbers]:
     """Summarize every layer. The units of the last layer may be the classes."""
-    summaries = [_summarize_layer(layer, outputs[layer.name], ()) for layer in layers[:-1]]
+    summaries = []
+    for layer in layers[:-1]:
+        summaries.append(_summarize_layer(layer, outputs[layer.name], ()))
     last = layers[-1]
     return [*summaries, _summarize_layer(last, outputs[last.name], classes)]
 
@@ -207,7 +212,9 @@ def _summarize_layer(layer: CapturedLayer, output_CHW: Tensor, classes: Sequence
 def _activation_strength(output_CHW: Tensor) -> Tensor:
     """Return the root mean square of each feature map, or the signed activation of each neuron."""
     is_map = output_CHW.shape[1:].numel() > 1
-    return output_CHW.square().mean((1, 2)).sqrt() if is_map else output_CHW[:, 0, 0]
+    if is_map:
+        return output_CHW.square().mean((1, 2)).sqrt()
+    return output_CHW[:, 0, 0]
 
 
 def _downsample_maps(maps_NHW: Tensor) -> Tensor:
@@ -302,6 +309,9 @@ class UnitSearch:
             if len(top_T):
                 k, majority_count = units.majority_class(self.training.labels[top_T])
                 majority_class = self.classes[k]
+            images = []
+            for index in top_T.tolist():
+                images.append(self._describe_image(index, float(peak_NC[index, unit])))
             unit_numbers.append(
                 {
                     "unit": unit,
@@ -309,7 +319,7 @@ class UnitSearch:
                     "percentile": float((peak_NC[:, unit] < peak_C[unit]).mean()),
                     "majority_class": majority_class,
                     "majority_count": majority_count,
-                    "images": [self._describe_image(index, float(peak_NC[index, unit])) for index in top_T.tolist()],
+                    "images": images,
                 }
             )
         return unit_numbers
@@ -325,11 +335,18 @@ class UnitSearch:
 
     def add_patches(self, unit_numbers: list[UnitNumbers], layer: nn.Module) -> None:
         """Set the patch of each top image: the pixels that the activation depends on."""
-        pairs = [(unit["unit"], image) for unit in unit_numbers for image in unit["images"]]
+        pairs = []
+        for unit in unit_numbers:
+            for image in unit["images"]:
+                pairs.append((unit["unit"], image))
         for start in range(0, len(pairs), self.batch_size):
             batch = pairs[start : start + self.batch_size]
-            unit_B = [unit for unit, _ in batch]
-            x_BCHW = self.preprocess(self.training.images[[image["index"] for _, image in batch]])
+            unit_B = []
+            index_B = []
+            for unit, image in batch:
+                unit_B.append(unit)
+                index_B.append(image["index"])
+            x_BCHW = self.preprocess(self.training.images[index_B])
             patches = units.receptive_patches(self.model, x_BCHW, layer, unit_B)
             for (_, image), patch in zip(batch, patches, strict=True):
                 if patch is not None:
@@ -344,9 +361,12 @@ def _add_purity(
     for layer in layers:
         purity_C = units.purity(peaks[layer["name"]], label_N, top_k)
         counts_C = np.round(purity_C * top_k).astype(int)
+        mean = None
+        if len(purity_C):
+            mean = float(purity_C.mean())
         layer["purity"] = {
             "units": len(purity_C),
-            "mean": float(purity_C.mean()) if len(purity_C) else None,
+            "mean": mean,
             "histogram": np.bincount(counts_C, minlength=top_k + 1).tolist(),
         }
     chance = units.chance_purity(label_N, top_k, settings.seed)
@@ -357,7 +377,10 @@ def _choose_unit_layers(layers: list[LayerNumbers], name: str) -> list[str]:
     """Return the names of the layers whose units are shown; a layer whose units are the classes only if alone."""
     if name != "auto":
         return [name]
-    hidden = [layer for layer in layers if not layer["classes"]]
+    hidden = []
+    for layer in layers:
+        if not layer["classes"]:
+            hidden.append(layer)
     return [layer["name"] for layer in units.pick_evenly(hidden or layers, NUM_LAYERS)]
 
 
@@ -367,4 +390,7 @@ def _collect_images(layer_units: list[LayerUnits], images_NHWC: np.ndarray) -> d
     for layer in layer_units:
         for unit in layer["units"]:
             indices.update(image["index"] for image in unit["images"])
-    return {index: images_NHWC[index] for index in sorted(indices)}
+    images = {}
+    for index in sorted(indices):
+        images[index] = images_NHWC[index]
+    return images

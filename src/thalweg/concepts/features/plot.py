@@ -94,7 +94,7 @@ def _draw_bar_strip(axes: Axes, values: Sequence[float], box: Box) -> None:
 
 
 def _sign_color(value: float) -> str:
-    return style.BLUE if value >= 0 else style.VERMILLION
+    return style.choose_sign_color(value)
 
 
 @style.as_image
@@ -199,7 +199,8 @@ def _filters_subtitle(filters: FilterNumbers, weight_OCHW: np.ndarray) -> str:
         parts.append("white is 0, blue positive, orange negative")
     if _has_uneven_scale(weight_OCHW):
         parts[-1] += ", each on its own scale"
-    parts.append("below each, its feature map" if filters["maps"] else "below each, its pre-activation")
+    output = "feature map" if filters["maps"] else "pre-activation"
+    parts.append(f"below each, its {output}")
     return "; ".join(parts)
 
 
@@ -244,7 +245,8 @@ def plot_purity(numbers: FeatureNumbers) -> Figure:
         axes.plot(x, y, color=style.BLACK, marker="o", label="mean of the units")
     axes.axhline(training["chance_purity"], color=style.VERMILLION, linestyle="--", label="random images")
     axes.set_xticks(range(len(layers)))
-    axes.set_xticklabels([style.fit_text(layer["name"], 0.8 * (style.WIDTH - 80) / len(layers)) for layer in layers])
+    max_width = 0.8 * (style.WIDTH - 80) / len(layers)
+    axes.set_xticklabels([style.fit_text(layer["name"], max_width) for layer in layers])
     axes.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1.06), xlabel="layer, from the first to the last")
     axes.set_ylabel(f"purity: fraction of the {top_k} top images in one class")
     axes.set_title("Does a unit detect a detail or a class?")

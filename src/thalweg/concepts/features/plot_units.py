@@ -51,7 +51,9 @@ class _RowLayout:
     @property
     def tiles_height(self) -> float:
         """Height of an image with its enlarged patch."""
-        return 2 * self.tile + 4 if self.has_crops else self.tile
+        if self.has_crops:
+            return 2 * self.tile + 4
+        return self.tile
 
 
 @style.as_image

@@ -6,7 +6,7 @@ planes. N snapshots of the path, D trained weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Annotated
@@ -87,11 +87,13 @@ def landscape(
     """
     names = list(snapshots[0][1])
     steps = [step for step, _ in snapshots]
-    path_ND = torch.stack([flatten([weights[name] for name in names]) for _, weights in snapshots])
+    path_ND = torch.stack([_flatten_weights(weights, names) for _, weights in snapshots])
     curvature_indices = pick_evenly(settings.curvature_points, len(steps))
 
     fraction, note = _fit_budget(settings, LossSurface(objective, train, names), path_ND, len(curvature_indices))
-    notes = [note] if note else []
+    notes = []
+    if note:
+        notes.append(note)
     train_surface = LossSurface(objective, take_fraction(train, fraction), names)
     test_surface = LossSurface(objective, take_fraction(test, fraction), names)
 
@@ -105,7 +107,10 @@ def landscape(
     if 0.0 in explained_variance:
         notes.append("The run has too few snapshots for a second principal direction; a random one is used.")
     shapes = [objective.model.get_parameter(name).shape for name in names]
-    scaled_2D = torch.stack([filter_normalize(direction_D, path_ND[-1], shapes) for direction_D in directions_2D])
+    scaled = []
+    for direction_D in directions_2D:
+        scaled.append(filter_normalize(direction_D, path_ND[-1], shapes))
+    scaled_2D = torch.stack(scaled)
     record = LandscapeRecord(
         examples=train_surface.num_examples,
         weights=path_ND.shape[1],
@@ -168,6 +173,10 @@ def count_evaluations(settings: LandscapeSettings, num_snapshots: int, num_hessi
     return line + path + planes + hessians
 
 
+def _flatten_weights(weights: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    return flatten([weights[name] for name in names])
+
+
 def take_fraction(batches: Sequence[Batch], fraction: float) -> list[Batch]:
     """Return the first `fraction` of all examples, at least MIN_EXAMPLES; the last batch may be cut."""
     remaining = max(MIN_EXAMPLES, int(fraction * count_examples(batches)))
@@ -176,7 +185,10 @@ def take_fraction(batches: Sequence[Batch], fraction: float) -> list[Batch]:
         size = min(remaining, len(batch["label"]))
         if size == 0:
             break
-        taken.append({name: values[:size] for name, values in batch.items()})
+        part = {}
+        for name, values in batch.items():
+            part[name] = values[:size]
+        taken.append(part)
         remaining -= size
     return taken
 
@@ -199,7 +211,10 @@ def _build_frames(record: LandscapeRecord, title: str) -> list[Frame]:
         "curvature": "Extreme eigenvalues of the Hessian along the path; at the end "
         f"{_format_final_spectrum(record.curvature)}.",
     }
-    return [Frame(caption, plot_landscape, (record, part, title)) for part, caption in captions.items()]
+    frames = []
+    for part, caption in captions.items():
+        frames.append(Frame(caption, plot_landscape, (record, part, title)))
+    return frames
 
 
 def _key_numbers(record: LandscapeRecord) -> dict[str, str]:

@@ -141,7 +141,9 @@ def measure_path(surface: LossSurface, steps: list[int], path_ND: Tensor) -> Pat
     line_D = path_ND[-1] - path_ND[0]
     length = float(line_D.norm())
     losses, _ = _evaluate_all(surface, path_ND)
-    gradient_norms = [float(surface.compute_gradient(weights_D).norm()) for weights_D in path_ND]
+    gradient_norms = []
+    for weights_D in path_ND:
+        gradient_norms.append(float(surface.compute_gradient(weights_D).norm()))
     offset_ND = path_ND - path_ND[0]
     fraction_N = offset_ND @ line_D / max(length**2, 1e-30)
     distance_N = (offset_ND - fraction_N[:, None] * line_D).norm(dim=1)
@@ -281,4 +283,4 @@ def compute_curvature(
 
 def pick_evenly(count: int, size: int) -> list[int]:
     """Return up to `count` indices below `size`, evenly spaced, with the last one and (from two on) the first."""
-    return sorted({round(index) for index in torch.linspace(size - 1, 0, min(count, size)).tolist()})
+    return sorted(set(map(round, torch.linspace(size - 1, 0, min(count, size)).tolist())))

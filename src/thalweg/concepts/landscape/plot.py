@@ -84,7 +84,7 @@ def _mark_ends(axes: Axes, start_at_top: bool) -> None:
 def _set_log_scale(axes: Axes) -> None:
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1e3 else (1,)))
+    axes.yaxis.set_major_locator(LogLocator(subs=style.choose_tick_factors(high / low >= 1e3)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -170,7 +170,9 @@ def _log_loss(plane: PlaneRecord, max_path_loss: float) -> np.ndarray:
 def _draw_contours(fig: Figure, axes: Axes, plane: PlaneRecord, height: np.ndarray) -> None:
     low = height.min()
     high = height.max()
-    levels = np.linspace(low, high if high > low else low + 1, 21)
+    if not high > low:
+        high = low + 1
+    levels = np.linspace(low, high, 21)
     filled = axes.contourf(plane.first, plane.second, height, levels, cmap="cividis", extend="max")
     axes.contour(plane.first, plane.second, height, levels[::2], colors="white", linewidths=0.5, alpha=0.6)
     colorbar = fig.colorbar(filled, ax=axes, shrink=0.85)
@@ -245,4 +247,7 @@ def _draw_curvature(fig: Figure, record: LandscapeRecord) -> None:
         axes.set_xlim(-0.03 * last_step, 1.03 * last_step)
     largest_axes.set(title="Largest eigenvalue", xlabel="steps\n(larger: a narrower valley)")
     smallest_axes.set(title="Smallest eigenvalue", xlabel="steps\n(below 0: a direction of negative curvature)")
-    largest_axes.set_ylim(bottom=0 if min(curvature.largest) >= 0 else None)
+    bottom = None
+    if min(curvature.largest) >= 0:
+        bottom = 0
+    largest_axes.set_ylim(bottom=bottom)

@@ -93,7 +93,13 @@ def _column_values(numbers: LossNumbers, step: Step) -> np.ndarray:
 
 
 def _format_cells(values: np.ndarray) -> list[str]:
-    return ["…" if np.isnan(value) else value_rows.format_number(value) for value in values]
+    texts = []
+    for value in values:
+        text = "…"
+        if not np.isnan(value):
+            text = value_rows.format_number(value)
+        texts.append(text)
+    return texts
 
 
 def _column_names(numbers: LossNumbers) -> list[str]:
@@ -138,7 +144,9 @@ def _draw_result(axes: Axes, numbers: LossNumbers, step: Step, row: int, top: fl
 
 
 def _color_of(is_correct: bool) -> str:
-    return style.CORRECT_COLOR if is_correct else style.WRONG_COLOR
+    if is_correct:
+        return style.CORRECT_COLOR
+    return style.WRONG_COLOR
 
 
 @style.as_image
@@ -159,7 +167,7 @@ def _draw_bars(axes: Axes, numbers: LossNumbers, width: float) -> None:
     losses = numbers.losses
     count = len(losses)
     positions = range(1, count + 1)
-    axes.bar(positions, losses, color=[_color_of(correct) for correct in numbers.correct], width=0.7)
+    axes.bar(positions, losses, color=list(map(_color_of, numbers.correct)), width=0.7)
     axes.axhline(numbers.mean_loss, color=style.BLACK, linestyle="--", linewidth=1.4)
     top = 1.18 * max(*losses, numbers.mean_loss, 1e-12)
     background = {"facecolor": style.WHITE, "edgecolor": "none", "pad": 1}
@@ -189,7 +197,7 @@ def _draw_bars(axes: Axes, numbers: LossNumbers, width: float) -> None:
 
 def _draw_log_curve(axes: Axes, numbers: LossNumbers) -> None:
     """Draw -log p, and the examples on it."""
-    true_B = np.array([row[label] for row, label in zip(numbers.probabilities, numbers.labels, strict=True)])
+    true_B = np.array(numbers.probabilities)[np.arange(len(numbers.labels)), numbers.labels]
     smallest = max(min(float(true_B.min()) / 2, 0.01), 1e-300)
     p = np.concatenate([np.geomspace(smallest, 0.05, 100), np.linspace(0.05, 1, 100)])
     axes.plot(p, -np.log(p), color=style.GRAY)

@@ -107,7 +107,9 @@ def neuron(settings: NeuronSettings) -> ConceptResult:
     numbers = compute_neuron(settings)
     from .plot import plot_neuron
 
-    frames = [Frame(caption, plot_neuron, (numbers, step)) for step, caption in enumerate(_build_captions(numbers))]
+    frames = []
+    for step, caption in enumerate(_build_captions(numbers)):
+        frames.append(Frame(caption, plot_neuron, (numbers, step)))
     return ConceptResult(
         asdict(numbers),
         frames,

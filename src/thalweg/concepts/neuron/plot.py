@@ -65,7 +65,8 @@ def _draw_diagram(axes: Axes, numbers: NeuronNumbers, step: int) -> None:
     )
     text_color = style.BLACK if is_done else style.GRAY
     axes.text(7.25, _NODE_Y + 0.25, numbers.activation_function, ha="center", color=text_color, fontsize=9)
-    _draw_node(axes, _OUTPUT_X, numbers.activation if is_done else None)
+    activation = numbers.activation if is_done else None
+    _draw_node(axes, _OUTPUT_X, activation)
     axes.text(_OUTPUT_X, _NODE_Y + 1.0, "activation", ha="center", color=style.GRAY)
 
 
@@ -128,7 +129,7 @@ def _draw_inputs(axes: Axes, numbers: NeuronNumbers, step: int) -> None:
         text_color = style.GRAY
         if i <= step:
             label = rows.products[i]
-            line_color = style.BLUE if weight >= 0 else style.VERMILLION
+            line_color = style.choose_sign_color(weight)
             text_color = style.BLACK
         axes.plot(
             [1.6, rows.corner_x, 4.95],

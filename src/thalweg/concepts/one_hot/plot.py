@@ -37,8 +37,13 @@ def plot_encoding_rows(numbers: OneHotNumbers, images_BHWC: np.ndarray, step: in
         axes.text(value_rows.LEFT_MARGIN, 24, _rows_title(numbers), va="center", fontweight="bold", fontsize=11)
         value_rows.draw_column_names(axes, column_names, _COLUMNS_WIDTH, top)
     for row in range(min(step - 1, len(images_BHWC))):
-        values = [numbers.rows[row][k] for k in numbers.columns]
-        value_rows.draw_cells(axes, row, [f"{value:.3g}" for value in values], values, _COLUMNS_WIDTH, top)
+        values = []
+        texts = []
+        for k in numbers.columns:
+            value = numbers.rows[row][k]
+            values.append(value)
+            texts.append(f"{value:.3g}")
+        value_rows.draw_cells(axes, row, texts, values, _COLUMNS_WIDTH, top)
     return fig
 
 
@@ -61,7 +66,10 @@ def _column_names(numbers: OneHotNumbers) -> list[str]:
     names = []
     for k in numbers.columns:
         name = numbers.classes[k]
-        names.append(str(k) if name == str(k) else f"{k} {style.ellipsize(name)}")
+        heading = str(k)
+        if name != heading:
+            heading = f"{k} {style.ellipsize(name)}"
+        names.append(heading)
     return names
 
 
@@ -95,13 +103,15 @@ def _draw_distances(axes: Axes, distance_FF: np.ndarray, names: Sequence[str], l
     font_size = 8.5 if len(names) <= 10 else 7
     for row, column in np.ndindex(distance_FF.shape):
         value = distance_FF[row, column]
-        color = style.WHITE if value > 0.6 * largest else style.BLACK
+        color = style.choose_text_color(bool(value > 0.6 * largest))
         axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=font_size, color=color)
 
 
 def _tick_rotation(names: Sequence[str], width: float) -> float:
     """Return 90 degrees if the names do not fit side by side into `width` figure units, else 0."""
-    return 90 if max(map(style.text_width, names)) > width / len(names) else 0
+    if max(map(style.text_width, names)) > width / len(names):
+        return 90
+    return 0
 
 
 @style.as_image

@@ -182,7 +182,9 @@ def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[
 
 
 def _resolve_auto(value: int | Literal["auto"], default: int) -> int:
-    return default if value == "auto" else value
+    if value == "auto":
+        return default
+    return value
 
 
 def _sort_sizes(sizes: Iterable[int]) -> list[int]:
@@ -213,7 +215,7 @@ def to_cost(row: LayerInfo) -> LayerCost:
 
 def to_costs(rows: Iterable[LayerInfo]) -> list[LayerCost]:
     """Convert rows of the layer summary."""
-    return [to_cost(row) for row in rows]
+    return list(map(to_cost, rows))
 
 
 def estimate_training_bytes(total: LayerInfo, batch_size: int) -> int:
@@ -288,8 +290,10 @@ def _select_fields(rows: Sequence[LayerCost]) -> list[LayerField]:
             largest = row.receptive_field
     if len(growing) <= MAX_FIELDS:
         return growing
-    indices = sorted({round(i * (len(growing) - 1) / (MAX_FIELDS - 1)) for i in range(MAX_FIELDS)})
-    return [growing[i] for i in indices]
+    indices = set()
+    for i in range(MAX_FIELDS):
+        indices.add(round(i * (len(growing) - 1) / (MAX_FIELDS - 1)))
+    return [growing[i] for i in sorted(indices)]
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -311,7 +315,10 @@ def _describe_curve(numbers: ParameterNumbers, curve: ScalingCurve) -> str:
     name = curve.name[0].upper() + curve.name[1:]
     if curve.name == numbers.model:
         name = curve.name
-    accepted = [i for i, count in enumerate(curve.parameters) if count is not None]
+    accepted = []
+    for i, count in enumerate(curve.parameters):
+        if count is not None:
+            accepted.append(i)
     if not accepted:
         return f"{name} accepts none of these image sizes."
     first = accepted[0]

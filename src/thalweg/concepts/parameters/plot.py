@@ -65,20 +65,20 @@ def _draw_curves(axes: Axes, sizes: Sequence[int], curves: Sequence[Sequence[int
     """Draw the first `count` curves on log axes; the limits are those of all curves."""
     values = []
     for curve in curves:
-        values += [value for value in curve if value]
+        values += filter(None, curve)
     low = min(values)
     high = max(values)
     axes.set(xscale="log", yscale="log")
     for curve, (color, dashes, marker) in list(zip(curves, _STYLES, strict=True))[:count]:
-        visible = [math.nan if value is None else value for value in curve]
+        visible = np.array(curve, np.float64)
         axes.plot(sizes, visible, dashes, color=color, marker=marker, markersize=5)
     axes.set(xlim=(sizes[0] / 1.12, sizes[-1] * 1.12), ylim=(low / 2, high * 2))
     axes.xaxis.set_major_locator(FixedLocator(_select_ticks(sizes)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelsize=9.5 if len(sizes) <= 5 else 7.5)
-    # over a small range, powers of ten alone would give only one or two ticks
-    multiples = (1, 2, 5) if high < 250 * low else (1,)
+    label_size = 9.5 if len(sizes) <= 5 else 7.5
+    axes.tick_params(axis="x", labelsize=label_size)
+    multiples = style.choose_tick_factors(high >= 250 * low)
     axes.yaxis.set_major_locator(LogLocator(subs=multiples, numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
@@ -129,7 +129,10 @@ def _draw_legend_row(axes: Axes, i: int, name: str, is_drawn: bool) -> None:
 
 def _draw_counts(axes: Axes, y: float, columns: np.ndarray, curve: ScalingCurve) -> None:
     for x, value in zip(columns, curve.parameters, strict=True):
-        axes.text(x, y, "–" if value is None else format_count(value), ha="right", va="center")
+        text = "–"
+        if value is not None:
+            text = format_count(value)
+        axes.text(x, y, text, ha="right", va="center")
 
 
 def format_count(value: float) -> str:
@@ -161,7 +164,9 @@ def plot_layer_table(numbers: ParameterNumbers, page: int) -> Figure:
     rows = numbers.pages[page]
     size = numbers.image_size
     is_overview = page == 0 and len(numbers.pages) > 1
-    title = f"{numbers.model} {'overview' if is_overview else 'layer by layer'}"
+    title = f"{numbers.model} layer by layer"
+    if is_overview:
+        title = f"{numbers.model} overview"
     _draw_title(axes, 22, f"{title}, for an image of {size} x {size} x {numbers.channels}")
     _draw_header(axes)
     max_parameters = max(row.parameters for row in rows)
@@ -213,7 +218,10 @@ def _draw_total(axes: Axes, y: float, total: LayerCost, image_size: int) -> None
 
 def _draw_costs(axes: Axes, y: float, row: LayerCost, image_size: int) -> None:
     for x, value in ((_PARAMETERS_X, row.parameters), (_MULTIPLY_ADDS_X, row.multiply_adds)):
-        axes.text(x, y, format_count(value) if value else "–", ha="right", va="center")
+        text = "–"
+        if value:
+            text = format_count(value)
+        axes.text(x, y, text, ha="right", va="center")
     if row.receptive_field is not None:
         text = "full image"
         if row.receptive_field < image_size:

@@ -63,10 +63,14 @@ def pooling(settings: PoolingSettings, image_HWC: np.ndarray, title: str, notes:
 
     color_HW3 = np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3))
     x_HW = np.round(color_HW3 @ np.array(GRAY_WEIGHTS))
-    stride = settings.window if settings.stride == "auto" else settings.stride
+    stride = settings.stride
+    if stride == "auto":
+        stride = settings.window
     spec = PoolSpec(settings.window, stride, settings.padding)
     sizes = _check_sizes(spec, x_HW.shape)
-    kinds = ["max", "average"] if settings.kind == "both" else [settings.kind]
+    kinds: list[str] = [settings.kind]
+    if settings.kind == "both":
+        kinds = ["max", "average"]
     outputs = {kind: spec.apply(kind, x_HW) for kind in kinds}
     width = x_HW.shape[1]
     numbers: PoolingNumbers = {
@@ -197,7 +201,9 @@ def relative_change(original: np.ndarray, shifted: np.ndarray) -> float | None:
     rms = float(np.sqrt(((shifted - original) ** 2).mean()))
     if std > 1e-9:
         return rms / std
-    return 0.0 if rms < 1e-9 else None
+    if rms < 1e-9:
+        return 0.0
+    return None
 
 
 def measure_shifts(x_HW: np.ndarray, kinds: Sequence[str], spec: PoolSpec, max_shift: int) -> ShiftSensitivity | None:
@@ -218,8 +224,17 @@ def measure_shifts(x_HW: np.ndarray, kinds: Sequence[str], spec: PoolSpec, max_s
     if max_shift < 1:
         return None
     width = x_HW.shape[1] - max_shift
-    views = [x_HW[:, max_shift - shift : max_shift - shift + width] for shift in range(max_shift + 1)]
-    outputs = {kind: [spec.apply(kind, view) for view in views] for kind in kinds}
+    views = []
+    for left in range(max_shift, -1, -1):
+        views.append(x_HW[:, left : left + width])
+    outputs: dict[str, list[np.ndarray]] = {}
+    original = {}
+    shifted = {}
+    for kind in kinds:
+        arrays = [spec.apply(kind, view) for view in views]
+        outputs[kind] = arrays
+        original[kind] = arrays[0].tolist()
+        shifted[kind] = arrays[1].tolist()
     change: dict[str, list[float | None]] = {}
     for kind, arrays in {**outputs, "image": views}.items():
         change[kind] = [relative_change(arrays[0], array) for array in arrays]
@@ -227,7 +242,7 @@ def measure_shifts(x_HW: np.ndarray, kinds: Sequence[str], spec: PoolSpec, max_s
     return {
         "shifts": list(range(max_shift + 1)),
         "change": change,
-        "original": {kind: arrays[0].tolist() for kind, arrays in outputs.items()},
-        "shifted": {kind: arrays[1].tolist() for kind, arrays in outputs.items()},
+        "original": original,
+        "shifted": shifted,
         "color_limit": float(np.quantile(difference, 0.98)) or float(difference.max()) or 1.0,
     }

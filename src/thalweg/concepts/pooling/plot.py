@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -143,7 +144,9 @@ def _draw_window_values(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> 
         for j, value in enumerate(values):
             x = _MARGIN + 28 + 38 * j
             y = top + 22 + _LINE_HEIGHT * i
-            text = "–" if value is None else format_cell(value)
+            text = "–"
+            if value is not None:
+                text = format_cell(value)
             if (i, j) == selected:
                 axes.text(x, y, text, ha="right", va="center", fontweight="bold", color=style.BLUE)
             else:
@@ -152,8 +155,7 @@ def _draw_window_values(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> 
 
 def _window_heading(numbers: PoolingNumbers, step: PoolStep) -> str:
     """Return the heading of the window's values, with the rule for padding if there is any."""
-    has_padding = any(value is None for row in step["window"] for value in row)
-    if not has_padding:
+    if None not in chain.from_iterable(step["window"]):
         return "Values in the window:"
     rules = {"max": "ignored by max", "average": "0 for the average"}
     text = " and ".join(rules[kind] for kind in numbers["kinds"])
@@ -288,7 +290,7 @@ def _draw_change_curves(fig: Figure, shift: ShiftSensitivity, box: Box) -> None:
     axes = style.add_axes(fig, *box)
     for kind, values in shift["change"].items():
         color, marker, line_style = _STYLES[kind]
-        percents = [math.nan if value is None else 100 * value for value in values]
+        percents = 100 * np.array(values, np.float64)
         axes.plot(shift["shifts"], percents, line_style, color=color, marker=marker, markersize=5, label=kind)
     axes.set(xlabel="shift, pixels", ylabel="relative change, %", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

@@ -109,13 +109,16 @@ def _project(settings: PredictionSettings, features_ND: np.ndarray) -> Projectio
     else:
         points_N2, explained_variance = pca(features_ND)
     neighbors = min(settings.neighbors, (len(features_ND) - 1) // 2)
+    trust = None
+    if neighbors:
+        trust = trustworthiness(features_ND, points_N2, neighbors)
     return {
         "method": settings.projection,
         "num_features": features_ND.shape[1],
         "points": points_N2.tolist(),
         "explained_variance": explained_variance,
         "neighbors": neighbors,
-        "trustworthiness": trustworthiness(features_ND, points_N2, neighbors) if neighbors else None,
+        "trustworthiness": trust,
     }
 
 
@@ -157,4 +160,6 @@ def _describe_calibration(bins: ReliabilityBins) -> CalibrationNumbers:
 
 def _nan_to_none(values: np.ndarray) -> list[float | None]:
     """Return the values as a list, with None for NaN."""
-    return [None if np.isnan(value) else float(value) for value in values]
+    masked = values.astype(object)
+    masked[np.isnan(values)] = None
+    return masked.tolist()

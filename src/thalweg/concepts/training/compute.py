@@ -200,7 +200,10 @@ def _fit_window(points_N2: np.ndarray, square: bool) -> list[float]:
     high = points_N2.max(0)
     center = (low + high) / 2
     half = (high - low) / 2
-    half = np.full(2, half.max()) if square else np.where(half > 0, half, 1.0)
+    if square:
+        half = np.full(2, half.max())
+    else:
+        half = np.where(half > 0, half, 1.0)
     left, bottom = (center - 1.08 * half).tolist()
     right, top = (center + 1.08 * half).tolist()
     return [left, right, bottom, top]
@@ -221,12 +224,15 @@ def _build_runs(settings: TrainingSettings, num_train: int) -> list[ToyRun]:
             option="hidden",
             value=list(hidden),
         )
+    lr = settings.lr
+    if lr == "auto":
+        lr = DEFAULT_LR[settings.optimizer]
     run = ToyRun(
         label=_format_hidden(hidden),
         hidden=hidden,
         activation=settings.activation,
         optimizer=settings.optimizer,
-        lr=DEFAULT_LR[settings.optimizer] if settings.lr == "auto" else settings.lr,
+        lr=lr,
         batch_size=settings.batch_size,
         epochs=_resolve_epochs(settings, num_train),
         weight_decay=settings.weight_decay,
@@ -235,7 +241,7 @@ def _build_runs(settings: TrainingSettings, num_train: int) -> list[ToyRun]:
     if settings.compare == "lr":
         return _compare_lrs(run)
     if settings.compare == "hidden":
-        return [replace(run, hidden=sizes, label=_format_hidden(sizes)) for sizes in _vary_hidden(hidden)]
+        return _compare_hidden(run)
     if settings.compare == "optimizer":
         return _compare_optimizers(run)
     return [run]
@@ -265,13 +271,20 @@ def _compare_lrs(run: ToyRun) -> list[ToyRun]:
     return runs
 
 
-def _compare_optimizers(run: ToyRun) -> list[ToyRun]:
-    others = [name for name in ("sgd", "adam", "momentum") if name != run.optimizer]
+def _compare_hidden(run: ToyRun) -> list[ToyRun]:
     runs = []
-    for name in others[:2]:
-        lr = DEFAULT_LR[name]
-        runs.append(replace(run, optimizer=name, lr=lr, label=f"{name}, lr {lr:.3g}"))
-    return [*runs, replace(run, label=f"{run.optimizer}, lr {run.lr:.3g}")]
+    for sizes in _vary_hidden(run.hidden):
+        runs.append(replace(run, hidden=sizes, label=_format_hidden(sizes)))
+    return runs
+
+
+def _compare_optimizers(run: ToyRun) -> list[ToyRun]:
+    runs = []
+    for name in ("sgd", "adam", "momentum"):
+        if name != run.optimizer:
+            lr = DEFAULT_LR[name]
+            runs.append(replace(run, optimizer=name, lr=lr, label=f"{name}, lr {lr:.3g}"))
+    return [*runs[:2], replace(run, label=f"{run.optimizer}, lr {run.lr:.3g}")]
 
 
 def _vary_hidden(hidden: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -306,8 +319,11 @@ def _format_hidden(hidden: tuple[int, ...]) -> str:
 
 def _snapshot_epochs(epochs: int) -> list[int]:
     """Return the epochs with a snapshot: close together at the beginning, where most changes."""
-    indices = range(NUM_FRAMES)
-    return sorted({min(epochs, max(i, round(epochs * (i / indices[-1]) ** 2.5))) for i in indices})
+    snapshot_epochs = set()
+    for i in range(NUM_FRAMES):
+        epoch = max(i, round(epochs * (i / (NUM_FRAMES - 1)) ** 2.5))
+        snapshot_epochs.add(min(epochs, epoch))
+    return sorted(snapshot_epochs)
 
 
 def _build_frames(numbers: dict[str, Any], snapshot_epochs: Sequence[int]) -> list[Frame]:
@@ -329,7 +345,10 @@ def _build_frames(numbers: dict[str, Any], snapshot_epochs: Sequence[int]) -> li
 
 def _frame_caption(runs: Sequence[ToyResult], epoch: int) -> str:
     if len(runs) > 1:
-        accuracies = "; ".join(f"{run['label']}: {_format_accuracy(run, epoch)}" for run in runs)
+        parts = []
+        for run in runs:
+            parts.append(f"{run['label']}: {_format_accuracy(run, epoch)}")
+        accuracies = "; ".join(parts)
         if epoch == 0:
             return f"Before training, training accuracy: {accuracies}."
         return f"After epoch {epoch}, training accuracy: {accuracies}."
@@ -359,7 +378,9 @@ def _format_accuracy(run: ToyResult, epoch: int) -> str:
     accuracy = run["curves"]["train"]["accuracy"]
     if has_diverged(run, epoch):
         return "diverged"
-    return _format_percent(accuracy[epoch]) if accuracy else "none"
+    if not accuracy:
+        return "none"
+    return _format_percent(accuracy[epoch])
 
 
 def _format_percent(fraction: float) -> str:
@@ -412,7 +433,9 @@ def _collect_notes(settings: TrainingSettings, runs: Sequence[ToyResult]) -> lis
     for run in runs:
         note = _describe_problem(run)
         if note:
-            notes.append(f"{run['label']}: {note}" if len(runs) > 1 else note)
+            if len(runs) > 1:
+                note = f"{run['label']}: {note}"
+            notes.append(note)
         visible = run["visible_neurons"]
         if visible and sum(run["hidden"]) > sum(map(len, visible)):
             notes.append(f"At most {MAX_NEURONS} neurons of a layer are shown: those with the largest influence.")

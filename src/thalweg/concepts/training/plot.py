@@ -116,7 +116,9 @@ def _draw_network(axes: Axes, numbers: Mapping[str, Any], run: ToyResult, snapsh
     counts = [2, *map(len, visible), len(numbers["classes"])]
     centers = np.linspace(_LEFT + 22, _RIGHT - 20, len(counts))
     max_side = min(38.0, 0.6 * (centers[1] - centers[0]))
-    columns = [_layout_column(x, count, max_side) for x, count in zip(centers, counts, strict=True)]
+    columns = []
+    for x, count in zip(centers, counts, strict=True):
+        columns.append(_layout_column(x, count, max_side))
     _draw_weights(axes, columns, snapshot.get("weights", []))
     axes.text(_LEFT, 24, "Output of each neuron over the plane", va="center", fontweight="bold", fontsize=10.5)
     header_size = 8.5 if len(counts) < 8 else 7
@@ -146,7 +148,8 @@ def _column_headers(run: ToyResult) -> list[str]:
 
 def _layout_column(x: float, count: int, max_side: float) -> list[Tile]:
     """Return the tiles of a column."""
-    pitch = min(58.0 if count < 5 else 46.0, (_BOTTOM - _TOP) / count)
+    max_pitch = 58.0 if count < 5 else 46.0
+    pitch = min(max_pitch, (_BOTTOM - _TOP) / count)
     middle = (_TOP + _BOTTOM) / 2
     side = min(max_side, 0.84 * pitch)
     tiles = []
@@ -203,7 +206,7 @@ def _draw_input_names(axes: Axes, tiles: Sequence[Tile], names: Sequence[str]) -
 def _draw_weights(axes: Axes, columns: Sequence[list[Tile]], weights: Sequence[Sequence[Sequence[float]]]) -> None:
     """Draw a line for every weight between visible neurons, on one scale for all layers."""
     layers = [np.nan_to_num(np.array(layer, float)) for layer in weights]
-    max_weight = np.quantile(np.abs(np.concatenate([layer.ravel() for layer in layers])), 0.99) or 1
+    max_weight = np.quantile(np.abs(np.concatenate(list(map(np.ravel, layers)))), 0.99) or 1
     segments = []
     widths = []
     colors = []
@@ -212,15 +215,12 @@ def _draw_weights(axes: Axes, columns: Sequence[list[Tile]], weights: Sequence[S
             for (x0, y0, side0), weight in zip(below, row, strict=True):
                 segments.append([(x0 + side0 / 2, y0), (x1 - side1 / 2, y1)])
                 widths.append(_line_width(abs(weight) / max_weight))
-                colors.append(_weight_color(weight))
+                colors.append(style.choose_sign_color(weight))
     axes.add_collection(LineCollection(segments, linewidths=widths, colors=colors, zorder=1))
 
 
-def _weight_color(weight: float) -> str:
-    if weight >= 0:
-        return style.BLUE
-    return style.VERMILLION
-
-
 def _line_width(fraction: float) -> float:
-    return next(width for min_fraction, width in _LINE_WIDTHS if fraction >= min_fraction)
+    for min_fraction, width in _LINE_WIDTHS:
+        if fraction >= min_fraction:
+            return width
+    raise AssertionError("the smallest fraction of the table is 0")

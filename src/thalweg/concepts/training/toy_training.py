@@ -128,7 +128,9 @@ def train_toy(dataset: ToyDataset, run: ToyRun, snapshot_epochs: Sequence[int], 
         trainer = _build_trainer(model, dataset, run)
         history = _History(model, trainer.batches, dataset)
         diverged_at = _train_with_snapshots(trainer, history, snapshot_epochs)
-    visible_neurons = _most_active(model, dataset.x_N2) if with_maps else None
+    visible_neurons = None
+    if with_maps:
+        visible_neurons = _most_active(model, dataset.x_N2)
     snapshots = []
     for state in history.states:
         model.load_state_dict(state.weights)
@@ -202,7 +204,9 @@ class _History:
     def save_weights(self, epoch: int, step: int) -> None:
         """Record the weights."""
         batch = self.dataset.rows_of_split(0)[self.stream.batch_indices(max(0, step - 1))].tolist()
-        weights = {name: values.clone() for name, values in self.model.state_dict().items()}
+        weights = {}
+        for name, values in self.model.state_dict().items():
+            weights[name] = values.clone()
         self.states.append(_State(epoch, step, batch, weights))
 
     def evaluate(self) -> bool:
@@ -261,7 +265,11 @@ def _hidden_activations(model: MLP, x_N2: Tensor) -> list[Tensor]:
 
 def _weight_matrices(model: MLP) -> list[Tensor]:
     """Return the weights (outputs, inputs) of each layer, the output layer last."""
-    return [layer.weight.detach() for layer in model.modules() if isinstance(layer, nn.Linear)]
+    matrices = []
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            matrices.append(layer.weight.detach())
+    return matrices
 
 
 def _most_active(model: MLP, x_N2: Tensor) -> list[list[int]]:
