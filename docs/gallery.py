@@ -61,7 +61,7 @@ class GalleryItem:
 #: plots beside those of the default settings
 EXTRA_ITEMS = (
     GalleryItem("descent-himmelblau", "descent", {"surface": "himmelblau"}),
-    GalleryItem("training-rates", "training", {"compare": "rates"}),
+    GalleryItem("training-lr", "training", {"compare": "lr"}),
     GalleryItem("convolution-sobel", "convolution", {"kernel": "sobel"}),
 )
 

@@ -1,6 +1,6 @@
-"""Plot the images of the README: a run on the bundled digits, and a synthetic photo of a handwritten digit.
+"""Plot the images of the documents: a run on the bundled digits, and a synthetic photo of a handwritten digit.
 
-    python docs/pictures.py
+python docs/pictures.py
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def at_step(training: TrainingRun, step: int, action: Callable[[], None]) -> Tra
             action()
         return run_phase(*arguments)
 
-    trainer.run_phase = run_phase_with_action
+    vars(trainer)["run_phase"] = run_phase_with_action
     return training
 
 

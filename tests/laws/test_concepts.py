@@ -27,7 +27,7 @@ NAMES = list(CONCEPTS)
 def run_path(tmp_path_factory):
     """A small run, for concepts that need one."""
     out = tmp_path_factory.mktemp("concepts") / "run"
-    return thalweg.train("classify", "digits", model="lenet", epochs=2, threads=1, out=out, report=False).path
+    return thalweg.train("classify", "digits", model="lenet", epochs=2, cpu_threads=1, out=out, report=False).path
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ class FeatureExtractor(nn.Module):
 
     def __init__(self, model: Any):
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of a batch."""
@@ -104,15 +104,15 @@ def _build_extractor(model: nn.Module, first: Tensor, request: FeatureRequest) -
     extractor = FeatureExtractor(model).eval()
     if request.device.type != "cpu":
         return extractor
-    return optimize_for_inference(extractor, (request.batch_size, *first.shape[1:]))
+    channels, height, width = first.shape[1:]
+    return optimize_for_inference(extractor, (request.batch_size, channels, height, width))
 
 
 def extract(model: Any, x: Tensor) -> Tensor:
     """Return the features of a batch in evaluation mode; the model's mode stays as it was."""
     was_training = model.training
-    model.eval()
     with torch.inference_mode():
-        features = model.features(x).float().cpu()
+        features = FeatureExtractor(model).eval()(x).float().cpu()
     model.train(was_training)
     return features
 
@@ -141,8 +141,9 @@ def _extract_all(
 
 def cache_key(model: Any, settings: list[Any]) -> str:
     """Return a hexadecimal name for what makes features: layers and weights but the head, and the settings."""
-    head_values = model.head.state_dict(keep_vars=True).values()
-    in_head = {id(value) for value in (*head_values, *model.head.modules())}
+    head = model.get_submodule("head")
+    head_values = head.state_dict(keep_vars=True).values()
+    in_head = {id(value) for value in (*head_values, *head.modules())}
     digest = hashlib.sha256()
     for name, layer in model.named_modules():
         if id(layer) not in in_head:

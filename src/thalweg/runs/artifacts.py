@@ -40,8 +40,9 @@ def write_report(run_dir: RunDir, record: RunRecord, task: Task, spec: Any, plot
         if plot.image is not None:
             run_dir.write_file(f"plots/{plot.name}.png", encode_png(plot.image))
     text = task.card_text(spec, record.task_options, _flat_results(record))
-    run_dir.write_file("report.html", render_report(build_report(record, task.metrics, drawn, text)).encode())
-    run_dir.write_file("MODEL_CARD.md", render_card(record, task.metrics, drawn, text).encode())
+    values: Any = record  # the pages' protocol of a record has fields that can be written
+    run_dir.write_file("report.html", render_report(build_report(values, task.metrics, drawn, text)).encode())
+    run_dir.write_file("MODEL_CARD.md", render_card(values, task.metrics, drawn, text).encode())
 
 
 def metric_styles(task: Task) -> list[MetricStyle]:

@@ -165,11 +165,14 @@ def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:
 
 def _set_threads(options: TrainOptions, existing: RunRecord | None, log: Callable[[str], None]) -> None:
     """Set the number of threads; sums in another order give other last bits, so a resumed run keeps its number."""
-    saved_plan = existing.plan if existing is not None else None
-    threads = options.cpu_threads or (saved_plan or {}).get("cpu_threads")
+    saved_plan: dict[str, Any] = {}
+    version = None
+    if existing is not None:
+        saved_plan = existing.plan or {}
+        version = existing.versions.get("torch")
+    threads = options.cpu_threads or saved_plan.get("cpu_threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-    version = existing.versions.get("torch") if existing is not None else None
     if version and version != torch.__version__:
         log(f"the run began with torch {version}, this is {torch.__version__}: the last bits may differ")
 
@@ -291,21 +294,20 @@ class _Builder:
         return spec if self.old_spec is None else self.task.spec_for_transfer(self.old_spec, spec)
 
     def _find_model(self) -> ModelEntry:
-        name = self.options.model
-        if name is None and self.existing is not None:
-            name = self.existing.model
-        if name is None:
-            name = self.initial.model if self.initial is not None else self.task.default_model
-        return find_model(name, self.task.name)
+        source = self.existing or self.initial
+        default = source.model if source is not None else self.task.default_model
+        return find_model(self.options.model or default, self.task.name)
 
     def _build_model(self, entry: ModelEntry, spec: Any) -> tuple[nn.Module, dict[str, Any]]:
         torch.manual_seed(self.options.seed)
+        from_weights: dict[str, Any] = {}
+        build_kwargs: dict[str, Any] = {}
+        if self.initial is not None:
+            from_weights = self.initial.model_kwargs
+            build_kwargs = self.initial.build_kwargs
+        kwargs = {**self.task.model_kwargs(spec), **from_weights, **self.options.model_kwargs}
         if self.existing is not None:
             kwargs = self.existing.model_kwargs
-        else:
-            from_weights = self.initial.model_kwargs if self.initial is not None else {}
-            kwargs = {**self.task.model_kwargs(spec), **from_weights, **self.options.model_kwargs}
-        build_kwargs = self.initial.build_kwargs if self.initial is not None else {}
         model = entry(**{**kwargs, **build_kwargs})
         return model.to(self.context.device, memory_format=torch.channels_last), kwargs
 

@@ -18,8 +18,8 @@ from thalweg.attribution.hooks import CapturedLayer
 from thalweg.cli import main as cli
 from thalweg.concepts.features import plot
 from thalweg.concepts.features.compute import MAX_MAP_SIZE, FeatureSettings, features
-from thalweg.config.options import parse_options
-from thalweg.data.images.dataset import Split
+from thalweg.config.parsing import parse_options
+from thalweg.data.images.dataset import ImageSplit
 from thalweg.errors import DataError, NonFiniteError, NotFoundError, OptionError
 
 
@@ -32,7 +32,7 @@ def bundled_result():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("features") / "run"
-    return thalweg.train("classify", "digits", model="lenet", steps=40, threads=1, out=out, report=False)
+    return thalweg.train("classify", "digits", model="lenet", steps=40, cpu_threads=1, out=out, report=False)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def explain_noise(model, channels=1, size=12, count=30, classes="abc", **setting
     """Explain an image of noise; return the result, the preprocessed image, and the training images."""
     random = np.random.default_rng(1)
     images = random.integers(0, 256, (count + 1, size, size, channels), np.uint8)
-    training = Split(images[1:], random.integers(0, len(classes), count), [f"p{n}" for n in range(count)])
+    training = ImageSplit(images[1:], random.integers(0, len(classes), count), [f"p{n}" for n in range(count)])
     x_1CHW = preprocess(images[:1])
     result = features(
         FeatureSettings(**settings),
@@ -97,9 +97,9 @@ def list_top_images(numbers):
 def digit():
     """The digit that is explained by default, preprocessed."""
     trained = load("digits-lenet")
-    images = trained.read("digits").train.images
+    images = trained.load_data("digits", make_splits=True).train.images
     row = int(np.random.default_rng(0).permutation(len(images))[0])
-    return trained.task.prepared(images[row][None], trained.facts, "cpu")
+    return trained.task.to_input(images[row][None], trained.spec)
 
 
 def test_feature_maps_match_a_hook_strongest_first(bundled_result, digit):
@@ -279,12 +279,12 @@ def test_patches_after_pooling_lie_within_the_receptive_field(bundled_result):
 
 def test_small_changes_outside_the_patch_do_not_change_the_activation(bundled_result):
     trained = load("digits-lenet")
-    digits = trained.read("digits")
+    digits = trained.load_data("digits", make_splits=True)
     rows = np.sort(np.random.default_rng(0).permutation(len(digits.train))[1:121])
     layer = bundled_result.numbers["units"][1]
     for unit in layer["units"]:
         for image in unit["images"]:
-            x_1CHW = trained.task.prepared(digits.train.images[rows[image["index"]]][None], trained.facts, "cpu")
+            x_1CHW = trained.task.to_input(digits.train.images[rows[image["index"]]][None], trained.spec)
             left, top, right, bottom = image["patch"]
             output_HW = capture_output(trained.model, layer["layer"], x_1CHW)[0, unit["unit"]]
             assert float(output_HW.max()) == pytest.approx(image["activation"], abs=1e-4)
@@ -296,7 +296,7 @@ def test_small_changes_outside_the_patch_do_not_change_the_activation(bundled_re
 
 
 def test_step_activations_have_no_patch():
-    model = registry.find_model("lenet")(channels=1, classes=3, size=16, activation="step")
+    model = registry.find_model("lenet")(in_channels=1, num_classes=3, image_size=16, activation="step")
     result, _, _ = explain_noise(model, size=16)
     images = list_top_images(result.numbers)
     assert images and all(image["patch"] is None for image in images)
@@ -352,7 +352,7 @@ FAMILIES = [
 @pytest.mark.parametrize(("name", "size", "channels", "kwargs"), FAMILIES, ids=[family[0] for family in FAMILIES])
 def test_every_model_family_can_be_explained_and_stays_unchanged(name, size, channels, kwargs):
     torch.manual_seed(0)
-    model = registry.find_model(name)(channels=channels, classes=4, size=size, **kwargs)
+    model = registry.find_model(name)(in_channels=channels, num_classes=4, image_size=size, **kwargs)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     result, _, _ = explain_noise(model, channels, size, count=6, classes="abcd", units=2, top_k=2)
     assert len(result.frames) <= 17
@@ -389,7 +389,7 @@ def test_the_seed_selects_the_test_image(run):
     first, again, other = (thalweg.explain("features", run, images=20, seed=seed) for seed in (1, 1, 2))
     assert first.json() == again.json() != other.json()
     source = first.result.numbers["title"].split(", ")[1]
-    assert source in list(run.read().test.sources)
+    assert source in list(run.load_data().test.sources)
 
 
 def test_top_images_can_come_from_other_data(run, png, tmp_path):

@@ -300,7 +300,7 @@ QUICK = ["--set", "grid=5", "--set", "points=5", "--set", "iterations=4", "--set
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("landscape") / "run"
-    return thalweg.train("classify", "digits", model="lenet", epochs=2, threads=1, out=out, report=False)
+    return thalweg.train("classify", "digits", model="lenet", epochs=2, cpu_threads=1, out=out, report=False)
 
 
 def test_final_loss_and_accuracy_match_those_of_the_trained_model(run):
@@ -310,8 +310,8 @@ def test_final_loss_and_accuracy_match_those_of_the_trained_model(run):
     line = numbers["line"]
     start = line["fraction"].index(0.0)
     end = line["fraction"].index(1.0)
-    data = run.read()
-    probability = run.task.infer(run.model, {"image": torch.from_numpy(data.train.images.copy())}, run.facts).numpy()
+    data = run.load_data()
+    probability = run.model(run.task.to_input(data.train.images, run.spec)).softmax(1).detach().numpy()
     probability = probability.astype(np.float64)
     probability /= probability.sum(1, keepdims=True)
     expected = log_loss(data.train.labels, probability, labels=range(10))
@@ -327,7 +327,9 @@ def test_final_loss_and_accuracy_match_those_of_the_trained_model(run):
 def test_a_run_without_its_initial_weights_is_rejected(tmp_path, capsys):
     out = str(tmp_path / "a")
     assert (
-        cli.invoke(["train", "classify", "--model", "mlp", "--steps", "2", "--trail", "0", "--no-report", "--out", out])
+        cli.invoke(
+            ["train", "classify", "--model", "mlp", "--steps", "2", "--snapshots", "0", "--no-report", "--out", out]
+        )
         == 0
     )
     assert cli.invoke(["explain", "landscape", out, *QUICK]) == 4
@@ -351,7 +353,7 @@ def test_inputs_that_are_not_a_run_are_rejected(words, code, capsys, monkeypatch
 
 def test_only_trained_layers_of_a_frozen_model_are_varied(tmp_path):
     run = thalweg.train(
-        "classify", "digits", model="convnet", freeze=True, steps=8, threads=1, out=tmp_path / "a", report=False
+        "classify", "digits", model="convnet", freeze=True, steps=8, cpu_threads=1, out=tmp_path / "a", report=False
     )
     settings = {"grid": 5, "points": 5, "iterations": 6, "curvature_points": 2}
     numbers = thalweg.explain("landscape", run, **settings).result.numbers

@@ -162,7 +162,7 @@ def test_any_number_of_classes_can_be_plotted(num_classes):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("predictions") / "run"
-    return thalweg.train("classify", "digits", model="lenet", steps=40, threads=1, out=out, report=False)
+    return thalweg.train("classify", "digits", model="lenet", steps=40, cpu_threads=1, out=out, report=False)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_features_are_the_input_of_the_last_layer(run):
     head = run.model.head
     logits = head(torch.from_numpy(data["features"])).detach().numpy()
     np.testing.assert_allclose(logits, data["logits"], atol=1e-4)
-    assert data["features"].shape == (len(run.read().test), 500)
+    assert data["features"].shape == (len(run.load_data().test), 500)
     assert not head._forward_pre_hooks
 
 
@@ -205,12 +205,12 @@ def test_feature_maps_are_averaged_over_pixels(tmp_path):
         "digits",
         model="squeezenet1_1",
         steps=1,
-        size=32,
-        batch=8,
-        threads=1,
+        image_size=32,
+        batch_size=8,
+        cpu_threads=1,
         out=tmp_path / "a",
         report=False,
-        arguments={},
+        model_kwargs={},
     )
     projection = thalweg.explain("predictions", run, examples=20).result.numbers["projection"]
     assert projection["num_features"] == 512
@@ -219,7 +219,7 @@ def test_feature_maps_are_averaged_over_pixels(tmp_path):
 
 def test_a_sample_of_examples_depends_on_the_seed(run):
     first, other = (thalweg.explain("predictions", run, examples=30, seed=seed).result for seed in (0, 1))
-    count = len(run.read().test)
+    count = len(run.load_data().test)
     assert len(first.notes) == 1
     assert "30" in first.notes[0] and str(count) in first.notes[0]
     assert first.numbers["metrics"]["examples"] == 30

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from tests.helpers.fake_cuda_graph import FakeCudaGraphRecorder
 from tests.helpers.toy_objectives import TOY_OBJECTIVES, make_trainer
-from thalweg.config.options import Options
+from thalweg.config.options import TrainOptions, split_options
+from thalweg.config.parsing import parse_options
 from thalweg.data.images.dataset import ImageDataset
 from thalweg.engine import checkpoint
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.cuda_graph import WARMUP_CALLS, CudaGraphRecorder, GraphedStep
 from thalweg.engine.trainer import Trainer
 from thalweg.registry import find_model, find_task
+from thalweg.tasks.base import Context
 from thalweg.training import plan
 
 #: the different sets of phases that the steps of a toy run; 1 if not listed
@@ -77,15 +79,15 @@ def tint(data: ImageDataset) -> ImageDataset:
     splits = {}
     for name, split in data.splits.items():
         splits[name] = replace(split, images=(split.images * tints).astype(np.uint8))
-    return replace(data, **splits)
+    return replace(data, splits=splits)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"augment": "shift=2,flip,cutout", "smoothing": 0.2, "optimizer": "muon", "accumulate": 2},
-        {"augment": "rotate,scale,shear,elastic,thickness", "balance": True, "loss": "squared-error"},
-        {"balance": True, "clip": 1.0, "layer_decay": 0.5, "unfreeze": 2},
+        {"augment": "shift=2,flip,cutout", "label_smoothing": 0.2, "optimizer": "muon", "grad_accum": 2},
+        {"augment": "rotate,scale,shear,elastic,thickness", "balance_classes": True, "loss": "squared-error"},
+        {"balance_classes": True, "grad_clip": 1.0, "layer_decay": 0.5, "unfreeze_groups": 2},
     ],
     ids=["pixels", "geometry", "fine-tuning"],
 )
@@ -95,15 +97,17 @@ def test_the_step_of_a_classifier_can_be_recorded(settings):
     tensors = []
     for is_recorded in (False, True):
         task = find_task("classify")()
-        options = Options(steps=9, **settings)
-        data = tint(task.toy())
-        facts = task.facts(data)
+        common, own = split_options({"steps": 9, **settings}, task.TrainOptions)
+        options = TrainOptions(**common)
+        task_options = parse_options(own, task.TrainOptions)
+        data = tint(task.toy_dataset())
+        spec = task.data_spec(data, task_options)
         torch.manual_seed(0)
-        model = find_model("airbench")(**task.arguments(facts), widths=(8, 8))
-        batches = task.stream(data.train, 16, 0, 0, 1, torch.device("cpu"))
-        config = plan.resolve_config(options, batches, "float32")
-        objective = task.objective(model, facts, options)
-        trainer = use_lr_tensors(Trainer(objective, batches, config, task.augment(facts, options)))
+        model = find_model("airbench")(**task.model_kwargs(spec), widths=(8, 8))
+        context = Context(torch.device("cpu"), options=options)
+        setup = task.setup(model, data, spec, task_options, 16, context)
+        config = plan.resolve_config(options, setup.batches, "float32")
+        trainer = use_lr_tensors(Trainer(setup.objective, setup.batches, config, setup.transform))
         if is_recorded:
             record(trainer)
         reports.append(list(trainer))

@@ -85,7 +85,7 @@ def test_groups_run_from_the_input_to_the_last_layer():
 )
 def test_groups_of_registered_models_hold_every_parameter(name, count, last):
     with torch.device("meta"):
-        model = registry.find_model(name)(channels=3, classes=5)
+        model = registry.find_model(name)(in_channels=3, num_classes=5)
     groups = layer_groups(model)
     assert len(groups) == count and groups[-1].name == last
     grouped = {id(param) for group in groups for param in group.params}
@@ -94,7 +94,7 @@ def test_groups_of_registered_models_hold_every_parameter(name, count, last):
 
 def test_the_auxiliary_head_of_inception_belongs_to_the_last_group():
     with torch.device("meta"):
-        model = registry.find_model("inception_v3")(channels=3, classes=5)
+        model = registry.find_model("inception_v3")(in_channels=3, num_classes=5)
     *_, last = layer_groups(model)
     assert model.fc in last.layers and model.AuxLogits in last.layers
 

@@ -15,7 +15,7 @@ from torch import nn
 import thalweg
 from thalweg import registry
 from thalweg.data.batches import InMemoryBatches
-from thalweg.data.images.dataset import ImageDataset, Split
+from thalweg.data.images.dataset import ImageDataset, ImageSplit
 from thalweg.data.images.named_datasets import read_digits
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
@@ -54,7 +54,7 @@ def test_a_plain_loop_is_short_and_stands_alone(script):
 
 def test_its_digits_are_those_of_the_package(supervised):
     images, labels = supervised.load_digits()
-    split = read_digits().parts["train"]
+    split = read_digits().splits["train"]
     np.testing.assert_array_equal(images, split.images[..., 0])
     np.testing.assert_array_equal(labels, split.labels)
 
@@ -70,7 +70,7 @@ def test_the_plain_loop_gives_the_weights_of_the_trainer(supervised):
     torch.manual_seed(3)
     plain_model = supervised.build_model().double()
     torch.manual_seed(3)
-    model = registry.find_model("mlp")(channels=1, classes=10, size=8).double()
+    model = registry.find_model("mlp")(in_channels=1, num_classes=10, image_size=8).double()
     supervised.train(plain_model, x, y, epochs=6, seed=3)
 
     def criterion(model: nn.Module, batch: Batch) -> Loss:
@@ -88,15 +88,17 @@ def test_the_plain_loop_gives_the_weights_of_a_full_training(supervised, tmp_pat
     """From images to saved weights, with the normalization that the package computes itself."""
     images, labels = supervised.load_digits()
 
-    def make_split(start: int, stop: int) -> Split:
-        return Split(images[start:stop, ..., None], labels[start:stop], [str(i) for i in range(stop - start)])
+    def make_split(start: int, stop: int) -> ImageSplit:
+        return ImageSplit(images[start:stop, ..., None], labels[start:stop], [str(i) for i in range(stop - start)])
 
     train_split = make_split(0, 320)
     test_split = make_split(320, 520)
     classes = tuple("0123456789")
-    data = ImageDataset("digits", "test", "", classes, train_split, test_split, test_split, fingerprint="x")
+    splits = {"train": train_split, "val": test_split, "test": test_split}
+    data = ImageDataset("digits", "arrays", "", splits, "x", "ten digits", classes=classes)
     run = thalweg.train(
-        data=data,
+        "classify",
+        data,
         out=tmp_path / "run",
         model="mlp",
         epochs=1,
@@ -104,14 +106,14 @@ def test_the_plain_loop_gives_the_weights_of_a_full_training(supervised, tmp_pat
         precision="float32",
         report=False,
         lr=supervised.LR,
-        batch=supervised.BATCH_SIZE,
+        batch_size=supervised.BATCH_SIZE,
         optimizer="adagrad",
         schedule="cosine",
     )
     mean = images[:320].mean() / 255
     std = images[:320].std() / 255
-    assert (run.facts["mean"][0], run.facts["std"][0]) == pytest.approx((mean, std), abs=1e-6)
-    x = supervised.normalize(images, run.facts["mean"][0], run.facts["std"][0])
+    assert (run.spec.mean[0], run.spec.std[0]) == pytest.approx((mean, std), abs=1e-6)
+    x = supervised.normalize(images, run.spec.mean[0], run.spec.std[0])
     y = torch.from_numpy(labels)
     torch.manual_seed(3)
     model = supervised.build_model()

@@ -189,7 +189,7 @@ def test_a_zero_gradient_gives_no_update():
 
 
 def test_muon_updates_the_hidden_matrices_and_adam_everything_else():
-    model = lenet(channels=1, classes=10)
+    model = lenet(in_channels=1, num_classes=10)
     muon = build(model, optimizer="muon")
     assert isinstance(muon, Muon)
     shapes = {group["muon"]: sorted(tuple(p.shape) for p in group["params"]) for group in muon.param_groups}

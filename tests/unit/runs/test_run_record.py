@@ -14,7 +14,7 @@ from tests.helpers.toy_records import DATA, RECORD, make_record
 from thalweg.data.base import UnreadableFile
 from thalweg.data.images.input_spec import InputSpec
 from thalweg.errors import ModelFileError
-from thalweg.inference.model import Run
+from thalweg.inference.run import Run
 from thalweg.runs.run_dir import RunDir
 from thalweg.runs.run_record import FORMAT_VERSION, InitialWeightsRecord, Results, RunRecord, parse_data_spec
 

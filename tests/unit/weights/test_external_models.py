@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from urllib.error import URLError
@@ -18,19 +19,22 @@ from torch import Tensor, nn
 from tests.helpers.run_dirs import comparable_state, read_run_json
 from thalweg import api, registry
 from thalweg.cli import main as cli
-from thalweg.data.images.dataset import ImageDataset, Split
+from thalweg.data.images.dataset import ImageDataset, ImageSplit
+from thalweg.data.images.input_spec import preprocess_image, to_normalized_float
 from thalweg.data.images.synthetic import make_bars
 from thalweg.errors import ModelFileError, NotFoundError, OptionError, ResourceError
 from thalweg.tasks.classify import Classify
 from thalweg.weights import external_models, store
 from thalweg.weights.external_models import build_external_model
 
-GRAY = make_bars(count=48, image_size=20)
+GRAY = make_bars(count=48, size=20)
 
 
 def make_color(data: ImageDataset) -> ImageDataset:
-    splits = [Split(np.repeat(s.images, 3, 3), s.labels, s.sources) for s in data.splits.values()]
-    return ImageDataset("bars", "made", "", data.classes, *splits)
+    splits = {}
+    for name, split in data.splits.items():
+        splits[name] = ImageSplit(np.repeat(split.images, 3, 3), split.labels, split.sources)
+    return replace(data, splits=splits)
 
 
 COLOR = make_color(GRAY)
@@ -176,7 +180,7 @@ def calls(tmp_path, monkeypatch) -> list[tuple[str, bool]]:
 
 
 def train(out: Path | None, data: ImageDataset | Path = COLOR, **options) -> api.Run:
-    return api.train("classify", data, out=out, **{"steps": 2, "batch": 16, "report": False, **options})
+    return api.train("classify", data, out=out, **{"steps": 2, "batch_size": 16, "report": False, **options})
 
 
 # --- training and loading --------------------------------------------------------------------------------------------
@@ -184,9 +188,9 @@ def train(out: Path | None, data: ImageDataset | Path = COLOR, **options) -> api
 
 @pytest.mark.parametrize(("model", "data"), [("timm:toy", GRAY), ("timm:toy", COLOR), ("torchvision:toy", COLOR)])
 def test_a_model_of_another_package_is_trained_saved_and_loaded(tmp_path, calls, model, data):
-    run = train(tmp_path / "a", data, model=model, arguments={"width": 5})
+    run = train(tmp_path / "a", data, model=model, model_kwargs={"width": 5})
     record = read_run_json(tmp_path / "a")
-    assert record["model"] == model and record["arguments"]["width"] == 5
+    assert record["model"] == model and record["model_kwargs"]["width"] == 5
     loaded = api.load(tmp_path / "a")
     assert loaded.evaluate(data)["metrics"] == pytest.approx(run.results["test"], abs=1e-6)
     assert loaded.model.features.stem[0].weight.shape == (5, data.shape[2], 3, 3)
@@ -214,11 +218,11 @@ def test_a_head_for_as_many_classes_is_not_replaced():
 def test_a_run_of_it_gives_initial_weights(tmp_path, calls):
     first = train(tmp_path / "a", model="timm:toy")
     second = api.plan_training("classify", COLOR, out=tmp_path / "b", weights=str(first.path), steps=1, report=False)
-    assert second.session.model_name == "timm:toy"
-    assert read_run_json(tmp_path / "a")["facts"]["mean"] == second.session.facts["mean"]
+    assert second.record.model == "timm:toy"
+    assert read_run_json(tmp_path / "a")["data_spec"]["mean"] == second.parts.spec.mean
     for name, value in first.model.state_dict().items():
-        assert torch.equal(second.session.trainer.model.state_dict()[name], value)
-    second.session.folder.release()
+        assert torch.equal(second.parts.trainer.model.state_dict()[name], value)
+    second.close()
     assert not any(pretrained for _, pretrained in calls)
 
 
@@ -237,8 +241,8 @@ def test_pretrained_weights_are_requested_only_by_weights_imagenet(tmp_path, cal
     calls.clear()
     run = train(tmp_path / "a", model="timm:toy", weights="imagenet", freeze=True)
     assert calls == [("timm:toy", True)]
-    assert "pretrained" not in read_run_json(tmp_path / "a")["arguments"]
-    facts = read_run_json(tmp_path / "a")["facts"]
+    assert "pretrained" not in read_run_json(tmp_path / "a")["model_kwargs"]
+    facts = read_run_json(tmp_path / "a")["data_spec"]
     assert (facts["mean"], facts["std"], facts["resize"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6], 25)
     pretrained = build_toy(Toy, True, {"in_chans": 3}).state_dict()
     trained = run.model.state_dict()
@@ -252,7 +256,7 @@ def test_resuming_does_not_request_pretrained_weights_again(tmp_path, calls):
     settings = {"model": "torchvision:toy", "weights": "imagenet", "steps": 6, "freeze": True}
     full = train(tmp_path / "full", **settings)
     training = api.plan_training(
-        "classify", COLOR, out=tmp_path / "a", batch=16, report=False, save_every=0, **settings
+        "classify", COLOR, out=tmp_path / "a", batch_size=16, report=False, checkpoint_every=0, **settings
     )
     for progress in training:
         if progress.step == 4:
@@ -270,19 +274,19 @@ def test_image_files_are_preprocessed_as_the_package_does(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 255, (30, 40), np.uint8)).save(file)
     run = train(tmp_path / "a", tmp_path / "photos", model="timm:toy", weights="imagenet")
-    assert (run.facts["size"], run.facts["channels"], run.facts["resize"]) == ([20, 20], 3, 25)
+    assert (run.spec.size, run.spec.channels, run.spec.resize) == ([20, 20], 3, 25)
     run = train(tmp_path / "b", tmp_path / "photos", model="timm:toy", weights="imagenet", image_size=40)
-    assert (run.facts["size"], run.facts["resize"]) == ([40, 40], 50)
+    assert (run.spec.size, run.spec.resize) == ([40, 40], 50)
 
 
 def test_a_pretrained_model_predicts_without_training(calls):
     loaded = api.load("timm:toy")
-    assert loaded.facts["classes"] == list(store.class_names()) and loaded.facts["size"] == [20, 20]
+    assert loaded.spec.classes == list(store.class_names()) and loaded.spec.size == [20, 20]
     predictions = list(loaded.predict(list(COLOR.test.images)))
-    images = np.stack([loaded.task.example(image, loaded.facts) for image in COLOR.test.images])
+    images = np.stack([preprocess_image(image, loaded.spec) for image in COLOR.test.images])
     model = build_toy(Toy, True, {"in_chans": 3}).eval()
     with torch.no_grad():
-        expected = model(loaded.task.prepared(images, loaded.facts, torch.device("cpu"))).softmax(1)
+        expected = model(to_normalized_float(torch.from_numpy(images), loaded.spec)).softmax(1)
     assert [p.label for p in predictions] == [store.class_names()[k] for k in expected.argmax(1)]
     assert ("timm:toy", True) in calls
     loaded = api.load("timm:toy")
@@ -298,9 +302,9 @@ def test_a_weights_file_can_be_used(tmp_path):
     training = api.plan_training(
         "classify", COLOR, out=tmp_path / "a", model="timm:toy", weights=str(tmp_path / "w.safetensors"), report=False
     )
-    initial = training.session.trainer.model.state_dict()
+    initial = training.parts.trainer.model.state_dict()
     assert all(torch.equal(initial[name], value) for name, value in model.state_dict().items())
-    training.session.folder.release()
+    training.close()
 
 
 @pytest.mark.parametrize(
@@ -605,7 +609,7 @@ def test_a_model_without_a_linear_last_layer_is_refused(tmp_path, name):
 
 def test_arguments_and_images_that_the_package_cannot_use_are_refused(tmp_path):
     with pytest.raises(OptionError) as error:
-        train(tmp_path / "a", model="timm:toy", arguments={"depth": 3})
+        train(tmp_path / "a", model="timm:toy", model_kwargs={"depth": 3})
     assert error.value.value == "timm:toy" and "'depth'" in error.value.message
     with pytest.raises(OptionError) as error:
         train(tmp_path / "a", GRAY, model="torchvision:toy")

@@ -46,7 +46,7 @@ def are_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def build(name: str, num_classes: int) -> nn.Module:
     with skip_init():
-        return registry.find_model(name)(channels=3, classes=num_classes)
+        return registry.find_model(name)(in_channels=3, num_classes=num_classes)
 
 
 def refused(path: Path) -> ModelFileError:
@@ -449,7 +449,7 @@ def test_a_model_built_without_initialization_is_equal_after_loading_weights(nam
     state = torch.get_rng_state()
     model = build(name, 5)
     assert torch.equal(torch.get_rng_state(), state)  # no random numbers were used
-    initialized = registry.find_model(name)(channels=3, classes=5)
+    initialized = registry.find_model(name)(in_channels=3, num_classes=5)
     load_strict(model, initialized.state_dict(), PATH)
     x_BCHW = torch.randn(1, 3, 96, 96)
     with torch.inference_mode():

@@ -89,7 +89,9 @@ def preprocess_image(source: Any, spec: InputSpec, raw: bool = False) -> np.ndar
     Drawings are normalized to white on black, centered, where the model was trained on such; `raw` leaves them.
     Raises DataError.
     """
-    is_file = isinstance(source, str | os.PathLike | bytes)
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    is_file = isinstance(source, str | bytes)
     normalize = spec.handwriting and not raw
     try:
         if is_file and not normalize:
