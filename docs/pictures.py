@@ -51,7 +51,7 @@ def main() -> None:
             shutil.copy(run.path / "plots" / f"{name}.png", OUTPUT)
     model = thalweg.load("digits-lenet")
     digit = draw_digit()
-    model.explain(digit).draw().save(OUTPUT / "looked-at.png")
+    model.explain(digit).draw().save(OUTPUT / "attribution.png")
     prediction = next(iter(model.predict(digit)))
     join_images(digit, prediction.draw()).save(OUTPUT / "prediction.png")
     for path in OUTPUT.glob("*.png"):

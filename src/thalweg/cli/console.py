@@ -48,12 +48,12 @@ def configure_streams() -> None:
 
 
 def is_main_process() -> bool:
-    """False in all but the first of the processes that torchrun starts; only the first one speaks."""
+    """Whether this is the first of the processes that torchrun starts: only that one prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def escape_controls(text: object) -> str:
-    """The text with every character that a terminal would obey written as an escape, so that a file name cannot act."""
+    """Escape control characters, so that file names cannot inject terminal sequences."""
     return "".join(
         _escape_character(c) if unicodedata.category(c) in CONTROL_CATEGORIES or c in BIDI_CONTROLS else c
         for c in str(text)
@@ -65,7 +65,7 @@ def _escape_character(character: str) -> str:
 
 
 def print_result(text: str = "") -> None:
-    """One line of results."""
+    """Print a line of results."""
     if is_main_process():
         print(text, flush=True)
 
@@ -77,7 +77,7 @@ def print_text(text: str) -> None:
 
 
 def print_notice(text: str = "") -> None:
-    """One line of notices. A terminal that has gone away does not stop the work."""
+    """Print a line of notices. A terminal that has gone away does not stop the program."""
     if is_main_process():
         try:
             print(text, file=sys.stderr, flush=True)
@@ -86,7 +86,7 @@ def print_notice(text: str = "") -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Strict JSON in plain ASCII: the same bytes in every locale; a number that is not finite becomes null."""
+    """Format strict JSON in ASCII, the same bytes in every locale; NaN and infinities become null."""
     return json.dumps(_replace_non_finite(value), ensure_ascii=True, allow_nan=False, indent=indent)
 
 
@@ -105,7 +105,7 @@ def _replace_non_finite(value: Any) -> Any:
 
 
 def format_csv_line(cells: Iterable[object]) -> str:
-    """One line of CSV. A text that a spreadsheet would take for a formula is preceded by an apostrophe."""
+    """Format a line of CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow([_escape_formula(cell) for cell in cells])
     return line.getvalue()
@@ -118,7 +118,7 @@ def _escape_formula(cell: object) -> object:
 
 
 def format_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Lines with columns as wide as their widest cell. Columns of numbers only are set to the right."""
+    """Return lines with aligned columns; columns that hold only numbers are right-aligned."""
     rows = [list(row) for row in rows]
     cells = [[format_cell(cell) for cell in row] for row in rows]
     widths = [max(map(display_width, column)) for column in zip(headings, *cells, strict=True)]
@@ -127,7 +127,7 @@ def format_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> l
 
 
 def format_cell(cell: object) -> str:
-    """A cell as text: four significant digits of a float, lists and mappings as --set takes them, None as nothing."""
+    """Format a cell: floats with four significant digits, lists and mappings as --set takes them, None as nothing."""
     if cell is None:
         return ""
     if isinstance(cell, float):
@@ -140,7 +140,7 @@ def format_cell(cell: object) -> str:
 
 
 def display_width(text: str) -> int:
-    """Columns that the text takes on a terminal: two for wide characters, none for those that combine."""
+    """Return the columns that a text takes on a terminal: two for wide characters, none for combining ones."""
     width = 0
     for character in text:
         if not unicodedata.combining(character):
@@ -154,7 +154,7 @@ def _pad_cell(text: str, columns: int, right: bool) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Seconds as 0:07, 12:40 or 1:02:33; nothing where they are not known."""
+    """Format seconds as 0:07, 12:40 or 1:02:33; nothing if they are unknown."""
     if seconds is None or not math.isfinite(seconds):
         return ""
     minutes, rest = divmod(round(max(seconds, 0)), 60)
@@ -166,9 +166,9 @@ def format_duration(seconds: float | None) -> str:
 
 
 def progress_line(progress: Any) -> str:
-    """Format progress in one line: time left first, then where the training stands, and its figures.
+    """Format progress in one line: time left, position, losses and metrics.
 
-    A validation is shown by those of its metrics that the losses have too; where none has, by its first three.
+    A validation is shown by the metrics that the losses have too; if there are none, by its first three.
     """
     left = format_duration(progress.eta)
     parts = [f"{left} left"] if left else []
@@ -184,10 +184,11 @@ def progress_line(progress: Any) -> str:
 
 
 class PlainProgress:
-    """Progress as plain lines: one at every validation, and otherwise at most one every `every` seconds."""
+    """Print plain lines: one per validation, and otherwise at most one in `every` seconds."""
 
     def __init__(self, every: float = 10.0, clock: Callable[[], float] = time.monotonic):
-        self.every, self.clock = every, clock
+        self.every = every
+        self.clock = clock
         self.last = clock()
 
     def __enter__(self) -> PlainProgress:
@@ -207,15 +208,17 @@ class PlainProgress:
 
 
 class ProgressBar:
-    """Progress as a bar that stays in its line, with a line above it for every validation."""
+    """Show a bar that stays in its line, with a line above it per validation."""
 
     def __init__(self, stream: TextIO | None = None, every: float = 0.2, clock: Callable[[], float] = time.monotonic):
         from rich import progress as rich_progress
         from rich.console import Console
         from rich.table import Column
 
-        self.every, self.clock, self.last = every, clock, -math.inf
-        # Without its own thread the bar takes no time from the training.
+        self.every = every
+        self.clock = clock
+        self.last = -math.inf
+        # without a thread of its own the bar takes no time from the training
         self.bar = rich_progress.Progress(
             rich_progress.BarColumn(bar_width=20),
             rich_progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
@@ -250,7 +253,7 @@ class ProgressBar:
 
 
 class NoProgress:
-    """No progress at all: what the processes of torchrun other than the first one show."""
+    """Show nothing, in all processes of torchrun but the first."""
 
     def __enter__(self) -> NoProgress:
         return self
@@ -263,7 +266,7 @@ class NoProgress:
 
 
 def make_progress() -> PlainProgress | ProgressBar | NoProgress:
-    """A live bar where standard error is a terminal, plain lines elsewhere."""
+    """Return a live bar if standard error is a terminal, else plain lines."""
     if not is_main_process():
         return NoProgress()
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -271,7 +274,7 @@ def make_progress() -> PlainProgress | ProgressBar | NoProgress:
 
 
 class ReadingProgress:
-    """A line after the first second, and every few seconds from then on, while files are read."""
+    """Print a line after the first second of reading, and then every few seconds."""
 
     def __init__(self, first: float = 1.0, every: float = 2.0, clock: Callable[[], float] = time.monotonic):
         self.clock = clock

@@ -1,6 +1,6 @@
-"""Looks at the machine: what is there, what is missing, and what to do about it. Changes nothing.
+"""Check the machine: what is installed, what is missing, and what to do about it. Changes nothing.
 
-PyTorch is looked at in a process of its own, so that one that crashes or hangs is a line of the report and not its end.
+PyTorch is probed in a process of its own, so that one that crashes or hangs is a line of the report.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ GIGABYTE = 2**30
 
 #: the environment variables that Thalweg reads
 ENV_VARIABLES = {
-    "THALWEG_DATA": "where data sets are looked for first",
-    "THALWEG_CACHE": "where downloads are kept",
+    "THALWEG_DATA": "first folder for data sets",
+    "THALWEG_CACHE": "folder of downloads",
     "THALWEG_OFFLINE": "1: never use the network",
     "THALWEG_DEBUG": "1: print tracebacks of unexpected errors",
 }
 
 PROBE_SCRIPT = """
 import json, torch
-found = {"version": torch.__version__, "threads": torch.get_num_threads()}
-found["instructions"] = torch.backends.cpu.get_cpu_capability()
-found["mps"] = torch.backends.mps.is_available()
-found["cuda"] = []
+probe = {"version": torch.__version__, "threads": torch.get_num_threads()}
+probe["instructions"] = torch.backends.cpu.get_cpu_capability()
+probe["mps"] = torch.backends.mps.is_available()
+probe["cuda"] = []
 if torch.cuda.is_available():
     for i in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(i)
-        found["cuda"].append([about.name, about.total_memory, torch.cuda.is_bf16_supported()])
-print(json.dumps(found))
+        properties = torch.cuda.get_device_properties(i)
+        probe["cuda"].append([properties.name, properties.total_memory, torch.cuda.is_bf16_supported()])
+print(json.dumps(probe))
 """
 
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """One finding. `status` is ok, warning or problem; `cure` says what to do, where something is to be done."""
+    """One finding: `status` is ok, warning or problem; `cure` says what to do about it."""
 
     name: str
     status: str
@@ -58,7 +58,7 @@ class HealthCheck:
 
 
 def run_checks(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> list[HealthCheck]:
-    """All checks. `named_data` gives `name` and `where` (or None) of every data set; its errors become findings."""
+    """Run all checks. `named_data` returns `name` and `where` (or None) per data set; its errors become findings."""
     return [
         check_python(),
         *check_packages(list_requirements()),
@@ -77,7 +77,7 @@ def all_ok(checks: Iterable[HealthCheck]) -> bool:
 
 
 def format_checks(checks: Iterable[HealthCheck]) -> Iterator[str]:
-    """The checks as lines of text, each cure below its check."""
+    """Yield the checks as lines of text, each cure below its check."""
     for check in checks:
         yield f"{check.status:8} {check.name}: {escape_controls(check.message)}"
         if check.cure:
@@ -88,12 +88,12 @@ def format_checks(checks: Iterable[HealthCheck]) -> Iterator[str]:
 
 
 def check_python() -> HealthCheck:
-    """The interpreter."""
+    """Report the interpreter."""
     return HealthCheck("python", "ok", f"{platform.python_version()} at {sys.executable}, {platform.platform()}")
 
 
 def installed_version(name: str) -> str | None:
-    """The version of an installed package, from its metadata; None where it is not installed."""
+    """Return the version of an installed package from its metadata; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -101,7 +101,7 @@ def installed_version(name: str) -> str | None:
 
 
 def requirements_of(name: str) -> list[str]:
-    """The requirements that an installed package states; none where it is not installed."""
+    """Return the requirements of an installed package; none if it is not installed."""
     try:
         return importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:
@@ -109,13 +109,13 @@ def requirements_of(name: str) -> list[str]:
 
 
 def list_requirements() -> list[tuple[str, str, str]]:
-    """(package, lowest version, extra) of everything that Thalweg can use; the extra is '' for what it must have."""
-    found = []
+    """Return (package, lowest version, extra) of everything that Thalweg uses; the extra is '' for requirements."""
+    requirements = []
     for line in requirements_of("thalweg"):
         match = re.match(r"([\w.-]+)\s*>=\s*([\d.]+)(?:.*extra == ['\"](\w+)['\"])?", line)
         if match and match[3] not in ("dev", "all"):
-            found.append((match[1], match[2], match[3] or ""))
-    return found
+            requirements.append((match[1], match[2], match[3] or ""))
+    return requirements
 
 
 def parse_version(version: str) -> tuple[int, ...]:
@@ -125,56 +125,56 @@ def parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers if number)
 
 
-def check_packages(wanted: Iterable[tuple[str, str, str]]) -> list[HealthCheck]:
-    """One check per required package that is missing or too old, and one line for all the rest."""
-    found, good = [], []
-    for name, floor, extra in wanted:
+def check_packages(requirements: Iterable[tuple[str, str, str]]) -> list[HealthCheck]:
+    """Return a check per package that is missing or too old, and one for all others."""
+    findings: list[HealthCheck] = []
+    good: list[str] = []
+    for name, floor, extra in requirements:
         version = installed_version(name)
         if version is None:
             cure = f'pip install "thalweg[{extra}]"' if extra else f'pip install "{name}>={floor}"'
-            found.append(HealthCheck(name, "warning" if extra else "problem", "is not installed", cure))
+            findings.append(HealthCheck(name, "warning" if extra else "problem", "is not installed", cure))
         elif parse_version(version) < parse_version(floor):
-            found.append(
+            findings.append(
                 HealthCheck(name, "problem", f"{version} is older than {floor}", f'pip install "{name}>={floor}"')
             )
         else:
             good.append(f"{name} {version}")
-    if not good and not found:
+    if not good and not findings:
         cure = "Install it: pip install -e . in its folder."
         return [
-            HealthCheck(
-                "packages", "warning", "Thalweg itself is not installed, so nothing is known of its needs", cure
-            )
+            HealthCheck("packages", "warning", "Thalweg itself is not installed, so its requirements are unknown", cure)
         ]
-    return [HealthCheck("packages", "ok", ", ".join(good)), *found]
+    return [HealthCheck("packages", "ok", ", ".join(good)), *findings]
 
 
-def check_torchvision(torch_version: str | None, own_version: str | None, own_needs: Iterable[str]) -> HealthCheck:
-    """Whether torchvision, if any, was built for this torch; judged by metadata, because a wrong one fails to import.
+def check_torchvision(torch_version: str | None, own_version: str | None, requirements: Iterable[str]) -> HealthCheck:
+    """Check by metadata that torchvision was built for this torch, because a wrong one fails to import.
 
-    Thalweg needs it only for models that are asked for as torchvision:NAME.
+    Thalweg needs it only for models named torchvision:NAME.
     """
     if own_version is None:
         return HealthCheck("torchvision", "ok", "not installed, and not needed")
-    about = f"{own_version} beside torch {torch_version}"
-    exact = [line.partition("==")[2].strip() for line in own_needs if re.match(r"torch\s*==", line)]
+    versions = f"{own_version} beside torch {torch_version}"
+    exact = [line.partition("==")[2].strip() for line in requirements if re.match(r"torch\s*==", line)]
     cure = "Install both from the same index, or remove it: pip uninstall torchvision"
     if exact and parse_version(exact[0]) != parse_version(torch_version or ""):
-        return HealthCheck("torchvision", "warning", f"{about}: it was built for torch {exact[0]}", cure)
-    builds = [version.partition("+")[2] for version in (own_version, torch_version or "")]
+        return HealthCheck("torchvision", "warning", f"{versions}: it was built for torch {exact[0]}", cure)
+    builds = [version.partition("+")[2] or "default" for version in (own_version, torch_version or "")]
     if builds[0] != builds[1]:
-        named = [build or "default" for build in builds]
-        return HealthCheck("torchvision", "warning", f"{about}: the builds differ ({named[0]} and {named[1]})", cure)
-    return HealthCheck("torchvision", "ok", about)
+        return HealthCheck(
+            "torchvision", "warning", f"{versions}: the builds differ ({builds[0]} and {builds[1]})", cure
+        )
+    return HealthCheck("torchvision", "ok", versions)
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
 def probe_torch(command: list[str] | None = None, seconds: float = 120) -> dict[str, Any]:
-    """What torch says of itself in a process of its own, or {"error": why it says nothing}."""
+    """Return what torch reports in a process of its own, or {"error": reason}."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command or [sys.executable, "-c", PROBE_SCRIPT],
             capture_output=True,
             text=True,
@@ -184,41 +184,39 @@ def probe_torch(command: list[str] | None = None, seconds: float = 120) -> dict[
     except subprocess.TimeoutExpired:
         return {"error": f"does not answer within {seconds:g} seconds"}
     except OSError as error:
-        return {"error": f"cannot be asked: {error}"}
-    if done.returncode:
-        last = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
+        return {"error": f"cannot be started: {error}"}
+    if process.returncode:
+        last = process.stderr.strip().splitlines() or [f"ended with code {process.returncode}"]
         return {"error": f"cannot be imported: {last[-1]}"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(process.stdout.strip().splitlines()[-1])
 
 
-def check_torch(found: Mapping[str, Any]) -> list[HealthCheck]:
-    """The threads and instruction sets of the processor, and the devices."""
-    if "error" in found:
-        return [HealthCheck("torch", "problem", found["error"], "Reinstall it: pip install --force-reinstall torch")]
-    sets = ", ".join([found["instructions"], *parse_instruction_sets()])
+def check_torch(probe: Mapping[str, Any]) -> list[HealthCheck]:
+    """Report threads and instruction sets of the CPU, and the devices."""
+    if "error" in probe:
+        return [HealthCheck("torch", "problem", probe["error"], "Reinstall it: pip install --force-reinstall torch")]
+    sets = ", ".join([probe["instructions"], *parse_instruction_sets()])
     cores = count_usable_cores()
-    checks = [HealthCheck("torch", "ok", f"{found['version']}, {found['threads']} threads on {cores} cores, {sets}")]
-    if found["threads"] > cores:
-        checks.append(
-            HealthCheck("threads", "warning", "there are more threads than cores", f"export OMP_NUM_THREADS={cores}")
-        )
-    for name, size, bfloat16 in found["cuda"]:
+    checks = [HealthCheck("torch", "ok", f"{probe['version']}, {probe['threads']} threads on {cores} cores, {sets}")]
+    if probe["threads"] > cores:
+        checks.append(HealthCheck("threads", "warning", "more threads than cores", f"export OMP_NUM_THREADS={cores}"))
+    for name, size, bfloat16 in probe["cuda"]:
         numbers = "bfloat16" if bfloat16 else "no bfloat16"
         checks.append(HealthCheck("device", "ok", f"{name}, {size / GIGABYTE:.0f} GiB, {numbers}"))
-    if found["mps"]:
+    if probe["mps"]:
         checks.append(HealthCheck("device", "ok", "Apple GPU (mps)"))
-    if not found["cuda"] and not found["mps"]:
-        checks.append(HealthCheck("device", "ok", "the processor; no GPU that torch can use"))
+    if not probe["cuda"] and not probe["mps"]:
+        checks.append(HealthCheck("device", "ok", "CPU; no GPU that torch can use"))
     return checks
 
 
 def count_usable_cores() -> int:
-    """The cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse_instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """What makes bfloat16 quick on the processor, of avx512_bf16 and amx_bf16; empty where it cannot be known."""
+    """Return which of avx512_bf16 and amx_bf16 the CPU has for bfloat16; empty where that is unknown."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
@@ -227,12 +225,12 @@ def parse_instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 
 
 def check_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> HealthCheck:
-    """The memory that can be had now, in the limits of a container. Less than one GiB is a warning."""
+    """Report the free memory within the limits of a container. Less than one GiB is a warning."""
     try:
         kilobytes = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE))
         total, free = int(kilobytes["MemTotal"]) * 1024, int(kilobytes["MemAvailable"]) * 1024
     except (OSError, KeyError):
-        return HealthCheck("memory", "ok", "not known on this system")
+        return HealthCheck("memory", "ok", "unknown on this system")
     try:
         total = min(total, int(limit.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -245,17 +243,17 @@ def check_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys
 
 
 def check_disks(folders: Mapping[str, Path]) -> list[HealthCheck]:
-    """The room in each folder, or in the nearest one above that exists. Under one GiB, or read-only, is a warning."""
+    """Report the free space of each folder, or of its nearest parent. Under one GiB, or read-only, is a warning."""
     checks = []
     for name, folder in folders.items():
-        there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), Path("/"))
-        free = shutil.disk_usage(there).free
+        parent = next((p for p in (folder, *folder.absolute().parents) if p.exists()), Path("/"))
+        free = shutil.disk_usage(parent).free
         message = f"{folder}, {free / GIGABYTE:.1f} GiB free"
-        if not there.is_dir():
+        if not parent.is_dir():
             checks.append(
-                HealthCheck(name, "warning", f"{there} is no folder", "Name a folder, or move the file away.")
+                HealthCheck(name, "warning", f"{parent} is not a folder", "Name a folder, or move the file away.")
             )
-        elif not os.access(there, os.W_OK):
+        elif not os.access(parent, os.W_OK):
             checks.append(
                 HealthCheck(name, "warning", f"{message}, cannot be written to", "Write elsewhere with --out.")
             )
@@ -271,7 +269,7 @@ def check_disks(folders: Mapping[str, Path]) -> list[HealthCheck]:
 
 
 def check_environment(variables: Mapping[str, str]) -> list[HealthCheck]:
-    """The THALWEG_ variables that are set. An unknown one, or a folder that does not exist, is a warning."""
+    """Report the THALWEG_ variables. An unknown one, or a folder that does not exist, is a warning."""
     checks = []
     for name in sorted(name for name in variables if name.startswith("THALWEG_")):
         value = variables[name]
@@ -280,14 +278,14 @@ def check_environment(variables: Mapping[str, str]) -> list[HealthCheck]:
                 HealthCheck(name, "warning", "is not a variable that Thalweg reads", did_you_mean(name, ENV_VARIABLES))
             )
         elif name == "THALWEG_DATA" and not Path(value).is_dir():
-            checks.append(HealthCheck(name, "warning", f"{value} is no folder", "Create it, or unset the variable."))
+            checks.append(HealthCheck(name, "warning", f"{value} is not a folder", "Create it, or unset the variable."))
         else:
             checks.append(HealthCheck(name, "ok", f"{value} ({ENV_VARIABLES[name]})"))
     return checks
 
 
 def check_datasets(named_data: Callable[[], Iterable[Mapping[str, Any]]]) -> HealthCheck:
-    """The data sets that have a name, and where they are."""
+    """Report the named data sets, and where they are."""
     try:
         rows = list(named_data())
     except Exception as error:

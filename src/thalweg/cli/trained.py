@@ -92,13 +92,13 @@ def predict(
     names = [run] if os.path.exists(run) else [name.strip() for name in run.split(",")]
     if batch_size is not None:
         options["batch_size"] = batch_size
-    found = api.compare_models(names, listed, weights, offline, save=save, **options)
+    results = api.compare_models(names, listed, weights, offline, save=save, **options)
     form = "csv" if csv else "table"
     if json:
         form = "json"
     if len(names) == 1:
-        return predictions.print_predictions(found[names[0]], form)
-    return predictions.print_comparison(found, form)
+        return predictions.print_predictions(results[names[0]], form)
+    return predictions.print_comparison(results, form)
 
 
 def sample(

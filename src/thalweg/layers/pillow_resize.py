@@ -6,7 +6,7 @@ one level differs. N images, h w their size, S the side of the result.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -41,14 +41,11 @@ def crop_range(length: Tensor, side: Tensor, size: int, resize: int | None) -> t
     return ((resized - size) / 2).round() * scale, size * scale
 
 
-def resampling_weights(length: Any, start: Tensor, side: Tensor, size: int) -> Tensor:
-    """Return Pillow's weights (S, length) for `side` pixels from `start` on: triangles, wider when shrinking.
-
-    `length` is an int, or a SymInt during an export.
-    """
+def resampling_weights(length: int | torch.SymInt, start: Tensor, side: Tensor, size: int) -> Tensor:
+    """Return Pillow's weights (S, length) for `side` pixels from `start` on: triangles, wider when shrinking."""
     scale = side / size
     center_S = start + (torch.arange(size, dtype=torch.float64) + 0.5) * scale
-    pixel_L = torch.arange(length, dtype=torch.float64) + 0.5
+    pixel_L = torch.arange(cast(int, length), dtype=torch.float64) + 0.5
     triangle_SL = (1 - (pixel_L - center_S[:, None]).abs() / scale.clamp(min=1)).clamp(min=0)
     return (triangle_SL / triangle_SL.sum(1, keepdim=True) * FIXED_POINT_ONE + 0.5).floor()
 

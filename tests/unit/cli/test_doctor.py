@@ -85,7 +85,7 @@ def test_devices_are_listed_and_too_many_threads_are_a_warning(monkeypatch):
     assert checks[1].cure == "export OMP_NUM_THREADS=2"
     assert checks[2].message == "H200, 128 GiB, bfloat16"
     found |= {"threads": 2, "cuda": []}
-    assert "the processor" in doctor.check_torch(found)[1].message
+    assert "CPU" in doctor.check_torch(found)[1].message
 
 
 def test_instruction_sets_are_whole_words(tmp_path):
@@ -103,7 +103,7 @@ def test_memory_respects_the_limit_of_the_container(tmp_path):
     assert doctor.check_memory(file, limit).message == "4.0 of 8.0 GiB free"
     limit.write_text(str(2**29), encoding="utf-8")
     assert doctor.check_memory(file, limit).status == "warning"
-    assert doctor.check_memory(tmp_path / "missing", limit).message == "not known on this system"
+    assert doctor.check_memory(tmp_path / "missing", limit).message == "unknown on this system"
 
 
 @pytest.mark.parametrize(("free", "status"), [(2**26, "problem"), (2**29, "warning"), (2**31, "ok")])
@@ -161,14 +161,14 @@ def test_this_machine_is_checked_without_importing_torch(monkeypatch):
 
 
 def test_an_interpreter_that_does_not_start_is_a_problem():
-    assert "cannot be asked" in doctor.probe_torch([str(Path(__file__).parent)])["error"]
+    assert "cannot be started" in doctor.probe_torch([str(Path(__file__).parent)])["error"]
 
 
 def test_a_cache_that_is_a_file_is_a_warning(tmp_path):
     (tmp_path / "file").touch()
     for place in ("file", "file/below"):
         (check,) = doctor.check_disks({"cache": tmp_path / place})
-        assert check.status == "warning" and f"{tmp_path / 'file'} is no folder" in check.message
+        assert check.status == "warning" and f"{tmp_path / 'file'} is not a folder" in check.message
 
 
 def test_the_probe_reads_the_real_torch():

@@ -88,7 +88,7 @@ def test_an_entry_is_consistent(row):
 @ROWS
 def test_the_model_of_an_entry_has_its_number_of_parameters(row):
     with skip_init():
-        model = registry.find_model(row.model, "classify")(channels=3, classes=1000, **row.model_kwargs)
+        model = registry.find_model(row.model, "classify")(in_channels=3, num_classes=1000, **row.model_kwargs)
     assert sum(param.numel() for param in model.parameters()) == row.parameters
 
 
