@@ -114,11 +114,12 @@ class RunRecord:
     def parse(cls, values: Any, path: Path) -> RunRecord:
         """Read run.json's values. Raises ModelFileError that names the damaged field."""
         version = values.get("format") if isinstance(values, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if isinstance(version, int) and version != FORMAT_VERSION:
             raise ModelFileError(
-                f"{path}: format {version}; this version reads up to {FORMAT_VERSION}.",
-                "Upgrade thalweg.",
+                f"{path}: format {version}; expected {FORMAT_VERSION}.",
+                "Upgrade thalweg." if version > FORMAT_VERSION else "Train again.",
                 path=path,
+                option="format",
                 value=version,
             )
         try:
@@ -127,13 +128,6 @@ class RunRecord:
                 raise FieldError("status", "a status")
         except FieldError as error:
             raise ModelFileError(f"{path}: {error}.", RESTORE_HINT, path=path, option=error.field) from error
-        if record.format != FORMAT_VERSION:
-            raise ModelFileError(
-                f"{path}: format {record.format}; expected {FORMAT_VERSION}.",
-                "Train again.",
-                path=path,
-                option="format",
-            )
         return record
 
     def json(self) -> dict[str, Any]:
