@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -15,6 +16,9 @@ CHECKED = ["thalweg.layers", "thalweg.losses", "thalweg.metrics", "thalweg.attri
 install_import_hook(CHECKED, "beartype.beartype")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# a runner that was started with nohup ignores it, and so would every process that the tests start
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # No deadline: other machines, and this one when it is busy, are slower. The examples are the same in every run, so that
 # a change is judged by what it changes; new ones are looked for by `make hunt`.
 settings.register_profile("same", deadline=None, derandomize=True)

@@ -15,7 +15,7 @@ import thalweg
 from thalweg import api, registry
 from thalweg.cli import main as cli
 from thalweg.concepts.base import CHAPTERS
-from thalweg.config import options
+from thalweg.config import parsing
 from thalweg.errors import OptionError
 from thalweg.inference.inputs import RUN_REQUIRED
 
@@ -51,12 +51,12 @@ def test_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):
     assert positions == sorted(positions)
     chapters = [output.index(f"{chapter}\n") for chapter in CHAPTERS if f"{chapter}\n" in output]
     assert chapters == sorted(chapters)
-    assert len(chapters) == len({concept.page.chapter for concept in CONCEPTS.values()})
+    assert len(chapters) == len({concept.text.chapter for concept in CONCEPTS.values()})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_text_has_a_chapter_a_body_formulas_and_a_source(name):
-    text = CONCEPTS[name].page
+    text = CONCEPTS[name].text
     assert text.chapter in CHAPTERS
     assert text.title and text.source and text.formulas
     assert len(text.body.split()) >= 40
@@ -65,12 +65,12 @@ def test_the_text_has_a_chapter_a_body_formulas_and_a_source(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_text_says_at_least_two_things_to_look_for(name):
-    assert len(CONCEPTS[name].page.look_for) >= 2
+    assert len(CONCEPTS[name].text.look_for) >= 2
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_text_has_two_exercises_with_a_command_and_a_question(name):
-    exercises = CONCEPTS[name].page.exercises
+    exercises = CONCEPTS[name].text.exercises
     assert len(exercises) == 2
     for exercise in exercises:
         assert f"`thalweg explain {name}" in exercise
@@ -80,22 +80,22 @@ def test_the_text_has_two_exercises_with_a_command_and_a_question(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_commands_of_exercises_use_settings_that_exist(name):
     concept = CONCEPTS[name]
-    for exercise in concept.page.exercises:
+    for exercise in concept.text.exercises:
         settings = dict(pair.split("=", 1) for pair in re.findall(r"--set ([\w-]+=[^\s`]+)", exercise))
-        options.parse_options(settings, concept.settings)
+        parsing.parse_options(settings, concept.settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_has_help_and_numbers_have_a_range(name):
     settings = CONCEPTS[name].settings
-    ranges = options.option_ranges(settings)
-    for key, (kind, text, _) in options.option_fields(settings).items():
-        assert text and text[0].islower(), key
-        if {int, float} & set(options.union_members(kind)):
+    ranges = parsing.option_ranges(settings)
+    for key, field in parsing.option_fields(settings).items():
+        assert field.help and field.help[0].islower(), key
+        if {int, float} & set(parsing.union_members(field.kind)):
             assert key in ranges, f"{key} has no range"
     for key, allowed in ranges.items():
         with pytest.raises(OptionError):
-            options.parse_options({key: allowed.high * 2 + 1}, settings)
+            parsing.parse_options({key: allowed.high * 2 + 1}, settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,7 +163,7 @@ def test_settings_are_frozen_dataclasses_with_valid_defaults(name):
     settings = CONCEPTS[name].settings
     assert settings.__dataclass_params__.frozen
     defaults = {field.name: getattr(settings(), field.name) for field in fields(settings)}
-    assert vars(options.parse_options(defaults, settings)).keys() == defaults.keys()
+    assert vars(parsing.parse_options(defaults, settings)).keys() == defaults.keys()
 
 
 def test_an_unknown_name_suggests_a_concept(capsys):

@@ -39,9 +39,9 @@ class LayerInfo(NamedTuple):
     #: multiplications with an addition, for one image
     multiply_adds: int
     #: the larger side of the receptive field in pixels, including pixels beyond the border; None if unknown
-    field: int | None
+    receptive_field: int | None
     #: values of the outputs that occupy memory of their own
-    answers: int
+    activations: int
 
 
 class ModuleInfo(NamedTuple):
@@ -49,7 +49,7 @@ class ModuleInfo(NamedTuple):
 
     kind: str
     shape: tuple[int, ...] | None
-    field: int | None
+    receptive_field: int | None
 
 
 class ReceptiveField(NamedTuple):
@@ -94,7 +94,7 @@ def summarize_layers(model: nn.Module, shape: Sequence[int]) -> LayerSummary:
         modules[name] = ModuleInfo(type(layer).__name__, None, None)
         call = tracer.calls.get(layer)
         if call is not None:
-            modules[name] = ModuleInfo(type(layer).__name__, call.shape, call.field)
+            modules[name] = ModuleInfo(type(layer).__name__, call.shape, call.receptive_field)
     return LayerSummary(tracer.rows(), modules)
 
 
@@ -117,15 +117,15 @@ def sum_rows(rows: Sequence[LayerInfo], name: str, kind: str = "") -> LayerInfo:
     Returns:
         One row.
     """
-    total = LayerInfo(name, kind, shape=None, parameters=0, multiply_adds=0, field=None, answers=0)
+    total = LayerInfo(name, kind, shape=None, parameters=0, multiply_adds=0, receptive_field=None, activations=0)
     for row in rows:
         total = total._replace(
             parameters=total.parameters + row.parameters,
             multiply_adds=total.multiply_adds + row.multiply_adds,
-            answers=total.answers + row.answers,
+            activations=total.activations + row.activations,
         )
         if row.shape is not None:
-            total = total._replace(shape=row.shape, field=row.field)
+            total = total._replace(shape=row.shape, receptive_field=row.receptive_field)
     return total
 
 
@@ -133,7 +133,7 @@ def main_layers(rows: Sequence[LayerInfo]) -> list[LayerInfo]:
     """Return the rows with parameters, multiply-adds or a new shape, so without activations and pass-through layers."""
     selected: list[LayerInfo] = []
     for row in rows:
-        reshapes = row.answers and not (selected and selected[-1].shape == row.shape)
+        reshapes = row.activations and not (selected and selected[-1].shape == row.shape)
         if row.parameters or row.multiply_adds or reshapes:
             selected.append(row)
     return selected
@@ -167,7 +167,7 @@ def _module_row(summary: LayerSummary, name: str, group: Sequence[LayerInfo]) ->
     row = sum_rows(group, name, kind)
     if shape is None:
         return row
-    return row._replace(shape=shape, field=field)
+    return row._replace(shape=shape, receptive_field=field)
 
 
 # --- tracing ---------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class _Call(NamedTuple):
     """The last output of a layer, and the values of all its outputs with memory of their own."""
 
     shape: tuple[int, ...]
-    field: int | None
+    receptive_field: int | None
     values: int
 
 
@@ -261,11 +261,11 @@ class _LayerTracer(TorchDispatchMode):
         name = self.names[layer] or kind
         if call is None:
             return LayerInfo(name, kind, None, parameters, multiply_adds, None, 0)
-        row = LayerInfo(name, kind, call.shape, parameters, multiply_adds, call.field, call.values)
+        row = LayerInfo(name, kind, call.shape, parameters, multiply_adds, call.receptive_field, call.values)
         if is_leaf:
             return row
         # the output of a container is that of its last child, where it is counted
-        return row._replace(answers=0)
+        return row._replace(activations=0)
 
 
 def _shares_memory(output: Tensor, inputs: tuple[Any, ...]) -> bool:

@@ -42,7 +42,7 @@ def layer_summary_of(name: str) -> dict[str, Any]:
                 "output": row.shape,
                 "parameters": row.parameters,
                 "multiply_adds": row.multiply_adds,
-                "receptive_field": row.field,
+                "receptive_field": row.receptive_field,
             }
         )
     return {

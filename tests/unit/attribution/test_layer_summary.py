@@ -58,7 +58,7 @@ def test_parameters_match_the_often_cited_numbers(name, parameters):
 def test_lenet_matches_the_numbers_by_hand():
     """28 pixels, 5x5, 24, pooled to 12, 5x5, 8, pooled to 4: 50 * 4 * 4 = 800 inputs of the dense layer."""
     rows = main_layers(summarize("lenet", 28, channels=1, classes=10).rows)
-    assert [(row.kind, row.shape, row.parameters, row.multiply_adds, row.field) for row in rows] == [
+    assert [(row.kind, row.shape, row.parameters, row.multiply_adds, row.receptive_field) for row in rows] == [
         ("Conv2d", (20, 24, 24), 20 * 25 + 20, 24 * 24 * 20 * 25, 5),
         ("MaxPool2d", (20, 12, 12), 0, 0, 6),
         ("Conv2d", (50, 8, 8), 50 * 20 * 25 + 50, 8 * 8 * 50 * 20 * 25, 6 + 4 * 2),
@@ -71,7 +71,7 @@ def test_lenet_matches_the_numbers_by_hand():
 def test_only_outputs_with_memory_of_their_own_are_counted():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Tanh(), nn.Flatten(), nn.Dropout())
     rows = summarize_layers(model, (1, 5, 4)).rows
-    assert [row.answers for row in rows] == [2 * 3 * 2, 0, 2 * 3 * 2, 0, 0]
+    assert [row.activations for row in rows] == [2 * 3 * 2, 0, 2 * 3 * 2, 0, 0]
 
 
 #: after the last convolution or pooling: VGG-16 and Inception v3 from Araujo et al. 2019, Table 1; the ResNets by hand,
@@ -92,7 +92,7 @@ FIELDS = [
 
 @pytest.mark.parametrize(("name", "layer", "field"), FIELDS)
 def test_receptive_fields_match_published_numbers(name, layer, field):
-    assert summarize(name, 299).modules[layer].field == field
+    assert summarize(name, 299).modules[layer].receptive_field == field
 
 
 class Forked(nn.Module):
@@ -149,13 +149,13 @@ def test_receptive_fields_match_measured_gradients(name, layer, size):
     channels = 1 if name in ("lenet", "convnet") else 3
     with torch.random.fork_rng():
         model = find_model(name)(in_channels=channels, num_classes=10, image_size=size)
-    field = summarize_layers(model, (channels, size, size)).modules[layer].field
+    field = summarize_layers(model, (channels, size, size)).modules[layer].receptive_field
     assert field < size and measure_field(model, layer, (channels, size, size)) == field
 
 
 def test_receptive_fields_of_branches_dilation_and_gates():
     summary = summarize_layers(Forked(), (1, 64, 64))
-    assert {row.name: row.field for row in summary.rows} == {
+    assert {row.name: row.receptive_field for row in summary.rows} == {
         "small": 1,
         "large": 7,
         "dilated": 7 + 2 * 3,
@@ -164,7 +164,7 @@ def test_receptive_fields_of_branches_dilation_and_gates():
     }
     assert measure_field(Forked(), "end", (1, 64, 64)) == 25
     gated = summarize_layers(Forked(gated=True), (1, 64, 64))
-    assert gated.modules["pool"].field >= 64 and measure_field(Forked(gated=True), "end", (1, 64, 64)) == 64
+    assert gated.modules["pool"].receptive_field >= 64 and measure_field(Forked(gated=True), "end", (1, 64, 64)) == 64
 
 
 def test_attention_is_counted_and_its_receptive_field_is_unknown():
@@ -184,7 +184,10 @@ def test_attention_is_counted_and_its_receptive_field_is_unknown():
     tokens = 17
     by_hand = 16 * 8 * 48 + tokens * 8 * 24 + 2 * tokens * tokens * 8 + tokens * 8 * 8
     assert total.multiply_adds == by_hand
-    assert rows[0].field == 4 and next(row for row in rows if row.kind == "MultiheadAttention").field is None
+    assert (
+        rows[0].receptive_field == 4
+        and next(row for row in rows if row.kind == "MultiheadAttention").receptive_field is None
+    )
 
 
 def test_shared_weights_count_once_and_uncalled_layers_come_last():
@@ -210,7 +213,7 @@ def test_groups_are_as_deep_as_fits_and_keep_all_parameters():
     summary = summarize("resnet50", 224)
     rows = group_by_module(summary, 26)
     assert [row.name for row in rows[:5]] == ["conv1", "bn1", "maxpool", "layer1.0", "layer1.1"]
-    assert rows[3].kind == "Bottleneck" and rows[3].shape == (256, 56, 56) and rows[3].field == 19
+    assert rows[3].kind == "Bottleneck" and rows[3].shape == (256, 56, 56) and rows[3].receptive_field == 19
     outermost = ["conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"]
     assert [row.name for row in group_by_module(summary, 5)] == outermost
     for max_rows in (5, 26, 1000):
@@ -236,18 +239,18 @@ def test_the_command_line_prints_layers_and_groups(capsys):
     assert cli.invoke(["models", "lenet"]) == 0
     printed = capsys.readouterr()
     lines = [line.split() for line in printed.out.splitlines()]
-    assert lines[0] == ["layer", "kind", "answer", "parameters", "multiply_adds", "sees"]
+    assert lines[0] == ["layer", "kind", "output", "parameters", "multiply_adds", "receptive_field"]
     assert lines[1] == ["features.0", "Conv2d", "20,24,24", "520", "288000", "5"]
     end = lines.index([])
     assert lines[end - 1] == ["all", "10", "431080", "2293000", "28"] and "28 x 28 pixels" in printed.err
-    assert lines[end + 1] == ["part", "layers", "parameters", "unfreeze"]
+    assert lines[end + 1] == ["group", "layers", "parameters", "unfreeze_groups"]
     assert sum(int(line[-2]) for line in lines[end + 2 :]) == 431_080
     assert cli.invoke(["models", "resnet18", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["total"]["parameters"] == 11_689_512 == sum(row["parameters"] for row in printed["layers"])
-    assert printed["picture"] == [3, 224, 224] and printed["classes"] == 1000
-    assert printed["parts"] == api.list_layer_groups("resnet18")
-    assert sum(part["parameters"] for part in printed["parts"]) == 11_689_512
+    assert printed["input"] == [3, 224, 224] and printed["outputs"] == 1000
+    assert printed["groups"] == api.list_layer_groups("resnet18")
+    assert sum(group["parameters"] for group in printed["groups"]) == 11_689_512
 
 
 def test_an_unknown_model_is_rejected_with_the_nearest_name(capsys):

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyBboxPatch
 
 import thalweg
-from tests.helpers.figures import figure_texts, layout_figure, use_plot_style
+from tests.helpers.figures import layout_figure, use_plot_style, visible_texts
 from thalweg.concepts.convolution.compute import ConvolutionSettings, convolution
 from thalweg.concepts.descent.compute import DescentSettings, descent
 from thalweg.concepts.loss.compute import LossSettings, loss
@@ -85,7 +85,7 @@ def test_no_text_overlaps_another_or_is_cut_off(name):
     frames = CASES[name]().frames
     for frame in (frames[0], frames[len(frames) // 2], frames[-2], frames[-1]):
         figure, renderer = render(frame)
-        boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure_texts(figure)]
+        boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in visible_texts(figure)]
         for index, (text, box) in enumerate(boxes):
             assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
             inner = box.padded(-2)
@@ -101,7 +101,7 @@ def test_weights_of_deep_networks_do_not_overlap_units(layers):
     for frame in rendered.result.frames[-4:-1]:
         figure, renderer = render(frame)
         unit_boxes = [patch.get_window_extent(renderer) for patch in figure.findobj(FancyBboxPatch)]
-        weights = [text for text in figure_texts(figure) if text.get_text().startswith(("w", "was", "∂w", "∂E/∂w"))]
+        weights = [text for text in visible_texts(figure) if text.get_text().startswith(("w", "was", "∂w", "∂E/∂w"))]
         weights = [text for text in weights if text.get_horizontalalignment() == "right"]
         assert len(weights) >= 12
         for text in weights:

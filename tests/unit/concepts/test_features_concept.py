@@ -97,7 +97,7 @@ def list_top_images(numbers):
 def digit():
     """The digit that is explained by default, preprocessed."""
     trained = load("digits-lenet")
-    images = trained.load_data("digits", make_splits=True).train.images
+    images = trained.load_data("digits").train.images
     row = int(np.random.default_rng(0).permutation(len(images))[0])
     return trained.task.to_input(images[row][None], trained.spec)
 
@@ -279,7 +279,7 @@ def test_patches_after_pooling_lie_within_the_receptive_field(bundled_result):
 
 def test_small_changes_outside_the_patch_do_not_change_the_activation(bundled_result):
     trained = load("digits-lenet")
-    digits = trained.load_data("digits", make_splits=True)
+    digits = trained.load_data("digits")
     rows = np.sort(np.random.default_rng(0).permutation(len(digits.train))[1:121])
     layer = bundled_result.numbers["units"][1]
     for unit in layer["units"]:
@@ -409,6 +409,7 @@ def test_missing_training_data_is_noted(run, tmp_path):
     record = json.loads((path / "run.json").read_text(encoding="utf-8"))
     record["options"]["data"] = str(tmp_path / "gone")
     (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    (path / "checksums.sha256").unlink()
     rendered = thalweg.explain("features", str(path), np.eye(8, dtype=np.float32))
     assert rendered.result.numbers["training"] is None
     assert "gone" in rendered.result.notes[0]

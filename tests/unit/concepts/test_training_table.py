@@ -83,8 +83,8 @@ def test_the_first_two_numeric_columns_are_used_unless_columns_are_named(tmp_pat
         (GOOD + '1,2,"a\n', ["line 14"]),
         (GOOD.encode() + b"1,2,\0\n", ["line 14"]),
         ("x,x,label\n1,2,a\n", ["line 1", "'x'"]),
-        ("x,kind\n1,a\n2,b\n", ["line 1", "'x'"]),
-        ("u,v,w\n1,a,b\n2,c,d\n", ["line 1", "'v'", "'w'"]),
+        ("x,kind\n1,a\n2,b\n", ["line 1", "'kind'"]),
+        ("u,v,w\n1,a,b\n2,c,d\n", ["line 1", "v, w"]),
         (GOOD.replace(",b\n", ",a\n"), ["'a'"]),
         ("x,y,label\n1,2,a\n3,4,b\n", ["2"]),
         ("x,y,z\n" + "".join(f"{i},{i},{i * i}\n" for i in range(20)), ["20"]),
@@ -97,7 +97,7 @@ def test_invalid_tables_are_rejected_with_file_line_and_column(tmp_path, content
     error = capsys.readouterr().err
     for fragment in ("points.csv", *fragments):
         assert fragment in error
-    assert len(error.strip().splitlines()) == 2
+    assert error.startswith("error: ") and len(error.strip().splitlines()) <= 2
     assert not (tmp_path / "a.png").exists()
 
 

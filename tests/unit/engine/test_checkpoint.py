@@ -23,6 +23,7 @@ from thalweg.engine import checkpoint
 from thalweg.engine.config import DEFAULT_LR, TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import ModelFileError, NonFiniteError, ResourceError
+from thalweg.io import atomic_write
 from thalweg.objectives.base import Batch, Loss
 from thalweg.objectives.supervised import Supervised
 
@@ -138,7 +139,7 @@ def test_saving_again_replaces_damaged_checkpoints_of_this_step_and_later(tmp_pa
 
 
 def die_in(action, lines: int) -> bool:
-    """Run `action` in a child that kills itself after `lines` lines of checkpoint.py and shutil.py.
+    """Run `action` in a child that kills itself after `lines` lines of checkpoint.py, atomic_write.py and shutil.py.
 
     Return True if it was killed, False if `action` ended before.
     """
@@ -154,7 +155,7 @@ def die_in(action, lines: int) -> bool:
                     os.kill(os.getpid(), signal.SIGKILL)
             return trace_line
 
-        files = (checkpoint.__file__, shutil.__file__)
+        files = (checkpoint.__file__, atomic_write.__file__, shutil.__file__)
         sys.settrace(lambda frame, event, argument: trace_line if frame.f_code.co_filename in files else None)
         try:
             action()
@@ -193,7 +194,7 @@ def test_a_kill_at_any_line_of_atomic_write_leaves_the_old_content_or_the_new(tm
     contents = set()
     for lines in count():
         file.write_bytes(b"old")
-        killed = die_in(lambda: checkpoint.atomic_write(file, b"new"), lines)
+        killed = die_in(lambda: atomic_write.atomic_write(file, b"new"), lines)
         contents.add(file.read_bytes())
         if not killed:
             break
@@ -220,7 +221,7 @@ def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", rename)
     for action in (
         lambda: checkpoint.save_checkpoint(tmp_path / "state", 1, make_state(1)),
-        lambda: checkpoint.atomic_write(tmp_path / "state" / "run.json", b"new"),
+        lambda: atomic_write.atomic_write(tmp_path / "state" / "run.json", b"new"),
     ):
         events.clear()
         action()

@@ -8,7 +8,7 @@ from torch import nn
 
 from thalweg import registry
 from thalweg.data.images.image_decoding import decode_image
-from thalweg.data.images.input_spec import to_normalized_float
+from thalweg.data.images.input_spec import InputSpec, to_normalized_float
 from thalweg.layers.fuse import TOLERANCE, FusedConv2d, fold_batch_norm, fuse_activations, optimize_for_inference
 
 #: model -> image size, arguments
@@ -215,7 +215,7 @@ def test_photographs_get_their_published_probabilities(real_data):
         "elephants.jpg": ("African elephant", 0.778),
     }
     images_BHWC = np.stack([decode_image(real_data / "photos" / file, 3, 224, resize=256) for file in expected])
-    spec = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    spec = InputSpec(["all"], 3, [224, 224], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     optimized = optimize_for_inference(model, (4, 3, 224, 224))
     with torch.inference_mode():
         top = optimized(to_normalized_float(torch.from_numpy(images_BHWC), spec)).softmax(1).max(1)

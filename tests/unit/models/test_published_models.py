@@ -115,7 +115,7 @@ def test_a_model_reads_its_smallest_size_and_rejects_smaller_ones(name, min_size
     with pytest.raises(OptionError) as error:
         build(name, num_classes=3, image_size=min_size - 1)
     assert (error.value.option, error.value.value) == ("image_size", min_size - 1)
-    assert f"--size {min_size}" in error.value.cure
+    assert f"--image-size {min_size}" in error.value.cure
 
 
 @pytest.mark.parametrize("name", [row[0] for row in PUBLISHED])

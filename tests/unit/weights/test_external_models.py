@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from dataclasses import replace
@@ -437,11 +438,10 @@ def test_a_run_folder_cannot_make_timm_load_a_checkpoint(tmp_path, calls):
     """A run.json from elsewhere is data: its arguments are checked before the package is called."""
     run = train(tmp_path / "a", model="timm:toy")
     path = run.path / "run.json"
-    text = path.read_text(encoding="utf-8").replace(
-        '"num_classes": 4', '"checkpoint_path": "/tmp/evil.pth", "num_classes": 4'
-    )
-    assert "checkpoint_path" in text
-    path.write_text(text, encoding="utf-8")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["model_kwargs"]["checkpoint_path"] = "/tmp/evil.pth"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    (run.path / "checksums.sha256").unlink()
     calls.clear()
     with pytest.raises(ModelFileError) as error:
         _ = api.load(tmp_path / "a").model

@@ -54,7 +54,7 @@ class LandscapeSettings:
     examples: Annotated[int, "maximum number of training examples, and of test examples", Range(2, 10000)] = 500
     points: Annotated[int, "points on the straight line", Range(5, 500)] = 31
     grid: Annotated[int, "points along each side of the planes", Range(5, 101)] = 19
-    iterations: Annotated[int, "Lanczos iterations for each pair of eigenvalues", Range(4, 200)] = 24
+    iterations: Annotated[int, "iterations of Lanczos for each pair of eigenvalues", Range(4, 200)] = 24
     curvature_points: Annotated[int, "points of the path with Hessian eigenvalues", Range(1, 100)] = 7
     seconds: Annotated[float, "time budget; fewer examples are used if it would be exceeded", Range(1, 86400)] = 60.0
     seed: Annotated[int, "seed of the examples and of the Lanczos start vector", Range(0, 2**31)] = 0

@@ -208,8 +208,8 @@ def to_cost(row: LayerInfo) -> LayerCost:
         shape=row.shape,
         parameters=row.parameters,
         multiply_adds=row.multiply_adds,
-        receptive_field=row.field,
-        activations=row.answers,
+        receptive_field=row.receptive_field,
+        activations=row.activations,
     )
 
 
@@ -220,7 +220,7 @@ def to_costs(rows: Iterable[LayerInfo]) -> list[LayerCost]:
 
 def estimate_training_bytes(total: LayerInfo, batch_size: int) -> int:
     """Estimate the memory to train with Adam in float32: four values per parameter, and the activations of a batch."""
-    return BYTES_PER_FLOAT32 * (COPIES_PER_PARAMETER * total.parameters + batch_size * total.answers)
+    return BYTES_PER_FLOAT32 * (COPIES_PER_PARAMETER * total.parameters + batch_size * total.activations)
 
 
 def _build_dense(settings: ParameterSettings) -> ModelBuilder:

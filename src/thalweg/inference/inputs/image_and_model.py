@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...data.images.dataset import ImageDataset
-from ...data.images.input_spec import eval_batch_size, preprocess_image, to_normalized_float
+from ...data.images.input_spec import InputSpec, eval_batch_size, preprocess_image, to_normalized_float
 from ...errors import DataError, NotFoundError, OptionError, ResourceError
 from ...layers.tta import predict_proba
 from ..load import PretrainedModel
@@ -34,7 +34,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
         order = np.random.default_rng(settings.seed).permutation(len(dataset.train))
     if len(words) > 1:
         name, content = trained.read_one(words[1])
-        image_HWC = preprocess_image(content, spec)
+        image_HWC = _preprocess(name, content, spec)
     else:
         name, image_HWC, order = _sample_test_image(dataset, order, settings.seed)
     if spec.tta != "none":
@@ -54,6 +54,13 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
         "title": f"{trained.name}, {name}",
         "notes": notes,
     }
+
+
+def _preprocess(name: str, content: Any, spec: InputSpec) -> np.ndarray:
+    try:
+        return preprocess_image(content, spec)
+    except DataError as error:
+        raise DataError(f"{name}: {error.message}", error.cure, path=name) from error
 
 
 def _load_training_data(trained: TrainedModel, words: list[Any]) -> tuple[ImageDataset | None, list[str]]:
