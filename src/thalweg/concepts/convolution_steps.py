@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 
+from ..config.parsing import Range
 from ..errors import OptionError
 from .conv_numpy import ConvSpec, effective_kernel, find_textured_crop
 
@@ -18,6 +19,13 @@ TARGET_POSITIONS = 8
 MIN_CELLS = 5
 #: approximate number of steps
 MAX_STEPS = 12
+
+#: a setting of the concepts that slide a window
+CropSetting = Annotated[
+    list[int] | Literal["auto"],
+    "row and column of the crop computed step by step; auto: the one with the most contrast",
+    Range(0, 255),
+]
 
 
 class ConvStep(TypedDict):

@@ -15,7 +15,7 @@ from ...errors import OptionError
 from ...registry import register_concept
 from ..base import ConceptResult, load_text
 from ..conv_numpy import GRAY_WEIGHTS, ConvSpec, effective_kernel, receptive_fields
-from ..convolution_steps import MAX_CELLS, build_crop_steps
+from ..convolution_steps import MAX_CELLS, CropSetting, build_crop_steps
 from .kernels import KERNELS, MAX_WEIGHT, parse_kernels
 from .records import ConvolutionNumbers, OutputKind, Sizes, StackLayer
 
@@ -48,11 +48,7 @@ class ConvolutionSettings:
     groups: Annotated[int, "channel groups; each has a feature map of its own", Range(1, 4)] = 1
     depthwise: Annotated[bool, "depthwise convolution: one group per channel"] = False
     layers: Annotated[int, "layers of the stack whose receptive field is shown", Range(1, 8)] = 3
-    crop: Annotated[
-        list[int] | Literal["auto"],
-        "row and column of the crop computed step by step; auto: the one with the most contrast",
-        Range(0, 255),
-    ] = "auto"
+    crop: CropSetting = "auto"
     image_size: Annotated[int, "maximum of height and width; larger images are downscaled", Range(4, 256)] = 128
 
 

@@ -15,7 +15,14 @@ from ...errors import OptionError
 from ...registry import register_concept
 from ..base import ConceptResult, load_text
 from ..conv_numpy import GRAY_WEIGHTS, avg_pool, max_pool
-from ..convolution_steps import MAX_CELLS, MAX_STEPS, MIN_CELLS, pick_positions, resolve_crop_corner
+from ..convolution_steps import (
+    MAX_CELLS,
+    MAX_STEPS,
+    MIN_CELLS,
+    CropSetting,
+    pick_positions,
+    resolve_crop_corner,
+)
 from .records import PoolCrop, PoolingNumbers, PoolSpec, PoolStep, SelectedPixels, ShiftSensitivity, Sizes
 
 TEXT = load_text(__package__)
@@ -35,11 +42,7 @@ class PoolingSettings:
     ] = "auto"
     padding: Annotated[int, "rows and columns added on every side, at most half of the window", Range(0, 4)] = 0
     max_shift: Annotated[int, "maximum shift of the image, in pixels", Range(1, 16)] = 8
-    crop: Annotated[
-        list[int] | Literal["auto"],
-        "row and column of the crop computed step by step; auto: the one with the most contrast",
-        Range(0, 255),
-    ] = "auto"
+    crop: CropSetting = "auto"
     image_size: Annotated[int, "maximum of height and width; larger images are downscaled", Range(4, 256)] = 128
 
 
