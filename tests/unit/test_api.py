@@ -7,13 +7,15 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+import typing
 
 import pytest
 
 import thalweg as tw
-from thalweg import api
+from thalweg import api, registry
 from thalweg.config.options import TrainOptions
 from thalweg.errors import NotFoundError, OptionError
+from thalweg.tasks.train_keywords import TrainKeywords
 
 #: public names that `thalweg.api` offers and other modules define
 REEXPORTED = {
@@ -87,3 +89,12 @@ def test_explain_lists_concepts_and_rejects_unknown_names():
     with pytest.raises(OptionError) as error:
         tw.explain("digits-lenet")
     assert error.value.value == 0
+
+
+def test_type_checkers_see_every_option_of_train():
+    written = typing.get_type_hints(TrainKeywords)
+    expected = {}
+    for options in (TrainOptions, *(task.TrainOptions for task in registry.get_tasks().values())):
+        expected.update(typing.get_type_hints(options))
+    del expected["data"]  # an argument of its own
+    assert written == expected
