@@ -60,11 +60,13 @@ def print_error_and_code(error: Exception) -> int:
         return _broken_pipe()
     if hasattr(error, "format_message"):
         return _usage_error(error)
-    known = error if isinstance(error, ThalwegError) else environment_error(error)
-    if known is None:
+    reported = error if isinstance(error, ThalwegError) else environment_error(error)
+    if reported is None:
         return _print_unexpected_error(error)
-    print_error(known.message, known.cure, lead="" if isinstance(known, InterruptedTrainingError) else "error: ")
-    return known.exit_code
+    print_error(
+        reported.message, reported.cure, lead="" if isinstance(reported, InterruptedTrainingError) else "error: "
+    )
+    return reported.exit_code
 
 
 def print_error(message: str, cure: str = "", lead: str = "error: ") -> None:

@@ -321,10 +321,11 @@ def test_an_unknown_optimizer_is_rejected():
 
 
 @pytest.mark.parametrize("setting", ["lr=-1", "steps=2001", "surface=hill", "optimizers=sgd,adm", "window=1,2,3"])
-def test_invalid_settings_exit_with_code_2(setting, capsys):
+def test_invalid_settings_exit_with_code_2_and_say_what_is_expected(setting, capsys):
     assert cli.invoke(["explain", "descent", "--set", setting]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and len(error.splitlines()) <= 2
+    lines = error.splitlines()
+    assert lines[0].startswith("error: ") and (len(lines) >= 2 or "; expected " in lines[0])
     name, value = setting.split("=")
     assert name in error or value.split(",")[-1] in error
 

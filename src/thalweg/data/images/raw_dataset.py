@@ -91,9 +91,9 @@ def look_like_numbers(labels: Iterable[str]) -> bool:
 def check_classes(raw: RawDataset) -> None:
     """Raise DataError unless there are at least two classes and each has a training image."""
     if len(raw.classes) < 2:
-        found = f"only one class, '{raw.classes[0]}'" if raw.classes else "no class"
+        classes = f"only one class, '{raw.classes[0]}'" if raw.classes else "no class"
         raise DataError(
-            f"{raw.path}: {found}; a classifier needs two or more.",
+            f"{raw.path}: {classes}; a classifier needs two or more.",
             cure="Give every class its own folder, or its own name in the label column.",
             path=raw.path,
             value=list(raw.classes),
