@@ -34,6 +34,7 @@ class CallCounter:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.jumps: Counter[tuple[str, str]] = Counter()
+        self.accessors: set[str] = set()
         self.optimizer_class: type | None = None
 
     def profile(self, frame: FrameType, event: str, argument: Any) -> None:
@@ -47,6 +48,8 @@ class CallCounter:
         if not code.co_filename.startswith(ROOT) or _runs_at_import(frame):
             return
         self.calls[_file_of(code)] += 1
+        if code.co_name == "__len__" or _is_property(frame):
+            self.accessors.add(_name_of(code))
         caller = _find_caller(frame)
         if caller is not None and caller.co_filename != code.co_filename:
             self.jumps[_name_of(caller), _name_of(code)] += 1
@@ -63,6 +66,11 @@ def _file_of(code: CodeType) -> str:
 
 def _name_of(code: CodeType) -> str:
     return f"{_file_of(code)}:{code.co_qualname}"
+
+
+def _is_property(frame: FrameType) -> bool:
+    owner = frame.f_locals.get("self")
+    return isinstance(getattr(type(owner), frame.f_code.co_name, None), property)
 
 
 def _runs_at_import(frame: FrameType) -> bool:
@@ -119,7 +127,11 @@ def main() -> None:
         for (caller, callee), calls in counter.jumps.items():
             print(f"{calls:7,} times  {caller} -> {callee}")
     pairs = {(caller.split(":")[0], callee.split(":")[0]) for caller, callee in counter.jumps}
-    print(f"{len(counter.calls)} files, {len(counter.jumps)} jumps ({len(pairs)} pairs of files)")
+    accessors = sum(callee in counter.accessors for _, callee in counter.jumps)
+    print(
+        f"{len(counter.calls)} files, {len(counter.jumps)} jumps ({len(pairs)} pairs of files), "
+        f"{accessors} of the jumps to properties and __len__"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,17 @@ from typing import Any
 
 import pytest
 
+#: what a finished run without a report holds
+FINISHED_FILES = [
+    "checksums.sha256",
+    "metrics.jsonl",
+    "run.json",
+    "snapshots",
+    "state",
+    "train_keys.npy",
+    "weights.safetensors",
+]
+
 
 def read_run_json(out: Path) -> dict[str, Any]:
     """Return the values of run.json, which must be strict JSON."""

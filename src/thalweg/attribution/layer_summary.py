@@ -8,6 +8,7 @@ Sim 2019, doi:10.23915/distill.00021, equation 1). With a model on PyTorch's dev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -26,21 +27,26 @@ _FLATTENING_OPS = (aten.mean, aten.sum, aten.amax, aten.view, aten._unsafe_view)
 _MIXING_OPS = (aten.permute, aten.transpose, aten.convolution)
 
 
-class LayerInfo(NamedTuple):
-    """Facts about one layer, or about a group of layers."""
+@dataclass(frozen=True)
+class LayerInfo:
+    """Facts about one layer, or about a group of layers, for one image.
 
-    #: name in the model, and class
+    Attributes:
+        name: Name in the model.
+        kind: Class.
+        shape: Shape of the output, without the batch; None for a layer that is used in training only.
+        parameters: Number of weights and biases, trained or not.
+        multiply_adds: Multiplications with an addition.
+        receptive_field: The larger side in pixels, including pixels beyond the border; None if unknown.
+        activations: Values of the outputs that occupy memory of their own.
+    """
+
     name: str
     kind: str
-    #: shape of the output for one image, without the batch; None for a layer that is used in training only
     shape: tuple[int, ...] | None
-    #: weights and biases, trained or not
     parameters: int
-    #: multiplications with an addition, for one image
     multiply_adds: int
-    #: the larger side of the receptive field in pixels, including pixels beyond the border; None if unknown
     receptive_field: int | None
-    #: values of the outputs that occupy memory of their own
     activations: int
 
 
@@ -119,13 +125,14 @@ def sum_rows(rows: Sequence[LayerInfo], name: str, kind: str = "") -> LayerInfo:
     """
     total = LayerInfo(name, kind, shape=None, parameters=0, multiply_adds=0, receptive_field=None, activations=0)
     for row in rows:
-        total = total._replace(
+        total = replace(
+            total,
             parameters=total.parameters + row.parameters,
             multiply_adds=total.multiply_adds + row.multiply_adds,
             activations=total.activations + row.activations,
         )
         if row.shape is not None:
-            total = total._replace(shape=row.shape, receptive_field=row.receptive_field)
+            total = replace(total, shape=row.shape, receptive_field=row.receptive_field)
     return total
 
 
@@ -167,7 +174,7 @@ def _module_row(summary: LayerSummary, name: str, group: Sequence[LayerInfo]) ->
     row = sum_rows(group, name, kind)
     if shape is None:
         return row
-    return row._replace(shape=shape, receptive_field=field)
+    return replace(row, shape=shape, receptive_field=field)
 
 
 # --- tracing ---------------------------------------------------------------------------------------------------------
@@ -265,7 +272,7 @@ class _LayerTracer(TorchDispatchMode):
         if is_leaf:
             return row
         # the output of a container is that of its last child, where it is counted
-        return row._replace(activations=0)
+        return replace(row, activations=0)
 
 
 def _shares_memory(output: Tensor, inputs: tuple[Any, ...]) -> bool:

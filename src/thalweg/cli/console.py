@@ -77,10 +77,10 @@ def print_text(text: str) -> None:
 
 
 def print_notice(text: str = "") -> None:
-    """Print a line of notices. A terminal that has gone away does not stop the program."""
+    """Print a line of notices, with control characters escaped. A terminal that has gone does not stop the program."""
     if is_main_process():
         try:
-            print(text, file=sys.stderr, flush=True)
+            print(escape_controls(text), file=sys.stderr, flush=True)
         except OSError:
             pass
 
@@ -200,7 +200,7 @@ class PlainProgress:
     def show(self, progress: Any) -> None:
         """Show one progress."""
         for warning in progress.warnings:
-            print_notice(escape_controls(warning))
+            print_notice(warning)
         now = self.clock()
         if progress.val is not None or now - self.last >= self.every:
             self.last = now
@@ -281,20 +281,9 @@ class ReadingProgress:
         self.next = clock() + first
         self.every = every
 
-    def __enter__(self) -> ReadingProgress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
     def show(self, done: int, total: int) -> None:
         """Show how many of how many files are read."""
         now = self.clock()
         if now >= self.next:
             self.next = now + self.every
             print_notice(f"reading: {done:,} of {total:,}")
-
-
-def make_reading_progress() -> ReadingProgress:
-    """Return the display for reading data."""
-    return ReadingProgress()

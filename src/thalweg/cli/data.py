@@ -63,7 +63,7 @@ def _save_image(image: Any, path: str) -> None:
         raise OptionError(
             f"--save: {path} has an unknown ending; expected an image, as batch.png.", option="save", value=path
         ) from None
-    print_notice(f"wrote {escape_controls(path)}")
+    print_notice(f"wrote {path}")
 
 
 @data_app.command("list")

@@ -12,12 +12,11 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import InterruptedTrainingError, ResourceError, ThalwegError
-from .console import escape_controls, is_main_process, print_notice
+from .console import is_main_process, print_notice
 
 UNEXPECTED_ERROR, USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -35,23 +34,20 @@ _ENVIRONMENT_ERRORS = {
 }
 
 
-def run_with_exit_code(action: Callable[[], object]) -> int:
-    """Run `action`; return the number that it returns, else 0, or the exit code of the error that it raises."""
-    try:
-        result = action()
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except SystemExit as left:
+def report_exit(error: BaseException) -> int:
+    """Return the exit code of what ended a command; an error is printed on standard error."""
+    if isinstance(error, SystemExit):
         # typer turns a closed pipe into sys.exit(1).
-        if isinstance(left.__context__, BrokenPipeError):
+        if isinstance(error.__context__, BrokenPipeError):
             return _broken_pipe()
-        if left.code is None:
+        if error.code is None:
             return 0
-        return left.code if isinstance(left.code, int) else UNEXPECTED_ERROR
-    except KeyboardInterrupt:
+        return error.code if isinstance(error.code, int) else UNEXPECTED_ERROR
+    if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    except Exception as error:
+    if isinstance(error, Exception):
         return print_error_and_code(error)
+    raise error
 
 
 def print_error_and_code(error: Exception) -> int:
@@ -72,9 +68,9 @@ def print_error_and_code(error: Exception) -> int:
 def print_error(message: str, cure: str = "", lead: str = "error: ") -> None:
     """Print what went wrong and its cure, in two lines."""
     for number, line in enumerate(message.splitlines()):
-        print_notice(f"{lead}{escape_controls(line)}" if number == 0 else f"  {escape_controls(line)}")
+        print_notice(f"{lead}{line}" if number == 0 else f"  {line}")
     for line in cure.splitlines():
-        print_notice(f"  {escape_controls(line)}")
+        print_notice(f"  {line}")
 
 
 def environment_error(error: Exception) -> ResourceError | None:
@@ -96,7 +92,8 @@ def _usage_error(error: Any) -> int:
     print_error(error.format_message())
     context = getattr(error, "ctx", None)
     if context is not None:
-        print_notice(f"  {context.get_usage()}")
+        for line in context.get_usage().splitlines():
+            print_notice(f"  {line}")
         print_notice(f"  Try '{context.command_path} --help'.")
     return getattr(error, "exit_code", USAGE_ERROR)
 

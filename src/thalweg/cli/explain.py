@@ -120,7 +120,7 @@ def _print_concepts(api: Any, json: bool) -> None:
 def _print_concept(result: Any, save: str, step: int | None, json: bool) -> None:
     path = result.save(save, step)
     for note in result.result.notes:
-        print_notice(f"note: {escape_controls(note)}")
+        print_notice(f"note: {note}")
     if json:
         return print_result(to_json({**result.json(), "image": str(path)}))
     for line in result.lines():
@@ -133,7 +133,7 @@ def _print_attribution(api: Any, result: Any, save: str, json: bool) -> None:
 
     paths = save_images(result.images(), save)
     for method, note in result.notes.items():
-        print_notice(f"{method}: {escape_controls(note)}")
+        print_notice(f"{method}: {note}")
     if json:
         return print_result(to_json({**result.json(), "images": [str(path) for path in paths]}))
     for label, probability in result.predictions:

@@ -129,7 +129,7 @@ def show_options(
     rows = []
     for cls in option_types:
         for field in option_fields(cls).values():
-            allowed = describe_type(field.kind) + (f", {field.range}" if field.range is not None else "")
+            allowed = describe_type(field.kind) + (f", {field.allowed}" if field.allowed else "")
             rows.append((field.flag, allowed, field.default, field.help))
     for line in format_table(("option", "takes", "default", "meaning"), rows):
         print_result(line)
@@ -196,7 +196,12 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     configure_streams()
     os.environ["MPLBACKEND"] = "agg"  # images are drawn into memory, whatever the user's windows are drawn with
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    return exit_codes.run_with_exit_code(lambda: run_command(words))
+    try:
+        result = run_command(words)
+        sys.stdout.flush()
+    except BaseException as ended:
+        return exit_codes.report_exit(ended)
+    return result if isinstance(result, int) else 0
 
 
 def main() -> NoReturn:

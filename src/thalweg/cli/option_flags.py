@@ -8,17 +8,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 
-from ..config.options import TrainOptions
-from ..config.parsing import OptionField, option_fields, parse_value, union_members
+from ..config.parsing import OptionField, option_fields, parse_value
 from ..errors import OptionError
 
 #: options with a place of their own on the command line: DATA, and --set
 NOT_FLAGS = {"data", "model_kwargs"}
-_METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
 def add_flags(function: Callable[..., Any], *option_types: type) -> None:
@@ -43,24 +41,18 @@ def add_flags(function: Callable[..., Any], *option_types: type) -> None:
 def make_flag(field: OptionField) -> Any:
     """Return the annotation of a flag."""
     text, default_text, rest = field.help.partition("  [default")
-    if field.range is not None:
-        text = f"{text}, {field.range}"
+    if field.allowed:
+        text = f"{text}, {field.allowed}"
     text += default_text + rest
-    if is_boolean(field):
+    if field.is_boolean:
         text += "  [default: on]" if field.default else ""
         flag = typer.Option(f"--{field.flag}/--no-{field.flag}", help=text, show_default=False)
         return Annotated[bool | None, flag]
     if field.default is not None and "[default" not in text:
         text = f"{text}  [default: {format_default(field.default)}]"
-    choices = literal_choices(field.kind)
-    complete: dict[str, Any] = {"autocompletion": lambda: choices} if choices else {}
-    flag = typer.Option(f"--{field.flag}", help=text, metavar=_metavar(field.kind), show_default=False, **complete)
+    complete: dict[str, Any] = {"autocompletion": lambda: list(field.choices)} if field.choices else {}
+    flag = typer.Option(f"--{field.flag}", help=text, metavar=field.value_name, show_default=False, **complete)
     return Annotated[str | None, flag]
-
-
-def is_boolean(field: OptionField) -> bool:
-    """Whether an option is a switch, on, off or left out."""
-    return bool in union_members(field.kind)
 
 
 def format_default(value: Any) -> str:
@@ -68,20 +60,6 @@ def format_default(value: Any) -> str:
     if value == "":
         return "none"
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def literal_choices(kind: Any) -> list[str]:
-    """Return the words that a type allows: those of its Literals."""
-    choices: list[str] = []
-    for member in union_members(kind):
-        if get_origin(member) is Literal:
-            choices += get_args(member)
-    return choices
-
-
-def _metavar(kind: Any) -> str:
-    plain = [_METAVARS[member] for member in union_members(kind) if member in _METAVARS]
-    return "|".join([*plain, *literal_choices(kind)]) or "VALUE,…"
 
 
 def parse_flags(flags: Mapping[str, Any], settings: Sequence[str], option_types: Sequence[type]) -> dict[str, Any]:
@@ -170,42 +148,35 @@ def _to_plain(value: Any, text: str) -> Any:
     return str(value)
 
 
-def check_relative_epochs(epochs: str | None, resume: bool) -> None:
-    """Raise OptionError for `--epochs +N`, which adds N epochs to a resumed run, without `--resume`."""
-    if epochs is not None and epochs.startswith("+") and not resume:
-        raise OptionError(
-            f"--epochs {epochs} adds epochs to a resumed run.",
-            "Add --resume, or give the total.",
-            option="epochs",
-            value=epochs,
-        )
+def scan_words(
+    words: Sequence[str], value_flags: Sequence[str], option_types: Sequence[type] = ()
+) -> tuple[str | None, dict[str, str]]:
+    """Find the first positional word, and the values of some flags, as `--out runs/a` or `--out=runs/a`.
 
+    Args:
+        words: The words after the verb.
+        value_flags: The flags whose values are returned.
+        option_types: Dataclasses of options; the values of their flags are no positional words either.
 
-def first_positional(words: Sequence[str], value_flags: Sequence[str]) -> str | None:
-    """Return the first word that is neither a flag nor a flag's value."""
-    skip = False
-    for word in words:
-        if skip:
-            skip = False
-        elif word == "--":
-            return None
-        elif word.startswith("-") and word != "-":
-            skip = word in value_flags
-        else:
-            return word
-    return None
-
-
-def value_of(flag: str, words: Sequence[str]) -> str | None:
-    """Return the value that the words give to a flag, as `--out runs/a` or `--out=runs/a`; None without it."""
-    for index, word in enumerate(words):
-        if word == flag and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
-    return None
-
-
-def common_value_flags() -> list[str]:
-    """Return the common training flags that take a value."""
-    return [f"--{field.flag}" for field in option_fields(TrainOptions).values() if not is_boolean(field)]
+    Returns:
+        The first word that is neither a flag nor a flag's value, and the first value of each flag that is given.
+    """
+    others = set()
+    for cls in option_types:
+        others |= {f"--{field.flag}" for field in option_fields(cls).values() if not field.is_boolean}
+    values: dict[str, str] = {}
+    positional = None
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if equals and flag in value_flags:
+            values.setdefault(flag, value)
+        elif word in value_flags:
+            values.setdefault(word, next(rest, ""))
+        elif word in others:
+            next(rest, None)
+        elif positional is None and (word == "-" or not word.startswith("-")):
+            positional = word
+    return positional, {flag: value for flag, value in values.items() if value}

@@ -69,7 +69,7 @@ def print_predictions(predictions: Iterable[Any], form: str) -> int:
     for prediction in predictions:
         if not prediction:
             num_unreadable += 1
-            print_notice(f"unreadable: {escape_controls(prediction.source)}: {escape_controls(prediction.reason)}")
+            print_notice(f"unreadable: {prediction.source}: {prediction.reason}")
         else:
             printer.show(prediction)
     if num_unreadable:
@@ -154,7 +154,7 @@ def _print_unreadable(row: Mapping[str, Any], is_alone: bool) -> None:
         reasons = {"": next(iter(reasons.values()))}
     for name, reason in reasons.items():
         by = " by " if name else ""
-        print_notice(f"unreadable{by}{escape_controls(name)}: {source}: {escape_controls(reason)}")
+        print_notice(f"unreadable{by}{name}: {source}: {reason}")
 
 
 def _print_side_by_side(predictions: Mapping[str, Any]) -> None:

@@ -15,10 +15,10 @@ from ..errors import NotFoundError, OptionError, ThalwegError
 from ..io.log import Notify
 from . import option_flags
 from .console import (
+    ReadingProgress,
     escape_controls,
     is_main_process,
     make_progress,
-    make_reading_progress,
     print_notice,
     print_result,
 )
@@ -54,39 +54,30 @@ def train(
     thalweg train --recipe mnist-lenet                              a published result
     thalweg train --resume --out runs/a --epochs +5                 five epochs more
     """
-    option_flags.check_relative_epochs(given.get("epochs"), resume)
     option_types = [TrainOptions, *_task_option_types(_known_task)]
     overrides = option_flags.parse_flags(given, settings or (), option_types)
     if "data" in overrides:
         if data is not None:
             raise OptionError("'data' is given twice.", "Leave one of the two out.", option="data", value=data)
         data = overrides.pop("data")
-    from .. import api
+    from ..api import plan_training
 
-    with make_reading_progress() as reading:
-        try:
-            run = api.plan_training(
-                task,
-                data,
-                recipe=recipe,
-                out=out,
-                resume=resume,
-                notify=Notify(lambda message: print_notice(escape_controls(message)), reading.show),
-                **overrides,
-            )
-        except NotFoundError as error:
-            if task and os.path.exists(task):
-                from ..inference.datasets import guess_task
+    notify = Notify(print_notice, ReadingProgress().show)
+    try:
+        run = plan_training(task, data, recipe=recipe, out=out, resume=resume, notify=notify, **overrides)
+    except NotFoundError as error:
+        if task and os.path.exists(task):
+            from ..inference.datasets import guess_task
 
-                error.cure = f"Did you mean: thalweg train {guess_task(Path(task))} {task}? See `thalweg tasks`."
-            raise
+            error.cure = f"Did you mean: thalweg train {guess_task(Path(task))} {task}? See `thalweg tasks`."
+        raise
     _follow(run)
 
 
 def _follow(run: Any) -> None:
     """Print plan, progress and summary of a training, and its folder last."""
     for line in run.describe():
-        print_notice(escape_controls(line))
+        print_notice(line)
     with make_progress() as display:
         for progress in run:
             display.show(progress)
@@ -122,21 +113,19 @@ def _task_option_types(name: str | None) -> list[type]:
 
 def find_task_name(words: Sequence[str]) -> str | None:
     """Return the task that the words of `thalweg train` name: itself, by a recipe, or by the run to resume."""
-    value_flags = [*option_flags.common_value_flags(), "--recipe", "--out", "--set"]
-    recipe = option_flags.value_of("--recipe", words)
-    if recipe is not None:
+    name, values = option_flags.scan_words(words, ["--recipe", "--out", "--set"], [TrainOptions])
+    if "--recipe" in values:
         from ..config.recipes import find_recipe
 
         try:
-            return find_recipe(recipe).task
+            return find_recipe(values["--recipe"]).task
         except ThalwegError:  # reported when the training is planned
             return None
-    out = option_flags.value_of("--out", words)
-    if "--resume" in words and out is not None:
-        task = _task_of_run(Path(out) / "run.json")
+    if "--resume" in words and "--out" in values:
+        task = _task_of_run(Path(values["--out"]) / "run.json")
         if task is not None:
             return task
-    return option_flags.first_positional(words, value_flags)
+    return name
 
 
 def _task_of_run(path: Path) -> str | None:

@@ -131,7 +131,7 @@ def sample(
     for prediction in model.task.sample(model.model, model.spec, parsed):
         if save is not None:
             for path in save_prediction(prediction, save):
-                print_notice(f"wrote {escape_controls(path)}")
+                print_notice(f"wrote {path}")
         if json:
             print_result(to_json(prediction.json()))
         elif save is None:
@@ -167,15 +167,14 @@ _known_tasks: dict[str, str] = {}
 def prepare_flags(verb: str, words: Sequence[str]) -> None:
     """Give `predict` or `sample` the flags of the task of the run that the words name."""
     function = {"predict": predict, "sample": sample}[verb]
-    value_flags = ["--batch-size", "--save", "--weights"]
-    name = option_flags.first_positional(words, value_flags)
+    name, values = option_flags.scan_words(words, ["--batch-size", "--save", "--weights"])
     _known_tasks.pop(verb, None)
     if name is not None:
         from .. import api
 
         first = name if os.path.exists(name) else name.split(",")[0].strip()
         try:
-            _known_tasks[verb] = api.task_of(first, option_flags.value_of("--weights", words))
+            _known_tasks[verb] = api.task_of(first, values.get("--weights"))
         except ThalwegError:  # reported by the verb itself
             pass
     option_flags.add_flags(function, *_verb_option_types(verb))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from ..errors import OptionError, did_you_mean
-from .parsing import Range, option_fields, parse_options
+from .parsing import Range, format_setting, non_default, option_fields, parse_options
+
+T = TypeVar("T")
 
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "muon"]
 Schedule = Literal["constant", "step", "linear", "cosine", "one-cycle"]
@@ -187,3 +190,37 @@ def validate_options(options: TrainOptions) -> None:
 def parse_train_options(values: Mapping[str, Any]) -> TrainOptions:
     """Parse the common options from a mapping. Raises OptionError."""
     return parse_options(values, TrainOptions, prefix="--")
+
+
+def parse_run_options(values: Mapping[str, Any], task_class: type[T]) -> tuple[TrainOptions, T]:
+    """Parse the common options and those of a task from one mapping.
+
+    Args:
+        values: Option values by name.
+        task_class: The task's own annotated dataclass.
+
+    Returns:
+        The common options and the task's own.
+
+    Raises:
+        OptionError: For an unknown name, and a value that is not allowed.
+    """
+    common, own = split_options(values, task_class)
+    return parse_options(common, TrainOptions, "--"), parse_options(own, task_class, "--")
+
+
+def format_command(task: str, options: TrainOptions, task_options: Any) -> str:
+    """Return the command line that repeats a run."""
+    words = ["thalweg", "train", task]
+    if options.data:
+        words.append(str(options.data))
+    for name, value in {**non_default(options), **non_default(task_options)}.items():
+        flag = "--" + name.replace("_", "-")
+        if name == "model_kwargs":
+            for key, item in value.items():
+                words += ["--set", f"{key}={format_setting(item)}"]
+        elif isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif name != "data":
+            words += [flag, format_setting(value)]
+    return shlex.join(words)

@@ -21,8 +21,12 @@ from ..errors import OptionError, did_you_mean
 
 T = TypeVar("T")
 
+#: an upper end of a range from which on it is not worth a mention
+UNBOUNDED = 1e12
+
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_VALUE_NAMES = {int: "N", float: "NUMBER", str: "TEXT"}
 _JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 
 
@@ -52,23 +56,38 @@ class Range:
             low = f"more than {low}"
         if self.below:
             high = f"less than {self.high:g}"
+        if self.high >= UNBOUNDED:
+            return low if self.above else f"{low} or more"
         return f"{low} to {high}"
 
 
 @dataclass(frozen=True)
 class OptionField:
-    """One option: its type, help text, default and range."""
+    """One option.
+
+    Attributes:
+        name: Name of the field.
+        flag: The option as it is written on the command line, without dashes in front.
+        kind: Its type.
+        help: Help text.
+        default: Default value.
+        range: Allowed values of a number.
+        choices: The words that the type allows: those of its Literals.
+        is_boolean: Whether it is a switch, on, off or left out.
+        value_name: How help writes a value: N, TEXT, NUMBER|auto.
+        allowed: The range in words; empty without one.
+    """
 
     name: str
+    flag: str
     kind: Any
     help: str
     default: Any
-    range: Range | None = None
-
-    @property
-    def flag(self) -> str:
-        """The option as it is written on the command line, without dashes in front."""
-        return self.name.replace("_", "-")
+    range: Range | None
+    choices: tuple[str, ...]
+    is_boolean: bool
+    value_name: str
+    allowed: str
 
 
 def option_fields(cls: type) -> dict[str, OptionField]:
@@ -80,8 +99,25 @@ def option_fields(cls: type) -> dict[str, OptionField]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        result[field.name] = OptionField(field.name, kind, help_text, default, more[0] if more else None)
+        allowed: Range | None = more[0] if more else None
+        choices = literal_choices(kind)
+        result[field.name] = OptionField(
+            name=field.name,
+            flag=field.name.replace("_", "-"),
+            kind=kind,
+            help=help_text,
+            default=default,
+            range=allowed,
+            choices=tuple(choices),
+            is_boolean=bool in union_members(kind),
+            value_name="|".join([*_plain_value_names(kind), *choices]) or "VALUE,…",
+            allowed="" if allowed is None else str(allowed),
+        )
     return result
+
+
+def _plain_value_names(kind: Any) -> list[str]:
+    return [_VALUE_NAMES[member] for member in union_members(kind) if member in _VALUE_NAMES]
 
 
 def option_ranges(cls: type) -> dict[str, Range]:
@@ -161,7 +197,7 @@ def convert(name: str, value: Any, kind: Any, prefix: str = "--") -> Any:
         if fits:
             return result
     flag = f"{prefix}{name.replace('_', '-')}"
-    choices = _literal_choices(kind)
+    choices = literal_choices(kind)
     cure = ""
     if choices:
         cure = did_you_mean(str(value), choices)
@@ -186,7 +222,8 @@ def union_members(kind: Any) -> tuple[Any, ...]:
     return (kind,)
 
 
-def _literal_choices(kind: Any) -> list[str]:
+def literal_choices(kind: Any) -> list[str]:
+    """Return the words that a type allows: those of its Literals."""
     choices: list[str] = []
     for member in union_members(kind):
         if typing.get_origin(member) is Literal:
@@ -308,8 +345,8 @@ def _field_schema(field: OptionField) -> dict[str, Any]:
         if typing.get_origin(member) is Literal:
             continue
         alternatives.append({"type": _json_type(member)})
-    if choices := _literal_choices(field.kind):
-        alternatives.append({"enum": choices})
+    if field.choices:
+        alternatives.append({"enum": list(field.choices)})
     schema: dict[str, Any] = {"description": field.help, "default": field.default}
     if len(alternatives) == 1:
         schema |= alternatives[0]

@@ -103,14 +103,10 @@ def parse_recipe(path: str, text: str) -> Recipe:
 def _check_options(path: str, recipe: Recipe) -> None:
     """Raise OptionError for options that the recipe's task does not have, or values that it does not allow."""
     from ..registry import find_task
-    from .options import parse_train_options, split_options
-    from .parsing import parse_options
+    from .options import parse_run_options
 
     try:
-        task_class = find_task(recipe.task)
-        common, own = split_options(recipe.options, task_class.TrainOptions)
-        parse_train_options(common)
-        parse_options(own, task_class.TrainOptions, "--")
+        parse_run_options(recipe.options, find_task(recipe.task).TrainOptions)
     except (OptionError, NotFoundError) as error:
         raise OptionError(
             f"{path}: {error.message}",

@@ -22,7 +22,7 @@ import safetensors.torch
 from torch import Tensor
 
 from ..errors import ModelFileError, NonFiniteError
-from ..io.atomic_write import disk_full_error, fsync_dir, write_fsync
+from ..io.atomic_write import disk_full_error, fsync_dir, write_folder_fsync
 
 #: checkpoints that are not removed
 NUM_KEPT = 2
@@ -59,7 +59,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     checkpoint = folder / f"{step:08d}"
     draft = folder / f".draft-{os.getpid()}"
     try:
-        _write_draft(draft, files)
+        shutil.rmtree(draft, ignore_errors=True)
+        write_folder_fsync(draft, files)
         if checkpoint.exists():
             shutil.rmtree(checkpoint)
         os.replace(draft, checkpoint)
@@ -87,17 +88,6 @@ def _build_manifest(step: int, files: dict[str, bytes]) -> bytes:
     for name, data in files.items():
         entries[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     return json.dumps({"step": step, "files": entries}, indent=1).encode()
-
-
-def _write_draft(draft: Path, files: dict[str, bytes]) -> None:
-    shutil.rmtree(draft, ignore_errors=True)
-    if not draft.parent.exists():
-        draft.parent.mkdir(parents=True)
-        fsync_dir(draft.parent.parent)
-    draft.mkdir()
-    for name, data in files.items():
-        write_fsync(draft / name, data)
-    fsync_dir(draft)
 
 
 def _remove_others(folder: Path, step: int) -> None:

@@ -65,6 +65,11 @@ class TrainConfig:
     unfreeze_interval: int = 0
     layer_decay: float = 1.0
 
+    @property
+    def is_finetuning(self) -> bool:
+        """Whether the layer groups of the model are trained differently."""
+        return self.trainable_groups is not None or self.layer_decay != 1.0
+
     def lr_at(self, step: int) -> float:
         """Return the learning rate of `step`, counted from 0.
 

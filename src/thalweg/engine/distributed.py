@@ -21,6 +21,11 @@ def get_rank() -> int:
     return 0
 
 
+def get_rank_and_world_size() -> tuple[int, int]:
+    """Return the index of this process and the number of all."""
+    return get_rank(), world_size()
+
+
 def world_size() -> int:
     """Return the number of processes that train together."""
     if _is_initialized():

@@ -32,11 +32,6 @@ def freeze(module: nn.Module) -> None:
             layer.train = MethodType(_ignore_mode, layer)
 
 
-def is_trainable(param: Tensor) -> bool:
-    """Return whether a parameter is trained, and not frozen."""
-    return param.requires_grad
-
-
 def _ignore_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
     return layer
 
@@ -125,7 +120,7 @@ class FreezeSchedule:
             if start_step:
                 self.late_groups.append((start_step, group))
                 # Parameters that the model itself never trains stay frozen.
-                self._late_params += filter(is_trainable, group.params)
+                self._late_params += [param for param in group.params if param.requires_grad]
 
     def set_trainable(self, step: int) -> None:
         """Unfreeze the groups that are trained at `step` and freeze the others, batch statistics included."""
@@ -151,11 +146,6 @@ def unfreeze_step(distance: int, config: TrainConfig) -> int | None:
     if not config.unfreeze_interval:
         return None
     return (distance - config.trainable_groups) * config.unfreeze_interval
-
-
-def is_finetuning(config: TrainConfig) -> bool:
-    """Return True if the layer groups of the model are trained differently."""
-    return config.trainable_groups is not None or config.layer_decay != 1.0
 
 
 def split_param_groups(optimizer: torch.optim.Optimizer, schedule: FreezeSchedule) -> None:

@@ -76,12 +76,13 @@ class Trainer:
         self.config = config
         self.augment = augment
         self.step = 0
+        self.rank, self.world_size = ranks.get_rank_and_world_size()
         self.device = next(objective.parameters()).device
         self.precision: torch.dtype | None = None
         if config.precision == "bfloat16":
             self.precision = torch.bfloat16
         self.freeze_schedule: freezing.FreezeSchedule | None = None
-        if freezing.is_finetuning(config):
+        if config.is_finetuning:
             self.freeze_schedule = freezing.FreezeSchedule(objective.model, config)
         self._build_phases()
         self._build_optimizers()
@@ -107,7 +108,7 @@ class Trainer:
         self.losses: dict[str, Callable[[Batch], Loss]] = {}
         self.trainable_params: dict[str, list[nn.Parameter]] = {}
         for phase in phases:
-            params = list(filter(freezing.is_trainable, phase.module.parameters()))
+            params = [param for param in phase.module.parameters() if param.requires_grad]
             if params:
                 self.phases.append(phase)
                 self.trainable_params[phase.name] = params
@@ -180,7 +181,7 @@ class Trainer:
                 yield StepReport(self.step, {}, self.config.lr_at(self.step - 1))
 
     def _pauses_here(self) -> bool:
-        return self.pause_requested and ranks.world_size() == 1  # several ranks pause together, at a report
+        return self.pause_requested and self.world_size == 1  # several ranks pause together, at a report
 
     def train_step(self, due: list[Phase], batch: Batch) -> None:
         """Run one training step: augment the batch, then update every phase that is due."""
@@ -226,7 +227,7 @@ class Trainer:
 
         32 bits, because the generator of the CPU ignores the others.
         """
-        return zlib.crc32(f"{self.config.seed}/{self.step}/{ranks.get_rank()}".encode())
+        return zlib.crc32(f"{self.config.seed}/{self.step}/{self.rank}".encode())
 
     def collect_report(self) -> StepReport:
         """Return the means since the last report and start new ones. Only here the host waits for the device.
@@ -295,7 +296,7 @@ class Trainer:
 
     def _is_already_mean(self, batches: list[Batch]) -> bool:
         """Return True if the gradient of the mean loss needs no division by the count afterwards."""
-        return len(batches) == 1 and ranks.world_size() == 1
+        return len(batches) == 1 and self.world_size == 1
 
     def _backward(self, phase: Phase, batches: list[Batch]) -> LossSums:
         """Fill `.grad`: with the gradients of the mean loss if `_is_already_mean`, else of the sum."""
@@ -315,7 +316,7 @@ class Trainer:
                     value = sums[name] + value
                 sums[name] = value
             count = count + loss.count
-        if ranks.world_size() > 1:
+        if self.world_size > 1:
             count = self._sum_over_ranks(phase, sums, count)
         return LossSums(sums, count)
 
@@ -353,7 +354,7 @@ class Trainer:
         With several ranks every rank must call this, because buffers that differ between ranks are gathered.
         """
         buffers = {}
-        if ranks.world_size() > 1:
+        if self.world_size > 1:
             for name, buffer in self.objective.named_buffers():
                 buffers[name] = ranks.all_gather(buffer)
         ema_state = None
@@ -385,8 +386,8 @@ class Trainer:
             self.graphed_step = GraphedStep(self.train_step, self.graphed_step.recorder)
         for name, buffer in self.objective.named_buffers():
             saved_buffers = state["ranks"].get(name, ())
-            if len(saved_buffers) == ranks.world_size():
-                buffer.copy_(saved_buffers[ranks.get_rank()])
+            if len(saved_buffers) == self.world_size:
+                buffer.copy_(saved_buffers[self.rank])
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,17 @@ def write_fsync(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_folder_fsync(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a new folder of files, by name, and wait until all of it is on the disk."""
+    if not folder.parent.exists():
+        folder.parent.mkdir(parents=True)
+        fsync_dir(folder.parent.parent)
+    folder.mkdir()
+    for name, data in files.items():
+        write_fsync(folder / name, data)
+    fsync_dir(folder)
 
 
 def atomic_write(path: Path, data: bytes, cure: str = RESUME_HINT) -> None:

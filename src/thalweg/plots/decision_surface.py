@@ -172,13 +172,13 @@ def marker_legend(numbers: Mapping[str, Any]) -> list[LegendKey]:
     return keys
 
 
-def curve_legend(run: Mapping[str, Any]) -> list[LegendKey]:
+def curve_legend(curves: Mapping[str, Any]) -> list[LegendKey]:
     """Return a legend key for the curve of every split, and for the lowest validation loss."""
     keys: list[LegendKey] = []
-    for split in run["curves"]:
+    for split in curves:
         label, color, line_style = SPLIT_STYLES[split]
         keys.append((label, {"color": color, "linestyle": line_style}))
-    if "val" in run["curves"]:
+    if "val" in curves:
         keys.append(("lowest validation loss", {"color": style.VAL_COLOR, "marker": "v", "markeredgecolor": "white"}))
     return keys
 
@@ -199,26 +199,26 @@ def draw_legend(axes: Axes, keys: Sequence[LegendKey], rows: int | None = None) 
         axes.text(x + 30, y, style.fit_text(name, column_width - 36, 9), va="center", fontsize=9)
 
 
-def draw_curve(axes: Axes, run: Mapping[str, Any], kind: str, epoch: int, epochs: int, top: float) -> None:
+def draw_curve(axes: Axes, curves: Mapping[str, Any], kind: str, epoch: int, epochs: int, top: float) -> None:
     """Draw the loss or accuracy of every split up to an epoch.
 
     Args:
         axes: The axes to draw into.
-        run: "curves", the values per epoch by split and kind.
+        curves: Values per epoch by split and kind.
         kind: "loss" or "accuracy".
         epoch: Last epoch to draw.
         epochs: End of the x axis.
         top: End of the y axis; larger values are drawn at the edge.
     """
     for split, (_, color, line_style) in SPLIT_STYLES.items():
-        if split not in run["curves"]:
+        if split not in curves:
             continue
-        values = np.minimum(run["curves"][split][kind][: epoch + 1], top)
+        values = np.minimum(curves[split][kind][: epoch + 1], top)
         axes.plot(values, line_style, color=color, linewidth=1.6, clip_on=False)
         if len(values):
             axes.plot(len(values) - 1, values[-1], "o", color=color, markersize=4.5, clip_on=False)
-    if kind == "loss" and "val" in run["curves"] and epoch > 0:
-        _mark_lowest(axes, run["curves"]["val"]["loss"][: epoch + 1], top)
+    if kind == "loss" and "val" in curves and epoch > 0:
+        _mark_lowest(axes, curves["val"]["loss"][: epoch + 1], top)
     axes.set(xlim=(0, epochs), ylim=(0, top), xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if kind == "accuracy":
@@ -233,7 +233,10 @@ def _mark_lowest(axes: Axes, values: Sequence[float], top: float) -> None:
 
 
 def loss_axis_max(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Return the end of the axis of losses: above all, but at most about three times the first run's initial loss."""
-    initial = max(curve["loss"][0] for curve in runs[0]["curves"].values())
-    largest = max(max(curve["loss"]) for run in runs for curve in run["curves"].values())
+    """Return the end of the axis of losses: above all, but at most about three times the first run's initial loss.
+
+    `runs` are the curves of each run, by split.
+    """
+    initial = max(curve["loss"][0] for curve in runs[0].values())
+    largest = max(max(curve["loss"]) for curves in runs for curve in curves.values())
     return 1.05 * min(largest, 3 * initial)

@@ -14,11 +14,10 @@ from ..weights.initial import InitialWeights, infer_stem, resolve_published
 from .run_dir import RunDir, bundled_models
 
 
-def from_options(options: TrainOptions, default_model: str, log: Callable[[str], None]) -> InitialWeights | None:
-    """Return what `--weights` names; None where it is not given. Raises NotFoundError, OptionError, ModelFileError."""
-    if options.weights is None:
-        return None
-    name = str(bundled_models().get(options.weights, options.weights))
+def from_options(options: TrainOptions, default_model: str, log: Callable[[str], None]) -> InitialWeights:
+    """Return what `--weights` names. Raises NotFoundError, OptionError, ModelFileError."""
+    weights = str(options.weights)
+    name = str(bundled_models().get(weights, weights))
     run = RunDir(name)
     model = options.model or default_model
     if not options.model and run.exists:

@@ -55,12 +55,8 @@ class RunDir:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self.state = self.path / "state"  # checkpoints
         self._lock_file: TextIO | None = None
-
-    @property
-    def state(self) -> Path:
-        """Where checkpoints are."""
-        return self.path / "state"
 
     @property
     def has_checkpoint(self) -> bool:

@@ -111,6 +111,17 @@ class RunRecord:
         return self.status == "finished"
 
     @classmethod
+    def begin(cls, dataset: Dataset[Any], in_memory: bool, **fields: Any) -> RunRecord:
+        """Make the record of a run that begins now, on a data set that was read. `fields` are the others."""
+        return cls(
+            format=FORMAT_VERSION,
+            data=DataRecord.from_dataset(dataset, in_memory),
+            started=now(),
+            versions=current_versions(),
+            **fields,
+        )
+
+    @classmethod
     def parse(cls, values: Any, path: Path) -> RunRecord:
         """Read run.json's values. Raises ModelFileError that names the damaged field."""
         version = values.get("format") if isinstance(values, dict) else None

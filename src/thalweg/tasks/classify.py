@@ -14,16 +14,17 @@ from ..attribution.explain_image import METHODS, Explanation, InputImage, explai
 from ..config.parsing import Range
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import FeatureViewBatches, InMemoryBatches
-from ..data.images.dataset import ImageDataset, ImageSplit
+from ..data.images.dataset import ImageDataset, ImageSplit, channel_mean_std
 from ..data.images.duplicates import leaked_test_rows
 from ..data.images.input_spec import (
     InputSpec,
     eval_batch_size,
+    load_for_model,
     preprocess_image,
     to_normalized_float,
 )
 from ..data.images.synthetic import make_bars
-from ..data.images.transfer import adapt_to_model, channel_mean_std, load_for_model, transfer_spec
+from ..data.images.transfer import adapt_to_model, transfer_spec
 from ..data.images.validate import DatasetReport, check_dataset
 from ..errors import NotFoundError
 from ..layers.fuse import optimize_for_inference
@@ -40,11 +41,9 @@ from .classify_support import (
     build_criterion,
     build_transform,
     cached_features,
-    can_cache_features,
     check_finite,
-    default_batch_size,
+    choose_defaults,
     describe_card,
-    is_small_photo_set,
     resolve_augment,
     suggest_next,
 )
@@ -133,11 +132,13 @@ class Classify(Task):
 
     def data_spec(self, dataset: ImageDataset, options: ClassifyOptions) -> InputSpec:
         """Describe classes, size, and mean and std of the training images per channel, on the scale of 0 to 1."""
-        mean_C, std_C = channel_mean_std(dataset.train.images[:: max(1, len(dataset.train) // 10_000)])
+        images = dataset.train.images
+        height, width, channels = images.shape[1:]
+        mean_C, std_C = channel_mean_std(images[:: max(1, len(images) // 10_000)])
         return InputSpec(
             classes=list(dataset.classes),
-            channels=dataset.shape[2],
-            size=list(dataset.shape[:2]),
+            channels=channels,
+            size=[height, width],
             mean=[round(mean, 6) for mean in mean_C.tolist()],
             std=[round(max(std, 1e-3), 6) for std in std_C.tolist()],
             handwriting=dataset.is_handwriting,
@@ -153,13 +154,7 @@ class Classify(Task):
         self, dataset: ImageDataset, spec: InputSpec, options: ClassifyOptions, common: Any
     ) -> dict[str, Any]:
         """Choose a batch by the size of set and images; float32 where features may come from the cache."""
-        pixels = 0 if can_cache_features(options, common) else spec.size[0] * spec.size[1]
-        defaults: dict[str, Any] = {"batch_size": default_batch_size(len(dataset.train), pixels)}
-        if common.precision == "auto" and can_cache_features(replace(options, cache_features=True), common):
-            defaults["precision"] = "float32"  # cached features and recomputed ones must give the same weights
-        if is_small_photo_set(dataset, spec):
-            defaults["keep_best"] = True
-        return defaults
+        return choose_defaults(dataset, spec, options, common)
 
     def init_from_data(self, model: nn.Module, dataset: ImageDataset, spec: InputSpec, context: Context) -> None:
         """Show up to 5,000 images to a model that initializes itself from data, such as one with whitening filters."""
@@ -181,9 +176,7 @@ class Classify(Task):
         """Minimize the loss of one model over images in memory, or over cached features of a frozen backbone."""
         objective = Supervised(model, build_criterion(spec, options, context.device))
         order = (batch_size, context.seed, context.rank, context.world_size)
-        augment = resolve_augment(options.augment, dataset, spec)
-        if options.augment == "auto" and context.options is not None and can_cache_features(options, context.options):
-            augment = "none"  # features are computed once, from images as they are
+        augment = resolve_augment(options, dataset, spec, context.options)
         features = cached_features(model, dataset, spec, replace(options, augment=augment), context)
         record = {"cached_features": features is not None}
         labels = torch.from_numpy(np.require(dataset.train.labels, requirements="W")).to(context.device)
@@ -247,7 +240,7 @@ class Classify(Task):
         history: list[dict[str, Any]],
     ) -> list[Plot]:
         """Draw confusion, worst mistakes, calibration, a batch as the model saw it, and the first filters."""
-        augment = resolve_augment(options.augment, dataset, spec)
+        augment = resolve_augment(options, dataset, spec)
         rows = np.random.default_rng(0).permutation(len(dataset.train))[:48]
         torch.manual_seed(0)
         batch = build_transform(augment, spec)({"image": torch.from_numpy(dataset.train.images[rows])})

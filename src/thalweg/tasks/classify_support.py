@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,47 @@ def default_batch_size(num_examples: int, num_pixels: int = 0) -> int:
 def is_small_photo_set(dataset: ImageDataset, spec: InputSpec) -> bool:
     """Whether a set of color image files is so small that a model would memorize it."""
     from_files = bool(dataset.sizes)
-    return from_files and spec.channels == 3 and spec.image_size >= 32 and len(dataset.train) < SMALL_PHOTO_SET
+    return from_files and spec.channels == 3 and spec.size[0] >= 32 and sum(spec.class_counts) < SMALL_PHOTO_SET
 
 
-def resolve_augment(augment: str, dataset: ImageDataset, spec: InputSpec) -> str:
-    """Return the augmentation that 'auto' stands for: mirrored and shifted photos for small sets, else none."""
-    if augment != "auto":
-        return augment
-    return f"flip,shift={max(1, spec.image_size // 16)}" if is_small_photo_set(dataset, spec) else "none"
+def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common: TrainOptions) -> dict[str, Any]:
+    """Choose the options that the user left open.
+
+    Args:
+        dataset: The data.
+        spec: Its images, whose number and size decide on the batch.
+        options: The task's own options.
+        common: The common ones.
+
+    Returns:
+        Values by name: a batch size; float32 where features may come from the cache; the best weights of photos.
+    """
+    pixels = 0 if can_cache_features(options, common) else spec.size[0] * spec.size[1]
+    defaults: dict[str, Any] = {"batch_size": default_batch_size(sum(spec.class_counts), pixels)}
+    if common.precision == "auto" and can_cache_features(replace(options, cache_features=True), common):
+        defaults["precision"] = "float32"  # cached features and recomputed ones must give the same weights
+    if is_small_photo_set(dataset, spec):
+        defaults["keep_best"] = True
+    return defaults
+
+
+def resolve_augment(options: Any, dataset: ImageDataset, spec: InputSpec, common: TrainOptions | None = None) -> str:
+    """Return the augmentation that 'auto' stands for.
+
+    Args:
+        options: The task's own options.
+        dataset: The data.
+        spec: Its images.
+        common: The common options, where a training is set up.
+
+    Returns:
+        Mirrored and shifted photos for small sets; none for others, and where features are computed only once.
+    """
+    if options.augment != "auto":
+        return options.augment
+    if common is not None and can_cache_features(options, common):
+        return "none"
+    return f"flip,shift={max(1, spec.size[0] // 16)}" if is_small_photo_set(dataset, spec) else "none"
 
 
 def can_cache_features(options: Any, common: TrainOptions) -> bool:

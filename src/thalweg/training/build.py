@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config.options import TrainOptions, parse_duration, parse_train_options, split_options, validate_options
-from ..config.parsing import parse_options
+from ..config.options import TrainOptions, format_command, parse_duration, parse_run_options, validate_options
 from ..config.recipes import find_recipe
 from ..data.base import DataRequest, Dataset
 from ..engine import checkpoint, distributed
@@ -22,12 +21,8 @@ from ..registry import ModelEntry, find_model, find_task
 from ..runs.initial_weights import from_options
 from ..runs.run_dir import RunDir, create_run_dir
 from ..runs.run_record import (
-    FORMAT_VERSION,
-    DataRecord,
     InitialWeightsRecord,
     RunRecord,
-    current_versions,
-    now,
     parse_data_spec,
     parse_record_part,
 )
@@ -36,7 +31,7 @@ from ..weights.initial import InitialWeights
 from . import autotune
 from . import plan as planning
 from .plan import TrainPlan
-from .resume import check_same_data, format_command, read_existing_record, resume_options
+from .resume import check_same_data, read_existing_record, resume_options
 from .snapshots import WeightSnapshots
 
 Progress = Callable[[int, int], None]
@@ -78,6 +73,7 @@ class TrainingParts:
     plan: TrainPlan
     trainer: Trainer
     snapshots: WeightSnapshots
+    has_checkpoint: bool
 
 
 def build_training(
@@ -88,7 +84,9 @@ def build_training(
     Raises every error of data and options before anything is trained.
     """
     run_dir = RunDir(request.out) if request.out is not None else None
-    existing = read_existing_record(run_dir, request.resume, request.recipe, request.names_training)
+    existing = None
+    if request.resume:
+        existing = read_existing_record(run_dir, request.recipe, request.names_training)
     task, options, task_options = _resolve_options(request, run_dir, existing)
     is_longer = request.overrides.get("epochs") is not None or request.overrides.get("steps") is not None
     if existing is not None and existing.is_finished and not is_longer:
@@ -97,16 +95,16 @@ def build_training(
         check_data_given(existing, request.data, run_dir)
     validate_options(options)
     _set_threads(options, existing, log)
-    find_model(options.model or task.default_model, task.name)  # an unknown name is an error before data is read
-    has_checkpoint = run_dir is not None and run_dir.has_checkpoint
-    initial = None if has_checkpoint else from_options(options, task.default_model, log)
+    has_checkpoint = existing is not None and run_dir is not None and run_dir.has_checkpoint
+    entry, initial = _find_model(task, options, existing, has_checkpoint, log)
     if initial is None and existing is None and planning.is_frozen(options):
         log("--freeze without --weights: the frozen layers keep their random initialization.")
+    rank, world_size = distributed.get_rank_and_world_size()
     context = Context(
         device=planning.resolve_device(options.device),
         seed=options.seed,
-        rank=distributed.get_rank(),
-        world_size=distributed.world_size(),
+        rank=rank,
+        world_size=world_size,
         offline=options.offline,
         log=log,
         load=request.load,
@@ -118,11 +116,13 @@ def build_training(
     if existing is not None:
         check_same_data(existing, dataset)
     if run_dir is None:
-        run_dir = _name_run_dir(task, dataset, options, initial)
-    if distributed.get_rank() == 0:
+        run_dir = _make_run_dir(task, dataset, entry.name, context.rank)
+    if context.rank == 0:
         run_dir.lock(request.resume)
     try:
-        builder = _Builder(task, options, task_options, dataset, run_dir, context, initial, existing, old_spec)
+        builder = _Builder(
+            task, options, task_options, dataset, run_dir, context, entry, initial, existing, old_spec, has_checkpoint
+        )
         return builder.build(request, started_at)
     except BaseException:
         run_dir.unlock()
@@ -157,10 +157,25 @@ def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:
             value=overrides["epochs"],
         )
     task = find_task(task_name)()
-    common, own = split_options(overrides, task.TrainOptions)
     if isinstance(request.data, str) or hasattr(request.data, "__fspath__"):
-        common["data"] = str(request.data)
-    return task, parse_train_options(common), parse_options(own, task.TrainOptions, "--")
+        overrides["data"] = str(request.data)
+    return task, *parse_run_options(overrides, task.TrainOptions)
+
+
+def _find_model(
+    task: Task,
+    options: TrainOptions,
+    existing: RunRecord | None,
+    has_checkpoint: bool,
+    log: Callable[[str], None],
+) -> tuple[ModelEntry, InitialWeights | None]:
+    """Return the model, before any data is read, and its initial weights where there are any."""
+    default = task.default_model if existing is None else existing.model
+    entry = find_model(options.model or default, task.name)
+    if options.weights is None or has_checkpoint:
+        return entry, None
+    initial = from_options(options, task.default_model, log)
+    return find_model(options.model or initial.model, task.name), initial
 
 
 def _set_threads(options: TrainOptions, existing: RunRecord | None, log: Callable[[str], None]) -> None:
@@ -219,17 +234,15 @@ def load_training_data(
     return task.load_data(request, task_options, context, spec)
 
 
-def _name_run_dir(task: Task, dataset: Dataset[Any], options: TrainOptions, initial: InitialWeights | None) -> RunDir:
-    model = options.model or (initial.model if initial is not None else task.default_model)
+def _make_run_dir(task: Task, dataset: Dataset[Any], model: str, rank: int) -> RunDir:
     name = f"{task.name}-{dataset.name}-{model}".replace("/", "-").replace(":", "-")
-    return create_run_dir(name) if distributed.get_rank() == 0 else RunDir("runs/.rank")
+    return create_run_dir(name) if rank == 0 else RunDir("runs/.rank")
 
 
 @dataclass(frozen=True)
 class _Built:
     """What a record describes besides the options."""
 
-    entry: ModelEntry
     kwargs: dict[str, Any]
     spec: Any
     setup: Setup
@@ -247,9 +260,11 @@ class _Builder:
     dataset: Dataset[Any]
     run_dir: RunDir
     context: Context
+    entry: ModelEntry
     initial: InitialWeights | None
     existing: RunRecord | None
     old_spec: Any
+    has_checkpoint: bool
 
     def build(self, request: TrainingRequest, started_at: float) -> TrainingParts:
         """Build all parts."""
@@ -257,19 +272,19 @@ class _Builder:
         options = planning.apply_defaults(
             self.options, self.task.default_options(self.dataset, spec, self.task_options, self.options)
         )
-        entry = self._find_model()
-        model, kwargs = self._build_model(entry, spec)
+        model, kwargs = self._build_model(spec)
         weights_record = self._load_initial_weights(model, spec)
-        if self.initial is None and not self.run_dir.has_checkpoint:
+        if self.has_checkpoint:
+            saved = checkpoint.load_latest(self.run_dir.state, lambda message: None)
+            if saved is not None:
+                load_checkpoint_into(model, saved[1])
+        elif self.initial is None:
             self.task.init_from_data(model, self.dataset, spec, self.context)
-        saved = checkpoint.load_latest(self.run_dir.state, lambda message: None)
-        if saved is not None:
-            load_checkpoint_into(model, saved[1])
         setup, plan = self._build_setup(model, spec, options, started_at)
         trainer = Trainer(setup.objective, setup.batches, plan.config, setup.transform)
         snapshots = WeightSnapshots(self.run_dir.path / "snapshots", trainer, self.options.snapshots)
         trainer.extra_yield_steps = snapshots.steps
-        built = _Built(entry, kwargs, spec, setup, plan, weights_record)
+        built = _Built(kwargs, spec, setup, plan, weights_record)
         record = self._build_record(request, model, built)
         return TrainingParts(
             self.task,
@@ -285,6 +300,7 @@ class _Builder:
             plan,
             trainer,
             snapshots,
+            self.has_checkpoint,
         )
 
     def _build_spec(self) -> Any:
@@ -293,12 +309,7 @@ class _Builder:
         spec = self.task.data_spec(self.dataset, self.task_options)
         return spec if self.old_spec is None else self.task.spec_for_transfer(self.old_spec, spec)
 
-    def _find_model(self) -> ModelEntry:
-        source = self.existing or self.initial
-        default = source.model if source is not None else self.task.default_model
-        return find_model(self.options.model or default, self.task.name)
-
-    def _build_model(self, entry: ModelEntry, spec: Any) -> tuple[nn.Module, dict[str, Any]]:
+    def _build_model(self, spec: Any) -> tuple[nn.Module, dict[str, Any]]:
         torch.manual_seed(self.options.seed)
         from_weights: dict[str, Any] = {}
         build_kwargs: dict[str, Any] = {}
@@ -308,7 +319,7 @@ class _Builder:
         kwargs = {**self.task.model_kwargs(spec), **from_weights, **self.options.model_kwargs}
         if self.existing is not None:
             kwargs = self.existing.model_kwargs
-        model = entry(**{**kwargs, **build_kwargs})
+        model = self.entry(**{**kwargs, **build_kwargs})
         return model.to(self.context.device, memory_format=torch.channels_last), kwargs
 
     def _load_initial_weights(self, model: nn.Module, spec: Any) -> InitialWeightsRecord | None:
@@ -351,7 +362,7 @@ class _Builder:
         plan = TrainPlan(
             str(self.context.device),
             torch.get_num_threads(),
-            distributed.world_size(),
+            self.context.world_size,
             setup.batches.batch_size,
             setup.batches.steps_per_epoch,
             config,
@@ -379,7 +390,7 @@ class _Builder:
         """Return the plan in run.json, as far as it can be kept on this machine."""
         plan = TrainPlan.parse(values, self.run_dir.path / "run.json")
         device = str(self.context.device)
-        world_size = distributed.world_size()
+        world_size = self.context.world_size
         for name, old, new in (("device", plan.device, device), ("world_size", plan.world_size, world_size)):
             if old != new:
                 self.context.log(f"the run began with {name} {old}, this is {new}: the last bits may differ")
@@ -393,25 +404,23 @@ class _Builder:
             return replace(self.existing, options=asdict(self.options), plan=built.plan.json())
         data = request.data
         in_memory = data is not None and not isinstance(data, str) and not hasattr(data, "__fspath__")
-        return RunRecord(
-            format=FORMAT_VERSION,
+        return RunRecord.begin(
             task=self.task.name,
-            model=built.entry.name,
+            model=self.entry.name,
             model_kwargs=built.kwargs,
             options=asdict(self.options),
             task_options=asdict(self.task_options),
             data_spec=asdict(built.spec),
-            data=DataRecord.from_dataset(self.dataset, in_memory),
+            dataset=self.dataset,
+            in_memory=in_memory,
             recipe=request.recipe,
             command=format_command(self.task.name, self.options, self.task_options),
-            started=now(),
             seed=self.options.seed,
             num_params=sum(param.numel() for param in model.parameters()),
             main_metric=self.task.metrics[0].name,
             plan=built.plan.json(),
             initial_weights=built.weights_record,
             setup=dict(built.setup.record),
-            versions=current_versions(),
         )
 
 
@@ -438,7 +447,7 @@ def describe_plan(parts: TrainingParts) -> list[str]:
     plan = parts.plan
     config = plan.config
     dataset = parts.dataset
-    counts = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    counts = ", ".join(f"{count:,} {name}" for name, count in parts.record.data.counts.items())
     threads = f", {pluralize(plan.cpu_threads, 'thread')}" if plan.device == "cpu" else ""
     params = f"{parts.record.num_params:,} parameters"
     if config.trainable_groups is not None:

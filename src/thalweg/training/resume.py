@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,11 @@ RESUMABLE_OPTIONS = {
 }
 
 
-def read_existing_record(run_dir: RunDir | None, resume: bool, recipe: str | None, is_new: bool) -> RunRecord | None:
-    """Return the record of the run to resume; None for a new run.
+def read_existing_record(run_dir: RunDir | None, recipe: str | None, is_new: bool) -> RunRecord | None:
+    """Return the record of the run to resume; None where there is none yet.
 
     Args:
         run_dir: The folder given by --out.
-        resume: Whether --resume was given.
         recipe: The recipe's name, where one was given.
         is_new: Whether data, a recipe or options were given, so that a missing run is begun.
 
@@ -42,8 +41,6 @@ def read_existing_record(run_dir: RunDir | None, resume: bool, recipe: str | Non
         OptionError: Without --out, or for another recipe.
         NotFoundError: Where there is no run and nothing that says what to train.
     """
-    if not resume:
-        return None
     if run_dir is None:
         raise OptionError("--resume needs the folder of a run.", "Give --out DIR.", option="out")
     record = run_dir.read_record() if run_dir.exists else None
@@ -156,38 +153,3 @@ def check_same_data(record: RunRecord, dataset: Dataset[Any]) -> None:
         path=dataset.path,
         value=dataset.fingerprint,
     )
-
-
-def format_cli_value(value: Any) -> str:
-    """Format a value as --set takes it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def format_command(task: str, options: TrainOptions, task_options: Any) -> str:
-    """Return the command line that repeats a run."""
-    import shlex
-
-    words = ["thalweg", "train", task]
-    if options.data:
-        words.append(str(options.data))
-    for group in (options, task_options):
-        defaults = type(group)()
-        for item in fields(group):
-            value = getattr(group, item.name)
-            if item.name != "data" and value != getattr(defaults, item.name):
-                words += _format_option(item.name, value)
-    return shlex.join(words)
-
-
-def _format_option(name: str, value: Any) -> list[str]:
-    flag = "--" + name.replace("_", "-")
-    if name == "model_kwargs":
-        words = []
-        for key, item in value.items():
-            words += ["--set", f"{key}={format_cli_value(item)}"]
-        return words
-    if isinstance(value, bool):
-        return [flag if value else flag.replace("--", "--no-", 1)]
-    return [flag, format_cli_value(value)]

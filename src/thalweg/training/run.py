@@ -144,7 +144,7 @@ class _Loop:
         self.state = run.state
         self.metrics: MetricsFile | None = None
         self.board: Any = None
-        self.is_main = distributed.get_rank() == 0
+        self.is_main = parts.context.rank == 0
         self.first_step = 0
         self.loop_started_at = run.started_at
 
@@ -164,7 +164,9 @@ class _Loop:
 
     def restore_or_save_initial_state(self, stack: ExitStack) -> None:
         """Continue from the newest checkpoint, or save one: random initial weights cannot be recreated."""
-        saved = checkpoint.load_latest(self.run.run_dir.state, self.run.warnings.append)
+        saved = None
+        if self.parts.has_checkpoint:
+            saved = checkpoint.load_latest(self.run.run_dir.state, self.run.warnings.append)
         if saved is not None:
             self.restore(saved[1])
         self.write_record("running")
@@ -179,7 +181,7 @@ class _Loop:
                 self.board = open_tensorboard_writer(self.run.path / "tensorboard")
                 stack.callback(self.board.close)
         if saved is None:
-            self.parts.snapshots.save_if_due(self.trainer)
+            self.save_snapshot()
             self.save_checkpoint()
         self.first_step = self.trainer.step
         self.loop_started_at = self.run.last_saved_at = time.monotonic()
@@ -189,7 +191,7 @@ class _Loop:
         if self.is_done:
             return
         for step in self.trainer:
-            self.parts.snapshots.save_if_due(self.trainer)
+            self.save_snapshot()
             validation = None
             if step.losses:
                 self.write_row("train", step.step, {**step.losses, "lr": step.lr})
@@ -329,6 +331,11 @@ class _Loop:
         is_last = self.trainer.step >= self.plan.config.steps
         is_cheap = self.run.save_seconds < MAX_CHEAP_SAVE_SECONDS or passed >= 10 * self.run.save_seconds
         return validated and (is_last or is_cheap) or passed > self.parts.options.checkpoint_every
+
+    def save_snapshot(self) -> None:
+        """Save the weights for `thalweg explain landscape`, if this is one of the steps."""
+        if self.is_main and self.trainer.step in self.parts.snapshots.steps:
+            self.parts.snapshots.save(self.trainer)
 
     def save_checkpoint(self) -> None:
         """Save trainer and loop; every rank takes part."""

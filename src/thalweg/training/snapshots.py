@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..engine import distributed
 from ..engine.trainer import Trainer
 from ..errors import ModelFileError
 from ..io.atomic_write import atomic_write
@@ -26,27 +25,21 @@ MAX_BYTES = 100_000_000
 
 
 class WeightSnapshots:
-    """The snapshots of one training. `steps` are those after which weights are saved."""
+    """The snapshots of one training: after which `steps` weights are saved, and the `bytes` of all on the disk."""
 
     def __init__(self, folder: Path, trainer: Trainer, count: int | None):
         self.folder = folder
         trained = {id(param) for params in trainer.trainable_params.values() for param in params}
         params = dict(trainer.objective.model.named_parameters())
         self.names = [name for name, param in params.items() if id(param) in trained]
-        self.bytes_per_snapshot = sum(4 * params[name].numel() for name in self.names)
+        bytes_per_snapshot = sum(4 * params[name].numel() for name in self.names)
         if count is None:
-            count = min(DEFAULT_COUNT, 1 + MAX_BYTES // max(1, self.bytes_per_snapshot))
+            count = min(DEFAULT_COUNT, 1 + MAX_BYTES // max(1, bytes_per_snapshot))
         self.steps = frozenset(snapshot_steps(trainer.config.steps, count))
+        self.bytes = bytes_per_snapshot * len(self.steps)
 
-    @property
-    def bytes(self) -> int:
-        """What all snapshots take on the disk."""
-        return self.bytes_per_snapshot * len(self.steps)
-
-    def save_if_due(self, trainer: Trainer) -> None:
-        """Write the weights, if this is one of the steps. Raises ResourceError where the disk is full."""
-        if trainer.step not in self.steps or distributed.get_rank() != 0:
-            return
+    def save(self, trainer: Trainer) -> None:
+        """Write the weights. Raises ResourceError where the disk is full."""
         params = dict(trainer.objective.model.named_parameters())
         tensors = {name: params[name].detach().float().cpu().contiguous() for name in self.names}
         atomic_write(self.folder / f"{trainer.step:08d}.safetensors", safetensors.torch.save(tensors))

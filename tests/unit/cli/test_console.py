@@ -179,10 +179,10 @@ def test_files_get_utf8_in_every_locale(locale):
 
 def test_reading_progress_waits_a_second_and_then_prints_every_two(capsys):
     now = [0.0]
-    with console.ReadingProgress(clock=lambda: now[0]) as display:
-        for second in range(6):
-            now[0] = float(second)
-            display.show(second * 1000, 5000)
+    display = console.ReadingProgress(clock=lambda: now[0])
+    for second in range(6):
+        now[0] = float(second)
+        display.show(second * 1000, 5000)
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from thalweg import errors
-from thalweg.cli import exit_codes
+from thalweg.cli import main
 
 
 def failing(error):
@@ -15,6 +15,12 @@ def failing(error):
         raise error
 
     return action
+
+
+def run_with_exit_code(action):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "run_command", lambda words: action())
+        return main.invoke([])
 
 
 def subclasses(cls):
@@ -36,7 +42,7 @@ CODES = {
 
 @pytest.mark.parametrize("cls", subclasses(errors.ThalwegError)[1:], ids=lambda cls: cls.__name__)
 def test_each_error_gives_its_code_and_two_lines(cls, capsys):
-    code = exit_codes.run_with_exit_code(failing(cls("digit.png is cut off.", cure="Copy it again.")))
+    code = run_with_exit_code(failing(cls("digit.png is cut off.", cure="Copy it again.")))
     shown = capsys.readouterr()
     assert code == CODES[cls.__name__]
     assert shown.out == ""
@@ -45,18 +51,18 @@ def test_each_error_gives_its_code_and_two_lines(cls, capsys):
 
 
 def test_the_number_an_action_returns_is_the_code():
-    assert exit_codes.run_with_exit_code(lambda: None) == 0
-    assert exit_codes.run_with_exit_code(lambda: 3) == 3
-    assert exit_codes.run_with_exit_code(lambda: "a text") == 0
+    assert run_with_exit_code(lambda: None) == 0
+    assert run_with_exit_code(lambda: 3) == 3
+    assert run_with_exit_code(lambda: "a text") == 0
 
 
 def test_system_exit_keeps_its_code():
-    assert exit_codes.run_with_exit_code(failing(SystemExit(4))) == 4
-    assert exit_codes.run_with_exit_code(failing(SystemExit(None))) == 0
+    assert run_with_exit_code(failing(SystemExit(4))) == 4
+    assert run_with_exit_code(failing(SystemExit(None))) == 0
 
 
 def test_keyboard_interrupt_is_130(capsys):
-    assert exit_codes.run_with_exit_code(failing(KeyboardInterrupt())) == 130
+    assert run_with_exit_code(failing(KeyboardInterrupt())) == 130
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -76,7 +82,7 @@ def test_keyboard_interrupt_is_130(capsys):
     ids=["memory", "torch memory", "full", "quota", "read-only", "permission", "long name", "a file", "below a file"],
 )
 def test_environment_errors_are_5_with_a_cure(error, capsys):
-    assert exit_codes.run_with_exit_code(failing(error)) == 5
+    assert run_with_exit_code(failing(error)) == 5
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and lines[0].startswith("error: ")
     if getattr(error, "filename", None):
@@ -85,7 +91,7 @@ def test_environment_errors_are_5_with_a_cure(error, capsys):
 
 def test_torch_out_of_memory_on_a_device_is_5():
     torch = pytest.importorskip("torch")
-    assert exit_codes.run_with_exit_code(failing(torch.OutOfMemoryError("CUDA out of memory"))) == 5
+    assert run_with_exit_code(failing(torch.OutOfMemoryError("CUDA out of memory"))) == 5
 
 
 def test_an_unexpected_error_is_one_line_with_its_place(capsys, monkeypatch):
@@ -94,7 +100,7 @@ def test_an_unexpected_error_is_one_line_with_its_place(capsys, monkeypatch):
     def broken():
         raise ValueError("no such\nthing")
 
-    assert exit_codes.run_with_exit_code(broken) == 1
+    assert run_with_exit_code(broken) == 1
     shown = capsys.readouterr().err
     first = shown.splitlines()[0]
     assert all(part in first for part in ("ValueError: no such thing", "test_exit_codes.py", "in broken"))
@@ -102,34 +108,32 @@ def test_an_unexpected_error_is_one_line_with_its_place(capsys, monkeypatch):
 
 
 def test_file_not_found_without_handling_is_unexpected():
-    assert exit_codes.run_with_exit_code(failing(FileNotFoundError(errno.ENOENT, "No such file", "x"))) == 1
+    assert run_with_exit_code(failing(FileNotFoundError(errno.ENOENT, "No such file", "x"))) == 1
 
 
 def test_the_traceback_is_shown_on_request(capsys, monkeypatch):
     monkeypatch.setenv("THALWEG_DEBUG", "1")
-    exit_codes.run_with_exit_code(failing(ValueError("no such thing")))
+    run_with_exit_code(failing(ValueError("no such thing")))
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 def test_own_errors_never_print_a_traceback(capsys, monkeypatch):
     monkeypatch.setenv("THALWEG_DEBUG", "1")
-    exit_codes.run_with_exit_code(failing(errors.DataError("bad.png is cut off.")))
+    run_with_exit_code(failing(errors.DataError("bad.png is cut off.")))
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_messages_cannot_control_the_terminal(capsys):
-    exit_codes.run_with_exit_code(
-        failing(errors.DataError("\x1b[2Jgone.png: cut off", cure="look at \x1b]0;title\x07"))
-    )
+    run_with_exit_code(failing(errors.DataError("\x1b[2Jgone.png: cut off", cure="look at \x1b]0;title\x07")))
     shown = capsys.readouterr().err
     assert "\x1b" not in shown and "\x07" not in shown and "\\x1b[2Jgone.png" in shown
 
 
 def test_a_reader_that_leaves_is_not_reported():
     program = (
-        "import sys\nfrom thalweg.cli import exit_codes\nfrom thalweg.cli.console import print_result as out\n"
-        "def action():\n    for number in range(100_000): out(str(number))\n"
-        "sys.exit(exit_codes.run_with_exit_code(action))\n"
+        "from thalweg.cli import main\nfrom thalweg.cli.console import print_result as out\n"
+        "def action(words):\n    for number in range(100_000): out(str(number))\n"
+        "main.run_command = action\nmain.main()\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"0\n"

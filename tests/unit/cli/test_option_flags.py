@@ -61,7 +61,8 @@ def test_an_option_that_is_true_false_or_none_is_a_switch():
     for name in ("freeze", "keep_best"):
         (_, flag) = get_args(inspect.signature(verb).parameters[name].annotation)
         assert (flag.default, *flag.param_decls) == (f"--{name.replace('_', '-')}/--no-{name.replace('_', '-')}",)
-        assert f"--{name.replace('_', '-')}" not in option_flags.common_value_flags()
+        words = [f"--{name.replace('_', '-')}", "classify"]
+        assert option_flags.scan_words(words, (), [TrainOptions])[0] == "classify"
 
 
 def test_the_first_dataclass_decides_on_a_shared_name():
@@ -134,12 +135,6 @@ def test_the_same_setting_twice_is_rejected(flags, settings, name):
 
 def test_epochs_with_a_plus_are_left_to_the_resumed_run():
     assert parse({"epochs": "+5"}) == {"epochs": "+5"}
-    option_flags.check_relative_epochs("+5", resume=True)
-    option_flags.check_relative_epochs("5", resume=False)
-    option_flags.check_relative_epochs(None, resume=False)
-    with pytest.raises(OptionError) as error:
-        option_flags.check_relative_epochs("+5", resume=False)
-    assert (error.value.option, error.value.value) == ("epochs", "+5")
     with pytest.raises(OptionError) as error:
         parse({"epochs": "+many"})
     assert error.value.option == "epochs"
@@ -147,15 +142,9 @@ def test_epochs_with_a_plus_are_left_to_the_resumed_run():
 
 def test_choices_of_a_type_are_those_of_its_literals():
     fields = option_fields(TrainOptions)
-    assert option_flags.literal_choices(fields["schedule"].kind) == [
-        "constant",
-        "step",
-        "linear",
-        "cosine",
-        "one-cycle",
-    ]
-    assert option_flags.literal_choices(fields["batch_size"].kind) == ["auto"]
-    assert option_flags.literal_choices(fields["seed"].kind) == []
+    assert fields["schedule"].choices == ("constant", "step", "linear", "cosine", "one-cycle")
+    assert fields["batch_size"].choices == ("auto",)
+    assert fields["seed"].choices == ()
 
 
 @pytest.mark.parametrize(
@@ -170,11 +159,16 @@ def test_choices_of_a_type_are_those_of_its_literals():
     ],
 )
 def test_the_first_positional_word_is_found_among_flags(words, first):
-    assert option_flags.first_positional(words.split(), option_flags.common_value_flags()) == first
+    assert option_flags.scan_words(words.split(), (), [TrainOptions])[0] == first
 
 
 def test_the_value_of_a_flag_is_found_in_both_spellings():
-    assert option_flags.value_of("--out", ["train", "--out", "a"]) == "a"
-    assert option_flags.value_of("--out", ["--out=a=b"]) == "a=b"
-    assert option_flags.value_of("--out", ["train", "--out"]) is None
-    assert option_flags.value_of("--out", ["--outer", "a"]) is None
+    flags = ["--out", "--recipe"]
+    assert option_flags.scan_words(["x", "--out", "a"], flags) == ("x", {"--out": "a"})
+    assert option_flags.scan_words(["--out=a=b", "--recipe", "r", "x"], flags) == (
+        "x",
+        {"--out": "a=b", "--recipe": "r"},
+    )
+    assert option_flags.scan_words(["--out", "a", "--out", "b"], flags) == (None, {"--out": "a"})
+    assert option_flags.scan_words(["x", "--out"], flags) == ("x", {})
+    assert option_flags.scan_words(["--outer", "a"], flags) == ("a", {})

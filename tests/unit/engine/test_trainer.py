@@ -10,7 +10,6 @@ from torch import nn
 
 from tests.helpers.toy_objectives import make_trainer
 from thalweg.data.batches import InMemoryBatches
-from thalweg.engine import distributed as ranks
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer, split_micro_batches
 from thalweg.errors import NonFiniteError
@@ -227,12 +226,12 @@ def test_loading_weights_into_the_scored_model_leaves_the_trained_generator_unch
 # --- randomness ------------------------------------------------------------------------------------------------------
 
 
-def test_the_seed_of_a_step_depends_on_seed_step_and_rank_only(monkeypatch):
+def test_the_seed_of_a_step_depends_on_seed_step_and_rank_only():
     trainer = make_linear()
     seeds = {trainer.step_seed()}
     trainer.step = 1
     seeds.add(trainer.step_seed())
-    monkeypatch.setattr(ranks, "get_rank", lambda: 1)
+    trainer.rank = 1
     seeds.add(trainer.step_seed())
     trainer.step = 0
     seeds.add(trainer.step_seed())

@@ -19,7 +19,6 @@ from tests.helpers.run_dirs import comparable_state, read_run_json, write_run_js
 from tests.helpers.toy_runs import assert_equal_tensors, break_at, finish, load_weights, parts_of, release
 from thalweg import api, registry
 from thalweg.cli import main as cli
-from thalweg.config.options import TrainOptions
 from thalweg.data.images.dataset import ImageDataset
 from thalweg.data.images.synthetic import make_bars
 from thalweg.errors import DataError, ModelFileError, NotFoundError, OptionError
@@ -333,10 +332,6 @@ def test_unknown_weights_are_not_found(tmp_path):
     with pytest.raises(NotFoundError) as error:
         plan(tmp_path / "a", weights=str(tmp_path / "empty"))
     assert str(error.value.path) == str(tmp_path / "empty")
-
-
-def test_without_weights_there_are_no_initial_ones():
-    assert initial_weights.from_options(TrainOptions(), "convnet", pytest.fail) is None
 
 
 @pytest.fixture

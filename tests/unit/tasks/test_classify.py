@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from thalweg import registry
 from thalweg.config.options import TrainOptions
-from thalweg.data.images.dataset import ImageDataset
+from thalweg.data.images.dataset import ImageDataset, channel_mean_std
 from thalweg.data.images.input_spec import InputSpec
 from thalweg.data.images.synthetic import make_bars
-from thalweg.data.images.transfer import adapt_to_model, channel_mean_std, transfer_spec
+from thalweg.data.images.transfer import adapt_to_model, transfer_spec
 from thalweg.errors import DataError
 from thalweg.tasks import classify as classify_module
 from thalweg.tasks.base import Context, EvalResult
@@ -235,7 +235,7 @@ def photos(side: int = 32, channels: int = 3, count: int = 100, sizes: bool = Tr
     images = np.broadcast_to(np.zeros((1, side, side, channels), np.uint8), (count, side, side, channels))
     split = replace(BARS.train, images=images, labels=np.zeros(count, np.int64))
     found = {(640, 480): count} if sizes else {}
-    spec = InputSpec(["a"], channels, [side, side], [0.5] * channels, [0.5] * channels)
+    spec = InputSpec(["a"], channels, [side, side], [0.5] * channels, [0.5] * channels, class_counts=[count])
     return replace(BARS, splits={**BARS.splits, "train": split}, sizes=found), spec
 
 
@@ -254,10 +254,10 @@ def photos(side: int = 32, channels: int = 3, count: int = 100, sizes: bool = Tr
 )
 def test_small_sets_of_photos_are_augmented_by_default(settings, augment):
     dataset, spec = photos(**settings)
-    assert resolve_augment("auto", dataset, spec) == augment
+    assert resolve_augment(ClassifyOptions(), dataset, spec) == augment
     assert is_small_photo_set(dataset, spec) is (augment != "none")
-    assert resolve_augment("none", dataset, spec) == "none"
-    assert resolve_augment("rotate", dataset, spec) == "rotate"
+    assert resolve_augment(ClassifyOptions(augment="none"), dataset, spec) == "none"
+    assert resolve_augment(ClassifyOptions(augment="rotate"), dataset, spec) == "rotate"
 
 
 def make_history(train: float, val: float) -> list[dict]:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import thalweg as tw
-from tests.helpers.run_dirs import comparable_state, read_run_json
+from tests.helpers.run_dirs import FINISHED_FILES, comparable_state, read_run_json
 from tests.helpers.toy_runs import (
     BARS,
     assert_equal_tensors,
@@ -53,15 +53,7 @@ def test_run_json_holds_everything_that_repeats_the_run(reference):
 
 
 def test_finished_runs_hold_these_files(reference):
-    assert sorted(path.name for path in reference.iterdir()) == [
-        "checksums.sha256",
-        "metrics.jsonl",
-        "run.json",
-        "snapshots",
-        "state",
-        "train_keys.npy",
-        "weights.safetensors",
-    ]
+    assert sorted(path.name for path in reference.iterdir()) == FINISHED_FILES
 
 
 def test_metrics_have_no_clock_times(reference):

@@ -66,23 +66,6 @@ class ParameterSettings:
 
 
 @dataclass(frozen=True)
-class LayerCost:
-    """Cost of one layer or of several, for one image.
-
-    `shape` is the output shape without the batch, None if the layer does not run in evaluation. `receptive_field` is in
-    pixels, None if unknown. `activations` counts the output values that need memory of their own.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...] | None
-    parameters: int
-    multiply_adds: int
-    receptive_field: int | None
-    activations: int
-
-
-@dataclass(frozen=True)
 class ScalingCurve:
     """Cost of a model at each image size; None for sizes that it does not accept."""
 
@@ -116,10 +99,10 @@ class ParameterNumbers:
     mlp_widths: list[int]
     convnet_widths: list[int]
     scaling: list[ScalingCurve]
-    layers: list[LayerCost]
-    total: LayerCost
+    layers: list[LayerInfo]
+    total: LayerInfo
     training_bytes: int
-    pages: list[list[LayerCost]]
+    pages: list[list[LayerInfo]]
     receptive_fields: list[LayerField]
 
 
@@ -166,8 +149,8 @@ def parameters(settings: ParameterSettings, build: ModelBuilder, form: Sequence[
         mlp_widths=list(settings.mlp_widths),
         convnet_widths=list(settings.convnet_widths),
         scaling=scaling,
-        layers=to_costs(table.rows),
-        total=to_cost(total),
+        layers=table.rows,
+        total=total,
         training_bytes=estimate_training_bytes(total, settings.batch_size),
         pages=pages,
         receptive_fields=_select_fields(pages[0]),
@@ -198,24 +181,6 @@ def _sort_sizes(sizes: Iterable[int]) -> list[int]:
             value=unique,
         )
     return unique
-
-
-def to_cost(row: LayerInfo) -> LayerCost:
-    """Convert a row of the layer summary."""
-    return LayerCost(
-        name=row.name,
-        kind=row.kind,
-        shape=row.shape,
-        parameters=row.parameters,
-        multiply_adds=row.multiply_adds,
-        receptive_field=row.receptive_field,
-        activations=row.activations,
-    )
-
-
-def to_costs(rows: Iterable[LayerInfo]) -> list[LayerCost]:
-    """Convert rows of the layer summary."""
-    return list(map(to_cost, rows))
 
 
 def estimate_training_bytes(total: LayerInfo, batch_size: int) -> int:
@@ -268,19 +233,19 @@ def _build_curve(name: str, totals: Sequence[LayerInfo | None], batch_size: int)
     return curve
 
 
-def _split_pages(table: LayerSummary) -> list[list[LayerCost]]:
+def _split_pages(table: LayerSummary) -> list[list[LayerInfo]]:
     """Return the rows of each page: the overview, then all layers if the overview groups some of them."""
     overview = group_by_module(table, OVERVIEW_ROWS)[:ROWS_PER_PAGE]
     rows = main_layers(table.rows)
-    pages = [to_costs(overview)]
+    pages = [overview]
     if overview != rows:
         starts = range(0, len(rows), ROWS_PER_PAGE)
         for start in starts[:MAX_PAGES]:
-            pages.append(to_costs(rows[start : start + ROWS_PER_PAGE]))
+            pages.append(rows[start : start + ROWS_PER_PAGE])
     return pages
 
 
-def _select_fields(rows: Sequence[LayerCost]) -> list[LayerField]:
+def _select_fields(rows: Sequence[LayerInfo]) -> list[LayerField]:
     """Select layers whose receptive field is larger than before: at most MAX_FIELDS, with the first and the last."""
     growing: list[LayerField] = []
     largest = -1

@@ -15,7 +15,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from ...plots import style
 
 if TYPE_CHECKING:
-    from .compute import LayerCost, LayerField, ParameterNumbers, ScalingCurve
+    from ...attribution.layer_summary import LayerInfo
+    from .compute import LayerField, ParameterNumbers, ScalingCurve
 
 #: figure units: a row of the table, the header above it, the receptive fields below it, the smallest figure
 _ROW_HEIGHT = 20
@@ -202,7 +203,7 @@ def _draw_header(axes: Axes) -> None:
     axes.plot([_NAME_X, _FIELD_X], [68, 68], color=style.GRAY, linewidth=0.8)
 
 
-def _draw_row(axes: Axes, y: float, row: LayerCost, image_size: int) -> None:
+def _draw_row(axes: Axes, y: float, row: LayerInfo, image_size: int) -> None:
     """Draw the texts of one layer."""
     axes.text(_NAME_X, y, style.fit_text(row.name, _KIND_X - _NAME_X - 12, tail=True), va="center")
     axes.text(_KIND_X, y, style.fit_text(row.kind, 150), va="center", color=style.GRAY)
@@ -211,12 +212,12 @@ def _draw_row(axes: Axes, y: float, row: LayerCost, image_size: int) -> None:
     _draw_costs(axes, y, row, image_size)
 
 
-def _draw_total(axes: Axes, y: float, total: LayerCost, image_size: int) -> None:
+def _draw_total(axes: Axes, y: float, total: LayerInfo, image_size: int) -> None:
     axes.text(_NAME_X, y, "all layers", va="center")
     _draw_costs(axes, y, total, image_size)
 
 
-def _draw_costs(axes: Axes, y: float, row: LayerCost, image_size: int) -> None:
+def _draw_costs(axes: Axes, y: float, row: LayerInfo, image_size: int) -> None:
     for x, value in ((_PARAMETERS_X, row.parameters), (_MULTIPLY_ADDS_X, row.multiply_adds)):
         text = "–"
         if value:

@@ -57,7 +57,7 @@ def pooling(settings: PoolingSettings, image_HWC: np.ndarray, title: str, notes:
         notes: Notes on how the image was read.
 
     Returns:
-        Numbers and frames.
+        Numbers of the crop, the output and the shifts, and frames.
 
     Raises:
         OptionError: The padding is more than half of the window, or the window does not fit into the image.

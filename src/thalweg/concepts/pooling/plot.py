@@ -13,18 +13,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ...errors import pluralize
-from ...plots import style
+from ...plots import style, value_grid
 from ...plots.number_format import format_number
-from ...plots.value_grid import (
-    CellGrid,
-    diverging_colors,
-    draw_cells,
-    draw_title,
-    fit_font_size,
-    format_cell,
-    gray_colors,
-    to_array,
-)
 from .records import PoolingNumbers, PoolStep, ShiftSensitivity
 
 #: (left, top, width, height) in units
@@ -79,11 +69,13 @@ def plot_window(numbers: PoolingNumbers, index: int) -> Figure:
 
 def _draw_crop(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> None:
     """Draw the crop with its padding, the selected pixels so far, and the window."""
-    draw_title(axes, _CROP_LEFT, _TITLE_Y, "Crop of the image", _CROP_WIDTH)
+    value_grid.draw_title(axes, _CROP_LEFT, _TITLE_Y, "Crop of the image", _CROP_WIDTH)
     crop = np.array(numbers["crop"]["values"])
     padding = numbers["padding"]
     padded = np.pad(crop, padding, constant_values=math.nan)
-    grid = draw_cells(axes, padded, gray_colors(padded), (_CROP_LEFT, _TOP, _CROP_WIDTH, _GRID_HEIGHT))
+    grid = value_grid.draw_cells(
+        axes, padded, value_grid.gray_colors(padded), (_CROP_LEFT, _TOP, _CROP_WIDTH, _GRID_HEIGHT)
+    )
     if padding:
         grid.outline(axes, (padding, padding), crop.shape, style.GRAY, linewidth=1.5, zorder=4)
     row, column = step["position"]
@@ -100,14 +92,14 @@ def _draw_outputs(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> None:
     width = (_OUTPUT_WIDTH - _GAP * (count - 1)) / count
     for panel, kind in enumerate(numbers["kinds"]):
         x = _OUTPUT_LEFT + panel * (width + _GAP)
-        draw_title(axes, x, _TITLE_Y, f"{kind.capitalize()} so far", width)
+        value_grid.draw_title(axes, x, _TITLE_Y, f"{kind.capitalize()} so far", width)
         output = _mask_after(np.array(numbers["crop"]["outputs"][kind]), row, column)
-        grid = draw_cells(axes, output, gray_colors(output), (x, _TOP, width, _GRID_HEIGHT))
+        grid = value_grid.draw_cells(axes, output, value_grid.gray_colors(output), (x, _TOP, width, _GRID_HEIGHT))
         grid.outline(axes, (0, 0), output.shape, style.GRAY, linewidth=0.8, zorder=2)
         grid.outline(axes, (row, column))
         y = _TOP + grid.side * grid.rows + 24
         text = _format_result(numbers, step, kind)
-        size = fit_font_size([text], 0.85 * width, 12)
+        size = value_grid.fit_font_size([text], 0.85 * width, 12)
         axes.text(x, y, text, va="center", fontsize=size, fontweight="bold", color=_STYLES[kind][0])
 
 
@@ -119,7 +111,9 @@ def _mask_after(output_OP: np.ndarray, row: int, column: int) -> np.ndarray:
     return masked_OP
 
 
-def _outline_selected(axes: Axes, grid: CellGrid, numbers: PoolingNumbers, position: tuple[int, int]) -> None:
+def _outline_selected(
+    axes: Axes, grid: value_grid.CellGrid, numbers: PoolingNumbers, position: tuple[int, int]
+) -> None:
     """Outline each pixel that max pooling selected so far."""
     argmax_OP2 = np.array(numbers["crop"]["argmax"])
     count = position[0] * argmax_OP2.shape[1] + position[1] + 1
@@ -146,7 +140,7 @@ def _draw_window_values(axes: Axes, numbers: PoolingNumbers, step: PoolStep) -> 
             y = top + 22 + _LINE_HEIGHT * i
             text = "–"
             if value is not None:
-                text = format_cell(value)
+                text = value_grid.format_cell(value)
             if (i, j) == selected:
                 axes.text(x, y, text, ha="right", va="center", fontweight="bold", color=style.BLUE)
             else:
@@ -192,7 +186,7 @@ def plot_before_after(numbers: PoolingNumbers) -> Figure:
         row, column = divmod(index, 2)
         x = _MARGIN + column * (size + _GAP)
         y = 38 + row * (panel_height + 36)
-        draw_title(axes, x, y - 18, title, size * 1.15)
+        value_grid.draw_title(axes, x, y - 18, title, size * 1.15)
         _draw_panel(axes, image_HW3, (x, y, size, size), image_HW.shape)
     _draw_summary(axes, numbers, _MARGIN + 2 * (size + _GAP) + 10)
     return fig
@@ -200,12 +194,12 @@ def plot_before_after(numbers: PoolingNumbers) -> Figure:
 
 def _build_panels(numbers: PoolingNumbers, image_HW: np.ndarray) -> dict[str, np.ndarray]:
     """Return the images (H, W, 3) by title."""
-    panels = {f"Image, {format_shape(numbers['sizes']['image'])}": gray_colors(image_HW)}
+    panels = {f"Image, {format_shape(numbers['sizes']['image'])}": value_grid.gray_colors(image_HW)}
     if "max" in numbers["kinds"]:
         panels["Pixels selected by max"] = _highlight_pixels(image_HW, numbers["selected"]["positions"])
     for kind in numbers["kinds"]:
         title = f"{kind.capitalize()}, {format_shape(numbers['sizes']['output'])}, enlarged"
-        panels[title] = gray_colors(np.array(numbers["outputs"][kind]))
+        panels[title] = value_grid.gray_colors(np.array(numbers["outputs"][kind]))
     return panels
 
 
@@ -213,7 +207,7 @@ def _highlight_pixels(image_HW: np.ndarray, positions: list[list[int]]) -> np.nd
     """Return the selected pixels (H, W, 3) unchanged, and all others in a pale blue."""
     image_HW3 = np.ones((*image_HW.shape, 3)) * np.array([0.75, 0.87, 0.95])
     rows, columns = np.array(positions).T
-    image_HW3[rows, columns] = gray_colors(image_HW[rows, columns])
+    image_HW3[rows, columns] = value_grid.gray_colors(image_HW[rows, columns])
     return image_HW3
 
 
@@ -224,7 +218,7 @@ def _draw_summary(axes: Axes, numbers: PoolingNumbers, x: float) -> None:
         if name:
             axes.text(x, y, name, va="center", color=style.GRAY)
             y += 19
-        axes.text(x, y, value, va="center", fontsize=fit_font_size([value], style.WIDTH - 8 - x))
+        axes.text(x, y, value, va="center", fontsize=value_grid.fit_font_size([value], style.WIDTH - 8 - x))
         y += 28
 
 
@@ -260,7 +254,7 @@ def plot_shift_sensitivity(numbers: PoolingNumbers) -> Figure:
         return fig
     left = _draw_shifted_outputs(axes, shift, height) + 60
     _draw_change_curves(fig, shift, (left, 0.24 * height, style.WIDTH - 16 - left, 0.62 * height))
-    draw_title(axes, left - 44, _TITLE_Y, "Change of the output after a shift", style.WIDTH - left)
+    value_grid.draw_title(axes, left - 44, _TITLE_Y, "Change of the output after a shift", style.WIDTH - left)
     legend = "0 %: the same output; differences: blue is brighter, orange darker"
     axes.text(left - 44, height - 16, legend, va="center", color=style.GRAY, fontsize=8.5)
     return fig
@@ -276,11 +270,13 @@ def _draw_shifted_outputs(axes: Axes, shift: ShiftSensitivity, height: float) ->
         axes.text(_MARGIN + column * (size + 10), _TITLE_Y, heading, va="center", color=style.GRAY)
     for row, kind in enumerate(kinds):
         y = 60 + row * (panel_height + 30)
-        draw_title(axes, _MARGIN, y - 14, kind.capitalize(), 3 * size)
-        original = to_array(shift["original"][kind])
-        shifted = to_array(shift["shifted"][kind])
-        difference = diverging_colors(shifted - original, shift["color_limit"])
-        for column, image_HW3 in enumerate((gray_colors(original), gray_colors(shifted), difference)):
+        value_grid.draw_title(axes, _MARGIN, y - 14, kind.capitalize(), 3 * size)
+        original = value_grid.to_array(shift["original"][kind])
+        shifted = value_grid.to_array(shift["shifted"][kind])
+        difference = value_grid.diverging_colors(shifted - original, shift["color_limit"])
+        for column, image_HW3 in enumerate(
+            (value_grid.gray_colors(original), value_grid.gray_colors(shifted), difference)
+        ):
             _draw_panel(axes, image_HW3, (_MARGIN + column * (size + 10), y, size, size), shape)
     return _MARGIN + 3 * (size + 10)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 import numpy as np
@@ -119,7 +119,7 @@ def training(settings: TrainingSettings, **inputs: Unpack[PointsInput]) -> Conce
         "runs": results,
     }
     return ConceptResult(
-        numbers,
+        {**numbers, "runs": list(map(asdict, results))},
         _build_frames(numbers, snapshot_epochs),
         key_numbers=_key_numbers(results),
         notes=[*inputs.get("notes", ()), *_collect_notes(settings, results)],
@@ -334,7 +334,7 @@ def _build_frames(numbers: dict[str, Any], snapshot_epochs: Sequence[int]) -> li
     plot = plot_training
     if len(runs) > 1:
         plot = plot_compare_runs
-    last = max(run["snapshots"][-1]["epoch"] for run in runs)
+    last = max(run.snapshots[-1]["epoch"] for run in runs)
     frames = []
     for epoch in snapshot_epochs:
         frames.append(Frame(_frame_caption(runs, epoch), plot, (numbers, epoch)))
@@ -347,7 +347,7 @@ def _frame_caption(runs: Sequence[ToyResult], epoch: int) -> str:
     if len(runs) > 1:
         parts = []
         for run in runs:
-            parts.append(f"{run['label']}: {_format_accuracy(run, epoch)}")
+            parts.append(f"{run.label}: {_format_accuracy(run, epoch)}")
         accuracies = "; ".join(parts)
         if epoch == 0:
             return f"Before training, training accuracy: {accuracies}."
@@ -356,26 +356,26 @@ def _frame_caption(runs: Sequence[ToyResult], epoch: int) -> str:
     if epoch == 0:
         return (
             f"Before training: random weights have a training accuracy of {_format_accuracy(run, 0)}. "
-            f"The first mini-batch of {len(run['snapshots'][0]['batch'])} points is circled."
+            f"The first mini-batch of {len(run.snapshots[0]['batch'])} points is circled."
         )
     if has_diverged(run, epoch):
         return (
-            f"Diverged: at step {run['diverged_at']}, in epoch {run['snapshots'][-1]['epoch']}, the loss became "
+            f"Diverged: at step {run.diverged_at}, in epoch {run.snapshots[-1]['epoch']}, the loss became "
             "infinite or NaN."
         )
-    train = run["curves"]["train"]
+    train = run.curves["train"]
     text = (
-        f"Epoch {epoch}, step {epoch * run['steps_per_epoch']}: training accuracy {_format_accuracy(run, epoch)}, "
+        f"Epoch {epoch}, step {epoch * run.steps_per_epoch}: training accuracy {_format_accuracy(run, epoch)}, "
         f"loss {train['loss'][epoch]:.3g}"
     )
-    if "val" in run["curves"]:
-        val = run["curves"]["val"]
+    if "val" in run.curves:
+        val = run.curves["val"]
         text += f"; validation accuracy {_format_percent(val['accuracy'][epoch])}, loss {val['loss'][epoch]:.3g}"
     return text + "."
 
 
 def _format_accuracy(run: ToyResult, epoch: int) -> str:
-    accuracy = run["curves"]["train"]["accuracy"]
+    accuracy = run.curves["train"]["accuracy"]
     if has_diverged(run, epoch):
         return "diverged"
     if not accuracy:
@@ -396,35 +396,35 @@ def _format_percent(fraction: float) -> str:
 def _key_numbers(runs: Sequence[ToyResult]) -> dict[str, str]:
     """Return final accuracies and losses, a line per split or per run."""
     if len(runs) > 1:
-        return {run["label"]: _describe_result(run) for run in runs}
+        return {run.label: _describe_result(run) for run in runs}
     (run,) = runs
     key_numbers = {}
     for split in SPLITS:
-        if split in run["curves"]:
+        if split in run.curves:
             key_numbers[_SPLIT_LABELS[split]] = _format_final(run, split)
-    if "val" in run["curves"]:
-        losses = run["curves"]["val"]["loss"]
+    if "val" in run.curves:
+        losses = run.curves["val"]["loss"]
         best = int(np.argmin(losses))
         key_numbers["lowest validation loss"] = f"{losses[best]:.3g} after epoch {best}"
-    key_numbers["parameters"] = f"{run['num_params']}, {run['label']}"
+    key_numbers["parameters"] = f"{run.num_params}, {run.label}"
     key_numbers["steps"] = (
-        f"{run['steps']} with batch size {run['batch_size']}, {run['optimizer']} with learning rate {run['lr']:.3g}"
+        f"{run.steps} with batch size {run.batch_size}, {run.optimizer} with learning rate {run.lr:.3g}"
     )
     return key_numbers
 
 
 def _format_final(run: ToyResult, split: str) -> str:
-    curve = run["curves"][split]
+    curve = run.curves[split]
     return f"accuracy {_format_percent(curve['accuracy'][-1])}, loss {curve['loss'][-1]:.3g}"
 
 
 def _describe_result(run: ToyResult) -> str:
     parts = []
     for split in SPLITS:
-        if split in run["curves"]:
+        if split in run.curves:
             parts.append(f"{_SPLIT_LABELS[split]} {_format_final(run, split)}")
-    if run["diverged_at"] is not None:
-        parts.append(f"then diverged at step {run['diverged_at']}")
+    if run.diverged_at is not None:
+        parts.append(f"then diverged at step {run.diverged_at}")
     return "; ".join(parts)
 
 
@@ -434,10 +434,10 @@ def _collect_notes(settings: TrainingSettings, runs: Sequence[ToyResult]) -> lis
         note = _describe_problem(run)
         if note:
             if len(runs) > 1:
-                note = f"{run['label']}: {note}"
+                note = f"{run.label}: {note}"
             notes.append(note)
-        visible = run["visible_neurons"]
-        if visible and sum(run["hidden"]) > sum(map(len, visible)):
+        visible = run.visible_neurons
+        if visible and sum(run.hidden) > sum(map(len, visible)):
             notes.append(f"At most {MAX_NEURONS} neurons of a layer are shown: those with the largest influence.")
     if len(runs) > 1 and settings.compare != "hidden":
         notes.append("All three runs have the same initial weights and mini-batches.")
@@ -446,19 +446,19 @@ def _collect_notes(settings: TrainingSettings, runs: Sequence[ToyResult]) -> lis
 
 def _describe_problem(run: ToyResult) -> str:
     """Describe divergence, no learning or overfitting; empty if there is none."""
-    train_loss = run["curves"]["train"]["loss"]
-    if run["diverged_at"] is not None:
+    train_loss = run.curves["train"]["loss"]
+    if run.diverged_at is not None:
         return (
-            f"diverged: the loss became infinite or NaN at step {run['diverged_at']}; the learning rate {run['lr']:g} "
+            f"diverged: the loss became infinite or NaN at step {run.diverged_at}; the learning rate {run.lr:g} "
             "is too large. The last frame shows the weights before."
         )
     if train_loss[-1] >= train_loss[0]:
         return (
-            f"not learning: with the learning rate {run['lr']:g} the training loss is {train_loss[0]:.3g} before "
+            f"not learning: with the learning rate {run.lr:g} the training loss is {train_loss[0]:.3g} before "
             f"training and {train_loss[-1]:.3g} after it."
         )
     if _is_overfit(run):
-        val_loss = run["curves"]["val"]["loss"]
+        val_loss = run.curves["val"]["loss"]
         best = int(np.argmin(val_loss))
         return (
             f"overfitting: after epoch {best} the validation loss rises from {val_loss[best]:.3g} to "
@@ -469,10 +469,10 @@ def _describe_problem(run: ToyResult) -> str:
 
 def _is_overfit(run: ToyResult) -> bool:
     """Return whether the validation loss ends well above its minimum while the training loss has fallen since."""
-    if "val" not in run["curves"]:
+    if "val" not in run.curves:
         return False
-    val_loss = run["curves"]["val"]["loss"]
-    train_loss = run["curves"]["train"]["loss"]
+    val_loss = run.curves["val"]["loss"]
+    train_loss = run.curves["train"]["loss"]
     best = int(np.argmin(val_loss))
     has_risen = val_loss[-1] > 1.2 * val_loss[best] + 0.02
     return has_risen and train_loss[-1] < train_loss[best] and math.isfinite(val_loss[-1])

@@ -44,12 +44,12 @@ def plot_training(numbers: dict[str, Any], epoch: int) -> Figure:
     decision_surface.draw_surface(surface_axes, numbers, snapshot, 6.5, 5)
     loss_axes = style.add_axes(fig, 48, 456, 280, 126)
     loss_axes.set_title("Loss")
-    max_loss = decision_surface.loss_axis_max([run])
-    decision_surface.draw_curve(loss_axes, run, "loss", epoch, numbers["epochs"], max_loss)
+    max_loss = decision_surface.loss_axis_max([run.curves])
+    decision_surface.draw_curve(loss_axes, run.curves, "loss", epoch, numbers["epochs"], max_loss)
     accuracy_axes = style.add_axes(fig, 392, 456, 280, 126)
     accuracy_axes.set_title("Accuracy")
-    decision_surface.draw_curve(accuracy_axes, run, "accuracy", epoch, numbers["epochs"], 1.0)
-    legend = [*decision_surface.marker_legend(numbers), *decision_surface.curve_legend(run)]
+    decision_surface.draw_curve(accuracy_axes, run.curves, "accuracy", epoch, numbers["epochs"], 1.0)
+    legend = [*decision_surface.marker_legend(numbers), *decision_surface.curve_legend(run.curves)]
     decision_surface.draw_legend(style.add_axes(fig, 704, 440, 190, 150), legend)
     return fig
 
@@ -59,23 +59,23 @@ def plot_compare_runs(numbers: dict[str, Any], epoch: int) -> Figure:
     """Plot several runs side by side after `epoch`: decision surface and loss."""
     runs = numbers["runs"]
     fig, _ = style.canvas(style.WIDTH, _COMPARISON_HEIGHT)
-    max_loss = decision_surface.loss_axis_max(runs)
+    max_loss = decision_surface.loss_axis_max([run.curves for run in runs])
     column_width = (style.WIDTH - 10) / len(runs)
     side = column_width - 60
     for column, run in enumerate(runs):
         left = 52 + column * column_width
         surface_axes = style.add_axes(fig, left, 46, side, side)
-        surface_axes.set_title(style.fit_text(run["label"], side, 12), pad=20)
+        surface_axes.set_title(style.fit_text(run.label, side, 12), pad=20)
         accuracy = _format_accuracies(run, epoch)
         surface_axes.text(0, 1.025, accuracy, transform=surface_axes.transAxes, fontsize=9, color=style.BLACK)
         decision_surface.draw_surface(surface_axes, numbers, snapshot_at(run, epoch), 4.5, 3)
         loss_axes = style.add_axes(fig, left, 350, side, 130)
-        decision_surface.draw_curve(loss_axes, run, "loss", epoch, numbers["epochs"], max_loss)
+        decision_surface.draw_curve(loss_axes, run.curves, "loss", epoch, numbers["epochs"], max_loss)
         loss_axes.set_title("Loss")
     legend = [
         *decision_surface.class_legend(numbers),
         *decision_surface.marker_legend(numbers),
-        *decision_surface.curve_legend(runs[0]),
+        *decision_surface.curve_legend(runs[0].curves),
     ]
     legend_axes = style.add_axes(fig, 52, _COMPARISON_HEIGHT - 66, style.WIDTH - 60, 60)
     decision_surface.draw_legend(legend_axes, legend, rows=3)
@@ -84,12 +84,12 @@ def plot_compare_runs(numbers: dict[str, Any], epoch: int) -> Figure:
 
 def snapshot_at(run: ToyResult, epoch: int) -> Snapshot:
     """Return the last snapshot of a run up to `epoch`."""
-    return [snapshot for snapshot in run["snapshots"] if snapshot["epoch"] <= epoch][-1]
+    return [snapshot for snapshot in run.snapshots if snapshot["epoch"] <= epoch][-1]
 
 
 def _format_epoch(run: ToyResult, epoch: int) -> str:
     if has_diverged(run, epoch):
-        return f"diverged at step {run['diverged_at']}"
+        return f"diverged at step {run.diverged_at}"
     if epoch == 0:
         return "before training"
     return f"epoch {epoch}"
@@ -98,12 +98,12 @@ def _format_epoch(run: ToyResult, epoch: int) -> str:
 def _format_accuracies(run: ToyResult, epoch: int) -> str:
     """Format training and validation accuracy."""
     if has_diverged(run, epoch):
-        return f"diverged at step {run['diverged_at']}"
+        return f"diverged at step {run.diverged_at}"
     texts = []
     for split in ("train", "val"):
-        if split in run["curves"]:
+        if split in run.curves:
             label, _, _ = decision_surface.SPLIT_STYLES[split]
-            texts.append(f"{label} {style.format_percent(run['curves'][split]['accuracy'][epoch], 0)}")
+            texts.append(f"{label} {style.format_percent(run.curves[split]['accuracy'][epoch], 0)}")
     return ", ".join(texts)
 
 
@@ -112,7 +112,7 @@ def _format_accuracies(run: ToyResult, epoch: int) -> str:
 
 def _draw_network(axes: Axes, numbers: Mapping[str, Any], run: ToyResult, snapshot: Snapshot) -> None:
     """Draw inputs, hidden neurons and outputs as columns of tiles, each a map over the plane, and weights as lines."""
-    visible = run["visible_neurons"] or []
+    visible = run.visible_neurons or []
     counts = [2, *map(len, visible), len(numbers["classes"])]
     centers = np.linspace(_LEFT + 22, _RIGHT - 20, len(counts))
     max_side = min(38.0, 0.6 * (centers[1] - centers[0]))
@@ -133,10 +133,10 @@ def _draw_network(axes: Axes, numbers: Mapping[str, Any], run: ToyResult, snapsh
 
 
 def _column_headers(run: ToyResult) -> list[str]:
-    visible = run["visible_neurons"] or []
+    visible = run.visible_neurons or []
     is_short = len(visible) >= 5
     headers = ["inputs"]
-    for size, neurons in zip(run["hidden"], visible, strict=True):
+    for size, neurons in zip(run.hidden, visible, strict=True):
         if size != len(neurons):
             headers.append(f"{len(neurons)} of {size}")
         elif is_short:

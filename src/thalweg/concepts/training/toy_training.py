@@ -83,22 +83,14 @@ Snapshot = TypedDict(
 )
 
 
-class ToyResult(TypedDict):
-    """The fields of ToyRun, and the result of the training.
+@dataclass(frozen=True)
+class ToyResult(ToyRun):
+    """A run, and the result of its training.
 
     `diverged_at` is the step at which the loss became infinite or NaN, or None. `visible_neurons` has the neurons of
     each hidden layer that are shown, or is None.
     """
 
-    label: str
-    hidden: tuple[int, ...]
-    activation: str
-    optimizer: str
-    lr: float
-    batch_size: int
-    epochs: int
-    weight_decay: float
-    seed: int
     num_params: int
     steps_per_epoch: int
     steps: int
@@ -149,7 +141,7 @@ def train_toy(dataset: ToyDataset, run: ToyRun, snapshot_epochs: Sequence[int], 
 
 def has_diverged(run: ToyResult, epoch: int) -> bool:
     """Return whether the loss of a run is infinite or NaN after `epoch`."""
-    return run["diverged_at"] is not None and epoch >= run["snapshots"][-1]["epoch"]
+    return run.diverged_at is not None and epoch >= run.snapshots[-1]["epoch"]
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

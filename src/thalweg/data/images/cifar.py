@@ -22,6 +22,8 @@ from .raw_dataset import RawDataset
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_FILE = "test_batch"
 META_FILE = "batches.meta"
+#: the folder that the official archive unpacks to
+BATCHES_FOLDER = "cifar-10-batches-py"
 
 #: images are 32 x 32 pixels of three channels
 IMAGE_SHAPE = (3, 32, 32)
@@ -150,7 +152,7 @@ def is_cifar(path: Path) -> bool:
 
 
 def _batches_dir(path: Path) -> Path:
-    inner = path / "cifar-10-batches-py"
+    inner = path / BATCHES_FOLDER
     if inner.is_dir():
         return inner
     return path

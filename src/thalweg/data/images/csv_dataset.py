@@ -19,8 +19,8 @@ from ...io.file_names import decode_file_name, encode_file_name
 from ..base import SPLITS, UnreadableFile
 from .dataset import ImageSplit
 from .image_decoding import EXTENSIONS
-from .image_loading import load_images
-from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, look_like_numbers, short_hash
+from .image_loading import load_images, short_hash
+from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, look_like_numbers
 
 TABLE_EXTENSIONS = (".csv", ".tsv")
 

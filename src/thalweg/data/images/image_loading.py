@@ -5,6 +5,7 @@ Threads rather than processes, because Pillow decodes and resizes without holdin
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import warnings
@@ -25,7 +26,7 @@ from ...io.file_names import decode_file_name
 from ...io.free_memory import require_memory
 from ..base import UnreadableFile
 from .image_decoding import RESIZE_NOTE, ImageHeader, ImageReadError, decode_image, read_header
-from .raw_dataset import ReadOptions, short_hash
+from .raw_dataset import ReadOptions
 
 #: files that all have one size of up to MAX_NATIVE_SIZE pixels keep it; all others become DEFAULT_SIZE
 MAX_NATIVE_SIZE = 96
@@ -69,6 +70,11 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def short_hash(content: bytes) -> int:
+    """Return the first 64 bits of the SHA-256 of `content`, equal on every machine."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
 def prefetch_map(

@@ -16,7 +16,7 @@ from ...config.json_record import FieldError
 from ...config.parsing import Range
 from ...errors import DataError
 from ...layers.tta import TTA
-from ..base import UnreadableFile
+from ..base import DataRequest, UnreadableFile
 from .dataset import ImageDataset, ImageSplit, summarize_images
 from .handwriting import normalize_handwriting
 from .image_decoding import (
@@ -30,6 +30,9 @@ from .image_decoding import (
     to_gray_or_rgb,
 )
 from .image_loading import prefetch_map
+from .load import load_dataset
+from .raw_dataset import RawDataset
+from .splits import split_dataset
 
 #: maximum number of images in a batch, and of all their pixels, where nothing is trained. On a CPU, larger batches
 #: leave the cache: ResNet-50 at 224x224 is a fifth faster with batches of 8 than of 32.
@@ -73,6 +76,45 @@ class InputSpec:
     def image_size(self) -> int:
         """The side of the square input in pixels."""
         return self.size[0]
+
+
+def load_for_model(request: DataRequest, image_size: int | None, spec: InputSpec | None) -> ImageDataset:
+    """Read images from a path, a named data set, an ImageDataset or a pair of arrays (images, labels).
+
+    With a model's `spec`, images get its size and channels. Raises DataError.
+    """
+    source = request.source
+    if isinstance(source, ImageDataset):
+        return source
+    if isinstance(source, tuple | list) and len(source) == 2:
+        return pad_to_square(split_dataset(_from_arrays(*source), "arrays", request))
+    resize = channels = None
+    if spec is not None:
+        channels = spec.channels
+        size = image_size or spec.image_size
+        resize = round(spec.resize * size / spec.image_size) if spec.resize else None
+        image_size = size
+    return pad_to_square(load_dataset(request, image_size, resize, channels))
+
+
+def _from_arrays(images: np.ndarray, labels: np.ndarray) -> RawDataset:
+    """Build a data set from images (N, H, W) or (N, H, W, C) and labels (N,). Raises DataError."""
+    if len(images) != len(labels) or not len(images):
+        raise DataError(
+            f"{len(images)} images and {len(labels)} labels; expected as many of both.",
+            value=(len(images), len(labels)),
+        )
+    arrays = []
+    for image in images:
+        array = to_uint8(image)
+        if array.ndim == 2:
+            array = array[..., None]
+        arrays.append(array)
+    stack = np.stack(arrays)
+    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    sources = [f"row {row}" for row in range(len(stack))]
+    split = ImageSplit(stack, codes.astype(np.int64), sources)
+    return RawDataset("arrays", "arrays", tuple(map(str, classes)), {"train": split})
 
 
 def eval_batch_size(spec: InputSpec, device: torch.device | str = "cpu") -> int:

@@ -13,7 +13,7 @@ from ...errors import DataError, NotFoundError, OptionError, did_you_mean, plura
 from ...io.file_names import decode_file_name
 from ..base import DataRequest
 from .catalog import NAMED_DATASETS
-from .cifar import is_cifar, is_cifar_batch, read_cifar
+from .cifar import BATCHES_FOLDER, is_cifar, is_cifar_batch, read_cifar
 from .csv_dataset import TABLE_EXTENSIONS, find_table, read_table
 from .dataset import ImageDataset
 from .idx import is_idx, read_idx
@@ -114,9 +114,12 @@ def read_raw(request: DataRequest, options: ReadOptions) -> RawDataset:
 
 
 def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
+    entries = list(path.iterdir())
+    if not any(entry.is_file() or entry.name == BATCHES_FOLDER for entry in entries):
+        return read_image_folder(path, options)
     if is_cifar(path):
         return resize_dataset(read_cifar(path), options)
-    if any(is_idx(entry) for entry in path.iterdir()):
+    if any(map(is_idx, entries)):
         return resize_dataset(read_idx(path), options)
     table = find_table(path)
     if table:

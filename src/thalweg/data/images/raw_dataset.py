@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...errors import DataError
 from ..base import UnreadableFile
 from .dataset import ImageSplit
 
@@ -73,11 +71,6 @@ class RawDataset:
     split_method: str = "stratified"
 
 
-def short_hash(content: bytes) -> int:
-    """Return the first 64 bits of the SHA-256 of `content`, equal on every machine."""
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-
-
 def look_like_numbers(labels: Iterable[str]) -> bool:
     """Tell whether all labels are numbers, such as measurements."""
     try:
@@ -86,30 +79,6 @@ def look_like_numbers(labels: Iterable[str]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def check_classes(raw: RawDataset) -> None:
-    """Raise DataError unless there are at least two classes and each has a training image."""
-    if len(raw.classes) < 2:
-        classes = f"only one class, '{raw.classes[0]}'" if raw.classes else "no class"
-        raise DataError(
-            f"{raw.path}: {classes}; a classifier needs two or more.",
-            cure="Give every class its own folder, or its own name in the label column.",
-            path=raw.path,
-            value=list(raw.classes),
-        )
-    counts = np.bincount(raw.splits["train"].labels, minlength=len(raw.classes))
-    empty = [raw.classes[label] for label in np.flatnonzero(counts == 0)]
-    if empty:
-        reason = ""
-        if raw.unreadable:
-            reason = f" {raw.unreadable[0].path}: {raw.unreadable[0].reason}."
-        raise DataError(
-            f"{raw.path}: no readable training image for {quote_names(empty)}.{reason}",
-            cure="Add training images of it, or remove the class everywhere.",
-            path=raw.path,
-            value=empty,
-        )
 
 
 def quote_names(names: Sequence[str], max_names: int = 5) -> str:

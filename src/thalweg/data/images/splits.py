@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import DataError, OptionError, pluralize
 from ..base import SPLITS, DataRequest
 from .dataset import ImageDataset, ImageSplit, summarize_images
-from .raw_dataset import RawDataset, check_classes, look_like_numbers, quote_names
+from .raw_dataset import RawDataset, look_like_numbers, quote_names
 
 #: fraction of the images that becomes the test split where the source has none
 TEST_FRACTION = 0.1
@@ -281,7 +281,7 @@ def split_dataset(raw: RawDataset, name: str, request: DataRequest) -> ImageData
             value=request.val_fraction,
         )
     _drop_empty_splits(raw)
-    check_classes(raw)
+    _check_classes(raw)
     digests = {split_name: sha256_rows(split.images) for split_name, split in raw.splits.items()}
     split_N = _assign_rows(raw, digests["train"], request)
     source = raw.splits["train"]
@@ -312,6 +312,30 @@ def split_dataset(raw: RawDataset, name: str, request: DataRequest) -> ImageData
         is_handwriting=raw.is_handwriting,
         sizes=raw.sizes,
     )
+
+
+def _check_classes(raw: RawDataset) -> None:
+    """Raise DataError unless there are at least two classes and each has a training image."""
+    if len(raw.classes) < 2:
+        classes = f"only one class, '{raw.classes[0]}'" if raw.classes else "no class"
+        raise DataError(
+            f"{raw.path}: {classes}; a classifier needs two or more.",
+            cure="Give every class its own folder, or its own name in the label column.",
+            path=raw.path,
+            value=list(raw.classes),
+        )
+    counts = np.bincount(raw.splits["train"].labels, minlength=len(raw.classes))
+    empty = [raw.classes[label] for label in np.flatnonzero(counts == 0)]
+    if empty:
+        reason = ""
+        if raw.unreadable:
+            reason = f" {raw.unreadable[0].path}: {raw.unreadable[0].reason}."
+        raise DataError(
+            f"{raw.path}: no readable training image for {quote_names(empty)}.{reason}",
+            cure="Add training images of it, or remove the class everywhere.",
+            path=raw.path,
+            value=empty,
+        )
 
 
 def _not_splittable_error(raw: RawDataset) -> DataError:
@@ -434,7 +458,8 @@ def compute_fingerprint(
     for split_name in SPLITS:
         # The fingerprints of saved runs contain the former name of the val split.
         label = "valid" if split_name == "val" else split_name
-        sha.update(f"{label} {len(splits[split_name])} ".encode())
-        sha.update(splits[split_name].labels.astype("<i8").tobytes())
+        labels = splits[split_name].labels
+        sha.update(f"{label} {len(labels)} ".encode())
+        sha.update(labels.astype("<i8").tobytes())
         sha.update(digests[split_name].tobytes())
     return sha.hexdigest()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from ...layers.features_classifier import FeaturesClassifier
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
 from ...registry import register_model
@@ -137,7 +138,7 @@ class InvertedResidual(nn.Module):
         return y + x if self.use_residual else y
 
 
-class MobileNetV3(nn.Module):
+class MobileNetV3(FeaturesClassifier):
     """(B, C, H, W) pixels -> (B, K) logits: `head(features(x))`."""
 
     def __init__(self, configs: list[BlockConfig], hidden: int, in_channels: int, num_classes: int, dropout: float):
@@ -155,15 +156,6 @@ class MobileNetV3(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
-
-    @property
-    def head(self) -> nn.Sequential:
-        """The two linear layers."""
-        return self.classifier
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits (B, K)."""
-        return self.head(self.features(x_BCHW))
 
 
 @register_model(task="classify", paper=PAPER)

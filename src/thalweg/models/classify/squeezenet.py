@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...layers.features_classifier import FeaturesClassifier
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
 from ...registry import register_model
@@ -37,7 +38,7 @@ class Fire(nn.Module):
         return torch.cat([self.relu(self.expand1x1(x)), self.relu(self.expand3x3(x))], 1)
 
 
-class SqueezeNet(nn.Module):
+class SqueezeNet(FeaturesClassifier):
     """(B, C, H, W) pixels -> (B, K) logits: `head(features(x))`, with features (B, 512, h, w).
 
     `pool_indices` are the positions of the poolings among the layers of `features`.
@@ -59,15 +60,6 @@ class SqueezeNet(nn.Module):
         )
         he_normal_(self, mode="fan_in")
         nn.init.normal_(last.weight, std=0.01)
-
-    @property
-    def head(self) -> nn.Sequential:
-        """A 1x1 convolution to one map per class, ReLU, and the mean of each map."""
-        return self.classifier
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits (B, K)."""
-        return self.head(self.features(x_BCHW))
 
 
 @register_model(task="classify", paper=PAPER)

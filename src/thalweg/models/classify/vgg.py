@@ -7,9 +7,10 @@ from 32 pixels; the initialization is that of He et al. (arXiv:1502.01852), so t
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import OptionError
+from ...layers.features_classifier import FeaturesClassifier
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
 from ...registry import register_model
@@ -35,7 +36,7 @@ def make_features(column: str, in_channels: int, batch_norm: bool = False) -> li
     return layers
 
 
-class VGG(nn.Module):
+class VGG(FeaturesClassifier):
     """(B, C, H, W) pixels -> (B, K) logits: `head(features(x))`, with features (B, 25088)."""
 
     def __init__(self, layers: list[nn.Module], num_classes: int, hidden: int, dropout: float):
@@ -50,15 +51,6 @@ class VGG(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
-
-    @property
-    def head(self) -> nn.Sequential:
-        """The three linear layers."""
-        return self.classifier
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits (B, K)."""
-        return self.head(self.features(x_BCHW))
 
 
 def build_vgg(layers: list[nn.Module], num_classes: int, image_size: int, hidden: int, dropout: float) -> VGG:

@@ -17,13 +17,13 @@ from thalweg.data.images.image_decoding import decode_image
 from thalweg.data.images.input_spec import (
     InputSpec,
     eval_batch_size,
+    load_for_model,
     normalize_drawings,
     pad_to_square,
     preprocess_image,
     to_normalized_float,
     to_uint8,
 )
-from thalweg.data.images.transfer import load_for_model
 from thalweg.errors import DataError
 from thalweg.predictions.base import UnreadableSource
 
