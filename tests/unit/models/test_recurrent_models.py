@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from thalweg import registry
 from thalweg.errors import OptionError
+from thalweg.layers.recurrent import VariationalDropout
+from thalweg.layers.recurrent_cells import trace_layer
 from thalweg.models.write.sampling import Sampler, generate_tokens
+from thalweg.models.write.stepping import Stepper
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 every_model = pytest.mark.parametrize("name", GATES)
@@ -86,11 +89,12 @@ def test_the_future_does_not_change_the_past(name):
 def test_recurrent_matrices_are_orthogonal_per_gate_and_forget_gates_begin_open(name):
     rnn = build(name, layers=2).features.rnn
     for layer in range(2):
-        gates = getattr(rnn, f"weight_hh_l{layer}").split(16)
+        weights = rnn.layers[layer]
+        gates = weights.weight_hh_l0.split(16)
         assert len(gates) == GATES[name]
         for gate in gates:
             torch.testing.assert_close(gate @ gate.T, torch.eye(16), atol=1e-5, rtol=0)
-        bias = getattr(rnn, f"bias_ih_l{layer}") + getattr(rnn, f"bias_hh_l{layer}")
+        bias = weights.bias_ih_l0 + weights.bias_hh_l0
         expected = torch.zeros_like(bias)
         if name == "lstm":
             expected[16:32] = 1
@@ -109,12 +113,86 @@ def test_gradients_reach_every_weight(name):
 @every_model
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("num_tokens", 0), ("layers", 0), ("width", -1), ("width", 2.5), ("embedding", 0), ("dropout", 1.0)],
+    [
+        ("num_tokens", 0),
+        ("layers", 0),
+        ("width", -1),
+        ("width", 2.5),
+        ("embedding", 0),
+        ("dropout", 1.0),
+        ("weight_drop", 1),
+        ("memory", 1),
+    ],
 )
 def test_impossible_sizes_are_refused_by_name(name, option, value):
     with pytest.raises(OptionError) as error:
         build(name, **{option: value})
     assert error.value.option == option and error.value.value == value
+
+
+@every_model
+def test_cells_written_out_equal_the_fused_layers(name):
+    layer = build(name).features.rnn.layers[0]
+    x = torch.randn(3, 40, 5)
+    output, state = layer(x)
+    trace = trace_layer(layer, x)
+    torch.testing.assert_close(trace.hidden_BTD, output, atol=1e-5, rtol=0)
+    assert (trace.cell_BTD is None) == (name != "lstm")
+    if trace.cell_BTD is not None:
+        torch.testing.assert_close(trace.cell_BTD[:, -1], state[1][0], atol=1e-5, rtol=0)
+    for gate, values in trace.gates.items():
+        low = -1 if gate == "candidate" else 0
+        assert values.shape == output.shape and values.min() >= low and values.max() <= 1
+    states = (output[:, 9],) if trace.cell_BTD is None else (output[:, 9], trace.cell_BTD[:, 9])
+    torch.testing.assert_close(trace_layer(layer, x[:, 10:], states).hidden_BTD, output[:, 10:], atol=1e-5, rtol=0)
+
+
+@every_model
+@pytest.mark.parametrize("settings", [{}, {"layers": 3, "layer_norm": True}, {"layers": 2, "tied": True}])
+def test_single_steps_equal_the_forward_pass(name, settings):
+    model = build(name, **settings)
+    tokens = torch.randint(0, 11, (30,))
+    stepper = Stepper(model)
+    logits = torch.stack([stepper.step(token) for token in tokens.tolist()])
+    torch.testing.assert_close(logits, model(tokens[None])[0][0], atol=1e-5, rtol=0)
+
+
+def test_chrono_initialization_opens_the_gates_for_times_up_to_memory():
+    lstm = build("lstm", width=400, memory=100).features.rnn.layers[0]
+    times = lstm.bias_ih_l0[400:800].exp()
+    assert 1 <= times.min() < 5 and 90 < times.max() <= 99
+    torch.testing.assert_close(lstm.bias_ih_l0[:400], -lstm.bias_ih_l0[400:800])
+    gru = build("gru", width=400, memory=100).features.rnn.layers[0]
+    assert 1 <= gru.bias_ih_l0[400:800].exp().min() and not gru.bias_ih_l0[:400].any()
+
+
+def test_variational_dropout_keeps_its_mask_for_all_steps():
+    torch.manual_seed(0)
+    dropout = VariationalDropout(0.5)
+    output = dropout(torch.ones(64, 7, 5))
+    assert torch.equal(output, output[:, :1].expand_as(output)) and set(output.unique().tolist()) == {0.0, 2.0}
+    assert 0.4 < float((output > 0).float().mean()) < 0.6
+    assert torch.equal(dropout.eval()(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))
+
+
+@every_model
+def test_weight_drop_changes_training_only(name):
+    model = build(name, weight_drop=0.5, dropout=0.0)
+    tokens = torch.randint(0, 11, (2, 20))
+    still = model(tokens)[0]
+    assert torch.equal(model(tokens)[0], still)
+    model.train()
+    assert not torch.equal(model(tokens)[0], model(tokens)[0])
+    model(tokens)[0].sum().backward()
+    assert model.features.rnn.layers[0].weight_hh_l0.grad is not None
+
+
+def test_tied_embeddings_are_stored_once():
+    model = build("lstm", tied=True)
+    assert not any("embedding" in name for name, _ in model.head.named_parameters())
+    logits = model(torch.tensor([[1, 2]]))[0]
+    logits.sum().backward()
+    assert model.features.embedding.weight.grad.abs().sum() > 0
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------

@@ -6,15 +6,16 @@ biases per gate; dropout before, between and after the layers.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from ...registry import register_model
-from .recurrent import CharacterModel, build_character_model
+from .recurrent import CharacterModel, CharacterSettings, build_character_model, take_settings
 
 
 @register_model(task="write", paper="Cho et al. 2014, arXiv:1406.1078")
-def gru(
-    num_tokens: int, layers: int = 1, width: int = 256, embedding: int = 64, dropout: float = 0.1
-) -> CharacterModel:
+@take_settings(CharacterSettings)
+def gru(num_tokens: int, **settings: Any) -> CharacterModel:
     """GRU: two gates and one state, three quarters of an LSTM's weights. Raises OptionError for impossible sizes."""
-    return build_character_model(nn.GRU, num_tokens, layers, width, embedding, dropout)
+    return build_character_model(nn.GRU, num_tokens, CharacterSettings(**settings))

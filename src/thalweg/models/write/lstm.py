@@ -9,15 +9,16 @@ also before the first and after the last layer.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from ...registry import register_model
-from .recurrent import CharacterModel, build_character_model
+from .recurrent import CharacterModel, CharacterSettings, build_character_model, take_settings
 
 
 @register_model(task="write", paper="Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735")
-def lstm(
-    num_tokens: int, layers: int = 1, width: int = 256, embedding: int = 64, dropout: float = 0.1
-) -> CharacterModel:
+@take_settings(CharacterSettings)
+def lstm(num_tokens: int, **settings: Any) -> CharacterModel:
     """LSTM: gates keep what was read for hundreds of characters. Raises OptionError for impossible sizes."""
-    return build_character_model(nn.LSTM, num_tokens, layers, width, embedding, dropout)
+    return build_character_model(nn.LSTM, num_tokens, CharacterSettings(**settings))

@@ -5,13 +5,15 @@ Top-k: Fan, Lewis, Dauphin 2018, arXiv:1805.04833. Top-p: Holtzman et al. 2020, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ...metrics.text import use_single_thread
+from .recurrent import CharacterModel
+from .stepping import Stepper
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,31 @@ def generate_tokens(
     Yields:
         The next token.
     """
-    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    tokens_BT = torch.tensor([list(prompt)], device=device)
-    state = None
+    step = make_step(model)
+    *context, token = prompt
+    for earlier in context:
+        step(earlier)
     while True:
         with use_single_thread():
-            logits_BTV, state = model(tokens_BT, state)
-        logits_V = logits_BTV[0, -1].float().cpu()
+            logits_V = step(token).float().cpu()
         logits_V[list(forbidden)] = float("-inf")
         cumulative_V = sampler.probabilities(logits_V).cumsum(0)
         draw = torch.rand((), generator=generator, dtype=torch.float64) * cumulative_V[-1]
         token = int(torch.searchsorted(cumulative_V, draw, right=True))
         yield token
-        tokens_BT = torch.tensor([[token]], device=device)
+
+
+def make_step(model: nn.Module) -> Callable[[int], Tensor]:
+    """Return a function that reads one token of a text and returns the logits (V,) of the next."""
+    device = next(model.parameters()).device
+    if isinstance(model, CharacterModel) and device.type == "cpu":
+        return Stepper(model).step
+    state = None
+
+    def step(token: int) -> Tensor:
+        nonlocal state
+        logits_BTV, state = model(torch.tensor([[token]], device=device), state)
+        return logits_BTV[0, -1]
+
+    return step
