@@ -5,6 +5,7 @@ N characters, T of them at a time, R rows, V tokens. A model is `logits_RTV, sta
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -105,3 +106,48 @@ def measure_surprise_without_context(
         targets = targets_RT[start : start + batch_size].flatten()
         total += float(F.cross_entropy(logits_RTV.flatten(0, 1).float(), targets, reduction="sum"))
     return total / targets_RT.numel()
+
+
+def measure_dynamic_surprise(
+    model: nn.Module, tokens_N: Tensor, start_token: int, lr: float, segment: int = 64
+) -> float:
+    """Compute the mean surprise of a model that learns from what it has read (Krause et al. 2018, arXiv:1709.07432).
+
+    After each segment a copy of the model takes one step of plain gradient descent on it, with the norm of the gradient
+    clipped to 1. Every token is predicted before it is learned from.
+
+    Args:
+        model: A model in evaluation mode; it stays as it is.
+        tokens_N: The text, on the model's device.
+        start_token: Token that the model reads before the first one.
+        lr: Learning rate of the steps.
+        segment: Tokens per step.
+
+    Returns:
+        Nats per token.
+    """
+    learner = copy.deepcopy(model).requires_grad_(True)
+    for module in learner.modules():
+        if isinstance(module, nn.RNNBase):  # cuDNN computes no gradients in evaluation mode
+            module.train()
+    optimizer = torch.optim.SGD(learner.parameters(), lr)
+    text_1N = torch.cat([tokens_N.new_full((1,), start_token), tokens_N])[None]
+    state: object = None
+    total = 0.0
+    for start in range(0, len(tokens_N), segment):
+        piece_1T = text_1N[:, start : start + segment + 1]
+        logits_1TV, state = learner(piece_1T[:, :-1], state)
+        loss = F.cross_entropy(logits_1TV[0].float(), piece_1T[0, 1:].long())
+        total += float(loss.detach()) * (piece_1T.shape[1] - 1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+        state = _detach(state)
+    return total / len(tokens_N)
+
+
+def _detach(state: object) -> object:
+    if isinstance(state, tuple):
+        return tuple(map(torch.Tensor.detach, state))
+    return state.detach() if isinstance(state, Tensor) else state

@@ -1,10 +1,11 @@
-"""Plot a text with the surprise of a language model at every character, in nats."""
+"""Plot a text with the surprise of a language model at every character, in nats, or with the value of a neuron."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,12 +31,15 @@ _FONT = FontProperties(family="DejaVu Sans Mono", size=10)
 _WIDE_FONT = FontProperties(family="DejaVu Sans Mono", size=5)
 #: color of the largest surprise; dark text stays legible on it
 _STRONGEST = to_rgb(style.VERMILLION)
+_STRONGEST_NEGATIVE = to_rgb(style.BLUE)
 #: more surprise than this quantile has the same color, so that a few outliers do not make the rest pale
 _QUANTILE = 0.99
 _RETURN_MARK = "↵"
 
 #: row, column and index of a character
 Cell = tuple[int, int, int]
+#: red, green and blue from 0 to 1
+Color = tuple[float, ...]
 
 
 @style.as_image
@@ -50,10 +54,45 @@ def plot_text_surprise(characters: str, nats: Sequence[float], title: str = "") 
     Returns:
         The figure, with at most 60 rows; a note counts the characters that were left out.
     """
+    strongest = _strongest_color_value(nats)
+    label = f"{format_number(strongest, 3)} nats or more: surprise at each character"
+    colors = [_surprise_color(value, strongest) for value in nats]
+    ramp = [_surprise_color(value, 1.0) for value in np.linspace(0, 1, 100)]
+    return _plot_colored_text(characters, colors, title, _Scale("0", label, ramp))
+
+
+@style.as_image
+def plot_text_activation(characters: str, values: Sequence[float], title: str = "") -> Figure:
+    """Plot a text in a monospace grid whose background shows the value of a neuron, from -1 (blue) to 1 (red).
+
+    Args:
+        characters: The text; lines wrap at 80 columns, and a newline is shown as a return mark.
+        values: The value after each character.
+        title: Title of the figure.
+
+    Returns:
+        The figure, with at most 60 rows; a note counts the characters that were left out.
+    """
+    colors = list(map(_activation_color, values))
+    ramp = list(map(_activation_color, np.linspace(-1, 1, 100)))
+    return _plot_colored_text(
+        characters, colors, title, _Scale("-1", "1: value of the cell after each character", ramp)
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The legend of the colors: text at both ends, and the colors between."""
+
+    low: str
+    high: str
+    colors: Sequence[Color]
+
+
+def _plot_colored_text(characters: str, colors: Sequence[Color], title: str, scale: _Scale) -> Figure:
     if not characters:
         return style.empty_plot("No text.", title)
     cells, rows = _layout_text(characters)
-    strongest = _strongest_color_value(nats)
     top = _MARGIN
     if title:
         top = _MARGIN + _TITLE_HEIGHT
@@ -65,9 +104,9 @@ def plot_text_surprise(characters: str, nats: Sequence[float], title: str = "") 
     if title:
         line = style.fit_text(title, 0.85 * (style.WIDTH - 2 * _MARGIN), 11.5)
         axes.text(_MARGIN, top - _TITLE_HEIGHT / 2, line, va="center", fontweight="bold", fontsize=11.5)
-    _draw_colorbar(axes, top, strongest)
+    _draw_colorbar(axes, top, scale)
     top += _COLORBAR_HEIGHT
-    _draw_backgrounds(axes, cells, nats, strongest, top)
+    _draw_backgrounds(axes, cells, colors, top)
     _draw_characters(axes, characters, cells, top)
     if left_out:
         note = f"{left_out:,} more characters are not shown."
@@ -103,7 +142,7 @@ def _strongest_color_value(nats: Sequence[float]) -> float:
     return max(float(np.quantile(values, _QUANTILE)), 1e-6)
 
 
-def _surprise_color(value: float, strongest: float) -> tuple[float, ...]:
+def _surprise_color(value: float, strongest: float) -> Color:
     """Return the color of a surprise: white at 0, vermillion from `strongest` on."""
     if not math.isfinite(value):
         return (1.0, 1.0, 1.0)
@@ -111,24 +150,30 @@ def _surprise_color(value: float, strongest: float) -> tuple[float, ...]:
     return tuple(1 - fraction * (1 - np.array(_STRONGEST)))
 
 
-def _draw_colorbar(axes: Axes, top: float, strongest: float) -> None:
-    """Draw the colors from no surprise to the largest, with numbers at the ends."""
-    fraction_1W1 = np.linspace(0, 1, 100)[None, :, None]
-    colors_1W3 = 1 - fraction_1W1 * (1 - np.array(_STRONGEST))
+def _activation_color(value: float) -> Color:
+    """Return the color of a value from -1 (blue) through 0 (white) to 1 (vermillion)."""
+    if not math.isfinite(value):
+        return (1.0, 1.0, 1.0)
+    strongest = _STRONGEST if value > 0 else _STRONGEST_NEGATIVE
+    fraction = min(1.0, abs(value))
+    return tuple(1 - fraction * (1 - np.array(strongest)))
+
+
+def _draw_colorbar(axes: Axes, top: float, scale: _Scale) -> None:
+    """Draw the colors of the scale, with its texts at the ends."""
     middle = top + 10
-    start = _MARGIN + style.text_width("0") + 8
-    axes.text(_MARGIN, middle, "0", va="center")
-    style.show_image(axes, colors_1W3, (start, top + 3, _COLORBAR_WIDTH, 14))
-    label = f"{format_number(strongest, 3)} nats or more: surprise at each character"
-    axes.text(start + _COLORBAR_WIDTH + 8, middle, label, va="center")
+    start = _MARGIN + style.text_width(scale.low) + 8
+    axes.text(_MARGIN, middle, scale.low, va="center")
+    style.show_image(axes, np.array(scale.colors)[None], (start, top + 3, _COLORBAR_WIDTH, 14))
+    axes.text(start + _COLORBAR_WIDTH + 8, middle, scale.high, va="center")
 
 
-def _draw_backgrounds(axes: Axes, cells: Sequence[Cell], nats: Sequence[float], strongest: float, top: float) -> None:
+def _draw_backgrounds(axes: Axes, cells: Sequence[Cell], colors: Sequence[Color], top: float) -> None:
     """Draw the color of every cell as one image."""
     rows = cells[-1][0] + 1
     colors_RC3 = np.ones((rows, _COLUMNS, 3))
     for row, column, index in cells:
-        colors_RC3[row, column] = _surprise_color(nats[index], strongest)
+        colors_RC3[row, column] = colors[index]
     x = _MARGIN + _CELL_WIDTH * np.arange(_COLUMNS + 1)
     y = top + _ROW_HEIGHT * np.arange(rows + 1)
     axes.pcolormesh(x, y, colors_RC3)

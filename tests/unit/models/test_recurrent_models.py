@@ -14,6 +14,7 @@ from thalweg import registry
 from thalweg.errors import OptionError
 from thalweg.layers.recurrent import VariationalDropout
 from thalweg.layers.recurrent_cells import trace_layer
+from thalweg.models.write.mingru import scan_linear
 from thalweg.models.write.sampling import Sampler, generate_tokens
 from thalweg.models.write.stepping import Stepper
 
@@ -30,8 +31,59 @@ def states_of(state) -> tuple:
     return state if isinstance(state, tuple) else (state,)
 
 
-def test_the_registry_has_the_three_models():
-    assert set(registry.get_models("write")) == set(GATES)
+every_model_that_writes = pytest.mark.parametrize("name", registry.get_models("write"))
+
+
+def build_any(name: str, **kwargs):
+    torch.manual_seed(0)
+    return registry.get_models("write")[name](**{"num_tokens": 11, "width": 16, "layers": 2, **kwargs}).eval()
+
+
+@every_model_that_writes
+def test_steps_with_carried_state_equal_one_call(name):
+    model = build_any(name)
+    tokens = torch.randint(0, 11, (3, 20))
+    logits, end = model(tokens)
+    pieces = []
+    state = model.initial_state(3)
+    for start in range(0, 20, 7):
+        piece, state = model(tokens[:, start : start + 7], state)
+        pieces.append(piece)
+    torch.testing.assert_close(torch.cat(pieces, 1), logits, atol=1e-5, rtol=0)
+    for one, other in zip(states_of(state), states_of(end), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+@every_model_that_writes
+def test_no_token_sees_those_after_it(name):
+    model = build_any(name)
+    tokens = torch.randint(0, 11, (1, 12))
+    other = tokens.clone()
+    other[0, 7:] = (other[0, 7:] + 1) % 11
+    torch.testing.assert_close(model(tokens)[0][:, :7], model(other)[0][:, :7], atol=1e-6, rtol=0)
+    assert not torch.allclose(model(tokens)[0][:, 7:], model(other)[0][:, 7:])
+
+
+def test_attention_reaches_back_context_tokens_in_each_layer():
+    model = build_any("gpt", layers=1, context=4)
+    tokens = torch.randint(0, 11, (1, 12))
+    for distance, is_seen in ((3, True), (4, False)):
+        other = tokens.clone()
+        other[0, 11 - distance] = (other[0, 11 - distance] + 1) % 11
+        assert torch.allclose(model(tokens)[0][0, -1], model(other)[0][0, -1], atol=1e-7) is not is_seen
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 64, 100])
+def test_the_parallel_scan_equals_the_loop(length):
+    torch.manual_seed(0)
+    keep = torch.rand(2, length, 3)
+    inputs = torch.randn(2, length, 3)
+    states = []
+    state = torch.zeros(2, 3)
+    for step in range(length):
+        state = keep[:, step] * state + inputs[:, step]
+        states.append(state)
+    torch.testing.assert_close(scan_linear(keep, inputs), torch.stack(states, 1), atol=1e-5, rtol=0)
 
 
 @every_model

@@ -22,7 +22,13 @@ from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import DataError, OptionError
 from thalweg.metrics.overfitting import describe_overfitting
-from thalweg.metrics.text import WARMUP, measure_surprise, measure_surprise_without_context
+from thalweg.metrics.text import (
+    WARMUP,
+    measure_dynamic_surprise,
+    measure_surprise,
+    measure_surprise_without_context,
+)
+from thalweg.models.write.sampling import cut_at_end
 from thalweg.tasks.base import Context, NoOptions
 from thalweg.tasks.write import Write, WriteSampleOptions, WriteSpec, WriteTrainOptions
 
@@ -72,18 +78,18 @@ def train(steps: int, name: str = "lstm", batch_size: int = 4, options: WriteTra
 def test_chunks_with_carried_state_equal_one_long_pass(name):
     model = sharpen(build(name))
     tokens = DATA.test.tokens.tolist()
-    expected = long_pass(model, tokens, SPEC.start_token).numpy()
+    expected = long_pass(model, tokens, SPEC.tokens.start_token).numpy()
     for chunk in (100, 1024, 5000):
-        nats = measure_surprise(model, torch.tensor(tokens), SPEC.start_token, chunk=chunk)
+        nats = measure_surprise(model, torch.tensor(tokens), SPEC.tokens.start_token, chunk=chunk)
         assert nats.shape == (len(tokens),) and nats.dtype == np.float32
         np.testing.assert_allclose(nats, expected, atol=1e-5)
 
 
 def test_reading_in_rows_changes_little():
     tokens = torch.from_numpy(DATA.train.tokens).long()
-    exact = measure_surprise(MODEL, tokens, SPEC.start_token)
+    exact = measure_surprise(MODEL, tokens, SPEC.tokens.start_token)
     for rows in (2, 7, 16):
-        nats = measure_surprise(MODEL, tokens, SPEC.start_token, rows=rows)
+        nats = measure_surprise(MODEL, tokens, SPEC.tokens.start_token, rows=rows)
         assert nats.shape == exact.shape and nats.mean() == pytest.approx(exact.mean(), abs=1e-2)
         np.testing.assert_allclose(nats[WARMUP:], exact[WARMUP:], atol=1e-2)
 
@@ -117,7 +123,7 @@ def test_windows_without_context_are_scored_one_by_one():
 
 def test_the_metrics_are_means_in_nats_and_bits():
     result = TASK.evaluate(MODEL, DATA.test, SPEC, OPTIONS, CPU)
-    expected = long_pass(MODEL, DATA.test.tokens.tolist(), SPEC.start_token).mean().item()
+    expected = long_pass(MODEL, DATA.test.tokens.tolist(), SPEC.tokens.start_token).mean().item()
     assert result.metrics["nats_per_character"] == pytest.approx(expected, abs=1e-5)
     assert result.metrics["bits_per_character"] == pytest.approx(expected / math.log(2), abs=1e-5)
     assert list(result.metrics) == [metric.name for metric in TASK.metrics]
@@ -130,7 +136,7 @@ def test_the_metrics_are_means_in_nats_and_bits():
 
 def test_an_empty_split_has_no_metric():
     result = TASK.evaluate(MODEL, make_text_split("", SPEC.alphabet), SPEC, OPTIONS, CPU)
-    assert result.metrics == {"nats_per_character": None, "bits_per_character": None}
+    assert result.metrics == dict.fromkeys(metric.name for metric in TASK.metrics)
 
 
 def test_prediction_agrees_with_evaluation(tmp_path):
@@ -164,7 +170,7 @@ def test_a_split_in_another_alphabet_is_read_in_the_models():
     model = build(spec=spec)
     tokens = [spec.alphabet.index(character) for character in "the old"]
     nats = TASK.evaluate(model, make_text_split("the old", SPEC.alphabet), spec, OPTIONS, CPU).evidence.nats
-    np.testing.assert_allclose(nats, long_pass(model, tokens, spec.start_token), atol=1e-5)
+    np.testing.assert_allclose(nats, long_pass(model, tokens, spec.tokens.start_token), atol=1e-5)
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
@@ -191,7 +197,7 @@ def test_a_sample_continues_its_prompt():
     options = WriteSampleOptions(prompt="Ada sees", length=30, temperature=1e-6)
     text = next(TASK.sample(MODEL, SPEC, options)).text
     assert text.startswith("Ada sees") and len(text) == 38
-    tokens = [SPEC.start_token, *(SPEC.alphabet.index(character) for character in text)]
+    tokens = [SPEC.tokens.start_token, *(SPEC.alphabet.index(character) for character in text)]
     with torch.inference_mode():
         logits, _ = MODEL(torch.tensor([tokens]))
     best = logits[0, 8:-1, 1:].argmax(1) + 1  # at no temperature always the most probable, never the unknown
@@ -290,9 +296,9 @@ def test_the_spec_survives_json_and_damage_is_named():
 
 
 def test_reading_begins_after_a_line_feed_if_there_is_one():
-    assert WriteSpec([UNKNOWN, "\n", " ", "a"]).start_token == 1
-    assert WriteSpec([UNKNOWN, "!", " ", "a"]).start_token == 2
-    assert WriteSpec([UNKNOWN, "a"]).start_token == 1
+    assert WriteSpec([UNKNOWN, "\n", " ", "a"]).tokens.start_token == 1
+    assert WriteSpec([UNKNOWN, "!", " ", "a"]).tokens.start_token == 2
+    assert WriteSpec([UNKNOWN, "a"]).tokens.start_token == 1
 
 
 def test_weights_go_on_with_their_own_alphabet():
@@ -330,16 +336,55 @@ def test_examples_fit_the_model():
 
 
 def test_what_it_does_not_do_is_refused():
-    for call in (lambda: TASK.export_spec(MODEL, SPEC, []), lambda: TASK.explain(MODEL, "a", SPEC, None)):
-        with pytest.raises(OptionError) as error:
-            call()
-        assert error.value.value == "write"
+    with pytest.raises(OptionError) as error:
+        TASK.export_spec(MODEL, SPEC, [])
+    assert error.value.value == "write"
 
 
-def test_the_final_details_have_the_figure_without_context():
-    details = TASK.final_details(MODEL, DATA, SPEC, OPTIONS, TASK.evaluate(MODEL, DATA.test, SPEC, OPTIONS, CPU))
+def test_evaluation_follows_both_protocols():
+    metrics = TASK.evaluate(MODEL, DATA.test, SPEC, OPTIONS, CPU).metrics
     tokens = torch.from_numpy(DATA.test.tokens).long()
-    assert details == {"nats_per_character_without_context": measure_surprise_without_context(MODEL, tokens)}
+    assert metrics["nats_per_character_window_256"] == measure_surprise_without_context(MODEL, tokens)
+    assert metrics["perplexity"] == pytest.approx(math.exp(metrics["nats_per_character"]))
+    assert metrics["nats_per_character_dynamic"] is None
+
+
+def test_dynamic_evaluation_learns_from_what_was_read_and_leaves_the_model_alone():
+    tokens = torch.from_numpy(DATA.test.tokens).long()
+    before = {name: tensor.clone() for name, tensor in MODEL.state_dict().items()}
+    start = SPEC.tokens.start_token
+    exact = measure_surprise(MODEL, tokens, start).mean()
+    assert measure_dynamic_surprise(MODEL, tokens, start, lr=0.0) == pytest.approx(exact, abs=1e-5)
+    assert measure_dynamic_surprise(MODEL, tokens, start, lr=0.3) < exact - 0.05
+    assert all(torch.equal(tensor, before[name]) for name, tensor in MODEL.state_dict().items())
+    metrics = TASK.evaluate(MODEL, DATA.test, SPEC, WriteTrainOptions(dynamic_lr=0.3), CPU).metrics
+    assert metrics["nats_per_character_dynamic"] < metrics["nats_per_character"]
+
+
+@pytest.mark.parametrize("vocabulary", ["bytes", "pieces"])
+def test_other_vocabularies_write_read_and_are_scored_per_character(vocabulary):
+    if vocabulary == "pieces":
+        pytest.importorskip("sentencepiece")
+    spec = TASK.data_spec(DATA, WriteTrainOptions(vocabulary=vocabulary, vocabulary_size=320))
+    assert from_json(to_json(spec), WriteSpec) == spec
+    model = build(spec=spec)
+    result = TASK.evaluate(model, DATA.test, spec, OPTIONS, CPU)
+    tokens = spec.tokens.encode(DATA.test)
+    nats = long_pass(model, tokens.tolist(), spec.tokens.start_token)
+    assert result.metrics["nats_per_character"] == pytest.approx(float(nats.sum()) / len(DATA.test), abs=1e-4)
+    assert result.metrics["perplexity"] == pytest.approx(math.exp(float(nats.mean())), rel=1e-4)
+    text = "The wörld"
+    (prediction,) = TASK.predict(model, ["a"], [TASK.preprocess(text, spec, NoOptions())], spec, NoOptions())
+    assert len(prediction.nats) == len(text)
+    (sample,) = TASK.sample(model, spec, WriteSampleOptions(prompt="Thé ", length=50, seed=1))
+    assert sample.text.startswith("Thé ") and len(sample.text) <= 54
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"), [("length", "A. B!\n\nC"), ("sentence", "A."), ("paragraph", "A. B!\n\n")]
+)
+def test_a_sample_stops_where_it_was_asked_to(stop, expected):
+    assert "".join(cut_at_end(iter("A. B!\n\nC"), stop)) == expected
 
 
 def test_the_report_shows_the_beginning_of_the_test_text():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,14 +102,18 @@ def build_character_model(cell: type[nn.RNNBase], num_tokens: int, settings: Cha
     return CharacterModel(features, nn.Linear(settings.width, num_tokens))
 
 
-def take_settings(settings_class: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a builder `builder(num_tokens, **settings)` the fields of a dataclass as arguments in its signature."""
+def take_settings(
+    settings_class: type, names: Sequence[str] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a builder `builder(num_tokens, **settings)` fields of a dataclass as arguments: those of `names`, or all."""
 
     def decorate(builder: Callable[..., Any]) -> Callable[..., Any]:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         first = next(iter(inspect.signature(builder).parameters.values()))
         parameters = [first]
         for field in dataclasses.fields(settings_class):
+            if names is not None and field.name not in names:
+                continue
             parameters.append(inspect.Parameter(field.name, kind, default=field.default, annotation=field.type))
         builder.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return builder

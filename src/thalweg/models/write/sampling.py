@@ -15,6 +15,8 @@ from ...metrics.text import use_single_thread
 from .recurrent import CharacterModel
 from .stepping import Stepper
 
+_SENTENCE_ENDS = (".", "!", "?", "…")
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -91,3 +93,24 @@ def make_step(model: nn.Module) -> Callable[[int], Tensor]:
         return logits_BTV[0, -1]
 
     return step
+
+
+def cut_at_end(characters: Iterator[str], stop: str) -> Iterator[str]:
+    """Yield characters up to the first end of a sentence or a paragraph, the last one included.
+
+    Args:
+        characters: The characters of a sample.
+        stop: "length" yields them all; "sentence" ends after a period, question or exclamation mark that white space
+            follows; "paragraph" after an empty line.
+
+    Yields:
+        Characters.
+    """
+    last = ""
+    for character in characters:
+        if stop == "sentence" and last in _SENTENCE_ENDS and character.isspace():
+            return
+        yield character
+        if stop == "paragraph" and last == character == "\n":
+            return
+        last = character
