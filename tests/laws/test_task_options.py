@@ -42,11 +42,13 @@ VALUES: dict[tuple[str, str], Any] = {
     ("generate", "num_eval_samples"): 60,
     ("generate", "r1_interval"): 1,
     ("write", "sequence_length"): 16,
+    ("write", "vocabulary_size"): 310,
 }
 #: what an option needs beside it to mean something
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("classify", "cache_features"): {"freeze": True},
     ("classify", "feature_views"): {"freeze": True, "augment": "shift"},
+    ("write", "vocabulary_size"): {"vocabulary": "pieces"},
 }
 #: options that apply while data is read
 READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate", "image_size")}

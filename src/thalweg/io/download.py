@@ -104,6 +104,14 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("thalweg", appauthor=False))
 
 
+def data_roots() -> list[Path]:
+    """Return the folders in which named data is looked for: THALWEG_DATA, then the cache."""
+    roots = [cache_dir() / "data"]
+    if os.environ.get("THALWEG_DATA"):
+        roots.insert(0, Path(os.environ["THALWEG_DATA"]))
+    return roots
+
+
 def is_offline() -> bool:
     """Tell whether THALWEG_OFFLINE forbids the network."""
     return os.environ.get("THALWEG_OFFLINE", "").lower() not in ("", "0", "false", "no")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, NotFoundError, ResourceError
-from ...io.download import DownloadOptions, DownloadProgress, cache_dir, fetch, is_offline
+from ...io.download import DownloadOptions, DownloadProgress, cache_dir, data_roots, fetch, is_offline
 from .catalog import NAMED_DATASETS, NamedDataset, RemoteFile
 from .cifar import build_cifar_dataset
 from .dataset import ImageSplit
@@ -28,10 +28,7 @@ _MAX_DIGITS_LEVEL = 16
 
 def find_local(dataset: NamedDataset) -> Path | None:
     """Return the folder that has all files of a dataset, below THALWEG_DATA or in the cache; None if there is none."""
-    roots = [cache_dir() / "data"]
-    if os.environ.get("THALWEG_DATA"):
-        roots.insert(0, Path(os.environ["THALWEG_DATA"]))
-    for root in roots:
+    for root in data_roots():
         for folder in dataset.folders:
             if all((root / folder / file.name).is_file() for file in dataset.files):
                 return root / folder

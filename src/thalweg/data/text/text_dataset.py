@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError, OptionError
+from ...errors import DataError, OptionError, ResourceError
+from ...io.download import data_roots
 from ..base import SPLITS, DataRequest, Dataset, UnreadableFile
 from .grammar import generate_sentences
 from .text_file import TEXT_SUFFIXES, read_text_file
@@ -33,6 +34,8 @@ FEW_CHARACTERS = 200_000
 MAX_MISSING_FRACTION = 0.1
 
 DEFAULT_NAME = "sentences"
+#: texts that have a name: their file below THALWEG_DATA or the cache, and where it comes from
+NAMED_TEXTS = {"tinyshakespeare": ("tinyshakespeare/input.txt", "karpathy/char-rnn, data/tinyshakespeare/input.txt")}
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -210,6 +213,8 @@ def read_raw_texts(source: str | os.PathLike[str] | Sequence[str], strict: bool 
     """Read the texts of a source. Raises DataError."""
     if source == DEFAULT_NAME:
         return RawTexts(DEFAULT_NAME, "generated text", DEFAULT_NAME, {"all": generate_sentences()})
+    if source in NAMED_TEXTS and not os.path.exists(source):
+        return _read_named_text(str(source))
     paths = _list_sources(source)
     if len(paths) == 1 and paths[0].is_dir():
         files = list_text_files(paths[0])
@@ -231,6 +236,21 @@ def read_raw_texts(source: str | os.PathLike[str] | Sequence[str], strict: bool 
         else:
             files.append(path)
     return _join_files(files, paths[0].stem, "text files", paths[0].parent, strict=True)
+
+
+def _read_named_text(name: str) -> RawTexts:
+    """Read a text by its name. Raises ResourceError where its file is not on this machine."""
+    file, origin = NAMED_TEXTS[name]
+    roots = data_roots()
+    for root in roots:
+        if (root / file).is_file():
+            return RawTexts(name, "text file", str(root / file), {"all": read_text_file(root / file)})
+    raise ResourceError(
+        f"The text '{name}' is not on this machine; expected {file} below {' or '.join(map(str, roots))}.",
+        f"Put it there; it comes from {origin}.",
+        path=roots[0] / file,
+        value=name,
+    )
 
 
 def _list_sources(source: str | os.PathLike[str] | Sequence[str]) -> list[Path]:
