@@ -1,0 +1,145 @@
+"""Compare the speed of `write` with plain PyTorch: training an LSTM of two layers of 512, and sampling from it.
+
+    python benchmarks/text_speed.py
+
+Both train the same network on the same random text, 32 rows of 128 tokens per step, and both sample with a softmax and
+one draw per character. Interleaved, every second repeat in reverse order; the figure is the median of the repeats' own
+ratios. Needs thalweg in the Python that runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from thalweg.data.batches import SequenceBatches
+from thalweg.engine.config import TrainConfig
+from thalweg.engine.trainer import Trainer
+from thalweg.models.write.sampling import Sampler, generate_tokens
+from thalweg.objectives.recurrent import Recurrent
+from thalweg.registry import find_model
+
+VOCABULARY, EMBEDDING, WIDTH, LAYERS, ROWS, LENGTH = 66, 64, 512, 2, 32, 128
+
+
+class PlainLSTM(nn.Module):
+    """The network as a tutorial would write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)
+        self.lstm = nn.LSTM(EMBEDDING, WIDTH, LAYERS, batch_first=True)
+        self.head = nn.Linear(WIDTH, VOCABULARY)
+
+    def forward(self, tokens_BT: Tensor, state=None):
+        output_BTD, state = self.lstm(self.embedding(tokens_BT), state)
+        return self.head(output_BTD), state
+
+
+def train_plain(text_N: Tensor, steps: int) -> float:
+    """Return the tokens per second of a plain loop."""
+    model = PlainLSTM()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    rows_BL = text_N[: ROWS * (len(text_N) // ROWS)].view(ROWS, -1)
+    state = None
+    start = time.perf_counter()
+    for step in range(steps):
+        piece_BT = rows_BL[:, step * LENGTH : (step + 1) * LENGTH + 1]
+        logits_BTV, state = model(piece_BT[:, :-1], state)
+        state = tuple(part.detach() for part in state)
+        loss = cross_entropy(logits_BTV.flatten(0, 1), piece_BT[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+    return steps * ROWS * LENGTH / (time.perf_counter() - start)
+
+
+def build_model() -> nn.Module:
+    """Build our network of the same sizes."""
+    return find_model("lstm")(num_tokens=VOCABULARY, layers=LAYERS, width=WIDTH, embedding=EMBEDDING, dropout=0.0)
+
+
+def train_ours(text_N: Tensor, steps: int) -> float:
+    """Return the tokens per second of the trainer."""
+    batches = SequenceBatches(text_N, ROWS, LENGTH)
+    config = TrainConfig(steps=steps, lr=1e-3, optimizer="adam", schedule="constant", grad_clip=1.0)
+    trainer = Trainer(Recurrent(build_model(), ROWS), batches, config)
+    start = time.perf_counter()
+    for _ in trainer:
+        pass
+    return steps * ROWS * LENGTH / (time.perf_counter() - start)
+
+
+@torch.inference_mode()
+def sample_plain(count: int) -> float:
+    """Return the characters per second of a plain loop."""
+    model = PlainLSTM().eval()
+    token_11 = torch.tensor([[1]])
+    state = None
+    start = time.perf_counter()
+    for _ in range(count):
+        logits_11V, state = model(token_11, state)
+        token_11 = torch.multinomial((logits_11V[0, -1] / 0.8).softmax(0), 1)[None]
+    return count / (time.perf_counter() - start)
+
+
+def sample_ours(count: int) -> float:
+    """Return the characters per second of `generate_tokens`."""
+    tokens = generate_tokens(build_model().eval(), [1], Sampler(0.8), seed=0, forbidden=[0])
+    start = time.perf_counter()
+    for _ in islice(tokens, count):
+        pass
+    return count / (time.perf_counter() - start)
+
+
+def compare(what: str, unit: str, plain: Callable[[], float], ours: Callable[[], float], repeats: int) -> None:
+    """Measure both, repeat after repeat, and print medians and the ratio."""
+    rates: dict[str, list[float]] = {"plain": [], "ours": []}
+    for repeat in range(repeats):
+        order = [("plain", plain), ("ours", ours)]
+        for name, measure in order if repeat % 2 == 0 else reversed(order):
+            rates[name].append(measure())
+    ratios = [ours / plain for ours, plain in zip(rates["ours"], rates["plain"], strict=True)]
+    medians = ", ".join(f"{name} {statistics.median(values):,.0f}" for name, values in rates.items())
+    value_range = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"{what}: {medians} {unit}; ratio {statistics.median(ratios):.2f} ({value_range})", flush=True)
+
+
+def main() -> None:
+    """Print both comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--characters", type=int, default=2000)
+    parser.add_argument("--cpu-threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.cpu_threads)
+    torch.manual_seed(0)
+    text_N = torch.randint(1, VOCABULARY, (ROWS * (LENGTH * options.steps + 1),))
+    compare(
+        "training",
+        "tokens/s",
+        lambda: train_plain(text_N, options.steps),
+        lambda: train_ours(text_N, options.steps),
+        options.repeats,
+    )
+    compare(
+        "sampling",
+        "characters/s",
+        lambda: sample_plain(options.characters),
+        lambda: sample_ours(options.characters),
+        options.repeats,
+    )
+
+
+if __name__ == "__main__":
+    main()
