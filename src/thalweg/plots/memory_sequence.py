@@ -19,6 +19,8 @@ from . import style
 _HEIGHT = 430
 #: steps of a strip of symbols that are drawn at its begin and at its end; those between are left out
 _NUM_ENDS = 22
+#: width and height of a symbol of `copy` at most
+_MAX_SIDE = 40
 #: symbols of `copy` and of `temporal-order` as they are drawn
 COPY_NAMES = (*"12345678", "", "go")
 ORDER_NAMES = ("a", "b", "c", "d", "X", "Y", "B", "E")
@@ -134,7 +136,7 @@ def _plot_copy(inputs_T: np.ndarray, answers_TK: np.ndarray, target: str, title:
     targets_T[steps - len(target) :] = [int(symbol) - 1 for symbol in target]
     answer_T = answers_TK.argmax(1)
     indices, gap = _visible_steps(steps)
-    side = (style.WIDTH - 110) / (len(indices) + (3 if gap else 0))
+    side = min(_MAX_SIDE, (style.WIDTH - 110) / (len(indices) + (3 if gap else 0)))
     lefts = []
     for position, index in enumerate(indices):
         skipped = 3 if gap and index >= gap[1] else 0
