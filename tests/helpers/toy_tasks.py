@@ -116,8 +116,10 @@ def make_sources(task: str) -> list[Any]:
 
 
 def write_toy(task: str, folder: Path) -> Path:
-    """Write the toy data of a task to disk as its users have it: folders of images, a text file."""
+    """Write the toy data of a task to disk as its users have it: folders of images, a text file, or just a name."""
     dataset = TASKS[task]().toy_dataset()
+    if hasattr(dataset, "problem"):
+        return Path(dataset.problem.name)
     if hasattr(dataset.train, "text"):
         path = folder / "toy.txt"
         path.write_text(dataset.train.text, encoding="utf-8")

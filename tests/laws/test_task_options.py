@@ -41,6 +41,8 @@ VALUES: dict[tuple[str, str], Any] = {
     ("generate", "image_size"): 8,
     ("generate", "num_eval_samples"): 60,
     ("generate", "r1_interval"): 1,
+    ("remember", "length"): 7,
+    ("remember", "symbols"): 4,
     ("write", "sequence_length"): 16,
     ("write", "vocabulary_size"): 310,
 }
@@ -52,6 +54,7 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
 }
 #: options that apply while data is read
 READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate", "image_size")}
+READ_FROM_DISK |= {("remember", "length"), ("remember", "symbols")}
 #: lists of a DataSpec that may be empty: weights without a run have no names of classes
 MAY_BE_EMPTY = {("classify", "classes")}
 

@@ -24,6 +24,7 @@ CHAPTERS = (
     "Going downhill",
     "Networks that see",
     "What a network has learned",
+    "Networks that remember",
 )
 
 
