@@ -1,0 +1,270 @@
+"""Find the sentence pairs that a source means: a table, two aligned files, a folder of them, or a name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import DataError, OptionError
+from ..base import SPLITS, DataRequest
+from .named_pairs import NAMED_PAIRS, locate_named_pairs
+from .pair_dataset import PairDataset, RawPairs, build_pair_dataset
+from .pair_files import TABLE_SUFFIXES, PairLines, read_aligned, read_lines, read_table
+from .toy_language import DEFAULT_NAME, NUM_PAIRS, generate_pairs
+
+#: languages of a table whose user names none
+TABLE_LANGUAGES = ("source", "target")
+_SPLIT_PREFIXES = {"train": "train", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+_LANGUAGE_FILE = re.compile(r"(?P<stem>.+)\.(?P<language>[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?)(?:\.gz)?", re.DOTALL)
+#: endings that are no languages
+_OTHER_SUFFIXES = {"txt", "tsv", "tab", "csv", "zip", "tar", "md", "py", "exe", "pdf", "png", "jpg", "gz", "xml", "yml"}
+
+Languages = tuple[str, str]
+#: file by language, by name in front of the language
+Files = dict[str, dict[str, Path]]
+
+
+def parse_languages(text: str | None) -> Languages | None:
+    """Return the two languages of 'en,de'; None for None. Raises OptionError."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise OptionError(
+            f"--languages: {text!r} is not allowed; expected two, the source first, as en,de.",
+            option="languages",
+            value=text,
+        )
+    return names[0], names[1]
+
+
+def read_pair_dataset(
+    request: DataRequest, languages: Languages | None = None, max_length: int = 10**9, reverse: bool = False
+) -> PairDataset:
+    """Read sentence pairs and split them.
+
+    Args:
+        request: Source and splits.
+        languages: Source and target; None where the source has two only.
+        max_length: Pairs of which one side has more words are left out.
+        reverse: Translate the second column or language into the first.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DataError: For what holds no sentence pairs.
+        ResourceError: For a named dataset that is not on this machine, without a network.
+    """
+    raw = _read_raw_pairs(request, languages)
+    if reverse:
+        raw = _swap_sides(raw)
+    return build_pair_dataset(raw, request, max_length)
+
+
+def make_toy_dataset(count: int = 400, seed: int = 1) -> PairDataset:
+    """Make a small dataset of the toy language: short sentences of few words."""
+    lines = generate_pairs(count, seed, is_simple=True)
+    raw = RawPairs("toy", "generated pairs", "toy", ("english", "valley"), {"all": lines})
+    return build_pair_dataset(raw, DataRequest("toy"), 100)
+
+
+def _swap_sides(raw: RawPairs) -> RawPairs:
+    pairs = {}
+    for name, lines in raw.pairs.items():
+        pairs[name] = PairLines(lines.name, lines.targets, lines.sources, lines.lines, lines.warnings)
+    return RawPairs(raw.name, raw.format, raw.path, (raw.languages[1], raw.languages[0]), pairs, raw.warnings)
+
+
+def _read_raw_pairs(request: DataRequest, languages: Languages | None) -> RawPairs:
+    source = request.source
+    if source == DEFAULT_NAME:
+        lines = generate_pairs(NUM_PAIRS)
+        return RawPairs(DEFAULT_NAME, "generated pairs", DEFAULT_NAME, ("english", "valley"), {"all": lines})
+    if source in NAMED_PAIRS and not os.path.exists(source):
+        dataset = NAMED_PAIRS[source]
+        path = locate_named_pairs(dataset, request.offline, request.log)
+        return _read_path(path, languages or dataset.languages)
+    if not isinstance(source, str | os.PathLike):
+        raise DataError(
+            f"{type(source).__name__} is no source of sentence pairs; expected a path or a name.", "Give a path."
+        )
+    return _read_path(Path(source), languages)
+
+
+def _read_path(path: Path, languages: Languages | None) -> RawPairs:
+    if path.is_dir():
+        return _read_folder(path, languages)
+    if path.is_file():
+        lines = read_table(path)
+        return RawPairs(path.stem, "table of pairs", str(path), languages or TABLE_LANGUAGES, {"all": lines})
+    return _read_two_files(path, languages)
+
+
+# --- two files --------------------------------------------------------------------------------------------------------
+
+
+def _read_two_files(path: Path, languages: Languages | None) -> RawPairs:
+    """Read 'a.en,a.de', or the files that begin with a path and end with a language."""
+    parts = [Path(part.strip()) for part in str(path).split(",")]
+    if len(parts) == 2 and all(part.is_file() for part in parts):
+        chosen = languages or _languages_of(parts)
+        lines = read_aligned(parts[0], parts[1])
+        return RawPairs(_stem(parts[0]), "aligned files", str(path), chosen, {"all": lines})
+    files: Files = {}
+    if path.parent.is_dir():
+        listed = list_language_files(path.parent)
+        files = {stem: by_language for stem, by_language in listed.items() if stem == path.name}
+    if not files:
+        raise DataError(
+            f"{path}: there is no such file or folder; expected sentence pairs.",
+            f"Check the path: a table of pairs, two files with a comma between, a folder, {', '.join(NAMED_PAIRS)} or "
+            f"{DEFAULT_NAME}.",
+            path=path,
+        )
+    chosen = _choose_languages(path, files, languages)
+    lines = _read_stem(path, files[path.name], chosen)
+    return RawPairs(path.name, "aligned files", str(path), chosen, {"all": lines})
+
+
+def _stem(path: Path) -> str:
+    match = _LANGUAGE_FILE.fullmatch(path.name)
+    return match["stem"] if match else path.stem
+
+
+def _languages_of(paths: Sequence[Path]) -> Languages:
+    names = []
+    for path in paths:
+        match = _LANGUAGE_FILE.fullmatch(path.name)
+        names.append(match["language"] if match else "")
+    if all(names) and names[0] != names[1]:
+        return names[0], names[1]
+    return TABLE_LANGUAGES
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def list_language_files(folder: Path) -> Files:
+    """Return the files of a folder that end with a language, as train.en or train.en.gz, by stem and language."""
+    files: Files = {}
+    for path in sorted(folder.iterdir()):
+        match = _LANGUAGE_FILE.fullmatch(path.name)
+        if not match or not path.is_file() or match["language"].lower() in _OTHER_SUFFIXES:
+            continue
+        files.setdefault(match["stem"], {}).setdefault(match["language"], path)
+    return {stem: by_language for stem, by_language in files.items() if len(by_language) > 1}
+
+
+def _read_folder(folder: Path, languages: Languages | None) -> RawPairs:
+    tables = _list_tables(folder)
+    if "train" in tables:
+        pairs = {split: read_table(path) for split, path in tables.items()}
+        return RawPairs(
+            folder.resolve().name, "tables of pairs", str(folder), languages or TABLE_LANGUAGES, pairs
+        )
+    files = list_language_files(folder)
+    stems, others = _choose_stems(files)
+    if not stems:
+        raise DataError(
+            f"{folder}: the folder holds no sentence pairs; expected train.en and train.de (of any two languages), or "
+            "train.tsv.",
+            "Name both files alike but for the language, or give the table itself.",
+            path=folder,
+        )
+    chosen = _choose_languages(folder, {stem: files[stem] for stem in stems.values()}, languages)
+    pairs = {split: _read_stem(folder / stem, files[stem], chosen) for split, stem in stems.items()}
+    warnings = []
+    if others:
+        warnings.append(f"{folder}: {', '.join(others)} left out; `thalweg evaluate RUN {folder / others[0]}` reads it")
+    return RawPairs(folder.resolve().name, "aligned files", str(folder), chosen, pairs, tuple(warnings))
+
+
+def _list_tables(folder: Path) -> dict[str, Path]:
+    """Return the tables of a folder that are named after splits."""
+    tables: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        split = _split_of(path.name.split(".")[0])
+        if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES and split is not None:
+            tables.setdefault(split, path)
+    return tables
+
+
+def _split_of(stem: str) -> str | None:
+    for prefix, split in _SPLIT_PREFIXES.items():
+        if stem.lower().startswith(prefix):
+            return split
+    return None
+
+
+def _choose_stems(files: Files) -> tuple[dict[str, str], list[str]]:
+    """Return the first stem of each split, and those that are left out; a single pair of files has no splits."""
+    stems: dict[str, str] = {}
+    others = []
+    for stem in sorted(files):
+        split = _split_of(stem)
+        if split is None or split in stems:
+            others.append(stem)
+        else:
+            stems[split] = stem
+    if "train" in stems:
+        return {split: stems[split] for split in SPLITS if split in stems}, others
+    if len(files) == 1:
+        return {"all": next(iter(files))}, []
+    return {}, []
+
+
+def _choose_languages(path: Path, files: Files, languages: Languages | None) -> Languages:
+    """Return source and target language. Raises DataError where there are more than two, or not those."""
+    available = sorted(set.intersection(*(set(by_language) for by_language in files.values())))
+    if languages is not None and set(languages) <= set(available):
+        return languages
+    if languages is None and len(available) == 2:
+        return available[0], available[1]
+    listed = ", ".join(available) or "none"
+    if languages is None:
+        raise DataError(
+            f"{path}: {len(available)} languages ({listed}); expected --languages to name two, the source first.",
+            f"Give --languages {','.join(available[:2])}, or the other way around.",
+            option="languages",
+            path=path,
+            value=available,
+        )
+    raise DataError(
+        f"{path}: --languages {','.join(languages)} are not both there; expected two of {listed}.",
+        "Check the endings of the files.",
+        option="languages",
+        path=path,
+        value=list(languages),
+        allowed=available,
+    )
+
+
+def _read_stem(stem: Path, by_language: dict[str, Path], languages: Languages) -> PairLines:
+    return read_aligned(by_language[languages[0]], by_language[languages[1]])
+
+
+def is_pair_source(path: Path) -> bool:
+    """Whether a path looks like sentence pairs: a table whose first lines have two texts, or a folder of both."""
+    if path.is_dir():
+        try:
+            stems, _ = _choose_stems(list_language_files(path))
+        except OSError:
+            return False
+        return bool(stems)
+    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
+        return False
+    try:
+        lines = read_lines(path)[:5]
+    except DataError:
+        return False
+    return all(_has_two_texts(line.split("\t")) for line in lines)
+
+
+def _has_two_texts(columns: Sequence[str]) -> bool:
+    """Whether the first two columns hold letters, not numbers."""
+    if len(columns) < 2:
+        return False
+    return all(sum(map(str.isalpha, column)) > len(column) / 2 for column in columns[:2])
