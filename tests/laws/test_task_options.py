@@ -41,6 +41,9 @@ VALUES: dict[tuple[str, str], Any] = {
     ("generate", "image_size"): 8,
     ("generate", "num_eval_samples"): 60,
     ("generate", "r1_interval"): 1,
+    ("translate", "languages"): "aa,bb",
+    ("translate", "max_length"): 5,
+    ("translate", "vocabulary_size"): 20,
     ("write", "sequence_length"): 16,
 }
 #: what an option needs beside it to mean something
@@ -50,6 +53,7 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
 }
 #: options that apply while data is read
 READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate", "image_size")}
+READ_FROM_DISK |= {("translate", "languages"), ("translate", "max_length"), ("translate", "reverse")}
 #: lists of a DataSpec that may be empty: weights without a run have no names of classes
 MAY_BE_EMPTY = {("classify", "classes")}
 

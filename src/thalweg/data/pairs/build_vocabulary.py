@@ -12,6 +12,7 @@ from .tokens import SPECIAL_TOKENS, UNKNOWN, Vocabulary, normalize_text, split_w
 #: tokens by default: words of each language, or pieces of both together
 DEFAULT_WORDS = 10_000
 DEFAULT_PIECES = 8_000
+MIN_PIECES = 60
 #: rarer words are unknown, because their vectors would be learned from one sentence, or from none
 MIN_COUNT = 2
 
@@ -51,7 +52,7 @@ def build_piece_vocabulary(sources: Sequence[str], targets: Sequence[str], size:
     Args:
         sources: Training sentences.
         targets: Their translations.
-        size: Number of pieces.
+        size: Number of pieces; None for 8,000, or as many as few sentences give.
 
     Returns:
         The vocabulary.
@@ -60,13 +61,26 @@ def build_piece_vocabulary(sources: Sequence[str], targets: Sequence[str], size:
         ResourceError: If sentencepiece is not installed.
         OptionError: For a size that these sentences do not give.
     """
-    pieces = learn_pieces(map(normalize_text, [*sources, *targets]), size or DEFAULT_PIECES)
+    texts = list(map(normalize_text, [*sources, *targets]))
+    pieces = _learn_default_pieces(texts) if size is None else learn_pieces(texts, size)
     tokens = [*SPECIAL_TOKENS, *pieces]
     joint = Vocabulary(tokens, list(range(len(tokens))), has_pieces=True)
     occurring = set(range(len(SPECIAL_TOKENS)))
     for text in targets:
         occurring.update(joint.encode_target(text))
     return Vocabulary(tokens, sorted(occurring), has_pieces=True)
+
+
+def _learn_default_pieces(texts: Sequence[str]) -> list[str]:
+    """Return 8,000 pieces, or half as many, and so on, until the texts give them."""
+    size = DEFAULT_PIECES
+    while True:
+        try:
+            return learn_pieces(texts, size)
+        except OptionError:
+            if size <= MIN_PIECES:
+                raise
+            size //= 2
 
 
 def learn_pieces(texts: Iterable[str], size: int) -> list[str]:

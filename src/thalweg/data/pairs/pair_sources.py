@@ -17,7 +17,7 @@ from .toy_language import DEFAULT_NAME, NUM_PAIRS, generate_pairs
 #: languages of a table whose user names none
 TABLE_LANGUAGES = ("source", "target")
 _SPLIT_PREFIXES = {"train": "train", "valid": "val", "val": "val", "dev": "val", "test": "test"}
-_LANGUAGE_FILE = re.compile(r"(?P<stem>.+)\.(?P<language>[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?)(?:\.gz)?", re.DOTALL)
+_LANGUAGE_FILE = re.compile(r"(?P<stem>.+)\.(?P<language>[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?)", re.DOTALL)
 #: endings that are no languages
 _OTHER_SUFFIXES = {"txt", "tsv", "tab", "csv", "zip", "tar", "md", "py", "exe", "pdf", "png", "jpg", "gz", "xml", "yml"}
 
@@ -112,7 +112,7 @@ def _read_two_files(path: Path, languages: Languages | None) -> RawPairs:
     if len(parts) == 2 and all(part.is_file() for part in parts):
         chosen = languages or _languages_of(parts)
         lines = read_aligned(parts[0], parts[1])
-        return RawPairs(_stem(parts[0]), "aligned files", str(path), chosen, {"all": lines})
+        return RawPairs(_split_name(parts[0])[0], "aligned files", str(path), chosen, {"all": lines})
     files: Files = {}
     if path.parent.is_dir():
         listed = list_language_files(path.parent)
@@ -129,16 +129,17 @@ def _read_two_files(path: Path, languages: Languages | None) -> RawPairs:
     return RawPairs(path.name, "aligned files", str(path), chosen, {"all": lines})
 
 
-def _stem(path: Path) -> str:
-    match = _LANGUAGE_FILE.fullmatch(path.name)
-    return match["stem"] if match else path.stem
+def _split_name(path: Path) -> tuple[str, str]:
+    """Return stem and language of 'train.en' or 'train.en.gz'; the language is empty where the name has none."""
+    name = path.name.removesuffix(".gz")
+    match = _LANGUAGE_FILE.fullmatch(name)
+    if not match or match["language"].lower() in _OTHER_SUFFIXES:
+        return path.stem, ""
+    return match["stem"], match["language"]
 
 
 def _languages_of(paths: Sequence[Path]) -> Languages:
-    names = []
-    for path in paths:
-        match = _LANGUAGE_FILE.fullmatch(path.name)
-        names.append(match["language"] if match else "")
+    names = [_split_name(path)[1] for path in paths]
     if all(names) and names[0] != names[1]:
         return names[0], names[1]
     return TABLE_LANGUAGES
@@ -151,10 +152,9 @@ def list_language_files(folder: Path) -> Files:
     """Return the files of a folder that end with a language, as train.en or train.en.gz, by stem and language."""
     files: Files = {}
     for path in sorted(folder.iterdir()):
-        match = _LANGUAGE_FILE.fullmatch(path.name)
-        if not match or not path.is_file() or match["language"].lower() in _OTHER_SUFFIXES:
-            continue
-        files.setdefault(match["stem"], {}).setdefault(match["language"], path)
+        stem, language = _split_name(path)
+        if language and path.is_file():
+            files.setdefault(stem, {}).setdefault(language, path)
     return {stem: by_language for stem, by_language in files.items() if len(by_language) > 1}
 
 
