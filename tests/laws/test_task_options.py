@@ -43,6 +43,7 @@ VALUES: dict[tuple[str, str], Any] = {
     ("generate", "r1_interval"): 1,
     ("translate", "languages"): "aa,bb",
     ("translate", "max_length"): 5,
+    ("translate", "teacher_forcing"): 0.5,
     ("translate", "vocabulary_size"): 20,
     ("write", "sequence_length"): 16,
 }

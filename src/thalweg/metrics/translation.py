@@ -1,4 +1,6 @@
-"""How good translations are: BLEU (Papineni et al. 2002, doi:10.3115/1073083.1073135) and chrF (Popović 2015), by sacrebleu.
+"""How good translations are: BLEU (Papineni et al. 2002, doi:10.3115/1073083.1073135) and chrF, by sacrebleu.
+
+chrF: Popović 2015, doi:10.18653/v1/W15-3049, matches of up to six characters.
 
 sacrebleu (Post 2018, arXiv:1804.08771) states in a signature how texts were divided, so that figures can be compared.
 """

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from ..config.json_record import FieldError
@@ -26,7 +25,7 @@ from ..metrics.translation import score_translations
 from ..models.translate.base import TranslationModel
 from ..objectives.supervised import Supervised
 from ..predictions.base import Prediction
-from ..predictions.translation import AttentionExplanation, Sentence, TranslationPrediction
+from ..predictions.translation import AttentionExplanation, TranslationPrediction
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, InputType, Metric, Plot, Setup, Task
 from .translate_support import (
@@ -41,6 +40,7 @@ from .translate_support import (
     encode_split,
     group_references,
     measure_nats,
+    refuse_common_options,
     translate_texts,
 )
 
@@ -330,26 +330,4 @@ class Translate(Task):
             preprocessing=(f"Unicode NFC; single spaces; {len(spec.tokens):,} {kind}; one sentence a line.",),
             usage_command='thalweg predict RUN "A dog runs." --beam 5',
             usage_python="for prediction in thalweg.load('RUN').predict('A dog runs.'):\n    print(prediction.text)",
-        )
-
-
-def refuse_common_options(context: Context) -> None:
-    """Raise OptionError for common options that translators cannot follow."""
-    options = context.options
-    if options is None:
-        return
-    if options.cuda_graph:
-        raise OptionError(
-            "--cuda-graph records batches of one size; those of translate have the lengths of their sentences.",
-            "Leave --cuda-graph out.",
-            option="cuda_graph",
-            value=True,
-        )
-    is_frozen = options.freeze or options.unfreeze_groups is not None or options.unfreeze_every is not None
-    if is_frozen or options.layer_decay != 1.0:
-        raise OptionError(
-            "--freeze: the last layer of translate models is their embedding too; expected all layers to be trained.",
-            "Leave out --freeze, --unfreeze-groups, --unfreeze-every and --layer-decay.",
-            option="freeze",
-            value=True,
         )

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from ..data.pairs.batches import EncodedPairs, iterate_by_length, make_batch, pad_rows
 from ..data.pairs.pair_dataset import PairSplit
 from ..data.pairs.tokens import BEGIN, PAD, Vocabulary, normalize_text
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from ..models.translate.base import TranslationModel
 from ..models.translate.beam_search import Hypothesis, beam_search
 from ..objectives.base import Batch, Loss
 from ..plots.attention import plot_attention
 from ..predictions.translation import Sentence
-from .base import Plot
+from .base import Context, Plot
 
 #: sentences that are translated or measured at a time
 BATCH_SIZE = 64
@@ -81,6 +81,27 @@ def encode_split(split: PairSplit, vocabulary: Vocabulary) -> EncodedPairs:
     return EncodedPairs(
         list(map(vocabulary.encode_source, split.sources)), list(map(vocabulary.encode_target, split.targets))
     )
+
+
+def refuse_common_options(context: Context) -> None:
+    """Raise OptionError for common options that translators cannot follow."""
+    options = context.options
+    if options is None:
+        return
+    if options.cuda_graph:
+        raise OptionError(
+            "--cuda-graph records batches of one size; those of translate have the lengths of their sentences.",
+            "Leave --cuda-graph out.",
+            option="cuda_graph",
+        )
+    is_frozen = options.freeze or options.unfreeze_groups is not None or options.unfreeze_every is not None
+    if is_frozen or options.layer_decay != 1.0:
+        raise OptionError(
+            "--freeze: the last layer of translate models is their embedding too; expected all layers to be trained.",
+            "Leave out --freeze, --unfreeze-groups, --unfreeze-every and --layer-decay.",
+            option="freeze",
+            value=True,
+        )
 
 
 # --- what is minimized and measured -----------------------------------------------------------------------------------

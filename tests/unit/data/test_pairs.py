@@ -187,7 +187,11 @@ def test_a_named_dataset_that_is_nowhere_is_not_downloaded_offline(tmp_path, mon
 def test_multi30k_is_read_by_name(real_data, monkeypatch):
     monkeypatch.setenv("THALWEG_DATA", str(real_data))
     dataset = read("multi30k")
-    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 29_000, "val": 1_014, "test": 1_000}
+    assert {name: len(split) for name, split in dataset.splits.items()} == {
+        "train": 29_000,
+        "val": 1_014,
+        "test": 1_000,
+    }
     assert dataset.languages == ("en", "de") and dataset.test.file.endswith("test_2016_flickr.en.gz")
 
 

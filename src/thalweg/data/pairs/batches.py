@@ -81,7 +81,8 @@ class PairBatches:
         self.batch_size = min(batch_size, len(pairs))
         if self.batch_size < self.world_size or self.batch_size % self.world_size:
             raise DataError(
-                f"A batch of {self.batch_size} pairs cannot be split over {self.world_size} ranks; expected a multiple.",
+                f"A batch of {self.batch_size} pairs cannot be split over {self.world_size} ranks; expected a "
+                "multiple.",
                 cure=f"Set --batch-size to a multiple of {self.world_size}.",
                 option="batch_size",
                 value=self.batch_size,

@@ -64,7 +64,7 @@ def read_pair_dataset(
     return build_pair_dataset(raw, request, max_length)
 
 
-def make_toy_dataset(count: int = 400, seed: int = 1) -> PairDataset:
+def make_toy_dataset(count: int = 260, seed: int = 1) -> PairDataset:
     """Make a small dataset of the toy language: short sentences of few words."""
     lines = generate_pairs(count, seed, is_simple=True)
     raw = RawPairs("toy", "generated pairs", "toy", ("english", "valley"), {"all": lines})
@@ -162,9 +162,7 @@ def _read_folder(folder: Path, languages: Languages | None) -> RawPairs:
     tables = _list_tables(folder)
     if "train" in tables:
         pairs = {split: read_table(path) for split, path in tables.items()}
-        return RawPairs(
-            folder.resolve().name, "tables of pairs", str(folder), languages or TABLE_LANGUAGES, pairs
-        )
+        return RawPairs(folder.resolve().name, "tables of pairs", str(folder), languages or TABLE_LANGUAGES, pairs)
     files = list_language_files(folder)
     stems, others = _choose_stems(files)
     if not stems:

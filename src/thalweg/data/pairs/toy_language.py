@@ -158,7 +158,7 @@ def _finish(words: Sequence[str], end: str) -> str:
 
 
 def generate_pairs(count: int, seed: int = 0, is_simple: bool = False) -> PairLines:
-    """Generate `count` sentence pairs; `is_simple` for short ones of fewer words. The same seed gives the same pairs."""
+    """Generate sentence pairs; `is_simple` for short ones of fewer words. The same seed gives the same pairs."""
     speaker = _Speaker(seed, is_simple)
     sources = []
     targets = []

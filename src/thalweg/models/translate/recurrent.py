@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from ..write.recurrent import init_recurrent_
 from .base import PAD, Tensors, TiedEmbedding, TranslationModel, check_sizes, mask_scores
 
-# B sentences, S source tokens, T target tokens, E embedding, D width, M width of the memory, L layers, P states of a cell
+# B sentences, S source tokens, T target tokens, E embedding, D width, M width of the memory, L layers
+# P states of a cell: 1 of a GRU, 2 of an LSTM
 
 Cell = Callable[..., nn.RNNBase]
 
