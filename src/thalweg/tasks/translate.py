@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -19,7 +19,7 @@ from ..data.pairs.pair_dataset import PairDataset, PairSplit
 from ..data.pairs.pair_report import PairReport, check_pair_dataset
 from ..data.pairs.tokens import SPECIAL_TOKENS, Vocabulary
 from ..data.text.text_file import read_text
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from ..metrics.overfitting import describe_overfitting
 from ..metrics.translation import score_translations
 from ..models.translate.base import TranslationModel
@@ -149,8 +149,11 @@ class Translate(Task):
         dataset = take_dataset(request, PairDataset, while_reading)
         if dataset is not None:
             return dataset
-        languages = pair_sources.parse_languages(options.languages)
-        return pair_sources.read_pair_dataset(request, languages, options.max_length or MAX_LENGTH, options.reverse)
+        choice = pair_sources.LanguageChoice(pair_sources.parse_languages(options.languages))
+        if choice.names is None and spec is not None:
+            names = (spec.source_language, spec.target_language)
+            choice = pair_sources.LanguageChoice(names[::-1] if options.reverse else names, is_fallback=True)
+        return pair_sources.read_pair_dataset(request, choice, options.max_length or MAX_LENGTH, options.reverse)
 
     def toy_dataset(self) -> PairDataset:
         """Make short sentences of the default pairs."""
@@ -308,8 +311,16 @@ class Translate(Task):
         return pair_sources.is_pair_source(path)
 
     def dataset_report(self, request: DataRequest, options: TranslateTrainOptions, context: Context) -> PairReport:
-        """Check sentence pairs."""
-        return check_pair_dataset(self.load_data(request, options, context))
+        """Check sentence pairs; of more than two languages the first two, where none are named."""
+        try:
+            dataset = self.load_data(request, options, context)
+        except DataError as error:
+            if error.option != "languages" or options.languages is not None or len(error.value) < 2:
+                raise
+            names = ",".join(error.value[:2])
+            context.log(f"{len(error.value)} languages: {', '.join(error.value)}; {names} are checked")
+            dataset = self.load_data(request, replace(options, languages=names), context)
+        return check_pair_dataset(dataset)
 
     def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
         """Say where the validation metric was best long before the end."""

@@ -19,7 +19,7 @@ from thalweg.data.pairs.batches import EncodedPairs, PairBatches, iterate_by_len
 from thalweg.data.pairs.build_vocabulary import build_piece_vocabulary, build_word_vocabulary
 from thalweg.data.pairs.pair_dataset import PairDataset
 from thalweg.data.pairs.pair_report import check_pair_dataset
-from thalweg.data.pairs.pair_sources import is_pair_source, parse_languages, read_pair_dataset
+from thalweg.data.pairs.pair_sources import LanguageChoice, is_pair_source, parse_languages, read_pair_dataset
 from thalweg.data.pairs.tokens import Vocabulary, join_tokens, normalize_text, split_words
 from thalweg.data.pairs.toy_language import generate_pairs
 from thalweg.errors import DataError, OptionError, ResourceError
@@ -30,7 +30,7 @@ GERMAN = [f"Satz Nummer {i} ist hier." for i in range(40)]
 
 def read(path: Path | str, languages: tuple[str, str] | None = None, **settings) -> PairDataset:
     request = {name: settings.pop(name) for name in ("make_splits", "fold", "val_fraction") if name in settings}
-    return read_pair_dataset(DataRequest(str(path), **request), languages, **settings)
+    return read_pair_dataset(DataRequest(str(path), **request), LanguageChoice(languages), **settings)
 
 
 def write_table(path: Path, *lines: str) -> Path:
@@ -108,6 +108,30 @@ def test_three_languages_need_the_option(tmp_path):
         read(tmp_path, ("en", "es"))
     assert error.value.allowed == ["de", "en", "fr"]
     assert read(tmp_path, ("en", "fr")).languages == ("en", "fr")
+
+
+def test_the_languages_of_a_model_decide_where_none_are_named(tmp_path):
+    for language in ("en", "de", "fr"):
+        write_lines(tmp_path / f"train.{language}", [f"{language} {line}" for line in ENGLISH])
+    request = DataRequest(str(tmp_path))
+    choice = LanguageChoice(("fr", "de"), is_fallback=True)
+    assert read_pair_dataset(request, choice).languages == ("fr", "de")
+    (tmp_path / "train.fr").unlink()
+    assert read_pair_dataset(request, choice).languages == ("de", "en")
+
+
+def test_fra_eng_is_read_in_both_directions_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("THALWEG_DATA", str(tmp_path))
+    (tmp_path / "fra-eng").mkdir()
+    monkeypatch.chdir(tmp_path / "fra-eng")
+    with zipfile.ZipFile(tmp_path / "fra-eng" / "fra-eng.zip", "w") as archive:
+        archive.write(write_table(tmp_path / "fra.txt"), "fra.txt")
+    forward = read("fra-eng")
+    backward = read("fra-eng", ("fr", "en"))
+    assert (forward.languages, backward.languages) == (("en", "fr"), ("fr", "en"))
+    assert set(backward.train.targets) <= set(ENGLISH) and set(forward.train.sources) <= set(ENGLISH)
+    with pytest.raises(DataError, match="expected two of en, fr"):
+        read("fra-eng", ("en", "de"))
 
 
 @pytest.mark.parametrize("text", ["en", "en,", "en,en", "en,de,fr", ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DataError, OptionError
@@ -26,6 +27,21 @@ Languages = tuple[str, str]
 Files = dict[str, dict[str, Path]]
 
 
+@dataclass(frozen=True)
+class LanguageChoice:
+    """Source and target language, None where the source of the data decides.
+
+    `is_fallback`: they are those of a model, and need not be there where the source has two languages only.
+    """
+
+    names: Languages | None = None
+    is_fallback: bool = False
+
+
+#: the source of the data decides
+FREE_CHOICE = LanguageChoice()
+
+
 def parse_languages(text: str | None) -> Languages | None:
     """Return the two languages of 'en,de'; None for None. Raises OptionError."""
     if text is None:
@@ -41,13 +57,13 @@ def parse_languages(text: str | None) -> Languages | None:
 
 
 def read_pair_dataset(
-    request: DataRequest, languages: Languages | None = None, max_length: int = 10**9, reverse: bool = False
+    request: DataRequest, choice: LanguageChoice = FREE_CHOICE, max_length: int = 10**9, reverse: bool = False
 ) -> PairDataset:
     """Read sentence pairs and split them.
 
     Args:
         request: Source and splits.
-        languages: Source and target; None where the source has two only.
+        choice: The languages.
         max_length: Pairs of which one side has more words are left out.
         reverse: Translate the second column or language into the first.
 
@@ -58,7 +74,7 @@ def read_pair_dataset(
         DataError: For what holds no sentence pairs.
         ResourceError: For a named dataset that is not on this machine, without a network.
     """
-    raw = _read_raw_pairs(request, languages)
+    raw = _read_raw_pairs(request, choice)
     if reverse:
         raw = _swap_sides(raw)
     return build_pair_dataset(raw, request, max_length)
@@ -78,7 +94,7 @@ def _swap_sides(raw: RawPairs) -> RawPairs:
     return RawPairs(raw.name, raw.format, raw.path, (raw.languages[1], raw.languages[0]), pairs, raw.warnings)
 
 
-def _read_raw_pairs(request: DataRequest, languages: Languages | None) -> RawPairs:
+def _read_raw_pairs(request: DataRequest, choice: LanguageChoice) -> RawPairs:
     source = request.source
     if source == DEFAULT_NAME:
         lines = generate_pairs(NUM_PAIRS)
@@ -86,31 +102,44 @@ def _read_raw_pairs(request: DataRequest, languages: Languages | None) -> RawPai
     if source in NAMED_PAIRS and not os.path.exists(source):
         dataset = NAMED_PAIRS[source]
         path = locate_named_pairs(dataset, request.offline, request.log)
-        return _read_path(path, languages or dataset.languages)
+        if dataset.is_folder:
+            return _read_path(path, choice if choice.names else LanguageChoice(dataset.languages))
+        return _orient(_read_path(path, LanguageChoice(dataset.languages)), choice)
     if not isinstance(source, str | os.PathLike):
         raise DataError(
             f"{type(source).__name__} is no source of sentence pairs; expected a path or a name.", "Give a path."
         )
-    return _read_path(Path(source), languages)
+    return _read_path(Path(source), choice)
 
 
-def _read_path(path: Path, languages: Languages | None) -> RawPairs:
+def _orient(raw: RawPairs, choice: LanguageChoice) -> RawPairs:
+    """Return the pairs of a table whose languages are known in the direction of `choice`. Raises DataError."""
+    if choice.names is None or choice.names == raw.languages:
+        return raw
+    if set(choice.names) == set(raw.languages):
+        return _swap_sides(raw)
+    if choice.is_fallback:
+        return raw
+    raise _language_error(Path(raw.path), sorted(raw.languages), choice.names)
+
+
+def _read_path(path: Path, choice: LanguageChoice) -> RawPairs:
     if path.is_dir():
-        return _read_folder(path, languages)
+        return _read_folder(path, choice)
     if path.is_file():
         lines = read_table(path)
-        return RawPairs(path.stem, "table of pairs", str(path), languages or TABLE_LANGUAGES, {"all": lines})
-    return _read_two_files(path, languages)
+        return RawPairs(path.stem, "table of pairs", str(path), choice.names or TABLE_LANGUAGES, {"all": lines})
+    return _read_two_files(path, choice)
 
 
 # --- two files --------------------------------------------------------------------------------------------------------
 
 
-def _read_two_files(path: Path, languages: Languages | None) -> RawPairs:
+def _read_two_files(path: Path, choice: LanguageChoice) -> RawPairs:
     """Read 'a.en,a.de', or the files that begin with a path and end with a language."""
     parts = [Path(part.strip()) for part in str(path).split(",")]
     if len(parts) == 2 and all(part.is_file() for part in parts):
-        chosen = languages or _languages_of(parts)
+        chosen = choice.names or _languages_of(parts)
         lines = read_aligned(parts[0], parts[1])
         return RawPairs(_split_name(parts[0])[0], "aligned files", str(path), chosen, {"all": lines})
     files: Files = {}
@@ -124,7 +153,7 @@ def _read_two_files(path: Path, languages: Languages | None) -> RawPairs:
             f"{DEFAULT_NAME}.",
             path=path,
         )
-    chosen = _choose_languages(path, files, languages)
+    chosen = _choose_languages(path, files, choice)
     lines = _read_stem(path, files[path.name], chosen)
     return RawPairs(path.name, "aligned files", str(path), chosen, {"all": lines})
 
@@ -158,11 +187,11 @@ def list_language_files(folder: Path) -> Files:
     return {stem: by_language for stem, by_language in files.items() if len(by_language) > 1}
 
 
-def _read_folder(folder: Path, languages: Languages | None) -> RawPairs:
+def _read_folder(folder: Path, choice: LanguageChoice) -> RawPairs:
     tables = _list_tables(folder)
     if "train" in tables:
         pairs = {split: read_table(path) for split, path in tables.items()}
-        return RawPairs(folder.resolve().name, "tables of pairs", str(folder), languages or TABLE_LANGUAGES, pairs)
+        return RawPairs(folder.resolve().name, "tables of pairs", str(folder), choice.names or TABLE_LANGUAGES, pairs)
     files = list_language_files(folder)
     stems, others = _choose_stems(files)
     if not stems:
@@ -172,7 +201,7 @@ def _read_folder(folder: Path, languages: Languages | None) -> RawPairs:
             "Name both files alike but for the language, or give the table itself.",
             path=folder,
         )
-    chosen = _choose_languages(folder, {stem: files[stem] for stem in stems.values()}, languages)
+    chosen = _choose_languages(folder, {stem: files[stem] for stem in stems.values()}, choice)
     pairs = {split: _read_stem(folder / stem, files[stem], chosen) for split, stem in stems.items()}
     warnings = []
     if others:
@@ -214,23 +243,28 @@ def _choose_stems(files: Files) -> tuple[dict[str, str], list[str]]:
     return {}, []
 
 
-def _choose_languages(path: Path, files: Files, languages: Languages | None) -> Languages:
+def _choose_languages(path: Path, files: Files, choice: LanguageChoice) -> Languages:
     """Return source and target language. Raises DataError where there are more than two, or not those."""
     available = sorted(set.intersection(*(set(by_language) for by_language in files.values())))
-    if languages is not None and set(languages) <= set(available):
-        return languages
-    if languages is None and len(available) == 2:
+    if choice.names is not None and set(choice.names) <= set(available):
+        return choice.names
+    is_open = choice.names is None or choice.is_fallback
+    if is_open and len(available) == 2:
         return available[0], available[1]
+    raise _language_error(path, available, None if is_open else choice.names)
+
+
+def _language_error(path: Path, available: Sequence[str], languages: Languages | None) -> DataError:
     listed = ", ".join(available) or "none"
     if languages is None:
-        raise DataError(
+        return DataError(
             f"{path}: {len(available)} languages ({listed}); expected --languages to name two, the source first.",
             f"Give --languages {','.join(available[:2])}, or the other way around.",
             option="languages",
             path=path,
-            value=available,
+            value=list(available),
         )
-    raise DataError(
+    return DataError(
         f"{path}: --languages {','.join(languages)} are not both there; expected two of {listed}.",
         "Check the endings of the files.",
         option="languages",
