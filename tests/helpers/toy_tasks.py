@@ -109,6 +109,8 @@ def make_sources(task: str) -> list[Any]:
     split = TASKS[task]().toy_dataset().test
     if TASKS[task].input_type is InputType.IMAGE:
         return list(split.images)
+    if TASKS[task].input_type is InputType.TEXT and hasattr(split, "sources"):
+        return list(split.sources[:7])
     if TASKS[task].input_type is InputType.TEXT:
         length = len(split.text) // 8
         return [split.text[start : start + length] for start in range(0, 7 * length, length)]
@@ -116,13 +118,18 @@ def make_sources(task: str) -> list[Any]:
 
 
 def write_toy(task: str, folder: Path) -> Path:
-    """Write the toy data of a task to disk as its users have it: folders of images, a text file, or just a name."""
+    """Write the toy data of a task to disk as its users have it: folders of images, a text, pairs, or just a name."""
     dataset = TASKS[task]().toy_dataset()
     if hasattr(dataset, "problem"):
         return Path(dataset.problem.name)
     if hasattr(dataset.train, "text"):
         path = folder / "toy.txt"
         path.write_text(dataset.train.text, encoding="utf-8")
+        return path
+    if hasattr(dataset.train, "targets"):
+        path = folder / "toy.tsv"
+        lines = map("\t".join, zip(dataset.train.sources, dataset.train.targets, strict=True))
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
     for index, image in enumerate(dataset.train.images):
         label = dataset.train.labels[index] if hasattr(dataset.train, "labels") else "all"

@@ -43,6 +43,10 @@ VALUES: dict[tuple[str, str], Any] = {
     ("generate", "r1_interval"): 1,
     ("remember", "length"): 7,
     ("remember", "symbols"): 4,
+    ("translate", "languages"): "aa,bb",
+    ("translate", "max_length"): 5,
+    ("translate", "teacher_forcing"): 0.5,
+    ("translate", "vocabulary_size"): 20,
     ("write", "sequence_length"): 16,
     ("write", "vocabulary_size"): 310,
 }
@@ -55,6 +59,7 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
 #: options that apply while data is read
 READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate", "image_size")}
 READ_FROM_DISK |= {("remember", "length"), ("remember", "symbols")}
+READ_FROM_DISK |= {("translate", "languages"), ("translate", "max_length"), ("translate", "reverse")}
 #: lists of a DataSpec that may be empty: weights without a run have no names of classes
 MAY_BE_EMPTY = {("classify", "classes")}
 

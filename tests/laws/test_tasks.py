@@ -363,6 +363,13 @@ def test_progress_and_summary_name_the_metrics_of_the_task(task, trained, model)
 BAD_FILES = {
     "classify": {"table.csv": b"label,p0\n1,2,3\n", "images.npz": b"PK\x03\x04", "photo.png": b"\x89PNG\r\n\x1a\n"},
     "generate": {"images.npz": b"PK\x03\x04", "photo.png": b"\x89PNG\r\n\x1a\n"},
+    "translate": {
+        "one_column.tsv": b"A dog.\tEin Hund.\nA cat.\n",
+        "latin1.tsv": b"A dog.\tEin Hund.\nA bear.\tEin B\xe4r.\n",
+        "pairs.zip": b"PK\x03\x04",
+        "pairs.tsv.gz": b"\x1f\x8b\x08",
+        "short.tsv": b"A dog.\tEin Hund.\n",
+    },
     "write": {"short.txt": b"too short", "binary.txt": bytes(range(256)) * 8},
 }
 

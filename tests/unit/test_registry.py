@@ -25,7 +25,7 @@ def toy_source(monkeypatch):
 
 def test_every_file_in_the_models_folder_is_registered():
     assert {"airbench", "convnet", "lenet", "mlp", "perceptron", "resnet18", "vgg16"} <= set(registry.get_models())
-    assert list(registry.get_tasks()) == ["classify", "generate", "write"]
+    assert {"classify", "generate", "translate", "write"} <= set(registry.get_tasks())
     by_task = [registry.get_models(task) for task in registry.get_tasks()]
     assert by_task[0] | by_task[1] | by_task[2] == registry.get_models() and registry.get_models("knit") == {}
 

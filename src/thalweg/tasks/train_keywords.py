@@ -62,5 +62,12 @@ class TrainKeywords(TypedDict, total=False):
     r1_interval: int
     mirror: bool
     num_eval_samples: int
+    # translate
+    languages: str | None
+    reverse: bool
+    max_length: int | None
+    vocabulary: Literal["words", "sentencepiece"]
+    vocabulary_size: int | None
+    teacher_forcing: float
     # write
     sequence_length: int | None

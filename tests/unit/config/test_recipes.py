@@ -92,9 +92,10 @@ def test_every_built_in_recipe_can_be_trained(name):
     model = registry.find_model(options.model or task.default_model, recipe.task)
     if recipe.task == "classify":
         parse_augmentation(task_options.augment.replace("auto", "none"))
-        model(in_channels=1, num_classes=10, image_size=task_options.image_size or 28, **options.model_kwargs)
-    elif recipe.task == "remember":
-        model(num_inputs=2, num_outputs=1, **options.model_kwargs)
+        kwargs = {"in_channels": 1, "num_classes": 10, "image_size": task_options.image_size or 28}
+    else:
+        kwargs = task().model_kwargs(task().data_spec(task().toy_dataset(), task.TrainOptions()))
+    model(**{**kwargs, **options.model_kwargs})
     assert recipe.summary and recipe.source and recipe.our_result and recipe.minutes > 0
 
 
