@@ -1,6 +1,6 @@
-"""Reversible instance normalization (Kim et al. 2022, openreview.net/forum?id=cGDAkQo1C0p), section 3.
+"""Reversible instance normalization (Kim et al. 2022, openreview.net/forum?id=cGDAkQo1C0p).
 
-Every window is brought to mean 0 and standard deviation 1, column by column; what a network makes of it is brought back.
+Every window is brought to mean 0 and standard deviation 1, column by column, and a forecast is brought back.
 
 Differs from the paper: the statistics are detached, so that no gradient flows through them, and `affine` is off unless
 asked for.

@@ -53,10 +53,15 @@ def seasonal_mean(
 
 
 def measure_spread(history_BLC: Float[Tensor, "B L C"], season: int) -> Float[Tensor, "B C"]:
-    """Return the mean distance of a value from the one a season before, at least `MIN_SPREAD`."""
-    lag = usable_season(history_BLC.shape[1] - 1, season)
-    distance_BLC = (history_BLC[:, lag:] - history_BLC[:, :-lag]).abs()
-    return distance_BLC.mean(1).clamp_min(MIN_SPREAD)
+    """Return the standard deviation of a window around its seasonal mean, at least `MIN_SPREAD`.
+
+    Around its mean, where the window has fewer than two whole seasons.
+    """
+    season = usable_season(history_BLC.shape[1] // 2, season)
+    count = history_BLC.shape[1] // season
+    recent_BNSC = history_BLC[:, -count * season :].unflatten(1, (count, season))
+    rest_BNSC = recent_BNSC - recent_BNSC.mean(1, keepdim=True)
+    return rest_BNSC.square().mean((1, 2)).sqrt().clamp_min(MIN_SPREAD)
 
 
 def drift(history_BLC: Float[Tensor, "B L C"], horizon: int) -> Float[Tensor, "B H C"]:

@@ -162,9 +162,8 @@ class Forecast(Task):
         """Return batch size, epochs and learning rate by the number of windows; the best epoch is kept."""
         count = max(1, len(dataset.train))
         batch_size = min(MAX_BATCH_SIZE, 2 ** int(math.log2(max(1, count / 8))))
-        epochs = round(
-            DEFAULT_STEPS * (common.batch_size if isinstance(common.batch_size, int) else batch_size) / count
-        )
+        rows = common.batch_size if isinstance(common.batch_size, int) else batch_size
+        epochs = round(DEFAULT_STEPS * rows / count)
         values: dict[str, Any] = {
             "batch_size": batch_size,
             "epochs": min(MAX_EPOCHS, max(MIN_EPOCHS, epochs)),
@@ -194,7 +193,7 @@ class Forecast(Task):
         batches = InMemoryBatches(indices, batch_size, context.seed, context.rank, context.world_size)
 
         def validate(model: nn.Module) -> EvalResult:
-            support.calibrate(model, dataset.val, tensors)
+            support.calibrate(model, dataset.train, dataset.val, tensors)
             return self._evaluate(model, dataset.val, spec, tensors)
 
         return Setup(Supervised(model, support.compute_loss), batches, tensors.gather, validate)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from ..config.options import TrainOptions
 from ..data.series.dataset import SeriesData, SeriesSplit
-from ..data.series.time_step import format_time
+from ..data.series.time_step import format_time, format_times
 from ..errors import OptionError
 from ..layers import seasonal
 from ..losses.forecast import pinball, squared_error
-from ..metrics.forecast import ForecastErrors, calibrated_quantiles
+from ..metrics.forecast import INTERVALS, ForecastErrors, calibrated_quantiles
 from ..models.forecast.base import LEVELS, Forecast, QuantileHead, make_inputs
 from ..objectives.base import Batch, Loss
 from ..plots.forecast import Panel, plot_error_by_step, plot_forecast
@@ -28,6 +28,9 @@ from .forecast_spec import ForecastSpec, WindowTensors, window_indices
 _MAX_VALUES = 2_000_000
 #: errors that calibrate; more windows are thinned out
 _MAX_ERRORS = 40_000_000
+#: errors by which the power is chosen, and the powers
+_MAX_POWER_ERRORS = 1_000_000
+_POWERS = (0.5, 0.75, 1.0, 1.25, 1.5)
 #: seasons of the seasonal mean among the baselines: two weeks of hours
 BASELINE_SEASONS = 14
 #: origins whose error is kept in run.json
@@ -97,27 +100,57 @@ def iter_windows(split: SeriesSplit, tensors: WindowTensors, indices: Tensor | N
         yield tensors.gather({name: values[start : start + size] for name, values in rows.items()})
 
 
-def thin(count: int, spec: ForecastSpec) -> Tensor:
-    """Return the indices of the windows that calibrate: all, or evenly so many as memory allows."""
-    limit = max(1, _MAX_ERRORS // (spec.horizon * len(spec.target)))
+def thin(count: int, spec: ForecastSpec, max_values: int) -> Tensor:
+    """Return the indices of all windows, or evenly of so many as have `max_values` values."""
+    limit = max(1, max_values // (spec.horizon * len(spec.target)))
     if count <= limit:
         return torch.arange(count)
     return torch.linspace(0, count - 1, limit).long()
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, split: SeriesSplit, tensors: WindowTensors) -> None:
-    """Set the buffer by which a forecaster's quantiles agree with its errors on a held-out split."""
-    if not len(split):
+def calibrate(model: nn.Module, train: SeriesSplit, val: SeriesSplit, tensors: WindowTensors) -> None:
+    """Set the buffers by which a forecaster's intervals hold on later rows.
+
+    The power of a window's spread is the one with which intervals that are calibrated on the training windows hold
+    best on the validation windows; then the validation windows calibrate.
+
+    Args:
+        model: A forecaster.
+        train: The training windows.
+        val: The validation windows; nothing is changed where there are none.
+        tensors: Their rows.
+    """
+    if not len(val):
         return
     model.eval()
     head = find_head(model)
-    errors = []
-    for batch in iter_windows(split, tensors, thin(len(split), tensors.spec)):
-        point = cast(Any, model).features(make_inputs(batch))
-        errors.append((batch["target"] - point.mean_BHC) / head.unit(point.spread_BC))
-    quantiles_HCQ = calibrated_quantiles(torch.cat(errors), LEVELS)
+    errors_NHC, spread_NC = _measure_errors(model, val, tensors, _MAX_ERRORS)
+    few_NHC, few_spread_NC = _measure_errors(model, val, tensors, _MAX_POWER_ERRORS)
+    train_NHC, train_spread_NC = _measure_errors(model, train, tensors, _MAX_POWER_ERRORS)
+    gaps = []
+    for power in _POWERS:
+        ends_HC2 = calibrated_quantiles(train_NHC / train_spread_NC[:, None] ** power, INTERVALS["coverage_80"])
+        scaled_NHC = few_NHC / few_spread_NC[:, None] ** power
+        is_inside_NHC = (scaled_NHC >= ends_HC2[..., 0]) & (scaled_NHC <= ends_HC2[..., 1])
+        gaps.append(abs(float(is_inside_NHC.double().mean()) - 0.8))
+    power = _POWERS[gaps.index(min(gaps))]
+    head.get_buffer("power").fill_(power)
+    quantiles_HCQ = calibrated_quantiles(errors_NHC / head.unit(spread_NC), LEVELS)
     head.get_buffer("calibration").copy_(quantiles_HCQ - head.offsets())
+
+
+def _measure_errors(
+    model: nn.Module, split: SeriesSplit, tensors: WindowTensors, max_values: int
+) -> tuple[Tensor, Tensor]:
+    """Return errors (N, H, C) and spreads (N, C) of windows that are spread evenly over a split."""
+    errors = []
+    spreads = []
+    for batch in iter_windows(split, tensors, thin(len(split), tensors.spec, max_values)):
+        point = cast(Any, model).features(make_inputs(batch))
+        errors.append(batch["target"] - point.mean_BHC)
+        spreads.append(point.spread_BC)
+    return torch.cat(errors), torch.cat(spreads)
 
 
 @torch.no_grad()
@@ -162,7 +195,7 @@ def _measure_baselines(split: SeriesSplit, tensors: WindowTensors) -> dict[str, 
     quantiles = {}
     for name, predict in BASELINES.items():
         errors = []
-        for batch in iter_windows(split, tensors, thin(len(split), spec)):
+        for batch in iter_windows(split, tensors, thin(len(split), spec, _MAX_ERRORS)):
             errors.append(batch["target"] - predict(batch["history"], spec.season, spec.horizon))
         quantiles[name] = calibrated_quantiles(torch.cat(errors), LEVELS)
     return quantiles
@@ -321,7 +354,7 @@ def forecast_rows(
         quantiles_BHCQ = forecast.quantiles_BHCQ.cpu().numpy()
         for row, series in enumerate(data.table.series[start : start + size]):
             times = data.table.times(series)[spec.lookback :][:steps]
-            texts = [format_time(int(time), spec.are_dates) for time in times]
+            texts = format_times(times, spec.are_dates)
             for column, name in enumerate(spec.target):
                 forecasts.append(
                     SeriesForecast(
@@ -336,7 +369,7 @@ def forecast_rows(
 
 
 def name_forecast(series: str, column: str, spec: ForecastSpec) -> str:
-    """Return the name of a forecast: the series of a long table, the column of a wide one, both where there are many."""
+    """Return the name of a forecast: the series of a long table, the column of a wide one, or both."""
     if not spec.is_long:
         return column
     return series if len(spec.target) == 1 else f"{series}/{column}"
@@ -361,8 +394,8 @@ def describe_card(spec: ForecastSpec, results: Mapping[str, Any]) -> CardText:
     point = "mean of the logarithm, brought back: about the median" if spec.log else "mean"
     limits = [
         "It continues what the past looked like: what never happened in the training rows is not foreseen.",
-        "The intervals are calibrated on the validation rows; where the future is rougher or calmer, they are too narrow "
-        "or too wide.",
+        "The intervals are calibrated on the validation rows; where the future is rougher or calmer, they are too "
+        "narrow or too wide.",
     ]
     return CardText(
         summary=(

@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import DataError, OptionError, did_you_mean, pluralize
 from ..base import SPLITS, DataRequest, Dataset
 from . import named
-from .cleaning import VALUE_COLUMN, Series, SeriesTable, fill_missing, make_series_table, resample_table
+from .cleaning import VALUE_COLUMN, SeriesTable, fill_missing, make_series_table, resample_table
 from .table import read_table
 from .time_step import TimeStep, format_time
 

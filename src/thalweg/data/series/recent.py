@@ -82,20 +82,17 @@ def _take_recent(table: SeriesTable, series: Series, settings: SeriesSettings) -
     if missing:
         column = settings.future_covariates[missing[0]]
         raise DataError(
-            f"{table.path}: '{column}' is not known in all of the {horizon} rows to come{name}; expected a row for each "
-            "of them, with the covariates that are known in advance and without values of the target.",
+            f"{table.path}: '{column}' is not known in all of the {horizon} rows to come{name}; expected a row for "
+            "each of them, with the covariates that are known in advance and without values of the target.",
             f"Add the rows, or train without --future-covariates {column}.",
             path=table.path,
             value=len(coming),
             allowed=[horizon],
             option=column,
         )
-    last_TK[:, future] = coming
     values_TK = np.concatenate([filled.values_TK[-lookback:], last_TK])
-    rest_TF = np.concatenate([series.values_TK[known - lookback : known, future], coming])
-    values_TK[:, future] = rest_TF
+    if future:
+        values_TK[lookback:, future] = coming
+        values_TK[:lookback, future] = series.values_TK[known - lookback : known, future]
     start = int(table.step.times(series.start, known - lookback + 1)[-1])
-    result = Series(series.id, start, values_TK)
-    if settings.future_covariates:
-        result, _ = fill_missing(table, result, settings.future_covariates, lookback)
-    return result
+    return fill_missing(table, Series(series.id, start, values_TK), settings.future_covariates, lookback)[0]

@@ -233,10 +233,20 @@ def _is_whole(positions_N: np.ndarray) -> np.ndarray:
 
 def format_time(time: int, are_dates: bool) -> str:
     """Format a time as ISO 8601 without what is zero: 2024-01-31, 2024-01-31 13:00:00; a number as it is."""
+    return format_times(np.array([time]), are_dates)[0]
+
+
+def format_times(times_N: np.ndarray, are_dates: bool) -> list[str]:
+    """Format times in one form: as dates if all are midnight, else to the second or microsecond."""
     if not are_dates:
-        return str(time)
-    text = str(np.datetime64(int(time), "us")).replace("T", " ")
-    return text.removesuffix(".000000").removesuffix(" 00:00:00")
+        return [str(time) for time in times_N.tolist()]
+    unit = "us"
+    if not (times_N % DAY).any():
+        unit = "D"
+    elif not (times_N % SECOND).any():
+        unit = "s"
+    texts = np.datetime_as_string(times_N.astype("datetime64[us]"), unit)
+    return [text.replace("T", " ") for text in texts.tolist()]
 
 
 def calendar_features(times_N: np.ndarray, step: TimeStep) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 A forecaster is `head(features(inputs))`: `features` forecasts the mean (trained on squared errors), and `head` the
 distances of the quantiles from it (trained on the pinball loss). Quantiles cannot cross: the distances are sums of
-softplus terms. They are in units of how much the window varies, to a power that is learned.
+softplus terms. They are in units of how much the window varies.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from ...layers.seasonal import measure_spread, seasonal_mean
 #: levels of the quantiles: 0.5 is the middle, the outer ones bound the intervals of 80 and 95 %
 LEVELS = (0.025, *(round(0.05 * index, 2) for index in range(1, 20)), 0.975)
 MEDIAN = LEVELS.index(0.5)
-#: power of a window's spread that the distances of the quantiles begin with
-_INITIAL_POWER = 0.5
 
 
 class Inputs(NamedTuple):
@@ -158,24 +156,24 @@ class QuantileHead(nn.Module):
     """Quantiles around the mean; per step and column, and wider in windows that vary more.
 
     `calibration` moves every quantile to where the errors of a held-out split were (conformal prediction: Romano,
-    Patterson, Candès 2019, arXiv:1905.03222; scaled by the window as in Lei et al. 2018, arXiv:1604.04173). It is a
-    buffer, so it is saved with the weights; zeros until a validation has measured it.
+    Patterson, Candès 2019, arXiv:1905.03222; scaled by the window as in Lei et al. 2018, arXiv:1604.04173), and `power`
+    says how strongly the spread of a window widens its intervals. Both are buffers, so they are saved with the weights;
+    a validation measures them.
     """
 
     def __init__(self, horizon: int, columns: int):
         super().__init__()
         count = len(LEVELS)
         normal_Q = torch.tensor([NormalDist().inv_cdf(level) for level in LEVELS])
-        gap_Q = normal_Q.diff()
-        raw_Q = torch.log(torch.expm1(gap_Q))  # softplus gives the gaps of a normal distribution
+        raw_Q = torch.log(torch.expm1(normal_Q.diff()))  # softplus gives the gaps of a normal distribution
         self.center = nn.Parameter(torch.zeros(horizon, columns))
         self.gaps = nn.Parameter(raw_Q.repeat(horizon, columns, 1))
-        self.power = nn.Parameter(torch.full((horizon, columns), _INITIAL_POWER))
         self.register_buffer("calibration", torch.zeros(horizon, columns, count))
+        self.register_buffer("power", torch.ones(()))
 
     def unit(self, spread_BC: Tensor) -> Tensor:
-        """Return the unit of the distances (B, H, C)."""
-        return torch.exp(self.power * spread_BC.log()[:, None])
+        """Return the unit of the distances (B, 1, C)."""
+        return (spread_BC ** self.get_buffer("power"))[:, None]
 
     def offsets(self) -> Tensor:
         """Return the learned distances of the quantiles from the mean (H, C, Q), in units, in rising order."""

@@ -1,4 +1,7 @@
-"""Encoder and decoder of GRU layers (Cho et al. 2014, arXiv:1406.1078) that forecast series; see sequence.py for what they share."""
+"""Encoder and decoder of GRU layers, for series.
+
+The layers: Cho et al. 2014, arXiv:1406.1078; see sequence.py for the rest.
+"""
 
 from __future__ import annotations
 

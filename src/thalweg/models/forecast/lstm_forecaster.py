@@ -1,4 +1,7 @@
-"""Encoder and decoder of LSTM layers (Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735) that forecast series; see sequence.py for what they share."""
+"""Encoder and decoder of LSTM layers, for series.
+
+The layers: Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735; see sequence.py for the rest.
+"""
 
 from __future__ import annotations
 

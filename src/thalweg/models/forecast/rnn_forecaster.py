@@ -1,4 +1,7 @@
-"""Encoder and decoder of Elman network layers (Elman 1990, doi:10.1207/s15516709cog1402_1) that forecast series; see sequence.py for what they share."""
+"""Encoder and decoder of Elman network layers, for series.
+
+The layers: Elman 1990, doi:10.1207/s15516709cog1402_1; see sequence.py for the rest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SparseTSF (Lin, Lin, Wu, Chen, Yang 2024, arXiv:2405.00946), section 3: one small linear layer for all hours of the day.
+"""SparseTSF (Lin, Lin, Wu, Chen, Yang 2024, arXiv:2405.00946), section 3: one small linear layer for all hours.
 
 The window is laid out as one row per season; a linear layer shared by all columns and all positions inside the season
 leads from the past seasons to the coming ones, so that for hourly data it has a few dozen weights. A convolution over
