@@ -28,6 +28,7 @@ from ..objectives.supervised import Supervised
 from ..predictions.base import Prediction
 from ..predictions.series import SeriesPrediction
 from ..registry import register_task
+from . import forecast_report as report
 from . import forecast_support as support
 from .base import CardText, Context, EvalResult, InputType, Metric, Plot, Setup, Task
 from .forecast_spec import ForecastSpec, WindowTensors, build_spec, window_indices
@@ -207,14 +208,14 @@ class Forecast(Task):
     def _evaluate(self, model: nn.Module, split: SeriesSplit, spec: ForecastSpec, tensors: WindowTensors) -> EvalResult:
         model.eval()
         evaluation = support.evaluate_split(model, split, tensors)
-        details = support.collect_details(evaluation, split, spec)
-        return EvalResult(support.collect_metrics(evaluation), details, evaluation)
+        details = report.collect_details(evaluation, split, spec)
+        return EvalResult(report.collect_metrics(evaluation), details, evaluation)
 
     def plots(
         self, model: nn.Module, dataset: Any, spec: Any, options: Any, result: EvalResult, history: list[dict[str, Any]]
     ) -> list[Plot]:
         """Draw forecasts of test windows, errors by step, and a table with the simple forecasts."""
-        return support.draw_plots(result.evidence, LEVELS)
+        return report.draw_plots(result.evidence, LEVELS)
 
     def preprocess(self, source: Any, spec: ForecastSpec, options: Any) -> RecentRows:
         """Read recent rows: a file, the bytes of a CSV file, or a data frame. Raises DataError and OptionError."""
@@ -264,4 +265,4 @@ class Forecast(Task):
 
     def card_text(self, spec: ForecastSpec, options: Any, results: Mapping[str, Any]) -> CardText:
         """Say in words what the model does and where its limits are."""
-        return support.describe_card(spec, results)
+        return report.describe_card(spec, results)
