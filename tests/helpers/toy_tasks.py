@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import api, registry
+from thalweg.data.series.cleaning import SeriesTable
+from thalweg.data.series.time_step import format_times
 from thalweg.errors import InterruptedTrainingError
 from thalweg.predictions.base import Prediction
 from thalweg.tasks.base import EvalResult, InputType
@@ -114,7 +116,19 @@ def make_sources(task: str) -> list[Any]:
     if TASKS[task].input_type is InputType.TEXT:
         length = len(split.text) // 8
         return [split.text[start : start + length] for start in range(0, 7 * length, length)]
+    if TASKS[task].input_type is InputType.TABLE:
+        return [format_csv(split.data.table, leave_out) for leave_out in range(7)]
     raise AssertionError(f"no sources for {TASKS[task].input_type}")
+
+
+def format_csv(table: SeriesTable, leave_out: int = 0) -> bytes:
+    """Write series as a long CSV file, without the last rows of each."""
+    lines = [",".join(["unique_id", "ds", *table.columns])]
+    for series in table.series:
+        times = format_times(table.times(series), table.are_dates)
+        for time, values in list(zip(times, series.values_TK.tolist(), strict=True))[: len(series) - leave_out]:
+            lines.append(",".join([series.id, time, *map(str, values)]))
+    return "\n".join(lines).encode()
 
 
 def write_toy(task: str, folder: Path) -> Path:
@@ -130,6 +144,10 @@ def write_toy(task: str, folder: Path) -> Path:
         path = folder / "toy.tsv"
         lines = map("\t".join, zip(dataset.train.sources, dataset.train.targets, strict=True))
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+    if TASKS[task].input_type is InputType.TABLE:
+        path = folder / "toy.csv"
+        path.write_bytes(format_csv(dataset.train.data.table))
         return path
     for index, image in enumerate(dataset.train.images):
         label = dataset.train.labels[index] if hasattr(dataset.train, "labels") else "all"

@@ -362,6 +362,11 @@ def test_progress_and_summary_name_the_metrics_of_the_task(task, trained, model)
 #: contents of files that are no data of a task, by file name; tasks without an entry are tested with what all share
 BAD_FILES = {
     "classify": {"table.csv": b"label,p0\n1,2,3\n", "images.npz": b"PK\x03\x04", "photo.png": b"\x89PNG\r\n\x1a\n"},
+    "forecast": {
+        "one_column.csv": b"y\n1\n2\n3\n",
+        "text.csv": b"ds,y\n2024-01-01,one\n2024-01-02,two\n",
+        "latin1.csv": "ds,y,größe\n2024-01-01,1,2\n".encode("latin-1"),
+    },
     "generate": {"images.npz": b"PK\x03\x04", "photo.png": b"\x89PNG\r\n\x1a\n"},
     "translate": {
         "one_column.tsv": b"A dog.\tEin Hund.\nA cat.\n",

@@ -96,8 +96,8 @@ class TrainedModel:
             save: Write plots into the folder `save`/plots.
 
         Returns:
-            {"split", "metrics", "data"}, and "trained_on" where some of the examples are known to have been trained on:
-            {"examples", "metrics" without them}.
+            {"split", "metrics", "data"}, "details" with the task's further figures, and "trained_on" where some of the
+            examples are known to have been trained on: {"examples", "metrics" without them}.
 
         Raises:
             OptionError: For an unknown split.
@@ -114,7 +114,7 @@ class TrainedModel:
                 value=split,
             )
         result = self.task.evaluate(self.model, chosen, self.spec, self.task_options, self.context)
-        summary = {"split": split, "metrics": result.metrics, "data": dataset.name}
+        summary = {"split": split, "metrics": result.metrics, "data": dataset.name, "details": result.details}
         if not is_own:
             summary |= self._check_trained_on(chosen)
         if save is not None:

@@ -1,4 +1,4 @@
-"""Sources of predictions: files, folders, patterns, URLs, bytes, text, arrays, Pillow images."""
+"""Sources of predictions: files, folders, patterns, URLs, bytes, text, arrays, data frames, Pillow images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.images.image_decoding import EXTENSIONS, describe_error
+from ..data.series.table import is_frame
 from ..errors import DataError, OptionError, ResourceError
 from ..io.download import is_offline
 from ..predictions.base import UnreadableSource
@@ -78,7 +79,7 @@ def iter_sources(sources: Any, input_type: InputType, num_models: int = 1) -> It
 
     What this yielded may be given again. Raises DataError for what can be no source, and OptionError for an empty name.
     """
-    if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor):
+    if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor) or is_frame(sources):
         sources = [sources]
     if not isinstance(sources, Iterable) or isinstance(sources, io.IOBase):
         raise _source_error(sources)
@@ -93,6 +94,8 @@ def _expand(source: Any, index: int, input_type: InputType, num_models: int) -> 
         yield Source("-", source)
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield Source(getattr(source, "filename", "") or f"{input_type.value} {index}", source)
+    elif is_frame(source):
+        yield Source(f"{input_type.value} {index}", source)
     elif is_url(source):
         yield Source(source, RemoteFile(source, num_models))
     elif input_type is InputType.TEXT and isinstance(source, str) and _is_plain_text(source):
@@ -118,7 +121,7 @@ def _is_plain_text(source: str) -> bool:
 
 def _source_error(source: Any) -> DataError:
     return DataError(
-        f"{type(source).__name__} is not a source; expected a path, URL, bytes, array, tensor or Pillow image.",
+        f"{type(source).__name__} is not a source; expected a path, URL, bytes, array, tensor, frame or Pillow image.",
         value=type(source).__name__,
     )
 

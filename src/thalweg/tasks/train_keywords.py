@@ -57,6 +57,17 @@ class TrainKeywords(TypedDict, total=False):
     cache_features: bool
     feature_views: int
     check_leakage: bool
+    # forecast
+    horizon: int | None
+    lookback: int | None
+    target: list[str] | None
+    season: int | None
+    past_covariates: list[str] | None
+    future_covariates: list[str] | None
+    static_covariates: list[str] | None
+    split_rows: list[int] | None
+    resample: str | None
+    log: bool
     # generate
     r1: float
     r1_interval: int

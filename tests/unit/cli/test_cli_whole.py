@@ -70,7 +70,7 @@ def test_a_finished_run_can_be_trained_further(tmp_path, capsys):
 def test_evaluate_prints_the_json_object_that_python_returns(run, capsys):
     assert cli.invoke(["evaluate", str(run), "--json"]) == 0
     (result,) = parse_objects(capsys.readouterr().out)
-    assert set(result) == {"split", "metrics", "data"}
+    assert set(result) == {"split", "metrics", "data", "details"}
     assert (result["split"], result["data"]) == ("test", "digits")
     from thalweg import api
 
@@ -92,7 +92,7 @@ def test_evaluate_on_other_data_counts_the_examples_that_were_trained_on(tmp_pat
     capsys.readouterr()
     assert cli.invoke(["evaluate", str(run), str(tmp_path / "b"), "--json"]) == 0
     (result,) = parse_objects(capsys.readouterr().out)
-    assert set(result) == {"split", "metrics", "data", "trained_on"} and result["split"] == "all"
+    assert set(result) == {"split", "metrics", "data", "details", "trained_on"} and result["split"] == "all"
     assert 0 < result["trained_on"]["examples"] <= 20
     assert result["trained_on"]["metrics"]["examples"] + result["trained_on"]["examples"] == 40
 

@@ -1,0 +1,1 @@
+"""Time series: tables of numbers with a time stamp in every row."""
