@@ -63,7 +63,7 @@ VALUES: dict[tuple[str, str], Any] = {
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("classify", "cache_features"): {"freeze": True},
     ("classify", "feature_views"): {"freeze": True, "augment": "shift"},
-    ("write", "vocabulary_size"): {"vocabulary": "pieces"},
+    ("write", "vocabulary_size"): {"vocabulary": "sentencepiece"},
 }
 #: options that apply while data is read
 READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate", "image_size")}

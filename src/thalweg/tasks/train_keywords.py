@@ -73,12 +73,18 @@ class TrainKeywords(TypedDict, total=False):
     r1_interval: int
     mirror: bool
     num_eval_samples: int
+    # remember
+    length: int | None
+    symbols: int | None
+    grow_every: int
     # translate
     languages: str | None
     reverse: bool
     max_length: int | None
-    vocabulary: Literal["words", "sentencepiece"]
-    vocabulary_size: int | None
     teacher_forcing: float
+    # translate, write
+    vocabulary: Literal["words", "sentencepiece"] | Literal["characters", "bytes", "sentencepiece"]
+    vocabulary_size: int | None
     # write
     sequence_length: int | None
+    dynamic_lr: float

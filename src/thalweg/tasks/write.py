@@ -57,7 +57,7 @@ class WriteSpec:
     """The vocabulary.
 
     `alphabet` has the characters of the training text; the first symbol stands for all others. With the vocabulary
-    `characters` their indices are the tokens. `pieces` is a sentencepiece model in base64, for the vocabulary `pieces`.
+    `characters` their indices are the tokens. `pieces` is a sentencepiece model in base64, for that vocabulary.
     """
 
     alphabet: list[str]
@@ -68,8 +68,8 @@ class WriteSpec:
         is_alphabet = self.alphabet[:1] == [UNKNOWN] and len(set(self.alphabet)) == len(self.alphabet) > 1
         if not is_alphabet or any(len(symbol) != 1 for symbol in self.alphabet):
             raise FieldError("alphabet", f"single characters without repetition, {UNKNOWN} first")
-        if bool(self.pieces) != (self.vocabulary == "pieces") or not is_base64(self.pieces):
-            raise FieldError("pieces", "a sentencepiece model in base64, for the vocabulary pieces alone")
+        if bool(self.pieces) != (self.vocabulary == "sentencepiece") or not is_base64(self.pieces):
+            raise FieldError("pieces", "a sentencepiece model in base64, for the vocabulary sentencepiece alone")
 
     @cached_property
     def tokens(self) -> Vocabulary:
@@ -87,7 +87,7 @@ class WriteTrainOptions:
     vocabulary: Annotated[VocabularyName, "what a token is: a character, a byte of UTF-8, or a piece of a word"] = (
         "characters"
     )
-    vocabulary_size: Annotated[int, "number of pieces, for the vocabulary pieces", Range(260, 1_000_000)] = 1000
+    vocabulary_size: Annotated[int, "number of pieces, for sentencepiece", Range(260, 1_000_000)] = 1000
     dynamic_lr: Annotated[
         float, "also evaluate a model that learns from what it has read, at this learning rate", Range(0, 10)
     ] = 0.0
@@ -168,7 +168,7 @@ class Write(Task):
     def data_spec(self, dataset: TextDataset, options: WriteTrainOptions) -> WriteSpec:
         """Return the vocabulary; pieces are trained on the training text."""
         pieces = ""
-        if options.vocabulary == "pieces":
+        if options.vocabulary == "sentencepiece":
             pieces = encode_base64(train_pieces(dataset.train.text, options.vocabulary_size))
         return WriteSpec(list(dataset.alphabet), options.vocabulary, pieces)
 

@@ -75,5 +75,5 @@ def test_fewer_pieces_than_characters_are_refused():
 def test_pieces_need_sentencepiece(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sentencepiece", None)
     with pytest.raises(ResourceError) as error:
-        make_vocabulary("pieces", [], "AAAA")
+        make_vocabulary("sentencepiece", [], "AAAA")
     assert "thalweg[text]" in error.value.cure

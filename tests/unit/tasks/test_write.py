@@ -361,9 +361,9 @@ def test_dynamic_evaluation_learns_from_what_was_read_and_leaves_the_model_alone
     assert metrics["nats_per_character_dynamic"] < metrics["nats_per_character"]
 
 
-@pytest.mark.parametrize("vocabulary", ["bytes", "pieces"])
+@pytest.mark.parametrize("vocabulary", ["bytes", "sentencepiece"])
 def test_other_vocabularies_write_read_and_are_scored_per_character(vocabulary):
-    if vocabulary == "pieces":
+    if vocabulary == "sentencepiece":
         pytest.importorskip("sentencepiece")
     spec = TASK.data_spec(DATA, WriteTrainOptions(vocabulary=vocabulary, vocabulary_size=320))
     assert from_json(to_json(spec), WriteSpec) == spec

@@ -23,7 +23,7 @@ NUM_FIXED_PIECES = 258
 _MAX_LINE = 1000
 
 
-VocabularyName = Literal["characters", "bytes", "pieces"]
+VocabularyName = Literal["characters", "bytes", "sentencepiece"]
 
 
 @runtime_checkable
@@ -179,7 +179,7 @@ def make_vocabulary(name: VocabularyName, alphabet: Sequence[str], pieces: str) 
     """
     if name == "bytes":
         return ByteVocabulary()
-    if name == "pieces":
+    if name == "sentencepiece":
         return PieceVocabulary(base64.b64decode(pieces))
     return CharacterVocabulary(alphabet)
 
@@ -253,7 +253,7 @@ def _import_sentencepiece() -> Any:
         import sentencepiece
     except ImportError as error:
         raise ResourceError(
-            "sentencepiece is not installed; --vocabulary pieces needs it.", 'pip install "thalweg[text]"'
+            "sentencepiece is not installed; --vocabulary sentencepiece needs it.", 'pip install "thalweg[text]"'
         ) from error
     return sentencepiece
 

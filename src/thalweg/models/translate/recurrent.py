@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..write.recurrent import init_recurrent_
+from ...layers.recurrent import init_recurrent_
 from .base import PAD, Tensors, TiedEmbedding, TranslationModel, check_sizes, mask_scores
 
 # B sentences, S source tokens, T target tokens, E embedding, D width, M width of the memory, L layers
