@@ -14,7 +14,7 @@ from .dataset import SequenceSplit
 from .sequences import MIN_LENGTHS, generate_sequences
 
 #: sequences that grow begin at the full length divided by two to this power
-NUM_DOUBLINGS = 3
+NUM_DOUBLINGS = 6
 
 # B sequences, T steps, C numbers in a step
 
@@ -26,7 +26,7 @@ class FreshBatches:
         split: The training split; its length is that of an epoch.
         batch_size: Sequences per step over all ranks.
         context: Device, seed, rank and world_size.
-        grow_every: Steps until the length of the sequences doubles, from an eighth to the full one; 0: always full.
+        grow_every: Steps until the length of the sequences doubles, from a 64th to the full one; 0: always full.
 
     Raises:
         DataError: If the ranks cannot take equal parts of a batch.
