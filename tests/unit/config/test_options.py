@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -141,12 +141,15 @@ def edges(allowed: Range) -> tuple[list[float], list[float]]:
 @pytest.mark.parametrize("cls", OPTION_CLASSES, ids=lambda cls: cls.__name__)
 def test_every_range_ends_where_it_says(cls):
     for name, allowed in option_ranges(cls).items():
+        members = union_members(option_fields(cls)[name].kind)
+        is_list = any(get_origin(member) is list for member in members)
         inside, outside = edges(allowed)
         for value in inside:
-            assert getattr(parse_options({name: value}, cls), name) == value
+            given = [value] if is_list else value
+            assert getattr(parse_options({name: given}, cls), name) == given
         for value in outside:
             with pytest.raises(OptionError) as error:
-                parse_options({name: value}, cls, "--")
+                parse_options({name: [value] if is_list else value}, cls, "--")
             assert error.value.option == name, name
             assert error.value.value == value and error.value.allowed == [allowed.low, allowed.high]
 
