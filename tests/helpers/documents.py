@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def split_command(command: str) -> list[str]:
 
 
 def write_material(folder: Path) -> None:
-    """Write the files that the documents' commands name: photos, a table of them, a text, a drawn digit."""
+    """Write the files that the documents' commands name: photos, a table of them, a text, series, pairs, a digit."""
     random = np.random.default_rng(0)
     rows = ["path,label"]
     for channel, name in enumerate(CLASSES):
@@ -80,6 +81,14 @@ def write_material(folder: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"")
     lines = [f"Once upon a time there were {random.integers(2, 99)} mice.\n" for _ in range(100)]
     (folder / "book.txt").write_text("".join(lines), encoding="utf-8")
+    start = date(2025, 1, 1)
+    rows = ["ds,sales,price"]
+    for day in range(400):
+        rows.append(f"{start + timedelta(day)},{100 + 20 * (day % 7 < 5) + random.normal():.1f},{9 + day % 3}")
+    (folder / "sales.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "recent.csv").write_text("\n".join([rows[0], *rows[-150:]]) + "\n", encoding="utf-8")
+    pairs = [f"the {size} dog runs {k}\tder {size} Hund läuft {k}" for k in range(60) for size in ("big", "old")]
+    (folder / "pairs.tsv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
     digit = Image.new("L", (120, 160), 255)
     ImageDraw.Draw(digit).line([(40, 30), (30, 90), (95, 85)], fill=0, width=9)
     ImageDraw.Draw(digit).line([(85, 20), (75, 140)], fill=0, width=9)
