@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def score_translations(translations: Sequence[str], references: Sequence[Sequenc
         from sacrebleu.metrics.chrf import CHRF
     except ImportError:
         return None
-    streams = transpose_references(references)
+    # its annotation lacks that a text may have fewer references than others
+    streams: Any = transpose_references(references)
     scores = {}
     signatures = {}
     for name, metric in (("bleu", BLEU()), ("chrf", CHRF()), ("bleu_lowercase", BLEU(lowercase=True))):

@@ -152,7 +152,9 @@ class Translate(Task):
         choice = pair_sources.LanguageChoice(pair_sources.parse_languages(options.languages))
         if choice.names is None and spec is not None:
             names = (spec.source_language, spec.target_language)
-            choice = pair_sources.LanguageChoice(names[::-1] if options.reverse else names, is_fallback=True)
+            if options.reverse:
+                names = (spec.target_language, spec.source_language)
+            choice = pair_sources.LanguageChoice(names, is_fallback=True)
         return pair_sources.read_pair_dataset(request, choice, options.max_length or MAX_LENGTH, options.reverse)
 
     def toy_dataset(self) -> PairDataset:
@@ -315,10 +317,11 @@ class Translate(Task):
         try:
             dataset = self.load_data(request, options, context)
         except DataError as error:
-            if error.option != "languages" or options.languages is not None or len(error.value) < 2:
+            available = error.value or ()
+            if error.option != "languages" or options.languages is not None or len(available) < 2:
                 raise
-            names = ",".join(error.value[:2])
-            context.log(f"{len(error.value)} languages: {', '.join(error.value)}; {names} are checked")
+            names = ",".join(available[:2])
+            context.log(f"{len(available)} languages: {', '.join(available)}; {names} are checked")
             dataset = self.load_data(request, replace(options, languages=names), context)
         return check_pair_dataset(dataset)
 

@@ -249,6 +249,11 @@ def test_the_folds_cover_all_but_the_test_split(tmp_path):
         read(path, fold="4/3")
 
 
+def test_without_a_validation_fraction_there_is_no_validation_split(tmp_path):
+    dataset = read(write_table(tmp_path / "pairs.tsv"), val_fraction=0.0)
+    assert list(map(len, dataset.splits.values())) == [36, 0, 4]
+
+
 def test_official_splits_that_share_sources_are_named(tmp_path):
     for name, rows in (("train", slice(0, 30)), ("val", slice(25, 35)), ("test", slice(35, 40))):
         write_lines(tmp_path / f"{name}.en", ENGLISH[rows])

@@ -194,9 +194,11 @@ def _check_size(raw: RawPairs, splits: Mapping[str, PairSplit], request: DataReq
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
     total = sum(map(len, splits.values()))
     min_pairs = 1
+    has_empty_split = False
     if request.make_splits:
         min_pairs = MIN_PAIRS
-    if total < min_pairs or request.make_splits and not all(map(len, splits.values())):
+        has_empty_split = any(not len(splits[name]) for name in SPLITS if name != "val" or request.val_fraction)
+    if total < min_pairs or has_empty_split:
         raise DataError(
             f"{raw.path}: {pluralize(total, 'pair')} ({sizes}); expected at least {min_pairs}, and no empty split.",
             "Give more pairs; 20,000 or more are a good start.",

@@ -52,13 +52,14 @@ class BidirectionalEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.forward_layers = nn.ModuleList()
         self.backward_layers = nn.ModuleList()
+        self.width = 2 * width
         size = embedding
         for _ in range(layers):
             for directions in (self.forward_layers, self.backward_layers):
                 layer = cell(size, width, batch_first=True)
                 init_recurrent_(layer)
                 directions.append(layer)
-            size = 2 * width
+            size = self.width
 
     def forward(self, source_BS: Tensor) -> Tensor:
         """Return a vector for every token."""
@@ -77,7 +78,7 @@ class RecurrentTranslator(TranslationModel):
     def __init__(self, encoder: BidirectionalEncoder, target: TiedEmbedding, width: int, layers: int, cell: Cell):
         super().__init__()
         embedding = target.weight_KE.shape[1]
-        memory_width = 2 * encoder.forward_layers[0].hidden_size
+        memory_width = encoder.width
         self.encoder = encoder
         self.target = target
         self.dropout = nn.Dropout(encoder.dropout.p)
