@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import ResourceError
-from ...io.download import cache_dir, fetch, is_offline
+from ...io.download import cache_dir, data_roots, fetch, is_offline
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,7 @@ def locate_named_pairs(dataset: NamedPairs, offline: bool, log: Callable[[str], 
     Raises:
         ResourceError: Where it is nowhere and cannot be downloaded.
     """
-    roots = [cache_dir() / "data"]
-    if os.environ.get("THALWEG_DATA"):
-        roots.insert(0, Path(os.environ["THALWEG_DATA"]))
-    for root in roots:
+    for root in data_roots():
         file = root / dataset.name / dataset.main_file
         if file.is_file():
             return file.parent if dataset.is_folder else file

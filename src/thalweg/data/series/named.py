@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ...errors import ResourceError
-from ...io.download import cache_dir
+from ...io.download import data_roots
 from .table import Table, read_table
 
 DEFAULT_NAME = "hourly"
@@ -40,9 +38,7 @@ def read_named(name: str) -> Table:
     if name == DEFAULT_NAME:
         return make_hourly()
     series = PUBLISHED[name]
-    roots = [cache_dir() / "data"]
-    if os.environ.get("THALWEG_DATA"):
-        roots.insert(0, Path(os.environ["THALWEG_DATA"]))
+    roots = data_roots()
     for root in roots:
         if (root / series.file).is_file():
             table = read_table(root / series.file)
