@@ -87,6 +87,16 @@ class Dataset(Generic[S]):
         """The test split."""
         return self.splits["test"]
 
+    def format_sizes(self) -> str:
+        """Format the number of examples of each split: "train 1,000, val 100, test 50 (the source's own)"."""
+        sizes = []
+        for name in SPLITS:
+            size = f"{name} {len(self.splits[name]):,}"
+            if name in self.official_splits:
+                size += " (the source's own)"
+            sizes.append(size)
+        return ", ".join(sizes)
+
     def messages(self) -> list[str]:
         """Return one line per warning and per skipped file (at most ten files)."""
         lines = []

@@ -13,6 +13,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
+from ..config.options import TrainOptions
 from ..errors import OptionError
 from .config import TrainConfig
 
@@ -60,6 +61,17 @@ def check_single_network(model: nn.Module) -> None:
             option="freeze",
             value=type(model).__name__,
         )
+
+
+def refuse_freezing(options: TrainOptions | None, reason: str) -> None:
+    """Raise OptionError with a reason for an option that trains some layer groups only."""
+    if options is None:
+        return
+    for name in ("freeze", "unfreeze_groups", "unfreeze_every", "layer_decay"):
+        value = getattr(options, name)
+        if value != getattr(TrainOptions(), name):
+            flag = name.replace("_", "-")
+            raise OptionError(f"--{flag}: {reason}.", f"Leave --{flag} out.", option=name, value=value)
 
 
 def layer_groups(model: nn.Module) -> list[LayerGroup]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import OptionError
+from .check_arguments import check_fractions, check_whole_number
 
 # B rows, T steps, E width of the input, D width of a layer, L layers
 
@@ -54,23 +55,7 @@ class RecurrentSettings:
             check_whole_number(name, getattr(self, name), smallest)
         if self.memory == 1:
             raise OptionError("memory=1: expected 0 or at least 2 steps.", option="memory", value=1, allowed=[0, 2])
-        for name in ("dropout", "weight_drop"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise OptionError(
-                    f"{name}={value}: expected at least 0 and less than 1.", option=name, value=value, allowed=[0, 1]
-                )
-
-
-def check_whole_number(name: str, value: object, smallest: int) -> None:
-    """Raise OptionError for a size that is no whole number, or too small."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-        raise OptionError(
-            f"{name}={value}: expected a whole number of at least {smallest}.",
-            option=name,
-            value=value,
-            allowed=[smallest],
-        )
+        check_fractions(dropout=self.dropout, weight_drop=self.weight_drop)
 
 
 class VariationalDropout(nn.Module):

@@ -21,6 +21,7 @@ from ..data.series.cleaning import make_series_table
 from ..data.series.dataset import SeriesDataset, SeriesSettings, SeriesSplit
 from ..data.series.recent import RecentRows, read_recent_rows
 from ..data.series.series_report import SeriesReport, check_series, looks_like_series
+from ..engine.freezing import refuse_freezing
 from ..errors import OptionError
 from ..metrics.overfitting import describe_overfitting
 from ..models.forecast.base import LEVELS
@@ -188,7 +189,7 @@ class Forecast(Task):
         context: Context,
     ) -> Setup:
         """Train on windows in random order. Every validation also calibrates the intervals. Raises OptionError."""
-        support.refuse_freezing(context.options)
+        refuse_freezing(context.options, "a forecaster is trained as a whole")
         tensors = WindowTensors(dataset.train.data, spec, context.device)
         indices = window_indices(dataset.train, context.device)
         batches = InMemoryBatches(indices, batch_size, context.seed, context.rank, context.world_size)

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config.options import TrainOptions
 from ..data.series.dataset import SeriesData, SeriesSplit
 from ..data.series.time_step import format_time, format_times
-from ..errors import OptionError
 from ..layers import seasonal
 from ..losses.forecast import pinball, squared_error
 from ..metrics.forecast import INTERVALS, ForecastErrors, calibrated_quantiles
@@ -278,16 +276,3 @@ def name_forecast(series: str, column: str, spec: ForecastSpec) -> str:
     if not spec.is_long:
         return column
     return series if len(spec.target) == 1 else f"{series}/{column}"
-
-
-def refuse_freezing(options: TrainOptions | None) -> None:
-    """Raise OptionError for options that train some layer groups only: forecasters are small and have no backbone."""
-    if options is None:
-        return
-    for name in ("freeze", "unfreeze_groups", "unfreeze_every", "layer_decay"):
-        value = getattr(options, name)
-        if value != getattr(TrainOptions(), name):
-            flag = name.replace("_", "-")
-            raise OptionError(
-                f"--{flag}: a forecaster is trained as a whole.", f"Leave --{flag} out.", option=name, value=value
-            )

@@ -16,6 +16,7 @@ from ..config.parsing import Range
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import InMemoryBatches
 from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, check_format, load_unlabeled, make_shapes
+from ..engine.freezing import refuse_freezing
 from ..errors import DataError
 from ..objectives.adversarial import Adversarial
 from ..predictions.base import Prediction
@@ -34,7 +35,6 @@ from .generate_support import (
     draw_plots,
     generate_images,
     load_feature_network,
-    refuse_freezing,
     suggest_next,
 )
 
@@ -161,7 +161,7 @@ class Generate(Task):
         context: Context,
     ) -> Setup:
         """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
-        refuse_freezing(context.options)
+        refuse_freezing(context.options, "generator and discriminator are trained as a whole")
         count = len(dataset.train)
         if count < batch_size:
             raise DataError(

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config.options import TrainOptions
 from ..data.images.unlabeled import spread_rows
-from ..errors import NonFiniteError, OptionError
+from ..errors import NonFiniteError
 from ..metrics.generative import frechet_distance, precision_recall
 from ..objectives.base import Batch
 from ..plots.image_grid import plot_image_grid
@@ -188,22 +187,6 @@ def draw_plots(evidence: Evidence, train_NHWC: np.ndarray) -> list[Plot]:
         Plot("real", "Real images", "From the test split.", plot_image_grid(real_NHWC)),
         Plot("nearest", "Nearest training images", caption, plot_image_grid(pairs, columns=NUM_NEAREST)),
     ]
-
-
-def refuse_freezing(options: TrainOptions | None) -> None:
-    """Raise OptionError for options that train some layer groups only: two networks are trained, each as a whole."""
-    if options is None:
-        return
-    for name in ("freeze", "unfreeze_groups", "unfreeze_every", "layer_decay"):
-        value = getattr(options, name)
-        if value != getattr(TrainOptions(), name):
-            flag = name.replace("_", "-")
-            raise OptionError(
-                f"--{flag}: generator and discriminator are trained as a whole.",
-                f"Leave --{flag} out.",
-                option=name,
-                value=value,
-            )
 
 
 def build_transform(mirror: bool) -> Callable[[Batch], Batch]:

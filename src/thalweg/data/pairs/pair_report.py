@@ -50,13 +50,7 @@ class PairReport:
     def lines(self) -> list[str]:
         """Return the findings for a terminal."""
         dataset = self.dataset
-        sizes = []
-        for name in SPLITS:
-            size = f"{name} {len(dataset.splits[name]):,}"
-            if name in dataset.official_splits:
-                size += " (the source's own)"
-            sizes.append(size)
-        lines = [f"{dataset.name}: {dataset.format}, {dataset.summary}", f"pairs: {', '.join(sizes)}"]
+        lines = [f"{dataset.name}: {dataset.format}, {dataset.summary}", f"pairs: {dataset.format_sizes()}"]
         for language, (mean, distinct) in self.words.items():
             lines.append(f"{language}: {mean:.1f} words a sentence, {distinct:,} different ones in train")
         lines += dataset.messages()

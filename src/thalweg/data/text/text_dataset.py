@@ -213,7 +213,7 @@ def read_raw_texts(source: str | os.PathLike[str] | Sequence[str], strict: bool 
     """Read the texts of a source. Raises DataError."""
     if source == DEFAULT_NAME:
         return RawTexts(DEFAULT_NAME, "generated text", DEFAULT_NAME, {"all": generate_sentences()})
-    if source in NAMED_TEXTS and not os.path.exists(source):
+    if isinstance(source, str) and source in NAMED_TEXTS and not os.path.exists(source):
         return _read_named_text(str(source))
     paths = _list_sources(source)
     if len(paths) == 1 and paths[0].is_dir():

@@ -50,19 +50,13 @@ class TextReport:
     def lines(self) -> list[str]:
         """Return the findings for a terminal."""
         dataset = self.dataset
-        sizes = []
-        for name in SPLITS:
-            size = f"{name} {len(dataset.splits[name]):,}"
-            if name in dataset.official_splits:
-                size += " (the source's own)"
-            sizes.append(size)
         total = max(1, len(dataset.train))
         frequent = []
         for character, count in list(self.counts.items())[:MAX_LISTED]:
             frequent.append(f"{character!r} {100 * count / total:.1f} %")
         return [
             f"{dataset.name}: {dataset.format}, {dataset.summary}",
-            f"characters: {', '.join(sizes)}",
+            f"characters: {dataset.format_sizes()}",
             f"most frequent: {', '.join(frequent)}",
             *dataset.messages(),
             *self._repeats(),

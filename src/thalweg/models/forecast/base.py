@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import OptionError
+from ...layers.check_arguments import check_positive
 from ...layers.seasonal import measure_spread, seasonal_mean
 
 # B windows, L rows that are known (lookback), H rows to forecast (horizon), C target columns, Q quantile levels
@@ -84,26 +85,6 @@ class Shape:
     def num_covariates(self) -> int:
         """Columns of all covariates, those of the calendar aside."""
         return self.num_past + self.num_future + self.num_static
-
-
-def check_positive(**sizes: int) -> None:
-    """Raise OptionError for a size that is no whole number of at least 1."""
-    for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise OptionError(
-                f"{name}={value}: expected a whole number of at least 1.", option=name, value=value, allowed=[1]
-            )
-
-
-def check_dropout(dropout: float) -> None:
-    """Raise OptionError for a dropout that is not from 0 to less than 1."""
-    if not 0 <= dropout < 1:
-        raise OptionError(
-            f"dropout={dropout}: expected at least 0 and less than 1.",
-            option="dropout",
-            value=dropout,
-            allowed=[0, 1],
-        )
 
 
 class CovariateTerm(nn.Module):

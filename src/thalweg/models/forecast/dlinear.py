@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...layers.check_arguments import check_positive
 from ...registry import register_model
-from .base import Forecaster, Shape, build_forecaster, check_positive
+from .base import Forecaster, Shape, build_forecaster
 
 
 class DLinear(nn.Module):

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ...layers.check_arguments import check_fractions, check_positive
 from ...layers.revin import RevIN, WindowStatistics
 from ...registry import register_model
-from .base import Forecaster, Shape, build_forecaster, check_dropout, check_positive
+from .base import Forecaster, Shape, build_forecaster
 
 # N windows times columns, S segments of the window, M segments of the forecast, D width
 
@@ -89,6 +90,6 @@ def segrnn(
     if segment is None:
         segment = sizes.season if 1 < sizes.season <= sizes.lookback // 2 else max(1, sizes.lookback // 8)
     check_positive(segment=segment, width=width)
-    check_dropout(dropout)
+    check_fractions(dropout=dropout)
     segment = min(segment, sizes.lookback)
     return build_forecaster(SegRNN(sizes, segment, max(2, width), dropout, revin), sizes)

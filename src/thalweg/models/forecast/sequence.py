@@ -15,9 +15,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ...layers.check_arguments import check_fractions, check_positive
 from ...layers.revin import RevIN
 from ...layers.seasonal import seasonal_naive
-from .base import Forecaster, Inputs, Shape, build_forecaster, check_dropout, check_positive
+from .base import Forecaster, Inputs, Shape, build_forecaster
 
 
 class SequenceToSequence(nn.Module):
@@ -70,5 +71,5 @@ def build_sequence_model(
         OptionError: For sizes below 1 and a dropout outside 0 to 1.
     """
     check_positive(layers=layers, width=width)
-    check_dropout(dropout)
+    check_fractions(dropout=dropout)
     return build_forecaster(SequenceToSequence(cell, shape, layers, width, dropout), shape, reads_covariates=True)

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import OptionError
-
 # B sentences, S source tokens, T target tokens, V tokens of the source, K tokens of the target, E embedding, D width
 
 #: id of the padding, see data/pairs/tokens.py
@@ -85,19 +83,3 @@ class TiedEmbedding(nn.Module):
 def mask_scores(scores_BTS: Tensor, source_BS: Tensor) -> Tensor:
     """Return attention scores with -inf at the padding of the sources."""
     return scores_BTS.masked_fill((source_BS == PAD)[:, None, :], float("-inf"))
-
-
-def check_sizes(dropout: float, **sizes: int) -> None:
-    """Raise OptionError for a size below 1, and a dropout outside 0 to 1."""
-    for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise OptionError(
-                f"{name}={value}: expected a whole number of at least 1.", option=name, value=value, allowed=[1]
-            )
-    if not 0 <= dropout < 1:
-        raise OptionError(
-            f"dropout={dropout}: expected at least 0 and less than 1.",
-            option="dropout",
-            value=dropout,
-            allowed=[0, 1],
-        )

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...layers.check_arguments import check_fractions, check_positive
 from ...layers.recurrent import init_recurrent_
-from .base import PAD, Tensors, TiedEmbedding, TranslationModel, check_sizes, mask_scores
+from .base import PAD, Tensors, TiedEmbedding, TranslationModel, mask_scores
 
 # B sentences, S source tokens, T target tokens, E embedding, D width, M width of the memory, L layers
 # P states of a cell: 1 of a GRU, 2 of an LSTM
@@ -158,6 +159,7 @@ def build_recurrent_translator(
     """
     embedding = int(settings["embedding"])
     dropout = settings["dropout"]
-    check_sizes(dropout, layers=layers, width=width, embedding=embedding, half_width=width // 2)
+    check_fractions(dropout=dropout)
+    check_positive(layers=layers, width=width, embedding=embedding, half_width=width // 2)
     encoder = BidirectionalEncoder(num_tokens, embedding, max(1, width // 2), layers, dropout, cell)
     return RecurrentTranslator(encoder, TiedEmbedding(num_targets, embedding), width, layers, cell)

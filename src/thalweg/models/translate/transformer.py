@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import OptionError
+from ...layers.check_arguments import check_fractions, check_positive
 from ...registry import register_model
-from .base import PAD, Tensors, TiedEmbedding, TranslationModel, check_sizes
+from .base import PAD, Tensors, TiedEmbedding, TranslationModel
 
 # B sentences, S source tokens, T target tokens, Q queries, X keys, D width, H heads, C width of a head
 
@@ -213,7 +214,8 @@ def transformer(
     num_tokens: int, num_targets: int, layers: int = 4, width: int = 128, heads: int = 4, dropout: float = 0.3
 ) -> Transformer:
     """Transformer: attention alone, no recurrence. Raises OptionError for impossible sizes."""
-    check_sizes(dropout, layers=layers, width=width, heads=heads)
+    check_fractions(dropout=dropout)
+    check_positive(layers=layers, width=width, heads=heads)
     if width % heads:
         raise OptionError(
             f"heads={heads}: expected a divisor of the width, {width}.", option="heads", value=heads, allowed=[width]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...layers.recurrent import check_whole_number
+from ...layers.check_arguments import check_fractions, check_positive
 from ...registry import register_model
 
 # B rows, T new tokens, C tokens of the state, S = C + T, H heads, D width, K width of a head
@@ -111,17 +111,12 @@ def gpt(
     num_tokens: int, layers: int = 4, width: int = 128, heads: int = 4, context: int = 128, dropout: float = 0.1
 ) -> GPT:
     """A small Transformer that looks at the last tokens, to compare with. Raises OptionError for impossible sizes."""
-    sizes = {"num_tokens": num_tokens, "layers": layers, "width": width, "heads": heads, "context": context}
-    for name, value in sizes.items():
-        check_whole_number(name, value, 1)
+    check_positive(num_tokens=num_tokens, layers=layers, width=width, heads=heads, context=context)
     if width % (2 * heads):
         raise OptionError(
             f"width={width}: expected a multiple of twice the {heads} heads.", option="width", value=width
         )
-    if not 0 <= dropout < 1:
-        raise OptionError(
-            f"dropout={dropout}: expected at least 0 and less than 1.", option="dropout", value=dropout, allowed=[0, 1]
-        )
+    check_fractions(dropout=dropout)
     model = GPT(GPTFeatures(num_tokens, layers, width, heads, dropout), num_tokens, width, context)
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...layers.recurrent import check_whole_number
+from ...layers.check_arguments import check_whole_number
 from ...registry import register_model
 from .recurrent import CharacterSettings, take_settings
 

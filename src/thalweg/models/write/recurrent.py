@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...layers.recurrent import RecurrentLayers, RecurrentSettings, State, check_whole_number
+from ...layers.check_arguments import check_whole_number
+from ...layers.recurrent import RecurrentLayers, RecurrentSettings, State
 
 # B rows of text, T tokens, V tokens of the vocabulary, E width of the embedding, D width of a layer, L layers
 
