@@ -89,9 +89,13 @@ def test_every_built_in_recipe_can_be_trained(name):
     options = parse_train_options(common)
     task_options = parse_options(own, task.TrainOptions)
     validate_options(options)
-    parse_augmentation(task_options.augment.replace("auto", "none"))
     model = registry.find_model(options.model or task.default_model, recipe.task)
-    model(in_channels=1, num_classes=10, image_size=task_options.image_size or 28, **options.model_kwargs)
+    if recipe.task == "classify":  # at the size of the recipe's images
+        parse_augmentation(task_options.augment.replace("auto", "none"))
+        kwargs = {"in_channels": 1, "num_classes": 10, "image_size": task_options.image_size or 28}
+    else:
+        kwargs = task().model_kwargs(task().data_spec(task().toy_dataset(), task.TrainOptions()))
+    model(**kwargs, **options.model_kwargs)
     assert recipe.summary and recipe.source and recipe.our_result and recipe.minutes > 0
 
 
