@@ -15,6 +15,7 @@ B windows, H steps of the forecast, C columns, Q quantile levels, N windows whos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,6 +30,8 @@ QUANTILE_METRICS = ("pinball", "crps", *INTERVALS)
 _DECILES = tuple(round(0.1 * index, 2) for index in range(1, 10))
 _TWENTIETHS = tuple(round(0.05 * index, 2) for index in range(1, 20))
 _TINY = 1e-8
+#: windows from which on each step is calibrated by itself
+MIN_WINDOWS = 40
 
 
 class ForecastErrors:
@@ -130,7 +133,8 @@ def calibrated_quantiles(errors_NHC: Float[Tensor, "N H C"], levels: Sequence[fl
 
     Of n errors that of rank ceil((n + 1) level), or the rank from above for levels below one half, so that a new error
     from the same distribution stays inside with at least the probability of the interval (Vovk, Gammerman, Shafer
-    2005, doi:10.1007/b106715).
+    2005, doi:10.1007/b106715). Fewer than 40 windows cannot tell the ends of an interval of 95 %; then the absolute
+    errors of all steps count together, and the quantiles lie symmetric around zero.
 
     Args:
         errors_NHC: Errors of held-out forecasts; N is at least 1.
@@ -139,17 +143,27 @@ def calibrated_quantiles(errors_NHC: Float[Tensor, "N H C"], levels: Sequence[fl
     Returns:
         The quantiles.
     """
-    count = len(errors_NHC)
-    ordered_NHC = errors_NHC.sort(0).values
+    count, horizon, _ = errors_NHC.shape
     quantiles = []
+    if count < MIN_WINDOWS:
+        ordered_NC = errors_NHC.abs().flatten(0, 1).sort(0).values
+        for level in levels:
+            size_C = _pick_rank(ordered_NC, abs(2 * level - 1)) if level != 0.5 else torch.zeros_like(ordered_NC[0])
+            quantiles.append(size_C.copysign(torch.tensor(level - 0.5)).expand(horizon, -1))
+        return torch.stack(quantiles, -1)
+    ordered_NHC = errors_NHC.sort(0).values
     for level in levels:
-        rank = (count + 1) * level
-        index = (count + 1) / 2 - 1
-        if level > 0.5:
-            index = -(-rank // 1) - 1
-        elif level < 0.5:
-            index = rank // 1 - 1
-        low = min(count - 1, max(0, int(index // 1)))
-        high = min(count - 1, max(0, int(-(-index // 1))))
-        quantiles.append((ordered_NHC[low] + ordered_NHC[high]) / 2)
+        if level < 0.5:
+            quantiles.append(-_pick_rank(-ordered_NHC.flip(0), 1 - level))
+        else:
+            quantiles.append(_pick_rank(ordered_NHC, level))
     return torch.stack(quantiles, -1)
+
+
+def _pick_rank(ordered: Tensor, level: float) -> Tensor:
+    """Return the value of rank ceil((n + 1) level) of n in rising order; in the middle, the mean of two."""
+    count = len(ordered)
+    rank = (count + 1) * level
+    if level == 0.5:
+        return (ordered[math.floor(rank) - 1] + ordered[math.ceil(rank) - 1]) / 2
+    return ordered[min(count, max(1, math.ceil(round(rank, 9)))) - 1]

@@ -98,5 +98,11 @@ def test_calibrated_quantiles_cover_what_they_promise():
     assert 0.75 < np.mean(covered) < 0.88
     ordered = calibrated_quantiles(torch.arange(1.0, 100.0)[:, None, None], (0.1, 0.5, 0.9))
     assert ordered.flatten().tolist() == [10, 50, 90]
-    single = calibrated_quantiles(torch.ones(1, 2, 3), LEVELS)
-    assert single.shape == (2, 3, len(LEVELS)) and (single == 1).all()
+
+
+def test_few_windows_are_calibrated_with_all_steps_together():
+    """One window has one error per step: its quantiles alone would be intervals without width."""
+    quantiles = calibrated_quantiles(torch.arange(1.0, 25.0).reshape(1, 24, 1), LEVELS)
+    assert quantiles.shape == (24, 1, len(LEVELS)) and (quantiles.diff(dim=-1) >= 0).all()
+    assert (quantiles[..., LEVELS.index(0.9)] == 20).all() and (quantiles[..., LEVELS.index(0.1)] == -20).all()
+    assert (quantiles[..., LEVELS.index(0.5)] == 0).all()
