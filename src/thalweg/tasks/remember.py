@@ -79,7 +79,9 @@ class RememberTrainOptions:
         Range(1, MAX_SYMBOLS),
     ] = None
     grow_every: Annotated[
-        int, "steps until training sequences double, from a 64th of the length on; 0: full from the start", Range(0, 1e6)
+        int,
+        "steps until training sequences double, from a 64th of the length on; 0: full from the start",
+        Range(0, 1e6),
     ] = 0
 
 
