@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thalweg.concepts.memory.compute import (
-    MEASURED,
+    RECIPE_RESULT,
     MemorySettings,
     compute_curve,
     compute_memory,
@@ -117,7 +117,7 @@ def test_without_training_only_gradients_are_shown():
 
 
 def test_the_figure_that_is_quoted_is_that_of_the_recipe():
-    assert "adding-600" in MEASURED and "0.0026" in MEASURED
+    assert "adding-600" in RECIPE_RESULT and "0.0026" in RECIPE_RESULT
     assert "MSE 0.0026" in find_recipe("adding-600").our_result
 
 
