@@ -80,7 +80,7 @@ class RememberTrainOptions:
     ] = None
     grow_every: Annotated[
         int,
-        "steps until training sequences double, from a 64th on; 0: full from the start",
+        "steps until training sequences double, from a 64th of the length on; 0: full from the start",
         Range(0, 1e6),
     ] = 0
 

@@ -6,9 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from thalweg.concepts.memory.compute import MemorySettings, compute_curve, compute_memory, find_reach, memory
+from thalweg.concepts.memory.compute import (
+    RECIPE_RESULT,
+    MemorySettings,
+    compute_curve,
+    compute_memory,
+    find_reach,
+    memory,
+)
 from thalweg.concepts.memory.distance import RecallResult, make_sequences, train_recall
 from thalweg.concepts.memory.gradients import VARIANTS, build_layer, measure_gradients
+from thalweg.config.recipes import find_recipe
 from thalweg.errors import OptionError
 
 BY_NAME = {variant.name: variant for variant in VARIANTS}
@@ -106,6 +114,11 @@ def test_without_training_only_gradients_are_shown():
     assert set(result.numbers["table"]["LSTM, chrono"]) == {10}
     assert not any(name.startswith("recall") for name in result.key_numbers)
     assert result.frames[-1].draw().size == result.frames[0].draw().size
+
+
+def test_the_figure_that_is_quoted_is_that_of_the_recipe():
+    assert "adding-600" in RECIPE_RESULT and "0.0026" in RECIPE_RESULT
+    assert "MSE 0.0026" in find_recipe("adding-600").our_result
 
 
 def test_too_many_distances_are_refused():

@@ -19,7 +19,7 @@ class CellVariant:
     """A cell and its initialization: `initialize(layer, memory)` works in place on a layer of torch's own."""
 
     name: str
-    cell: type[nn.RNNBase]
+    cell: Callable[..., nn.RNNBase]
     initialize: Callable[[nn.RNNBase, int], None]
 
 

@@ -176,12 +176,15 @@ def _unroll(
     )
 
 
-def _guess_next(probability_TV: Tensor, alphabet: Sequence[str]) -> list[list[CharacterGuess]]:
+def _guess_next(probability_TV: Tensor, alphabet: list[str]) -> list[list[CharacterGuess]]:
     """Return the most probable characters of each step."""
     values_TK, tokens_TK = probability_TV.topk(min(NUM_PREDICTED, len(alphabet)))
     guesses = []
     for values, tokens in zip(values_TK.tolist(), tokens_TK.tolist(), strict=True):
-        guesses.append([CharacterGuess(alphabet[token], p) for token, p in zip(tokens, values, strict=True)])
+        step_guesses = []
+        for probability, token in zip(values, tokens, strict=True):
+            step_guesses.append(CharacterGuess(alphabet[token], probability))
+        guesses.append(step_guesses)
     return guesses
 
 

@@ -143,8 +143,8 @@ def _parse_name(source: object) -> tuple[ProblemName, int | None]:
             value=str(source),
             allowed=PROBLEMS,
         )
-    name = next(problem for problem in PROBLEMS if problem == match[1])
-    return name, int(match[2]) if match[2] else None
+    index = [str(problem) for problem in PROBLEMS].index(match[1])
+    return PROBLEMS[index], int(match[2]) if match[2] else None
 
 
 def check_problem(problem: Problem) -> None:
