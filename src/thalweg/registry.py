@@ -141,7 +141,7 @@ def get_concepts() -> dict[str, ConceptEntry]:
 
 
 def find_model(name: str, task: str | None = None) -> ModelEntry:
-    """Return the model with that name, of this package or, as 'timm:NAME', of a registered source.
+    """Return the model with that name (a dash counts as an underscore), or, as 'timm:NAME', one of a registered source.
 
     Raises NotFoundError with the nearest names, or for a prefix without a source; a source may raise other errors, such
     as ResourceError if its package is not installed.
@@ -150,9 +150,10 @@ def find_model(name: str, task: str | None = None) -> ModelEntry:
     if colon:
         return _find_source(prefix, name)(name)
     models = get_models(task)
-    if name not in models:
+    entry = models.get(name) or models.get(name.replace("-", "_"))
+    if entry is None:
         raise NotFoundError.for_unknown("model", name, models)
-    return models[name]
+    return entry
 
 
 def find_task(name: str) -> type[Any]:

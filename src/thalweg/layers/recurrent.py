@@ -11,6 +11,7 @@ stands between the layers, not inside the cells, which leaves the kernels fused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -82,9 +83,9 @@ class RecurrentLayers(nn.Module):
         settings: Sizes and regularization.
     """
 
-    def __init__(self, cell: type[nn.RNNBase], input_size: int, settings: RecurrentSettings):
+    def __init__(self, cell: Callable[..., nn.RNNBase], input_size: int, settings: RecurrentSettings):
         super().__init__()
-        self.is_lstm = issubclass(cell, nn.LSTM)
+        self.is_lstm = cell is nn.LSTM
         self.width = settings.width
         self.weight_drop = settings.weight_drop
         self.layers = nn.ModuleList()

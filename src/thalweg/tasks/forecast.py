@@ -36,7 +36,7 @@ from .forecast_spec import ForecastSpec, WindowTensors, build_spec, window_indic
 
 MAX_BATCH_SIZE = 64
 #: steps of a training of unstated length, and the epochs that it stays between
-DEFAULT_STEPS = 1500
+DEFAULT_STEPS = 1000
 MIN_EPOCHS = 3
 MAX_EPOCHS = 40
 #: rise of the validation metric over its best from which on a run is called overfit

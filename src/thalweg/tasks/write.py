@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -288,7 +288,7 @@ class Write(Task):
         """Color a text by surprise, and by the cells that follow its quotes, brackets and lines."""
         example = self.preprocess(source, spec, options)
         (prediction,) = self.predict(model, ["text"], [example], spec, options)
-        return explain_text(model, prediction, spec.tokens, options.cells)
+        return explain_text(model, cast(TextPrediction, prediction), spec.tokens, options.cells)
 
     def example_input(self, spec: WriteSpec, count: int) -> Tensor:
         """Return `count` rows of 16 tokens."""

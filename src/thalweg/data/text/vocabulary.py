@@ -54,7 +54,7 @@ class Vocabulary(Protocol):
 class CharacterVocabulary:
     """One token per character of an alphabet, whose first symbol stands for all others."""
 
-    forbidden = (0,)
+    forbidden: Sequence[int] = (0,)
 
     def __init__(self, alphabet: Sequence[str]):
         self.alphabet = alphabet
@@ -89,7 +89,7 @@ class ByteVocabulary:
 
     size = 256
     start_token = ord("\n")
-    forbidden = ()
+    forbidden: Sequence[int] = ()
 
     def encode(self, split: TextSplit) -> np.ndarray:
         """Return the bytes (N,) int32 of a text."""
@@ -117,7 +117,7 @@ class PieceVocabulary:
         self.processor = _import_sentencepiece().SentencePieceProcessor(model_proto=model)
         self.size = self.processor.get_piece_size()
         self.start_token = self.processor.piece_to_id("\n")
-        self.forbidden = [token for token in range(self.size) if self._is_control(token)]
+        self.forbidden: Sequence[int] = [token for token in range(self.size) if self._is_control(token)]
 
     def _is_control(self, token: int) -> bool:
         return self.processor.is_control(token) or self.processor.is_unknown(token)

@@ -40,7 +40,7 @@ class CharacterSettings(RecurrentSettings):
 class RecurrentFeatures(nn.Module):
     """(B, T) tokens -> (B, T, D) features: embedding and recurrent layers."""
 
-    def __init__(self, num_tokens: int, cell: type[nn.RNNBase], settings: CharacterSettings):
+    def __init__(self, num_tokens: int, cell: Callable[..., nn.RNNBase], settings: CharacterSettings):
         super().__init__()
         self.embedding = nn.Embedding(num_tokens, settings.embedding)
         self.rnn = RecurrentLayers(cell, settings.embedding, settings)
@@ -82,7 +82,9 @@ class CharacterModel(nn.Module):
         return self.features.rnn.initial_state(batch_size)
 
 
-def build_character_model(cell: type[nn.RNNBase], num_tokens: int, settings: CharacterSettings) -> CharacterModel:
+def build_character_model(
+    cell: Callable[..., nn.RNNBase], num_tokens: int, settings: CharacterSettings
+) -> CharacterModel:
     """Build a network with recurrent layers of one type.
 
     Args:
