@@ -25,17 +25,11 @@ def toy_source(monkeypatch):
 
 def test_every_file_in_the_models_folder_is_registered():
     assert {"airbench", "convnet", "lenet", "mlp", "perceptron", "resnet18", "vgg16"} <= set(registry.get_models())
-<<<<<<< HEAD
     assert {"classify", "forecast", "generate", "remember", "translate", "write"} <= set(registry.get_tasks())
     of_tasks = {}
     for task in registry.get_tasks():
         of_tasks |= registry.get_models(task)
     assert of_tasks == registry.get_models() and registry.get_models("knit") == {}
-=======
-    assert {"classify", "forecast", "generate", "write"} <= set(registry.get_tasks())
-    by_task = [registry.get_models(task) for task in registry.get_tasks()]
-    assert by_task[0] | by_task[1] | by_task[2] == registry.get_models() and registry.get_models("knit") == {}
->>>>>>> forecast
 
 
 def test_an_entry_builds_its_model():
