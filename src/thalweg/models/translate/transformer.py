@@ -1,4 +1,6 @@
-"""Transformer (Vaswani et al. 2017, arXiv:1706.03762), in the size of Transformer-Tiny (Wu et al. 2021, 2105.14462).
+"""Transformer (Vaswani et al. 2017, arXiv:1706.03762), in the size of Transformer-Tiny.
+
+Transformer-Tiny: Wu et al. 2021, arXiv:2105.14462.
 
 Differs from the papers: layer norm before each part instead of behind it (Xiong et al. 2020, arXiv:2002.04745); output
 weights are those of the target's embedding, but not of the source's.
