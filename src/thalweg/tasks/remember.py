@@ -38,7 +38,9 @@ from .base import CardText, Context, EvalResult, Metric, Plot, Setup, Task
 #: inputs of a batch in an evaluation have at most about so many steps in all
 EVAL_STEPS = 60_000
 #: epochs of 8,000 sequences that a run of unstated length takes
-DEFAULT_EPOCHS = 8
+DEFAULT_EPOCHS = 4
+#: five times that of Adam's usual: with 2e-3 adding-75 takes 1,300 steps instead of 400
+DEFAULT_LR = 0.01
 #: first seed of the sequences that `sample` makes; the splits have 0, 1 and 2
 SAMPLE_STREAM = 3
 #: what the last answers of `copy` are called: 1 to 8, then what is no symbol
@@ -163,10 +165,12 @@ class Remember(Task):
     def default_options(
         self, dataset: SequenceDataset, spec: RememberSpec, options: Any, common: Any
     ) -> dict[str, Any]:
-        """Return what recurrent networks are trained with; always the same learning rate, as in the papers."""
-        values: dict[str, Any] = {"batch_size": 32, "optimizer": "adam", "schedule": "constant", "grad_clip": 1.0}
+        """Return what recurrent networks are trained with; the learning rate falls once the answer is found."""
+        values: dict[str, Any] = {"batch_size": 32, "optimizer": "adam", "schedule": "cosine", "grad_clip": 1.0}
         if common.steps is None and common.time_budget is None:
             values["epochs"] = DEFAULT_EPOCHS
+        if common.optimizer in (None, "adam", "adamw"):
+            values["lr"] = DEFAULT_LR
         return values
 
     def setup(
