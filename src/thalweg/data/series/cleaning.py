@@ -182,10 +182,10 @@ def _group_rows(table: Table, is_long: bool) -> dict[str, np.ndarray]:
     """Return the rows of each series by its name, in the order in which they appear."""
     if not is_long:
         return {"": np.arange(len(table))}
-    rows: dict[str, list[int]] = {}
-    for row, name in enumerate(map(str, table.columns[ID_COLUMN])):
-        rows.setdefault(name, []).append(row)
-    return {name: np.array(indices) for name, indices in rows.items()}
+    names = np.array(list(map(str, table.columns[ID_COLUMN])))
+    unique, firsts, series_N, counts = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
+    parts = np.split(np.argsort(series_N, kind="stable"), np.cumsum(counts)[:-1])
+    return {str(unique[index]): parts[index] for index in np.argsort(firsts).tolist()}
 
 
 def _check_regular(table: Table, rows: np.ndarray, times_N: np.ndarray, step: TimeStep, are_dates: bool) -> None:

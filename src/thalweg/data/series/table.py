@@ -139,27 +139,18 @@ def _read_frame(frame: Any, name: str, format_name: str, path: str) -> Table:
 def _parse_csv(text: str, name: str, path: str) -> Table:
     first = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    header: list[str] = []
-    rows = []
-    lines = []
-    for row in reader:
-        if not any(map(str.strip, row)):
-            continue
-        if not header:
-            header = list(map(str.strip, row))
-            continue
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}, line {reader.line_num}: {len(row)} cells; expected {len(header)}, as in the header.",
-                "Repair the line.",
-                path=path,
-                line=reader.line_num,
-                value=len(row),
-                allowed=[len(header)],
-            )
-        rows.append(row)
-        lines.append(reader.line_num)
+    header, rows, lines = _read_rows(text, delimiter)
+    widths = list(map(len, rows))
+    if widths and set(widths) != {len(header)}:
+        index = next(index for index, width in enumerate(widths) if width != len(header))
+        raise DataError(
+            f"{path}, line {lines[index]}: {widths[index]} cells; expected {len(header)}, as in the header.",
+            "Repair the line.",
+            path=path,
+            line=lines[index],
+            value=widths[index],
+            allowed=[len(header)],
+        )
     if not rows:
         raise DataError(
             f"{path}: no rows; expected a header and a row per time step.",
@@ -173,6 +164,20 @@ def _parse_csv(text: str, name: str, path: str) -> Table:
         columns[column] = cells[:, index]
     format_name = "TSV file" if delimiter == "\t" else "CSV file"
     return Table(name, format_name, path, columns, lines)
+
+
+def _read_rows(text: str, delimiter: str) -> tuple[list[str], list[list[str]], Sequence[int]]:
+    """Return the header, the rows that are not empty, and the line on which each ends."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    rows = list(reader)
+    lines: Sequence[int] = range(1, len(rows) + 1)
+    if reader.line_num != len(rows) or not all(map(any, rows)):  # line feeds inside of cells, or empty lines
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+        numbered = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+        rows = [row for _, row in numbered]
+        lines = [line for line, _ in numbered]
+    header = list(map(str.strip, rows[0])) if rows else []
+    return header, rows[1:], lines[1:]
 
 
 def _check_header(header: Sequence[str], path: str) -> None:
@@ -222,17 +227,28 @@ def has_numbers(values: np.ndarray) -> bool:
         return True
     if values.dtype.kind == "M":
         return False
+    if _parse_fast(values) is not None:
+        return True
     present = [value for value in map(_to_text, values) if value.lower() not in MISSING]
     count = sum(1 for value in present if _is_number(_use_decimal_point(value)))
     return bool(present) and count >= NUMERIC_FRACTION * len(present)
 
 
+def _parse_fast(values: np.ndarray) -> np.ndarray | None:
+    """Return the numbers of a column in which every cell is one as Python writes it; None where some are not."""
+    if values.dtype.kind == "M":
+        return None
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
 def parse_numbers(table: Table, column: str) -> np.ndarray:
     """Return a column (N,) float64, NaN where a value is missing. Raises DataError with the line of a text."""
     values = table.columns[column]
-    if values.dtype.kind in "iufb":
-        numbers = values.astype(np.float64)
-    else:
+    numbers = _parse_fast(values)
+    if numbers is None:
         numbers = np.full(len(values), np.nan)
         for row, value in enumerate(values):
             text = _use_decimal_point(_to_text(value))

@@ -126,11 +126,12 @@ def parse_times(table: Table, column: str) -> tuple[np.ndarray, bool]:
         return times, True
     if values.dtype.kind in "iu":
         return values.astype(np.int64), False
-    texts = [str(value).strip() for value in values]
-    whole = [re.fullmatch(r"[+-]?\d{1,18}", text) is not None for text in texts]
-    is_year = all(len(text) == 4 for text in texts)
-    if all(whole) and not is_year:
-        return np.array(texts, dtype=np.int64), False
+    texts = list(map(str.strip, map(str, values)))
+    if re.fullmatch(r"[+-]?\d{1,18}", texts[0]) and len(texts[0]) != 4:  # four digits are a year
+        try:
+            return np.array(texts, dtype=np.int64), False
+        except ValueError:
+            pass  # the first row that is none is named below
     times = _parse_dates(texts)
     if times is None:
         row = next(i for i, text in enumerate(texts) if _parse_dates([text]) is None or i == len(texts) - 1)
@@ -162,11 +163,12 @@ def _refuse_missing(table: Table, column: str, is_missing_N: np.ndarray) -> None
 
 def _parse_dates(texts: list[str]) -> np.ndarray | None:
     """Return times (N,) in microseconds of texts of one form; None if they have none that is known."""
-    if all(re.fullmatch(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)?", text) for text in texts):
+    if re.fullmatch(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)?", texts[0]):
         try:
-            return np.array(texts, dtype="datetime64[us]").astype(np.int64)
+            times = np.array(texts, dtype="datetime64[us]")
         except ValueError:
             return None
+        return None if np.isnat(times).any() else times.astype(np.int64)
     for parse in (_parse_iso, *(_make_parser(form) for form in (*_FORMATS, *_AMERICAN_FORMATS, *_EUROPEAN_FORMATS))):
         times = _apply(parse, texts)
         if times is not None:
