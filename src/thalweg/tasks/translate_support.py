@@ -35,7 +35,7 @@ MAX_EXTRA = 10
 NUM_TOKENS = 5e6
 MAX_EPOCHS = 30
 #: the same for small data, such as the default: about a minute
-NUM_TOKENS_SMALL = 1.2e6
+NUM_TOKENS_SMALL = 4e5
 MAX_EPOCHS_SMALL = 60
 MAX_BATCH_SIZE = 64
 #: updates per epoch below which batches become smaller

@@ -17,7 +17,7 @@ from .pair_files import PairLines
 
 DEFAULT_NAME = "valley"
 #: sentence pairs of the default data
-NUM_PAIRS = 8000
+NUM_PAIRS = 2500
 
 _NOUNS = {
     "sailor": "mani",

@@ -9,13 +9,13 @@ the decoder runs over a whole sentence in one fused call. What was attended to b
 first, which read the context vectors in order; with one layer, as in the second paper without input feeding, nothing
 does.
 
-Differs from the papers: the decoder begins with a function of the mean of the encoder's vectors; layer norm (Ba, Kiros,
-Hinton 2016, arXiv:1607.06450) after the encoder and before every layer that reads a context, without which attention
-takes several times as many steps to form; no tanh before the output, whose weights are tied to the embedding.
+Differs from the papers: the decoder begins with a function of the mean of the encoder's vectors; dropout around every
+layer; output weights tied to the embedding.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +51,6 @@ class BidirectionalEncoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(num_tokens, embedding, padding_idx=PAD)
         self.dropout = nn.Dropout(dropout)
-        self.norm = nn.LayerNorm(2 * width)
         self.forward_layers = nn.ModuleList()
         self.backward_layers = nn.ModuleList()
         self.width = 2 * width
@@ -66,13 +65,12 @@ class BidirectionalEncoder(nn.Module):
     def forward(self, source_BS: Tensor) -> Tensor:
         """Return a vector for every token."""
         length_B = (source_BS != PAD).sum(1)
-        x_BSM = self.embedding(source_BS)
+        x_BSM = self.dropout(self.embedding(source_BS))
         for forward_layer, backward_layer in zip(self.forward_layers, self.backward_layers, strict=True):
-            x_BSM = self.dropout(x_BSM)
             left_BSD = forward_layer(x_BSM)[0]
             right_BSD = reverse_rows(backward_layer(reverse_rows(x_BSM, length_B))[0], length_B)
-            x_BSM = torch.cat([left_BSD, right_BSD], 2)
-        return self.dropout(self.norm(x_BSM))
+            x_BSM = self.dropout(torch.cat([left_BSD, right_BSD], 2))
+        return x_BSM
 
 
 class RecurrentTranslator(TranslationModel):
@@ -95,8 +93,7 @@ class RecurrentTranslator(TranslationModel):
         self.num_states = 2 if isinstance(self.first, nn.LSTM) else 1
         self.bridge = nn.Linear(memory_width, layers * self.num_states * width)
         self.key = nn.Linear(memory_width, width, bias=False)
-        self.norms = nn.ModuleList(nn.LayerNorm(width + memory_width) for _ in range(layers))
-        self.output = nn.Linear(width + memory_width, embedding)
+        self.output = nn.Linear(width + memory_width + embedding, embedding)
 
     def encode(self, source_BS: Tensor) -> Tensors:
         """Return the encoder's vectors (B, S, M), the keys (B, S, D) with which states are compared, and the source."""
@@ -117,15 +114,19 @@ class RecurrentTranslator(TranslationModel):
         states = []
         output_BTD, last = self._run(self.first, x_BTE, state["cells"][:, 0])
         states.append(last)
-        attention_BTS = mask_scores(output_BTD @ memory["keys"].transpose(1, 2), memory["source"]).softmax(2)
+        attention_BTS = self._attend(output_BTD, memory)
         context_BTM = attention_BTS @ memory["values"]
-        for index, (norm, layer) in enumerate(zip(self.norms, self.others, strict=False), 1):
-            layer_input = norm(torch.cat([output_BTD, context_BTM], 2))
+        for index, layer in enumerate(self.others, 1):
+            layer_input = torch.cat([self.dropout(output_BTD), context_BTM], 2)
             above_BTD, last = self._run(layer, layer_input, state["cells"][:, index])
             output_BTD = output_BTD + above_BTD
             states.append(last)
-        hidden_BTE = self.output(self.norms[-1](torch.cat([output_BTD, context_BTM], 2)))
+        hidden_BTE = torch.tanh(self.output(torch.cat([self.dropout(output_BTD), context_BTM, x_BTE], 2)))
         return self.dropout(hidden_BTE), {"cells": torch.stack(states, 1)}, attention_BTS
+
+    def _attend(self, query_BTD: Tensor, memory: Tensors) -> Tensor:
+        scores_BTS = query_BTD @ memory["keys"].transpose(1, 2) / math.sqrt(query_BTD.shape[2])
+        return mask_scores(scores_BTS, memory["source"]).softmax(2)
 
     def _run(self, layer: Any, x_BTI: Tensor, state_BPD: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs of one layer and its state (B, P, D), hidden and, in an LSTM, cell."""
