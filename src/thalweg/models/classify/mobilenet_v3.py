@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ...layers.features_classifier import FeaturesClassifier
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
 from ...registry import register_model
+from .features_classifier import FeaturesClassifier
 
 PAPER = "Howard et al. 2019, arXiv:1905.02244"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...layers.features_classifier import FeaturesClassifier
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
 from ...registry import register_model
+from .features_classifier import FeaturesClassifier
 
 PAPER = "Iandola et al. 2016, arXiv:1602.07360"
 #: (squeeze, expand) channels of the eight Fire modules

@@ -10,10 +10,10 @@ from __future__ import annotations
 from torch import nn
 
 from ...errors import OptionError
-from ...layers.features_classifier import FeaturesClassifier
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
 from ...registry import register_model
+from .features_classifier import FeaturesClassifier
 
 PAPER = "Simonyan and Zisserman 2015, arXiv:1409.1556"
 #: channels of the five stages; a pooling ends each
