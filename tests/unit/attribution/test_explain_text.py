@@ -13,7 +13,7 @@ from thalweg.data.text.vocabulary import CharacterVocabulary
 from thalweg.predictions.text import TextPrediction
 from thalweg.registry import get_models
 
-TEXT = 'He said "come here" and (perhaps) "GO AWAY" again.\nThen nothing.\n' * 12
+TEXT = 'He said "come here" and (perhaps) "GO AWAY" again.\nThen nothing.\n' * 8
 VOCABULARY = CharacterVocabulary(build_alphabet(TEXT))
 
 
@@ -50,7 +50,6 @@ def test_cells_of_all_layers_are_traced_and_named(name):
     result = explain(model)
     assert len(result.cells) == 8 and {cell.layer for cell in result.cells} <= {1, 2}
     assert all(0 <= cell.cell < 6 and 0 <= cell.auc <= 1 for cell in result.cells)
-    assert set(result.images()) >= {"surprise"} and len(result.images()) == 1 + len(result.cells)
     assert result.json()["cells"][0].keys() == {"property", "layer", "cell", "auc"}
     assert [label for label, _ in result.predictions] == [cell.label for cell in result.cells]
 
@@ -71,6 +70,13 @@ def test_a_cell_that_follows_quotes_is_found():
         rnn.weight_hh_l0[15, 3] = -20.0  # the second quote brings it back down
     cells = [cell for cell in explain(model, num_cells=1).cells if cell.text_property == "inside quotes"]
     assert cells[0].cell == 3 and cells[0].auc > 0.95
+
+
+def test_every_cell_is_drawn():
+    result = explain(build(), TEXT[:300], num_cells=1)
+    images = result.images()
+    assert list(images)[0] == "surprise" and len(images) == 1 + len(result.cells) > 1
+    assert all(image.size[0] > 400 for image in images.values())
 
 
 def test_what_cannot_be_searched_is_said():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import thalweg
 from thalweg.attribution.layer_summary import sum_rows, summarize_layers
 from thalweg.cli import main as cli
-from thalweg.concepts.parameters.compute import ParameterSettings, parameters, to_cost
+from thalweg.concepts.parameters.compute import ParameterSettings, parameters
 from thalweg.errors import ModelFileError, NotFoundError, OptionError
 from thalweg.inference.inputs import network
 
@@ -141,7 +141,7 @@ def test_a_run_is_counted_as_it_was_built(tmp_path, capsys):
     assert f"{count:,}" in capsys.readouterr().out
     total = thalweg.explain("parameters", run).result.numbers["total"]
     rows = summarize_layers(run.model, (run.spec.channels, *run.spec.size)).rows
-    assert total == asdict(to_cost(sum_rows(rows, "all"))) and total["shape"] == (10,)
+    assert total == asdict(sum_rows(rows, "all")) and total["shape"] == (10,)
 
 
 def test_bundled_models_are_named_like_runs():
