@@ -80,7 +80,7 @@ class TextExplanation:
         for cell in self.cells:
             name = f"{cell.text_property.replace(' ', '-')}-layer-{cell.layer}-cell-{cell.cell}"
             title = f"Layer {cell.layer}, cell {cell.cell}: {cell.text_property}, AUC {cell.auc:.3f}"
-            images[name] = plot_text_activation(text, cell.values_N[:MAX_DRAWN].tolist(), title)
+            images[name] = plot_text_activation(text, stretch(cell.values_N)[:MAX_DRAWN].tolist(), title)
         return images
 
     def draw(self) -> Image.Image:
@@ -161,6 +161,13 @@ def trace_cells(model: CharacterModel, text: str, vocabulary: Vocabulary) -> tup
         x_1TE = norm(trace.hidden_BTD)
     token_N = np.searchsorted(vocabulary.count_characters(split), np.arange(len(text)), side="right") - 1
     return torch.cat(values, 1).numpy()[token_N], [value.shape[1] for value in values]
+
+
+def stretch(values_N: np.ndarray) -> np.ndarray:
+    """Return values from -1 to 1 with the median at 0: those of a cell often lie close together."""
+    distance_N = values_N - np.median(values_N)
+    largest = np.quantile(np.abs(distance_N), 0.95)
+    return np.clip(distance_N / max(float(largest), 1e-9), -1, 1)
 
 
 def find_properties(text: str) -> dict[str, np.ndarray]:

@@ -67,7 +67,7 @@ def plot_text_activation(characters: str, values: Sequence[float], title: str = 
 
     Args:
         characters: The text; lines wrap at 80 columns, and a newline is shown as a return mark.
-        values: The value after each character.
+        values: The value after each character, stretched to this range.
         title: Title of the figure.
 
     Returns:
@@ -76,7 +76,7 @@ def plot_text_activation(characters: str, values: Sequence[float], title: str = 
     colors = list(map(_activation_color, values))
     ramp = list(map(_activation_color, np.linspace(-1, 1, 100)))
     return _plot_colored_text(
-        characters, colors, title, _Scale("-1", "1: value of the cell after each character", ramp)
+        characters, colors, title, _Scale("lowest", "highest value of the cell, after each character", ramp)
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from thalweg.attribution.explain_text import compute_auc, explain_text, find_properties, trace_cells
+from thalweg.attribution.explain_text import compute_auc, explain_text, find_properties, stretch, trace_cells
 from thalweg.data.text.text_dataset import build_alphabet
 from thalweg.data.text.vocabulary import CharacterVocabulary
 from thalweg.predictions.text import TextPrediction
@@ -70,6 +70,12 @@ def test_a_cell_that_follows_quotes_is_found():
         rnn.weight_hh_l0[15, 3] = -20.0  # the second quote brings it back down
     cells = [cell for cell in explain(model, num_cells=1).cells if cell.text_property == "inside quotes"]
     assert cells[0].cell == 3 and cells[0].auc > 0.95
+
+
+def test_values_are_stretched_around_their_median():
+    values = stretch(np.array([0.991, 0.992, 0.993, 0.994, 0.995]))
+    assert values[2] == 0 and (np.diff(values) > 0).all() and np.abs(values).max() == 1
+    assert stretch(np.ones(5)).tolist() == [0] * 5
 
 
 def test_every_cell_is_drawn():
