@@ -49,7 +49,11 @@ HOUSE_WORDS = {"loss", *option_fields(TrainOptions)}
 HOUSE_WORDS |= {f"--{name.replace('_', '-')}" for name in HOUSE_WORDS}
 
 
-@pytest.fixture(scope="module", params=TASKS)
+#: the tests of a task run in one process, which trains it once
+GROUPED_TASKS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in TASKS]
+
+
+@pytest.fixture(scope="module", params=GROUPED_TASKS)
 def task(request) -> str:
     return request.param
 
