@@ -22,7 +22,7 @@ demo: $(VENV)/run.stamp
 	@echo "To use thalweg in this shell: . $(BIN)/activate"
 
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 reference: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reference

@@ -21,8 +21,6 @@ from thalweg.inference.inputs import RUN_REQUIRED
 
 CONCEPTS = registry.get_concepts()
 NAMES = list(CONCEPTS)
-#: the tests of a concept run in one process, which computes it once
-GROUPED_NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +54,7 @@ def test_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):
     assert len(chapters) == len({concept.text.chapter for concept in CONCEPTS.values()})
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_text_has_a_chapter_a_body_formulas_and_a_source(name):
     text = CONCEPTS[name].text
     assert text.chapter in CHAPTERS
@@ -65,12 +63,12 @@ def test_the_text_has_a_chapter_a_body_formulas_and_a_source(name):
     assert not re.search(r"\b(TODO|simply|obviously)\b", text.body)
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_text_says_at_least_two_things_to_look_for(name):
     assert len(CONCEPTS[name].text.look_for) >= 2
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_text_has_two_exercises_with_a_command_and_a_question(name):
     exercises = CONCEPTS[name].text.exercises
     assert len(exercises) == 2
@@ -79,7 +77,7 @@ def test_the_text_has_two_exercises_with_a_command_and_a_question(name):
         assert "?" in exercise
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_commands_of_exercises_use_settings_that_exist(name):
     concept = CONCEPTS[name]
     for exercise in concept.text.exercises:
@@ -87,7 +85,7 @@ def test_the_commands_of_exercises_use_settings_that_exist(name):
         parsing.parse_options(settings, concept.settings)
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_setting_has_help_and_numbers_have_a_range(name):
     settings = CONCEPTS[name].settings
     ranges = parsing.option_ranges(settings)
@@ -100,13 +98,13 @@ def test_every_setting_has_help_and_numbers_have_a_range(name):
             parsing.parse_options({key: allowed.high * 2 + 1}, settings)
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_unknown_settings_are_rejected(name, capsys):
     assert cli.invoke(["explain", name, "--set", "no_such_thing=1"]) == 2
     assert "no_such_thing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_are_json(name, explain):
     rendered = explain(name)
     text = json.dumps(rendered.json(), allow_nan=False)
@@ -116,7 +114,7 @@ def test_numbers_are_json(name, explain):
     assert CONCEPTS[name].explain.__doc__
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_frames_have_captions(name, explain):
     frames = explain(name).result.frames
     assert 1 <= len(frames) <= 60
@@ -124,7 +122,7 @@ def test_frames_have_captions(name, explain):
         assert frame.caption.endswith((".", "?", "!")) and len(frame.caption) <= 300
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_frames_have_one_size_and_nothing_is_cut_off(name, explain):
     result = explain(name).result
     images = [frame.draw() for frame in (result.frames[0], result.frames[result.key_frame], result.frames[-1])]
@@ -137,7 +135,7 @@ def test_frames_have_one_size_and_nothing_is_cut_off(name, explain):
             assert (edge > 250).all(), "cut off at an edge"
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_concept_can_be_saved_as_svg_and_as_a_page(name, explain, tmp_path):
     rendered = explain(name)
     svg = rendered.save(tmp_path / "a.svg")
@@ -149,7 +147,7 @@ def test_a_concept_can_be_saved_as_svg_and_as_a_page(name, explain, tmp_path):
     assert ("<script>" in html) == (len(rendered.result.frames) > 1)
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_saves_the_plot_and_prints_what_to_look_for(name, run_path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = [str(run_path)] if CONCEPTS[name].input_kind in RUN_REQUIRED else []
@@ -160,7 +158,7 @@ def test_the_command_line_saves_the_plot_and_prints_what_to_look_for(name, run_p
         image.load()
 
 
-@pytest.mark.parametrize("name", GROUPED_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_settings_are_frozen_dataclasses_with_valid_defaults(name):
     settings = CONCEPTS[name].settings
     assert settings.__dataclass_params__.frozen

@@ -49,11 +49,7 @@ HOUSE_WORDS = {"loss", *option_fields(TrainOptions)}
 HOUSE_WORDS |= {f"--{name.replace('_', '-')}" for name in HOUSE_WORDS}
 
 
-#: the tests of a task run in one process, which trains it once
-GROUPED_TASKS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in TASKS]
-
-
-@pytest.fixture(scope="module", params=GROUPED_TASKS)
+@pytest.fixture(scope="module", params=TASKS)
 def task(request) -> str:
     return request.param
 

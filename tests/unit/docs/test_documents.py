@@ -29,9 +29,6 @@ from thalweg.cli import exit_codes, train, trained
 from thalweg.cli.main import app, invoke
 from thalweg.errors import ThalwegError
 
-#: in one process, which trains the documents' runs once
-pytestmark = pytest.mark.xdist_group("documents")
-
 DOCUMENTS = find_documents()
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 #: documents whose shell blocks are run line by line
