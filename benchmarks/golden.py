@@ -1,8 +1,8 @@
 """Compare what two source trees compute: trained weights bit for bit, and the bundled models' probabilities.
 
-    git worktree add /tmp/old ccb8cc9
-    python benchmarks/golden.py --old /tmp/old
-    python benchmarks/golden.py --old /tmp/old --drawings my_drawings/
+    git worktree add ../old ccb8cc9
+    python benchmarks/golden.py --old ../old
+    python benchmarks/golden.py --old ../old --drawings my_drawings/
 
 Trains a LeNet on the bundled digits for two epochs on one thread with each tree, and predicts a folder of drawings with
 each bundled model. Needs the packages of thalweg in the Python that runs it. The exit code is 1 where anything differs.

@@ -1,7 +1,7 @@
 """Compare the training loops of two source trees with each other and with a bare loop.
 
-    git worktree add /tmp/old ccb8cc9
-    python benchmarks/loop_speed.py --old /tmp/old
+    git worktree add ../old ccb8cc9
+    python benchmarks/loop_speed.py --old ../old
 
 Runs `programs/bare_loop.py` and each tree's own `programs/thalweg_lenet.py`, interleaved, every second repeat in
 reverse order, two threads each. The figure is the median of the repeats' own ratios. Needs the packages of thalweg in

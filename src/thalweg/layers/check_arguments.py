@@ -29,3 +29,14 @@ def check_fractions(**fractions: float | int) -> None:
             raise OptionError(
                 f"{name}={value}: expected at least 0 and less than 1.", option=name, value=value, allowed=[0, 1]
             )
+
+
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise OptionError for a word that is not one of those that are allowed."""
+    if value not in allowed:
+        raise OptionError(
+            f"{name}: unknown value '{value}'; expected {' or '.join(allowed)}.",
+            option=name,
+            value=value,
+            allowed=allowed,
+        )

@@ -79,17 +79,17 @@ def plot_sentences(pairs: Sequence[tuple[str, str]], title: str = "") -> Figure:
     Returns:
         The figure, with at most 24 pairs.
     """
-    shown = pairs[:_MAX_SENTENCES]
-    if not shown:
+    drawn_pairs = pairs[:_MAX_SENTENCES]
+    if not drawn_pairs:
         return style.empty_plot("No text.", title)
     top = _MARGIN
     if title:
         top += 26
-    height = top + len(shown) * (2 * _ROW_HEIGHT + 6) + _MARGIN
+    height = top + len(drawn_pairs) * (2 * _ROW_HEIGHT + 6) + _MARGIN
     fig, axes = style.canvas(style.WIDTH, height)
     if title:
         axes.text(_MARGIN, _MARGIN + 6, title, va="center", fontweight="bold", fontsize=11.5)
-    for index, (source, text) in enumerate(shown):
+    for index, (source, text) in enumerate(drawn_pairs):
         y = top + index * (2 * _ROW_HEIGHT + 6) + _ROW_HEIGHT / 2
         width = style.WIDTH - 2 * _MARGIN
         axes.text(_MARGIN, y, style.fit_text(source, width, _FONT), va="center", fontsize=_FONT, color=style.GRAY)

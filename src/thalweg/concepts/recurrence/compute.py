@@ -213,12 +213,12 @@ def _frame_caption(numbers: RecurrenceNumbers, step: int) -> str:
 def _describe_gates(numbers: RecurrenceNumbers, step: int) -> str:
     """Say what the gates do on average."""
     if numbers.cell == "lstm":
-        kept = _mean(numbers.gates["forget"][step])
-        written = _mean(numbers.gates["input"][step])
-        return f"On average it keeps {100 * kept:.0f} % of the cell state and lets in {100 * written:.0f} % of the new."
+        old = _mean(numbers.gates["forget"][step])
+        new = _mean(numbers.gates["input"][step])
+        return f"On average it keeps {100 * old:.0f} % of the cell state and lets in {100 * new:.0f} % of the new."
     if numbers.cell == "gru":
-        kept = _mean(numbers.gates["update"][step])
-        return f"On average {100 * kept:.0f} % of the old state stays and {100 * (1 - kept):.0f} % is new."
+        old = _mean(numbers.gates["update"][step])
+        return f"On average {100 * old:.0f} % of the old state stays and {100 * (1 - old):.0f} % is new."
     return "The new state is computed from the character and the old state."
 
 

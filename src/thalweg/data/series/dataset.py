@@ -108,17 +108,17 @@ class SeriesData:
     @property
     def lookback(self) -> int:
         """Rows that a forecast reads."""
-        return _known(self.settings.lookback)
+        return _require_value(self.settings.lookback)
 
     @property
     def horizon(self) -> int:
         """Rows of a forecast."""
-        return _known(self.settings.horizon)
+        return _require_value(self.settings.horizon)
 
     @property
     def season(self) -> int:
         """Rows after which values are usually alike."""
-        return _known(self.settings.season)
+        return _require_value(self.settings.season)
 
     @property
     def target(self) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ class SeriesDataset(Dataset[SeriesSplit]):
     settings: SeriesSettings = SeriesSettings()
 
 
-def _known(value: int | None) -> int:
+def _require_value(value: int | None) -> int:
     if value is None:
         raise AssertionError("settings of a data set leave nothing open")
     return value
@@ -203,8 +203,8 @@ def build_series_dataset(table: SeriesTable, settings: SeriesSettings, request: 
     settings = choose_columns(table, settings)
     lengths = [len(series) for series in table.series]
     settings = _choose_lengths(table, settings, request)
-    horizon = _known(settings.horizon)
-    lookback = _known(settings.lookback)
+    horizon = _require_value(settings.horizon)
+    lookback = _require_value(settings.lookback)
     rows_by_split = {}
     for name in SPLITS:
         rows_by_split[name] = []
@@ -330,7 +330,7 @@ def _split_sizes(count: int, settings: SeriesSettings, request: DataRequest) -> 
                 value=list(sizes),
             )
         return sizes
-    horizon = _known(settings.horizon)
+    horizon = _require_value(settings.horizon)
     test = max(int(count * TEST_FRACTION), horizon)
     val = max(int(count * request.val_fraction), horizon) if request.val_fraction else 0
     return count - val - test, val, test
@@ -340,7 +340,7 @@ def _check_sizes(
     table: SeriesTable, settings: SeriesSettings, rows_by_split: dict[str, list[tuple[int, int]]]
 ) -> list[str]:
     """Raise DataError where a split is shorter than the horizon; return a note where a split was made longer."""
-    horizon = _known(settings.horizon)
+    horizon = _require_value(settings.horizon)
     for index, series in enumerate(table.series):
         name = f" of series '{series.id}'" if table.is_long else ""
         last = rows_by_split["test"][index][1]

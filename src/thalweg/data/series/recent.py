@@ -63,21 +63,21 @@ def _take_recent(table: SeriesTable, series: Series, settings: SeriesSettings) -
     horizon = settings.horizon or 1
     target = [table.columns.index(name) for name in settings.target or ()]
     future = [table.columns.index(name) for name in settings.future_covariates]
-    is_known_T = np.isfinite(series.values_TK[:, target]).any(1)
-    known = int(np.flatnonzero(is_known_T)[-1]) + 1 if is_known_T.any() else 0
+    has_value_T = np.isfinite(series.values_TK[:, target]).any(1)
+    count = int(np.flatnonzero(has_value_T)[-1]) + 1 if has_value_T.any() else 0
     name = f" of series '{series.id}'" if table.is_long else ""
-    if known < lookback:
+    if count < lookback:
         raise DataError(
-            f"{table.path}: {pluralize(known, 'row')}{name} with a value; expected at least {lookback}, the lookback.",
+            f"{table.path}: {pluralize(count, 'row')}{name} with a value; expected at least {lookback}, the lookback.",
             "Give more recent rows, or train with a smaller --lookback.",
             path=table.path,
-            value=known,
+            value=count,
             allowed=[lookback],
         )
     names = [*(settings.target or ()), *settings.past_covariates, *settings.static_covariates]
-    filled, _ = fill_missing(table, Series(series.id, series.start, series.values_TK[:known]), names, lookback)
+    filled, _ = fill_missing(table, Series(series.id, series.start, series.values_TK[:count]), names, lookback)
     last_TK = filled.values_TK[-1:].repeat(horizon, 0)
-    coming = series.values_TK[known : known + horizon, future]
+    coming = series.values_TK[count : count + horizon, future]
     missing = [column for column in range(len(future)) if len(coming) < horizon or np.isnan(coming[:, column]).any()]
     if missing:
         column = settings.future_covariates[missing[0]]
@@ -93,6 +93,6 @@ def _take_recent(table: SeriesTable, series: Series, settings: SeriesSettings) -
     values_TK = np.concatenate([filled.values_TK[-lookback:], last_TK])
     if future:
         values_TK[lookback:, future] = coming
-        values_TK[:lookback, future] = series.values_TK[known - lookback : known, future]
-    start = int(table.step.times(series.start, known - lookback + 1)[-1])
+        values_TK[:lookback, future] = series.values_TK[count - lookback : count, future]
+    start = int(table.step.times(series.start, count - lookback + 1)[-1])
     return fill_missing(table, Series(series.id, start, values_TK), settings.future_covariates, lookback)[0]

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from ...errors import OptionError, ResourceError
-from .text_dataset import TextSplit, encode_prompt, encode_text
+from .text_dataset import TextSplit, encode_prompt
 
 #: pieces of every model: the unknown one, the line feed, and 256 bytes
 NUM_FIXED_PIECES = 258
@@ -67,9 +67,7 @@ class CharacterVocabulary:
 
     def encode(self, split: TextSplit) -> np.ndarray:
         """Return the tokens (N,) int32 of a text."""
-        if tuple(self.alphabet) == split.alphabet:
-            return split.tokens
-        return encode_text(split.text, self.alphabet)
+        return split.tokens_in(self.alphabet)
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Return the tokens of a prompt. Raises OptionError that names unknown characters."""

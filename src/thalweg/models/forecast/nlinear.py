@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ...errors import OptionError
+from ...layers.check_arguments import check_choice
 from ...layers.seasonal import seasonal_mean
 from ...registry import register_model
 from .base import Forecaster, Shape, build_forecaster
@@ -46,12 +46,6 @@ class NLinear(nn.Module):
 @register_model(task="forecast", paper="arXiv:2205.13504")
 def nlinear(shape: Mapping[str, int], start: Literal["last", "seasonal"] = "last") -> Forecaster:
     """One linear layer on the distances from the last value, or from the seasonal mean. Raises OptionError."""
-    if start not in ("last", "seasonal"):
-        raise OptionError(
-            f"start: unknown value '{start}'; expected last or seasonal.",
-            option="start",
-            value=start,
-            allowed=("last", "seasonal"),
-        )
+    check_choice("start", start, ("last", "seasonal"))
     sizes = Shape.parse(shape)
     return build_forecaster(NLinear(sizes, start == "seasonal"), sizes)

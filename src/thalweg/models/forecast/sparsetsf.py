@@ -15,7 +15,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ...errors import OptionError
+from ...layers.check_arguments import check_choice
 from ...layers.seasonal import repeat_season, seasonal_mean, usable_season
 from ...registry import register_model
 from .base import Forecaster, Shape, build_forecaster
@@ -58,12 +58,6 @@ class SparseTSF(nn.Module):
 @register_model(task="forecast", paper="arXiv:2405.00946")
 def sparsetsf(shape: Mapping[str, int], start: Literal["mean", "seasonal"] = "mean") -> Forecaster:
     """A few dozen weights that lead from past days to coming days, for every hour alike. Raises OptionError."""
-    if start not in ("mean", "seasonal"):
-        raise OptionError(
-            f"start: unknown value '{start}'; expected mean or seasonal.",
-            option="start",
-            value=start,
-            allowed=("mean", "seasonal"),
-        )
+    check_choice("start", start, ("mean", "seasonal"))
     sizes = Shape.parse(shape)
     return build_forecaster(SparseTSF(sizes, start == "seasonal"), sizes)

@@ -18,6 +18,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ...errors import OptionError
+from ...layers.check_arguments import check_choice
 from ...registry import register_model
 
 #: heights and widths of the images that the layers can make
@@ -128,13 +129,7 @@ def dcgan(
     for name, value in (("in_channels", in_channels), ("latent_dim", latent_dim), ("width", width)):
         if value < 1:
             raise OptionError(f"{name}: {value}; expected at least 1.", option=name, value=value)
-    if norm not in ("batch", "none"):
-        raise OptionError(
-            f"norm: unknown value '{norm}'; expected batch or none.",
-            option="norm",
-            value=norm,
-            allowed=("batch", "none"),
-        )
+    check_choice("norm", norm, ("batch", "none"))
     generator = Generator(in_channels, image_size, latent_dim, width)
     normal_init(generator)
     discriminator = Discriminator(in_channels, image_size, width, norm == "batch")

@@ -201,12 +201,12 @@ class Transformer(TranslationModel):
         x_BTD = self.dropout(x_BTD + encode_positions(position, inputs_BT.shape[1], self.width, x_BTD))
         mask_B11S = (memory["source"] != PAD)[:, None, None, :]
         attention_BTS = x_BTD.new_zeros(0)
-        shown = max(0, len(self.decoder) - 2)
+        drawn_layer = max(0, len(self.decoder) - 2)
         new_state = {}
         for index, layer in enumerate(self._decoder_layers):
             keys_BS2D = memory[f"keys_{index}"]
             x_BTD, new_state[f"past_{index}"], query_BTD = layer(x_BTD, state[f"past_{index}"], keys_BS2D, mask_B11S)
-            if needs_attention and index == shown:
+            if needs_attention and index == drawn_layer:
                 attention_BTS = layer.source_attention.weights(query_BTD, keys_BS2D, mask_B11S)
         return self.dropout(self.decoder_norm(x_BTD)), new_state, attention_BTS
 
