@@ -14,7 +14,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .errors import NotFoundError, OptionError, did_you_mean
@@ -30,12 +30,17 @@ _concepts: dict[str, ConceptEntry] = {}
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A registered model: `get_models()["lenet"](in_channels=1, num_classes=10)` builds it."""
+    """A registered model: `get_models()["lenet"](in_channels=1, num_classes=10)` builds it.
+
+    `training` holds common training options, such as the learning rate, that suit the model where the user leaves them
+    open.
+    """
 
     name: str
     task: str
     paper: str
     builder: Callable[..., Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, **arguments: Any) -> Any:
         """Build the model. Raises OptionError for an argument that the builder does not take or cannot use."""
@@ -77,11 +82,20 @@ class ModelEntry:
         return line.split(". ")[0].rstrip(".") + "." if line else ""
 
 
-def register_model(task: str, paper: str) -> Callable[[BuilderT], BuilderT]:
-    """Register the decorated builder as a model of `task`; `paper` cites its source."""
+def register_model(task: str, paper: str, training: Mapping[str, Any] | None = None) -> Callable[[BuilderT], BuilderT]:
+    """Register the decorated builder as a model of `task`.
+
+    Args:
+        task: The task's name.
+        paper: Cites its source.
+        training: Defaults of common training options that suit the model better than the task's.
+
+    Returns:
+        The decorator; it returns the builder unchanged.
+    """
 
     def register(builder: BuilderT) -> BuilderT:
-        _models[builder.__name__] = ModelEntry(builder.__name__, task, paper, builder)
+        _models[builder.__name__] = ModelEntry(builder.__name__, task, paper, builder, training or {})
         return builder
 
     return register

@@ -41,9 +41,8 @@ MIN_EPOCHS = 3
 MAX_EPOCHS = 40
 #: rise of the validation metric over its best from which on a run is called overfit
 MIN_RISE = 0.02
-#: learning rates: the smallest model learns best at a higher one
+#: learning rate, but of models that are registered with their own
 DEFAULT_LR = 1e-3
-SPARSE_LR = 5e-3
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class Forecast(Task):
             "keep_best": True,
         }
         if common.optimizer in (None, "adam", "adamw"):
-            values["lr"] = SPARSE_LR if common.model in (None, self.default_model) else DEFAULT_LR
+            values["lr"] = DEFAULT_LR
         return values
 
     def setup(

@@ -269,9 +269,8 @@ class _Builder:
     def build(self, request: TrainingRequest, started_at: float) -> TrainingParts:
         """Build all parts."""
         spec = self._build_spec()
-        options = planning.apply_defaults(
-            self.options, self.task.default_options(self.dataset, spec, self.task_options, self.options)
-        )
+        defaults = self.task.default_options(self.dataset, spec, self.task_options, self.options)
+        options = planning.apply_defaults(self.options, defaults | planning.suit_model(self.entry, self.options))
         model, kwargs = self._build_model(spec)
         weights_record = self._load_initial_weights(model, spec)
         if self.has_checkpoint:

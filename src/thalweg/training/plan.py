@@ -18,12 +18,15 @@ from ..data.batches import BatchStream
 from ..engine import distributed
 from ..engine.config import DEFAULT_LR, TrainConfig
 from ..errors import OptionError, ResourceError
+from ..registry import ModelEntry
 from ..runs.run_record import parse_record_part
 
 #: steps that a run of unstated length aims at, and the epochs it stays between
 DEFAULT_STEPS = 1500
 MIN_EPOCHS = 5
 MAX_EPOCHS = 40
+#: cells of a recurrent layer from which on bfloat16 is faster on CPUs: at 128 its conversions cost more than they save
+MIN_BFLOAT16_WIDTH = 256
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,26 @@ def _best_device() -> str:
 
 
 def resolve_precision(precision: str, device: torch.device, model: nn.Module) -> str:
-    """Return bfloat16 where it is faster: on GPUs that have it, and for convolutions on CPUs with AMX."""
+    """Return bfloat16 where it is faster.
+
+    That is on GPUs that have it, for convolutions on CPUs with AMX, and for wide recurrent layers on CPUs with AMX or
+    AVX512-BF16.
+    """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type != "cpu":
+        return "float32"
     has_convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    return "bfloat16" if device.type == "cpu" and has_convolutions and has_amx() else "float32"
+    if has_convolutions and has_amx():
+        return "bfloat16"
+    return "bfloat16" if _has_wide_recurrence(model) and (has_amx() or has_avx512_bf16()) else "float32"
+
+
+def _has_wide_recurrence(model: nn.Module) -> bool:
+    recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+    return any(module.hidden_size >= MIN_BFLOAT16_WIDTH for module in recurrent)
 
 
 def has_amx() -> bool:
@@ -100,9 +116,22 @@ def has_amx() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
 
 
+def has_avx512_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in vectors."""
+    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+
+
 def supports_cuda_graph(requested: bool, device: torch.device) -> bool:
     """Whether the update can be recorded: on CUDA, by one process."""
     return requested and device.type == "cuda" and distributed.world_size() == 1
+
+
+def suit_model(entry: ModelEntry, options: TrainOptions) -> dict[str, Any]:
+    """Return the options that a model is trained with; with another optimizer than its own, not its learning rate."""
+    optimizer = entry.training.get("optimizer", options.optimizer)
+    if options.optimizer in (None, optimizer):
+        return dict(entry.training)
+    return {name: value for name, value in entry.training.items() if name not in ("lr", "momentum")}
 
 
 def apply_defaults(options: TrainOptions, defaults: dict[str, Any]) -> TrainOptions:

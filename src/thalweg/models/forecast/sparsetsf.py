@@ -55,7 +55,7 @@ class SparseTSF(nn.Module):
         return start_BHC + change_BCH.transpose(1, 2)
 
 
-@register_model(task="forecast", paper="arXiv:2405.00946")
+@register_model(task="forecast", paper="arXiv:2405.00946", training={"optimizer": "adamw", "lr": 5e-3})
 def sparsetsf(shape: Mapping[str, int], start: Literal["mean", "seasonal"] = "mean") -> Forecaster:
     """A few dozen weights that lead from past days to coming days, for every hour alike. Raises OptionError."""
     check_choice("start", start, ("mean", "seasonal"))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ...errors import OptionError
 from ...layers.check_arguments import check_choice
 from ...registry import register_model
+from .base import GanModel, GanTraining, Generator
 
 #: heights and widths of the images that the layers can make
 SIZES = (8, 16, 32, 64, 128)
@@ -28,12 +29,11 @@ LEAKY_SLOPE = 0.2
 INIT_STD = 0.02
 
 
-class Generator(nn.Module):
-    """Latents (B, latent_dim) -> images (B, C, S, S) in [-1, 1]."""
+class DcganGenerator(Generator):
+    """Latents (B, latent_dim) -> images (B, C, S, S) in [-1, 1]; the style is the latent."""
 
     def __init__(self, channels: int, image_size: int, latent_dim: int, width: int):
-        super().__init__()
-        self.latent_dim = latent_dim
+        super().__init__(latent_dim, style_dim=latent_dim)
         maps = width * image_size // 8
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, maps, 4, bias=False)]
         while maps > width:
@@ -44,9 +44,13 @@ class Generator(nn.Module):
         layers += [nn.ConvTranspose2d(maps, channels, 4, stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, latent_BL: Tensor) -> Tensor:
+    def map_latent(self, latent_BL: Tensor, label_B: Tensor | None = None) -> Tensor:
+        """Return the latent."""
+        return latent_BL
+
+    def synthesize(self, style_BNW: Tensor) -> Tensor:
         """Return images (B, C, S, S) in [-1, 1]."""
-        return self.layers(latent_BL[:, :, None, None])
+        return self.layers(style_BNW[:, 0, :, None, None])
 
 
 class Discriminator(nn.Module):
@@ -64,22 +68,9 @@ class Discriminator(nn.Module):
             maps *= 2
         self.layers = nn.Sequential(*layers, nn.Conv2d(maps, 1, 4), nn.Flatten(0))
 
-    def forward(self, image_BCHW: Tensor) -> Tensor:
+    def forward(self, image_BCHW: Tensor, label_B: Tensor | None = None) -> Tensor:
         """Return logits (B,)."""
         return self.layers(image_BCHW)
-
-
-class DCGAN(nn.Module):
-    """A generator, the child `network`, and its `discriminator`. Called, it generates."""
-
-    def __init__(self, generator: Generator, discriminator: Discriminator):
-        super().__init__()
-        self.network = generator
-        self.discriminator = discriminator
-
-    def forward(self, latent_BL: Tensor) -> Tensor:
-        """Return images (B, C, S, S) in [-1, 1] of latents (B, latent_dim)."""
-        return self.network(latent_BL)
 
 
 def normal_init(module: nn.Module) -> None:
@@ -130,9 +121,9 @@ def dcgan(
         if value < 1:
             raise OptionError(f"{name}: {value}; expected at least 1.", option=name, value=value)
     check_choice("norm", norm, ("batch", "none"))
-    generator = Generator(in_channels, image_size, latent_dim, width)
+    generator = DcganGenerator(in_channels, image_size, latent_dim, width)
     normal_init(generator)
     discriminator = Discriminator(in_channels, image_size, width, norm == "batch")
     if norm == "batch":
         normal_init(discriminator)
-    return DCGAN(generator, discriminator)
+    return GanModel(generator, discriminator, GanTraining())

@@ -1,0 +1,95 @@
+"""What all networks that generate images share: the way from a latent to a style, and from styles to an image.
+
+Interpolation, truncation, mixing, projection and editing work on styles, and so on every generator. Where a network has
+no mapping network, the style is the latent itself (with the embedding of the class, if it is conditional).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+# B images, L numbers in a latent, W numbers in a style, N styles of an image, C channels, S height and width
+
+
+@dataclass(frozen=True)
+class GanTraining:
+    """What a model is trained with where the user leaves it open: losses and penalties of its paper.
+
+    Attributes:
+        loss: Name of the loss, see `losses/adversarial.py`.
+        r1: Weight of the gradient penalty at real images; 0 for none.
+        r2: The same at generated images.
+        penalty_interval: Steps from one penalty of the discriminator to the next.
+        gradient_penalty: Weight of the penalty of WGAN-GP, between real and generated images.
+        drift: Weight of the squared logit of real images.
+        path_length: Weight of the path length regularization of the generator.
+        mixing: Fraction of generated training images that have styles of two latents.
+    """
+
+    loss: str = "logistic"
+    r1: float = 1.0
+    r2: float = 0.0
+    penalty_interval: int = 16
+    gradient_penalty: float = 0.0
+    drift: float = 0.0
+    path_length: float = 0.0
+    mixing: float = 0.0
+
+
+class Generator(nn.Module):
+    """Latents (B, L) -> images (B, C, S, S) in [-1, 1].
+
+    Attributes:
+        latent_dim: Numbers in a latent, L.
+        style_dim: Numbers in a style, W.
+        num_styles: Styles of one image, from coarse to fine; 1 where a network has no layers of style.
+        num_classes: Classes of a conditional generator; 0 for none.
+        mean_style: Buffer (W,): the mean of the styles of many latents, the center of truncation.
+    """
+
+    mean_style: Tensor
+
+    def __init__(self, latent_dim: int, style_dim: int, num_styles: int = 1, num_classes: int = 0):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.style_dim = style_dim
+        self.num_styles = num_styles
+        self.num_classes = num_classes
+        self.register_buffer("mean_style", torch.zeros(style_dim))
+
+    def map_latent(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
+        """Return the style (B, W) of each latent; `label_B` are classes of a conditional generator."""
+        raise NotImplementedError
+
+    def synthesize(self, style_BNW: Float[Tensor, "B N W"]) -> Tensor:
+        """Return the image (B, C, S, S) of the styles of each layer; N is `num_styles`."""
+        raise NotImplementedError
+
+    def repeat_style(self, style_BW: Float[Tensor, "B W"]) -> Tensor:
+        """Return the same style for all layers (B, N, W)."""
+        return style_BW[:, None].expand(-1, self.num_styles, -1)
+
+    def forward(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
+        """Return the image (B, C, S, S) of each latent."""
+        return self.synthesize(self.repeat_style(self.map_latent(latent_BL, label_B)))
+
+
+class GanModel(nn.Module):
+    """A generator, the child `network`, and its `discriminator`: images (B, C, S, S) and classes -> logits (B,).
+
+    Called, it generates.
+    """
+
+    def __init__(self, generator: Generator, discriminator: nn.Module, training_values: GanTraining):
+        super().__init__()
+        self.network = generator
+        self.discriminator = discriminator
+        self.training_values = training_values
+
+    def forward(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
+        """Return the image (B, C, S, S) of each latent."""
+        return self.network(latent_BL, label_B)
