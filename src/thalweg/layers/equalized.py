@@ -26,7 +26,8 @@ RELU_GAIN = math.sqrt(2)
 class EqualizedLinear(nn.Module):
     """Linear layer whose weights are N(0, 1), scaled by gain / sqrt(fan_in).
 
-    `lr_multiplier` is the speed of learning relative to other layers: weights are stored larger and scaled down by it.
+    `initial_bias` None means no bias. `lr_multiplier` is the speed of learning relative to other layers: weights are
+    stored larger and scaled down by it.
     """
 
     def __init__(
@@ -34,18 +35,21 @@ class EqualizedLinear(nn.Module):
         in_features: int,
         out_features: int,
         gain: float = 1.0,
-        initial_bias: float = 0.0,
+        initial_bias: float | None = 0.0,
         lr_multiplier: float = 1.0,
     ):
         super().__init__()
         self.lr_multiplier = lr_multiplier
         self.scale = gain * lr_multiplier / math.sqrt(in_features)
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((out_features,), initial_bias / lr_multiplier))
+        self.bias = None
+        if initial_bias is not None:
+            self.bias = nn.Parameter(torch.full((out_features,), initial_bias / lr_multiplier))
 
     def forward(self, x_BI: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
         """Return scale * W x + b."""
-        return F.linear(x_BI, self.weight * self.scale, self.bias * self.lr_multiplier)
+        bias = None if self.bias is None else self.bias * self.lr_multiplier
+        return F.linear(x_BI, self.weight * self.scale, bias)
 
 
 class EqualizedConv2d(nn.Module):
@@ -72,10 +76,7 @@ class EqualizedConv2d(nn.Module):
 
     def forward(self, x_BCHW: Float[Tensor, "B C H W"]) -> Tensor:
         """Return the convolved maps."""
-        y_BCHW = self.convolve(x_BCHW, self.weight * self.scale)
-        if self.bias is not None:
-            y_BCHW = y_BCHW + self.bias[:, None, None]
-        return y_BCHW
+        return self.convolve(x_BCHW, self.weight * self.scale, self.bias)
 
 
 class Convolve(nn.Module):
@@ -91,12 +92,16 @@ class Convolve(nn.Module):
             self.blur = Blur(padding=1 + self.padding)
 
     def forward(
-        self, x_BCHW: Float[Tensor, "B C H W"], weight_OCKK: Float[Tensor, "O C K K"]
+        self,
+        x_BCHW: Float[Tensor, "B C H W"],
+        weight_OCKK: Float[Tensor, "O C K K"],
+        bias_O: Float[Tensor, " O"] | None = None,
     ) -> Float[Tensor, "B O _ _"]:
         """Return the maps."""
         match self.resample:
             case "up":
-                return self.blur(F.conv_transpose2d(x_BCHW, weight_OCKK.transpose(0, 1), stride=2))
+                y_BCHW = self.blur(F.conv_transpose2d(x_BCHW, weight_OCKK.transpose(0, 1), stride=2))
+                return y_BCHW if bias_O is None else y_BCHW + bias_O[:, None, None]
             case "down":
-                return F.conv2d(self.blur(x_BCHW), weight_OCKK, stride=2)
-        return F.conv2d(x_BCHW, weight_OCKK, padding=self.padding)
+                return F.conv2d(self.blur(x_BCHW), weight_OCKK, bias_O, stride=2)
+        return F.conv2d(x_BCHW, weight_OCKK, bias_O, padding=self.padding)

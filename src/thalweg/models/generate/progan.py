@@ -6,8 +6,8 @@ batch. The last layer is linear: values beyond [-1, 1] are cut only where images
 
 Differs from the paper: classes join the latent as a learned vector and the logit by projection (arXiv:1802.05637)
 instead of an auxiliary classifier; minibatch deviation takes batches of any size; far fewer channels by default (the
-paper at 1024 pixels: `width=16, max_width=512, latent_dim=512`). A latent is normalized when it becomes a style, so that
-a truncated style makes another image.
+paper at 1024 pixels: `width=16, max_width=512, latent_dim=512`). Because every
+layer normalizes what it writes, the length of a latent hardly matters: truncation changes little.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ class FirstBlock(nn.Module):
 
     def __init__(self, style_dim: int, width: int):
         super().__init__()
-        self.linear = EqualizedLinear(style_dim, width * MIN_SIZE**2, FIRST_GAIN)
+        self.linear = EqualizedLinear(style_dim, width * MIN_SIZE**2, FIRST_GAIN, initial_bias=None)
+        self.bias_C11 = nn.Parameter(torch.zeros(width, 1, 1))
         self.conv = EqualizedConv2d(width, width, 3, RELU_GAIN)
         self.norm = PixelNorm()
 
     def forward(self, style_BW: Tensor) -> Tensor:
         """Return maps (B, C, 4, 4)."""
-        x_BCHW = self.linear(style_BW).unflatten(1, (-1, MIN_SIZE, MIN_SIZE))
+        x_BCHW = self.linear(style_BW).unflatten(1, (-1, MIN_SIZE, MIN_SIZE)) + self.bias_C11
         x_BCHW = self.norm(F.leaky_relu(x_BCHW, LEAKY_SLOPE))
         return self.norm(F.leaky_relu(self.conv(x_BCHW), LEAKY_SLOPE))
 

@@ -42,7 +42,8 @@ class StyledLayer(nn.Module):
 
     def forward(self, x_BCHW: Tensor, style_BW: Tensor) -> Tensor:
         """Return maps (B, C, H, W)."""
-        return self.norm(F.leaky_relu(self.noise(x_BCHW) + self.bias_C11, LEAKY_SLOPE), style_BW)
+        x_BCHW = self.noise(x_BCHW) + self.bias_C11.to(x_BCHW.dtype)
+        return self.norm(F.leaky_relu(x_BCHW, LEAKY_SLOPE), style_BW)
 
 
 class StyledLevel(nn.Module):

@@ -10,8 +10,8 @@ of the next level.
 
 Differs from the paper: a mapping network of 2 instead of 8 layers, as its authors use for small images
 (arXiv:2006.06676); path length regularization is off up to 64 pixels; the gradient penalty grows with the number of
-pixels, as there; conditional models, by embedding and projection, as there; far fewer channels by default (the paper at 1024 pixels:
-`width=32, max_width=512, latent_dim=512, mapping_depth=8`).
+pixels, as there; conditional models, by embedding and projection, as there; far fewer channels by default (the paper at
+1024 pixels: `width=32, max_width=512, latent_dim=512, mapping_depth=8`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class StyledConv(nn.Module):
 
     def forward(self, x_BCHW: Tensor, style_BW: Tensor) -> Tensor:
         """Return maps (B, C, H, W), with the variance of what a layer reads."""
-        x_BCHW = self.noise(self.conv(x_BCHW, style_BW)) + self.bias_C11
+        x_BCHW = self.noise(self.conv(x_BCHW, style_BW))
+        x_BCHW = x_BCHW + self.bias_C11.to(x_BCHW.dtype)
         return F.leaky_relu(x_BCHW, LEAKY_SLOPE) * RELU_GAIN
 
 
