@@ -114,6 +114,8 @@ def test_impossible_arguments_are_rejected(name, value):
 
 def test_names_of_weights_are_those_of_saved_models():
     state = build(norm="batch").state_dict()
+    assert not any("mean_style" in name for name in state)  # which is zero, and was not there
+    assert "network.mean_style" in build(num_classes=2).state_dict()
     generator = ["layers.0.weight", "layers.1.weight", "layers.3.weight", "layers.4.running_var", "layers.6.bias"]
     discriminator = ["layers.0.bias", "layers.2.weight", "layers.3.weight", "layers.5.weight", "layers.5.bias"]
     assert {f"network.{name}" for name in generator} | {f"discriminator.{name}" for name in discriminator} <= set(state)

@@ -63,7 +63,9 @@ class Generator(nn.Module):
         self.style_dim = style_dim
         self.num_styles = num_styles
         self.num_classes = num_classes
-        self.register_buffer("mean_style", torch.zeros(style_dim))
+        # where styles are latents it stays zero, and weights need not hold it
+        has_mapping = num_styles > 1 or num_classes > 0
+        self.register_buffer("mean_style", torch.zeros(style_dim), persistent=has_mapping)
 
     def map_latent(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
         """Return the style (B, W) of each latent; `label_B` are classes of a conditional generator."""
@@ -71,7 +73,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def track_mean_style(self, style_BW: Float[Tensor, "B W"]) -> None:
-        """Move the mean style towards that of a batch; in training only."""
+        """Move the mean style toward that of a batch; in training only."""
         if self.training:
             self.mean_style.lerp_(style_BW.detach().mean(0).to(self.mean_style.dtype), 1 - MEAN_STYLE_DECAY)
 

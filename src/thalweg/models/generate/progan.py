@@ -6,8 +6,9 @@ batch. The last layer is linear: values beyond [-1, 1] are cut only where images
 
 Differs from the paper: classes join the latent as a learned vector and the logit by projection (arXiv:1802.05637)
 instead of an auxiliary classifier; minibatch deviation takes batches of any size; far fewer channels by default (the
-paper at 1024 pixels: `width=16, max_width=512, latent_dim=512`). Because every
-layer normalizes what it writes, the length of a latent hardly matters: truncation changes little.
+paper at 1024 pixels: `width=16, max_width=512, latent_dim=512`).
+
+Because every layer normalizes what it writes, the length of a latent hardly matters: truncation changes little.
 """
 
 from __future__ import annotations
