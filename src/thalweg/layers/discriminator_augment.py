@@ -111,12 +111,13 @@ def ada_augment(image_BCHW: Tensor, probability: Tensor | float) -> Tensor:
         Images (B, C, H, W).
     """
     affine_B33, is_moved_B = _draw_affine(image_BCHW, probability)
-    grid_BHW2 = F.affine_grid(affine_B33[:, :2], list(image_BCHW.shape), align_corners=False)
+    grid_BHW2 = F.affine_grid(affine_B33[:, :2].to(image_BCHW.dtype), list(image_BCHW.shape), align_corners=False)
     moved_BCHW = F.grid_sample(image_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
     image_BCHW = torch.where(is_moved_B[:, None, None, None], moved_BCHW, image_BCHW)
     if image_BCHW.shape[1] != 3:
         return image_BCHW
     color_B44, is_colored_B = _draw_color(len(image_BCHW), probability, image_BCHW.device)
+    color_B44 = color_B44.to(image_BCHW.dtype)
     colored_BCHW = torch.einsum("bij,bjhw->bihw", color_B44[:, :3, :3], image_BCHW) + color_B44[:, :3, 3, None, None]
     return torch.where(is_colored_B[:, None, None, None], colored_BCHW, image_BCHW)
 

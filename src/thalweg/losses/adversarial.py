@@ -1,6 +1,6 @@
 """Losses of a discriminator and of a generator, by name, and penalties of their gradients.
 
-Logits are high for images that the discriminator takes for real. B images of a batch, N styles of an image, W numbers
+Logits are high for images that the discriminator takes for real. B images of a batch, N styles of an image, D numbers
 of a style.
 """
 
@@ -149,20 +149,20 @@ def drift_penalty(real_logit_B: Float[Tensor, " B"]) -> Tensor:
     return real_logit_B.square().mean()
 
 
-def path_lengths(image_BCHW: Float[Tensor, "B C H W"], style_BNW: Float[Tensor, "B N W"]) -> Float[Tensor, " B"]:
+def path_lengths(image_BCHW: Float[Tensor, "B C H W"], style_BND: Float[Tensor, "B N D"]) -> Float[Tensor, " B"]:
     """Return |J^T y| of each image, J its derivative with respect to its style and y random pixels.
 
     y is drawn from N(0, 1) / sqrt(H W); the square is the mean over the N styles of an image (Karras et al. 2020,
     arXiv:1912.04958, section 3.2 and appendix B).
 
     Args:
-        image_BCHW: Images; computed from `style_BNW`.
-        style_BNW: Styles that require a gradient.
+        image_BCHW: Images; computed from `style_BND`.
+        style_BND: Styles that require a gradient.
 
     Returns:
         Lengths (B,).
     """
     num_pixels = image_BCHW.shape[2] * image_BCHW.shape[3]
     noise_BCHW = torch.randn_like(image_BCHW) / num_pixels**0.5
-    (gradient_BNW,) = torch.autograd.grad((image_BCHW * noise_BCHW).sum(), style_BNW, create_graph=True)
-    return (gradient_BNW.square().sum(2).mean(1) + SMALLEST_SQUARE).sqrt()
+    (gradient_BND,) = torch.autograd.grad((image_BCHW * noise_BCHW).sum(), style_BND, create_graph=True)
+    return (gradient_BND.square().sum(2).mean(1) + SMALLEST_SQUARE).sqrt()

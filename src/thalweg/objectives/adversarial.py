@@ -198,7 +198,7 @@ class Adversarial(Objective):
         """Return the real images at the level of the networks that see them."""
         image_BCHW = batch["image"].detach()
         if self.generator.num_levels > 1:
-            return fade_images(image_BCHW, float(self.generator.get_buffer("growth")))
+            return fade_images(image_BCHW, self.generator.get_buffer("growth"))
         return image_BCHW
 
     @torch.no_grad()
@@ -214,9 +214,9 @@ class Adversarial(Objective):
 
     def _discriminate(self, image_BCHW: Tensor, label_B: Tensor | None) -> Tensor:
         if self.settings.augment == "diff":
-            image_BCHW = diff_augment(image_BCHW)
+            image_BCHW = diff_augment(image_BCHW.float())
         elif self.settings.augment == "ada":
-            image_BCHW = ada_augment(image_BCHW, self.augment_probability)
+            image_BCHW = ada_augment(image_BCHW.float(), self.augment_probability)
         return self.gan.discriminator(image_BCHW, label_B).float()
 
     # --- the generator ------------------------------------------------------------------------------------------------
@@ -324,25 +324,27 @@ def growth_at(images_seen: Tensor, growth_images: Tensor, num_levels: int) -> Te
     return torch.where(growth_images > 0, growth, num_levels - 1).float()
 
 
-def fade_images(image_BCHW: Tensor, growth: float) -> Tensor:
+def fade_images(image_BCHW: Tensor, growth: Tensor) -> Tensor:
     """Return images with the detail of a level that fades in: a mixture of two averages over squares of pixels.
+
+    It reads nothing on the host, so that a CUDA graph can hold it.
 
     Args:
         image_BCHW: Images of the last level, 4 * 2^n pixels high and wide.
-        growth: The level: 0 has squares of a 4x4 grid, 1.35 those of 8x8 with 35 % of what 16x16 adds.
+        growth: The level, a scalar: 0 has squares of a 4x4 grid, 1.35 those of 8x8 and 35 % of what 16x16 adds.
 
     Returns:
         Images of the same size.
     """
-    level = int(growth)
-    coarse_BCHW = _average_squares(image_BCHW, level)
-    if growth == level:
-        return coarse_BCHW
-    return coarse_BCHW.lerp(_average_squares(image_BCHW, level + 1), growth - level)
+    size = image_BCHW.shape[3]
+    last_level = (size // 4).bit_length() - 1
+    mixed_BCHW = image_BCHW * _level_weight(growth, last_level)
+    for level in range(last_level):
+        side = size // (4 * 2**level)
+        average_BCHW = F.interpolate(F.avg_pool2d(image_BCHW, side), scale_factor=float(side), mode="nearest")
+        mixed_BCHW = mixed_BCHW + average_BCHW * _level_weight(growth, level)
+    return mixed_BCHW
 
 
-def _average_squares(image_BCHW: Tensor, level: int) -> Tensor:
-    side = image_BCHW.shape[3] // (4 * 2**level)
-    if side <= 1:
-        return image_BCHW
-    return F.interpolate(F.avg_pool2d(image_BCHW, side), scale_factor=float(side), mode="nearest")
+def _level_weight(growth: Tensor, level: int) -> Tensor:
+    return (1 - (growth - level).abs()).clamp(min=0)

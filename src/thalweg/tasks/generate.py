@@ -99,13 +99,13 @@ class Generate(Task):
     ) -> UnlabeledDataset:
         """Read a folder of images or whatever a classifier reads; classes on demand. Raises DataError."""
         dataset = take_dataset(request, UnlabeledDataset, {"image_size": options.image_size})
-        if spec is None and dataset is None:
-            return load_unlabeled(request, options.image_size, has_classes=options.conditional)
-        if spec is None:
+        if spec is not None:
+            if dataset is None:
+                dataset = load_unlabeled(request, spec.image_size, spec.channels, bool(spec.classes))
+            return check_classes(check_format(dataset, spec.image_size, spec.channels), spec.classes)
+        if dataset is not None:
             return dataset
-        if dataset is None:
-            dataset = load_unlabeled(request, spec.image_size, spec.channels, bool(spec.classes))
-        return check_classes(check_format(dataset, spec.image_size, spec.channels), spec.classes)
+        return load_unlabeled(request, options.image_size, has_classes=options.conditional)
 
     def toy_dataset(self) -> UnlabeledDataset:
         """Draw discs and squares, which are its classes."""
