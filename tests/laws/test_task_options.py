@@ -49,6 +49,7 @@ VALUES: dict[tuple[str, str], Any] = {
     ("forecast", "resample"): "2d",
     ("generate", "image_size"): 8,
     ("generate", "num_eval_samples"): 60,
+    ("generate", "loss"): "hinge",
     ("generate", "penalty_interval"): 1,
     ("generate", "augment"): "diff",
     ("generate", "growth_images"): 16,
@@ -66,6 +67,7 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("classify", "cache_features"): {"freeze": True},
     ("classify", "feature_views"): {"freeze": True, "augment": "shift"},
     ("generate", "growth_images"): {"model": "progan"},
+    ("generate", "image_size"): {"num_eval_samples": 60},
     ("generate", "mixing"): {"model": "stylegan"},
     ("write", "vocabulary_size"): {"vocabulary": "sentencepiece"},
 }

@@ -17,6 +17,7 @@ from tests.helpers.toy_objectives import (
     make_gan,
     make_growing,
 )
+from thalweg import registry
 from thalweg.data.batches import InMemoryBatches
 from thalweg.engine import checkpoint
 from thalweg.engine.config import TrainConfig
@@ -222,6 +223,15 @@ def test_a_training_grows_in_half_of_its_images_and_resuming_it_for_longer_chang
     objective.set_length(1000 * 8)
     objective.load_state_dict(saved)
     assert objective.growth_images == 16 and objective.images_seen == 80
+
+
+@pytest.mark.parametrize("name", registry.get_models("generate"))
+def test_a_model_that_can_grow_says_how_many_levels_it_has(name):
+    """Else nothing would make it grow."""
+    model = registry.get_models("generate")[name](in_channels=1, image_size=16)
+    for network in (model.network, model.discriminator):
+        growth = dict(network.named_buffers()).get("growth", torch.zeros(()))
+        assert growth.item() == model.network.num_levels - 1
 
 
 def test_two_ranks_grow_as_one():
