@@ -42,14 +42,9 @@ from .generate_support import (
     generate_images,
     load_feature_network,
     suggest_next,
+    warn_of_accuracy,
 )
-from .generate_training import (
-    BalanceWatch,
-    GenerateTrainOptions,
-    build_objective,
-    choose_common_options,
-    load_tensors,
-)
+from .generate_training import GenerateTrainOptions, build_objective, choose_common_options, load_tensors
 
 
 @dataclass(frozen=True)
@@ -156,12 +151,11 @@ class Generate(Task):
         tensors = load_tensors(dataset, bool(spec.classes), batch_size, context.device)
         batches = InMemoryBatches(tensors, batch_size, context.seed, context.rank, context.world_size)
         objective = build_objective(model, options, context)
-        watch = BalanceWatch()
 
         def validate(model: nn.Module) -> EvalResult:
             num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
             result = self._compare(model, dataset.val, spec, context, num_samples)
-            for line in watch.check(result.metrics, float(objective.accuracy)):
+            for line in warn_of_accuracy(float(objective.accuracy)):
                 context.log(line)
             return result
 

@@ -1,9 +1,8 @@
-"""How `generate` trains: its options, what they are where the user leaves them open, and what is noticed on the way."""
+"""How `generate` trains: its options, and what they are where the user leaves them open."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, cast
 
@@ -26,9 +25,6 @@ MAX_EPOCHS = 400
 MAX_BATCH_SIZE = 32
 #: images in which the weight of old parameters in the average is halved: a decay of 0.999 at batches of 32
 HALF_LIFE_IMAGES = 22_170
-#: fraction of images told apart above which the generator learns little, and recall below which samples are alike
-HIGH_ACCURACY = 0.99
-LOW_RECALL = 0.05
 
 
 @dataclass(frozen=True)
@@ -159,39 +155,3 @@ def load_tensors(
         assert dataset.train.labels is not None
         tensors["label"] = torch.from_numpy(np.require(dataset.train.labels, requirements="W")).to(device)
     return tensors
-
-
-class BalanceWatch:
-    """Notices at a validation that one player wins, each thing once."""
-
-    def __init__(self) -> None:
-        self.best_recall = 0.0
-        self.is_told: set[str] = set()
-
-    def check(self, metrics: Mapping[str, Any], accuracy: float) -> list[str]:
-        """Return what to tell the user.
-
-        Args:
-            metrics: Metrics of the validation.
-            accuracy: The fraction of recent images that the discriminator told apart.
-
-        Returns:
-            Lines.
-        """
-        lines = {}
-        if accuracy > HIGH_ACCURACY:
-            lines["accuracy"] = (
-                f"the discriminator tells {100 * accuracy:.1f} % of the images apart, so the generator learns little; "
-                "try a larger --r1, --augment ada, or a smaller --lr"
-            )
-        recall = metrics.get("recall")
-        if recall is not None:
-            if recall < LOW_RECALL < self.best_recall / 2:
-                lines["recall"] = (
-                    f"the samples cover {100 * recall:.1f} % of the validation images, after "
-                    f"{100 * self.best_recall:.1f} %: the generator collapsed; look at samples/, try a larger --r1"
-                )
-            self.best_recall = max(self.best_recall, recall)
-        new_lines = [line for name, line in lines.items() if name not in self.is_told]
-        self.is_told |= lines.keys()
-        return new_lines

@@ -35,7 +35,7 @@ from thalweg.tasks.generate_support import (
     to_bytes,
     to_signed_float,
 )
-from thalweg.tasks.generate_training import BalanceWatch, build_objective
+from thalweg.tasks.generate_training import build_objective
 
 TASK = Generate()
 OPTIONS = GenerateTrainOptions(num_eval_samples=200)
@@ -348,17 +348,6 @@ def test_data_is_read_with_the_classes_of_the_model():
 # --- what is noticed --------------------------------------------------------------------------------------------------
 
 
-def test_a_collapse_is_told_once_when_it_happens():
-    watch = BalanceWatch()
-    assert watch.check({"recall": 0.0}, 0.5) == []  # nothing was learned yet
-    assert watch.check({"recall": 0.6}, 0.5) == []
-    (line,) = watch.check({"recall": 0.01}, 0.5)
-    assert "60.0 %" in line and "1.0 %" in line
-    assert watch.check({"recall": 0.01}, 0.5) == []
-    assert len(watch.check({"recall": None}, 0.999)) == 1
-    assert watch.check({}, 0.999) == []
-
-
 def test_a_validation_tells_that_the_discriminator_wins():
     lines = []
     setup = TASK.setup(build(), DATA, SPEC, replace(OPTIONS, num_eval_samples=64), 16, replace(CPU, log=lines.append))
@@ -391,9 +380,9 @@ def test_it_reads_nothing_and_is_not_exported():
 
 
 def test_advice_names_a_collapse():
-    good = [{"split": "train", "discriminator": 1.0}, {"split": "val", "recall": 0.6}]
+    good = [{"split": "train", "discriminator/accuracy": 0.8}, {"split": "val", "recall": 0.6}]
     assert suggest_next(good) == []
-    assert len(suggest_next([*good, {"split": "train", "discriminator": 0.001}])) == 1
+    assert len(suggest_next([*good, {"split": "train", "discriminator/accuracy": 0.999}])) == 1
     assert len(suggest_next([*good, {"split": "val", "recall": 0.0}])) == 1
     assert suggest_next([]) == []
 
