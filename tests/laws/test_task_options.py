@@ -49,7 +49,10 @@ VALUES: dict[tuple[str, str], Any] = {
     ("forecast", "resample"): "2d",
     ("generate", "image_size"): 8,
     ("generate", "num_eval_samples"): 60,
-    ("generate", "r1_interval"): 1,
+    ("generate", "loss"): "hinge",
+    ("generate", "penalty_interval"): 1,
+    ("generate", "augment"): "diff",
+    ("generate", "growth_images"): 16,
     ("remember", "length"): 7,
     ("remember", "symbols"): 4,
     ("translate", "languages"): "aa,bb",
@@ -63,6 +66,9 @@ VALUES: dict[tuple[str, str], Any] = {
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("classify", "cache_features"): {"freeze": True},
     ("classify", "feature_views"): {"freeze": True, "augment": "shift"},
+    ("generate", "growth_images"): {"model": "progan"},
+    ("generate", "image_size"): {"num_eval_samples": 60},
+    ("generate", "mixing"): {"model": "stylegan"},
     ("write", "vocabulary_size"): {"vocabulary": "sentencepiece"},
 }
 #: options that apply while data is read

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from ..config.json_record import FieldError
 from ..config.parsing import Range
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import InMemoryBatches
-from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, check_format, load_unlabeled, make_shapes
+from ..data.images.unlabeled import (
+    SIZES,
+    UnlabeledDataset,
+    UnlabeledImages,
+    check_classes,
+    check_format,
+    load_unlabeled,
+    make_shapes,
+    require_classes,
+)
 from ..engine.freezing import refuse_freezing
-from ..errors import DataError
-from ..objectives.adversarial import Adversarial
+from ..errors import OptionError
 from ..predictions.base import Prediction
 from ..predictions.image import ImageGrid, ImagePrediction
 from ..registry import register_task
@@ -36,13 +42,9 @@ from .generate_support import (
     generate_images,
     load_feature_network,
     suggest_next,
+    warn_of_accuracy,
 )
-
-#: training images that a run of unstated length shows the discriminator, and the epochs it stays between
-DEFAULT_IMAGES = 50_000
-MIN_EPOCHS = 3
-MAX_EPOCHS = 400
-MAX_BATCH_SIZE = 32
+from .generate_training import GenerateTrainOptions, build_objective, choose_common_options, load_tensors
 
 
 @dataclass(frozen=True)
@@ -51,27 +53,13 @@ class GenerateSpec:
 
     channels: Annotated[int, "1 (gray) or 3 (RGB)", Range(1, 3)]
     image_size: Annotated[int, "height and width in pixels", Range(SIZES[0], SIZES[-1])]
+    classes: Annotated[list[str], "class names by label; none: images without a class"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.channels not in FEATURE_NETWORKS:
             raise FieldError("channels", "1 or 3")
         if self.image_size not in SIZES:
             raise FieldError("image_size", f"one of {', '.join(map(str, SIZES))}")
-
-
-@dataclass(frozen=True)
-class GenerateTrainOptions:
-    """Options of `thalweg train generate`."""
-
-    image_size: Annotated[
-        int | None, "height and width, a power of two  [default: 32; 16 for sets of smaller images]", Range(1, 4096)
-    ] = None
-    r1: Annotated[float, "weight of the gradient penalty of the discriminator; 0 for none", Range(0, 1e6)] = 1.0
-    r1_interval: Annotated[int, "steps from one gradient penalty to the next", Range(1, 10_000)] = 16
-    mirror: Annotated[bool, "mirror half of the training images"] = False
-    num_eval_samples: Annotated[
-        int, "images that the final test generates; a validation makes at most 1,000", Range(2, 1_000_000)
-    ] = 10_000
 
 
 @dataclass(frozen=True)
@@ -104,24 +92,34 @@ class Generate(Task):
     def load_data(
         self, request: DataRequest, options: GenerateTrainOptions, context: Context, spec: GenerateSpec | None = None
     ) -> UnlabeledDataset:
-        """Read a folder of images, flat or nested, or whatever a classifier reads, without labels. Raises DataError."""
+        """Read a folder of images or whatever a classifier reads; classes on demand. Raises DataError."""
         dataset = take_dataset(request, UnlabeledDataset, {"image_size": options.image_size})
-        if dataset is not None:
-            return check_format(dataset, spec.image_size, spec.channels) if spec is not None else dataset
         if spec is not None:
-            return load_unlabeled(request, spec.image_size, spec.channels)
-        return load_unlabeled(request, options.image_size)
+            if dataset is None:
+                dataset = load_unlabeled(request, spec.image_size, spec.channels, bool(spec.classes))
+            return check_classes(check_format(dataset, spec.image_size, spec.channels), spec.classes)
+        if dataset is not None:
+            return dataset
+        return load_unlabeled(request, options.image_size, has_classes=options.conditional)
 
     def toy_dataset(self) -> UnlabeledDataset:
-        """Draw discs and squares."""
+        """Draw discs and squares, which are its classes."""
         return make_shapes()
 
     def data_spec(self, dataset: UnlabeledDataset, options: GenerateTrainOptions) -> GenerateSpec:
-        """Return channels and size."""
-        return GenerateSpec(channels=dataset.shape[2], image_size=dataset.shape[0])
+        """Return channels, size, and classes on demand. Raises DataError where there are none."""
+        classes = require_classes(dataset) if options.conditional else []
+        return GenerateSpec(channels=dataset.shape[2], image_size=dataset.shape[0], classes=classes)
 
     def spec_for_transfer(self, old: GenerateSpec, new: GenerateSpec) -> GenerateSpec:
-        """Return the format of the weights: data is read in it."""
+        """Return the format of the weights: data is read in it. Raises OptionError where they know no classes."""
+        if new.classes and not old.classes:
+            raise OptionError(
+                "--conditional: the weights generate images without a class.",
+                "Leave out --conditional, or --weights.",
+                option="conditional",
+                value=True,
+            )
         return old
 
     def spec_from_weights(self, weights: Any) -> GenerateSpec:
@@ -129,27 +127,15 @@ class Generate(Task):
         return GenerateSpec(**weights.spec_values)
 
     def model_kwargs(self, spec: GenerateSpec) -> dict[str, Any]:
-        """Return channels and size."""
-        return {"in_channels": spec.channels, "image_size": spec.image_size}
+        """Return channels, size, and the number of classes where there are any."""
+        kwargs: dict[str, Any] = {"in_channels": spec.channels, "image_size": spec.image_size}
+        return {**kwargs, "num_classes": len(spec.classes)} if spec.classes else kwargs
 
     def default_options(
         self, dataset: UnlabeledDataset, spec: GenerateSpec, options: Any, common: Any
     ) -> dict[str, Any]:
-        """Return what adversarial networks are trained with, in float32: second derivatives need its precision."""
-        count = max(1, len(dataset.train))
-        values: dict[str, Any] = {
-            "batch_size": min(MAX_BATCH_SIZE, 2 ** int(math.log2(count))),
-            "epochs": min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(DEFAULT_IMAGES / count))),
-            "optimizer": "adam",
-            "schedule": "constant",
-            "ema_decay": 0.999,
-            "precision": "float32",
-            # the players can lose their balance late in a run: on MNIST from a distance of 17 after epoch 3 to 48
-            "keep_best": True,
-        }
-        if common.optimizer in (None, "adam", "adamw"):
-            values |= {"lr": 2e-3, "momentum": 0.5}
-        return values
+        """Return what adversarial networks are trained with."""
+        return choose_common_options(len(dataset.train), common, self.default_model)
 
     def setup(
         self,
@@ -162,21 +148,16 @@ class Generate(Task):
     ) -> Setup:
         """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
         refuse_freezing(context.options, "generator and discriminator are trained as a whole")
-        count = len(dataset.train)
-        if count < batch_size:
-            raise DataError(
-                f"{dataset.name}: {count} training images; expected at least a batch of {batch_size}.",
-                f"Give --batch-size {count} or less, or more images.",
-                value=count,
-                allowed=[batch_size],
-            )
-        images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
-        batches = InMemoryBatches({"image": images}, batch_size, context.seed, context.rank, context.world_size)
-        objective = Adversarial(model, options.r1, options.r1_interval)
+        tensors = load_tensors(dataset, bool(spec.classes), batch_size, context.device)
+        batches = InMemoryBatches(tensors, batch_size, context.seed, context.rank, context.world_size)
+        objective = build_objective(model, options, context)
 
         def validate(model: nn.Module) -> EvalResult:
             num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-            return self._compare(model, dataset.val, spec, context, num_samples)
+            result = self._compare(model, dataset.val, spec, context, num_samples)
+            for line in warn_of_accuracy(float(objective.accuracy)):
+                context.log(line)
+            return result
 
         return Setup(objective, batches, build_transform(options.mirror), validate)
 

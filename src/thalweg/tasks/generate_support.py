@@ -36,8 +36,8 @@ NUM_NEAREST = 8
 #: sets of real images whose features are kept in memory
 MAX_CACHED = 4
 
-#: loss of the discriminator below which it tells nearly all images apart, and recall below which samples are alike
-LOW_LOSS = 0.05
+#: fraction of images told apart from which on the generator learns little, and recall below which samples are alike
+HIGH_ACCURACY = 0.99
 LOW_RECALL = 0.05
 
 _cache: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
@@ -205,19 +205,26 @@ def build_transform(mirror: bool) -> Callable[[Batch], Batch]:
 def suggest_next(history: list[dict[str, Any]]) -> list[str]:
     """Say where the discriminator wins, or where samples cover little of the real images, and what to try."""
     lines = []
-    losses = [row["discriminator"] for row in history if row.get("discriminator") is not None]
+    accuracies = [row["discriminator/accuracy"] for row in history if row.get("discriminator/accuracy") is not None]
     recalls = [row["recall"] for row in history if row.get("recall") is not None]
-    if losses and losses[-1] < LOW_LOSS:
-        lines.append(
-            f"the discriminator wins (its loss is {losses[-1]:.3g}), so the generator learns little; "
-            "try a larger --r1, a smaller --lr, or more images"
-        )
+    if accuracies:
+        lines += warn_of_accuracy(accuracies[-1])
     if recalls and recalls[-1] < LOW_RECALL:
         lines.append(
             f"the samples cover {100 * recalls[-1]:.1f} % of the validation images: the generator collapsed, or is not "
             "trained enough; look at samples/, then try more --epochs, or a larger --r1"
         )
     return lines
+
+
+def warn_of_accuracy(accuracy: float) -> list[str]:
+    """Say where the discriminator tells nearly all images apart, whatever its loss, and what to try."""
+    if accuracy < HIGH_ACCURACY:
+        return []
+    return [
+        f"the discriminator wins: it tells {100 * accuracy:.1f} % of the images apart, so the generator learns little; "
+        "try a larger --r1, a smaller --lr, --augment ada, or more images"
+    ]
 
 
 def describe_card(channels: int, image_size: int) -> CardText:

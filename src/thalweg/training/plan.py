@@ -131,7 +131,7 @@ def suit_model(entry: ModelEntry, options: TrainOptions) -> dict[str, Any]:
     optimizer = entry.training.get("optimizer", options.optimizer)
     if options.optimizer in (None, optimizer):
         return dict(entry.training)
-    return {name: value for name, value in entry.training.items() if name not in ("lr", "momentum")}
+    return {name: value for name, value in entry.training.items() if name not in ("lr", "momentum", "beta2")}
 
 
 def apply_defaults(options: TrainOptions, defaults: dict[str, Any]) -> TrainOptions:
@@ -160,6 +160,7 @@ def resolve_config(options: TrainOptions, batches: BatchStream, precision: str) 
         lr=_resolve_lr(options, optimizer),
         optimizer=optimizer,
         momentum=0.9 if options.momentum is None else options.momentum,
+        beta2=0.999 if options.beta2 is None else options.beta2,
         weight_decay=options.weight_decay,
         schedule=schedule,
         warmup_fraction=_resolve_warmup(options, schedule),

@@ -12,7 +12,7 @@ from thalweg.engine.ema import copy_for_ema, with_ema
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import OptionError
 from thalweg.models.generate.dcgan import dcgan
-from thalweg.objectives.adversarial import Adversarial
+from thalweg.objectives.adversarial import Adversarial, AdversarialSettings
 
 
 def build(**kwargs) -> nn.Module:
@@ -96,8 +96,8 @@ def test_it_trains_with_a_gradient_penalty(norm):
                 yield {"image": images}
 
     config = TrainConfig(steps=4, lr=1e-3, momentum=0.5, schedule="constant", report_every=4)
-    reports = list(Trainer(Adversarial(model, r1=1.0, r1_interval=2), Batches(), config))
-    assert {"discriminator", "r1", "generator"} <= set(reports[-1].losses)
+    reports = list(Trainer(Adversarial(model, AdversarialSettings(penalty_interval=2)), Batches(), config))
+    assert {"discriminator", "penalty", "generator"} <= set(reports[-1].losses)
     for name, value in model.named_parameters():
         assert not torch.equal(value, before[name]), name
 

@@ -13,10 +13,12 @@ from thalweg import registry
 from thalweg.config.json_record import FieldError, from_json, to_json
 from thalweg.config.options import TrainOptions
 from thalweg.config.parsing import parse_options
+from thalweg.data.base import DataRequest
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
 from thalweg.errors import DataError, NonFiniteError, OptionError
 from thalweg.inference.load import load
+from thalweg.objectives.adversarial import AdversarialSettings
 from thalweg.predictions.image import ImageGrid, ImagePrediction
 from thalweg.tasks import generate_support
 from thalweg.tasks.base import Context
@@ -33,6 +35,7 @@ from thalweg.tasks.generate_support import (
     to_bytes,
     to_signed_float,
 )
+from thalweg.tasks.generate_training import build_objective
 
 TASK = Generate()
 OPTIONS = GenerateTrainOptions(num_eval_samples=200)
@@ -146,7 +149,7 @@ def test_evaluation_leaves_the_weights(trained):
 
 @pytest.mark.parametrize("cut", [7, 16])
 def test_a_resumed_training_ends_with_equal_bits(cut):
-    options = replace(OPTIONS, mirror=True, r1_interval=4)
+    options = replace(OPTIONS, mirror=True, penalty_interval=4)
     expected = train(20, options).state_dict()
     first = build_trainer(build(), 20, options)
     for report in first:
@@ -268,16 +271,97 @@ def test_layers_cannot_be_frozen(name, value):
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (20, 16), (32, 32), (60_000, 32)])
 def test_the_default_batch_fits_the_data(count, batch_size):
     dataset = SimpleNamespace(train=range(count))
-    common = SimpleNamespace(optimizer=None)
-    values = TASK.default_options(dataset, SPEC, OPTIONS, common)
+    values = TASK.default_options(dataset, SPEC, OPTIONS, TrainOptions())
     assert values["batch_size"] == batch_size and values["epochs"] >= 3 and values["precision"] == "float32"
     assert "lr" in values
-    assert "lr" not in TASK.default_options(dataset, SPEC, OPTIONS, SimpleNamespace(optimizer="sgd"))
+    assert "lr" not in TASK.default_options(dataset, SPEC, OPTIONS, TrainOptions(optimizer="sgd"))
+
+
+def test_averages_forget_by_images():
+    for batch_size, expected in ((32, 0.999), (64, 0.998), (320, 0.99)):
+        common = TrainOptions(batch_size=batch_size)
+        decay = TASK.default_options(DATA, SPEC, OPTIONS, common)["ema_decay"]
+        assert decay == pytest.approx(expected, abs=1e-4)
+
+
+# --- how a model is trained -------------------------------------------------------------------------------------------
+
+
+def test_options_override_what_the_model_is_trained_with():
+    settings = build_objective(build(), OPTIONS, CPU).settings
+    assert settings == AdversarialSettings(**vars(build().training_values))
+    options = replace(OPTIONS, loss="hinge", r1=0.0, gradient_penalty=5.0, penalty_interval=1, augment="ada")
+    settings = build_objective(build(), options, replace(CPU, world_size=2)).settings
+    assert settings == AdversarialSettings("hinge", 0.0, 0.0, 1, 5.0, augment="ada", num_ranks=2)
+
+
+@pytest.mark.parametrize(("name", "value"), [("mixing", 0.5), ("growth_images", 100)])
+def test_options_that_mean_nothing_to_a_model_are_refused(name, value):
+    with pytest.raises(OptionError) as error:
+        TASK.setup(build(), DATA, SPEC, replace(OPTIONS, **{name: value}), 16, CPU)
+    assert error.value.option == name and error.value.value == value
+    TASK.setup(build(), DATA, SPEC, replace(OPTIONS, mixing=0.0), 16, CPU)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "least_squares", "wasserstein", "relativistic"])
+def test_every_loss_trains(loss):
+    options = replace(OPTIONS, loss=loss, drift=1e-3, augment="diff", path_length=0.1, penalty_interval=2)
+    (*_, report) = build_trainer(build(), 5, options)
+    assert {"discriminator", "penalty", "path_length", "generator"} <= report.losses.keys()
+    assert all(np.isfinite(value) for value in report.losses.values())
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_part_of_the_spec_and_of_batches_on_demand():
+    assert SPEC.classes == [] and TASK.model_kwargs(SPEC) == {"in_channels": 1, "image_size": 16}
+    options = replace(OPTIONS, conditional=True)
+    spec = TASK.data_spec(DATA, options)
+    assert spec.classes == ["disc", "square"] and TASK.model_kwargs(spec)["num_classes"] == 2
+    setup = TASK.setup(build(), DATA, spec, options, 16, CPU)
+    batch = setup.transform(next(iter(setup.batches)))
+    rows = setup.batches.batch_indices(0)
+    np.testing.assert_array_equal(batch["label"], DATA.train.labels[rows])
+    assert "label" not in next(iter(TASK.setup(build(), DATA, SPEC, OPTIONS, 16, CPU).batches))
+
+
+def test_a_model_without_classes_does_not_become_conditional():
+    new = replace(SPEC, classes=["disc", "square"])
+    assert TASK.spec_for_transfer(SPEC, SPEC) == TASK.spec_for_transfer(SPEC, SPEC) == SPEC
+    assert TASK.spec_for_transfer(new, SPEC) == new
+    with pytest.raises(OptionError) as error:
+        TASK.spec_for_transfer(SPEC, new)
+    assert error.value.option == "conditional"
+
+
+def test_data_is_read_with_the_classes_of_the_model():
+    spec = GenerateSpec(1, 16, ["3", "5"])
+    dataset = TASK.load_data(DataRequest("digits:3,5"), OPTIONS, CPU, spec)
+    assert dataset.classes == ("3", "5")
+    with pytest.raises(DataError) as error:
+        TASK.load_data(DataRequest("digits:3,6"), OPTIONS, CPU, spec)
+    assert error.value.value == ["3", "6"]
+    assert TASK.load_data(DataRequest("digits"), OPTIONS, CPU, SPEC).classes == ()
+
+
+# --- what is noticed --------------------------------------------------------------------------------------------------
+
+
+def test_a_validation_tells_that_the_discriminator_wins():
+    lines = []
+    setup = TASK.setup(build(), DATA, SPEC, replace(OPTIONS, num_eval_samples=64), 16, replace(CPU, log=lines.append))
+    setup.objective.accuracy.fill_(1.0)
+    setup.validate(build())
+    assert len(lines) == 1
+
+
+# --- further options --------------------------------------------------------------------------------------------------
 
 
 def test_options_have_ranges():
     assert parse_options({"r1": "0"}, GenerateTrainOptions).r1 == 0
-    for name, value in (("r1", -1), ("r1_interval", 0), ("num_eval_samples", 1)):
+    for name, value in (("r1", -1), ("penalty_interval", 0), ("num_eval_samples", 1)):
         with pytest.raises(OptionError) as error:
             parse_options({name: value}, GenerateTrainOptions)
         assert str(error.value.option).replace("-", "_") == name
@@ -296,9 +380,9 @@ def test_it_reads_nothing_and_is_not_exported():
 
 
 def test_advice_names_a_collapse():
-    good = [{"split": "train", "discriminator": 1.0}, {"split": "val", "recall": 0.6}]
+    good = [{"split": "train", "discriminator/accuracy": 0.8}, {"split": "val", "recall": 0.6}]
     assert suggest_next(good) == []
-    assert len(suggest_next([*good, {"split": "train", "discriminator": 0.001}])) == 1
+    assert len(suggest_next([*good, {"split": "train", "discriminator/accuracy": 0.999}])) == 1
     assert len(suggest_next([*good, {"split": "val", "recall": 0.0}])) == 1
     assert suggest_next([]) == []
 

@@ -51,11 +51,13 @@ class Generator(nn.Module):
         style_dim: Numbers in a style, W.
         num_styles: Styles of one image, from coarse to fine; 1 where a network has no layers of style.
         num_classes: Classes of a conditional generator; 0 for none.
+        num_levels: Levels of a network that grows during training, from 4x4 on; 1 where it does not grow.
         mean_style: Buffer (W,): the mean of the styles of many latents, the center of truncation. Zeros where styles
             are latents; where not, a moving average of the styles of training.
     """
 
     mean_style: Tensor
+    num_levels: int = 1
 
     def __init__(self, latent_dim: int, style_dim: int, num_styles: int = 1, num_classes: int = 0):
         super().__init__()
@@ -101,6 +103,14 @@ class GanModel(nn.Module):
         self.network = generator
         self.discriminator = discriminator
         self.training_values = training_values
+
+    def set_growth(self, growth: Tensor) -> None:
+        """Set the buffers `growth` of both networks, if they have several levels.
+
+        0 is the level of 4x4 pixels alone, 1.35 that of 8x8 with 35 % of that of 16x16.
+        """
+        for network in (self.network, self.discriminator):
+            network.get_buffer("growth").copy_(growth)
 
     def forward(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
         """Return the image (B, C, S, S) of each latent."""
