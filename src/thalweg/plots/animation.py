@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -21,10 +22,32 @@ _FIXED_COLORS = [ImageColor.getrgb(name) for name in (style.WHITE, style.BLACK, 
 _MIN_COLOR_DISTANCE = 10
 #: palette index of a GIF's transparent pixels; the indices below it are colors
 _TRANSPARENT = 127
-#: target duration of all frames together, and minimum duration of the last one
+#: target duration of all frames together
 _FILM_SECONDS = 12.0
-_LAST_FRAME_SECONDS = 2.0
 _FRAMES_PER_SECOND = 10
+
+
+@dataclass(frozen=True)
+class Film:
+    """How frames become an animation.
+
+    Attributes:
+        halve: Whether a GIF is half as wide and high as its frames, which smooths the lines of plots.
+        frame_seconds: Duration of a frame; None: by their number.
+        last_seconds: Least duration of the last frame.
+    """
+
+    halve: bool = True
+    frame_seconds: float | None = None
+    last_seconds: float = 2.0
+
+
+#: drawn frames, the last of which is the result
+PLOTS = Film()
+#: images that move without end
+LOOP = Film(halve=False, frame_seconds=0.1, last_seconds=0.0)
+#: images of a training
+HISTORY = Film(halve=False)
 
 
 def seconds_per_frame(count: int) -> float:
@@ -32,9 +55,11 @@ def seconds_per_frame(count: int) -> float:
     return min(1.5, max(0.1, _FILM_SECONDS / count))
 
 
-def encode_gif(frames: Sequence[Image.Image]) -> bytes:
-    """Encode an endless GIF at half the size, with one palette of 127 colors for all frames."""
-    small = [frame.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS) for frame in frames]
+def encode_gif(frames: Sequence[Image.Image], film: Film = PLOTS) -> bytes:
+    """Encode an endless GIF, with one palette of 127 colors for all frames."""
+    small = list(frames)
+    if film.halve:
+        small = [frame.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS) for frame in frames]
     palette = build_palette(small, _TRANSPARENT)
     indices = [np.asarray(frame.quantize(palette=palette, dither=Image.Dither.NONE)) for frame in small]
     layers = [_to_palette_image(indices[0], palette)]
@@ -42,9 +67,9 @@ def encode_gif(frames: Sequence[Image.Image]) -> bytes:
         # transparent pixels where nothing changed compress six times as well
         changes_HW = np.where(current_HW == previous_HW, _TRANSPARENT, current_HW)
         layers.append(_to_palette_image(changes_HW, palette))
-    milliseconds = round(1000 * seconds_per_frame(len(layers)))
+    milliseconds = round(1000 * (film.frame_seconds or seconds_per_frame(len(layers))))
     durations = [milliseconds] * len(layers)
-    durations[-1] = max(milliseconds, round(1000 * _LAST_FRAME_SECONDS))
+    durations[-1] = max(milliseconds, round(1000 * film.last_seconds))
     file = io.BytesIO()
     layers[0].save(
         file,
@@ -95,7 +120,7 @@ def build_palette(frames: Sequence[Image.Image], colors: int) -> Image.Image:
     return palette
 
 
-def encode_mp4(frames: Sequence[Image.Image]) -> bytes:
+def encode_mp4(frames: Sequence[Image.Image], film: Film = PLOTS) -> bytes:
     """Encode an MP4 with 10 frames per second that plays everywhere; raise ResourceError if PyAV is not installed."""
     try:
         import av
@@ -105,8 +130,9 @@ def encode_mp4(frames: Sequence[Image.Image]) -> bytes:
             cure="Run pip install 'thalweg[video]', or save .gif.",
             value="av",
         ) from error
-    repeats = [max(1, round(seconds_per_frame(len(frames)) * _FRAMES_PER_SECOND))] * len(frames)
-    repeats[-1] = max(repeats[-1], round(_LAST_FRAME_SECONDS * _FRAMES_PER_SECOND))
+    seconds = film.frame_seconds or seconds_per_frame(len(frames))
+    repeats = [max(1, round(seconds * _FRAMES_PER_SECOND))] * len(frames)
+    repeats[-1] = max(repeats[-1], round(film.last_seconds * _FRAMES_PER_SECOND))
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:  # into memory
         stream = container.add_stream("libx264", rate=_FRAMES_PER_SECOND)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,23 +20,13 @@ from ..engine.freezing import refuse_freezing
 from ..errors import DataError
 from ..objectives.adversarial import Adversarial
 from ..predictions.base import Prediction
-from ..predictions.image import ImageGrid, ImagePrediction
 from ..registry import register_task
-from .base import CardText, Context, EvalResult, Metric, Plot, Setup, Task
-from .generate_support import (
-    FEATURE_NETWORKS,
-    NUM_GRID,
-    Evidence,
-    build_transform,
-    compare_images,
-    count_neighbors,
-    count_validation_samples,
-    describe_card,
-    draw_plots,
-    generate_images,
-    load_feature_network,
-    suggest_next,
-)
+from .base import CardText, Context, EvalResult, InputType, Plot, Setup, Task
+from .generate_metrics import FEATURE_NETWORKS, METRICS, count_validation_samples
+from .generate_projection import GeneratePredictOptions, project_images, read_image
+from .generate_report import draw_plots, judge, judge_with_training
+from .generate_sampling import GenerateSampleOptions, sample
+from .generate_support import build_transform, describe_card, suggest_next
 
 #: training images that a run of unstated length shows the discriminator, and the epochs it stays between
 DEFAULT_IMAGES = 50_000
@@ -51,6 +41,7 @@ class GenerateSpec:
 
     channels: Annotated[int, "1 (gray) or 3 (RGB)", Range(1, 3)]
     image_size: Annotated[int, "height and width in pixels", Range(SIZES[0], SIZES[-1])]
+    classes: Annotated[list[str], "class names of a conditional generator"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.channels not in FEATURE_NETWORKS:
@@ -72,15 +63,10 @@ class GenerateTrainOptions:
     num_eval_samples: Annotated[
         int, "images that the final test generates; a validation makes at most 1,000", Range(2, 1_000_000)
     ] = 10_000
-
-
-@dataclass(frozen=True)
-class GenerateSampleOptions:
-    """Options of `thalweg sample`."""
-
-    count: Annotated[int, "images", Range(1, 1_000_000)] = 16
-    seed: Annotated[int, "seed of the first image; the next one's is one higher", Range(0, 2**32 - 1)] = 0
-    grid: Annotated[bool, "show all in one image"] = False
+    feature_network: Annotated[
+        str | None,
+        "a run or a model: classifier by whose features images are judged  [default: digits-lenet, cifar10-fast]",
+    ] = None
 
 
 @register_task
@@ -91,14 +77,11 @@ class Generate(Task):
     description = "What could images like these look like?"
     default_model = "dcgan"
     default_data = "digits"
-    metrics = (
-        Metric("frechet_distance", "Fréchet distance", higher_is_better=False),
-        Metric("precision", "precision", unit="fraction"),
-        Metric("recall", "recall", unit="fraction"),
-    )
-    input_type = None
+    metrics = METRICS
+    input_type = InputType.IMAGE
     DataSpec = GenerateSpec
     TrainOptions = GenerateTrainOptions
+    PredictOptions = GeneratePredictOptions
     SampleOptions = GenerateSampleOptions
 
     def load_data(
@@ -176,7 +159,7 @@ class Generate(Task):
 
         def validate(model: nn.Module) -> EvalResult:
             num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-            return self._compare(model, dataset.val, spec, context, num_samples)
+            return judge(model, dataset.val, spec, options, context, num_samples)
 
         return Setup(objective, batches, build_transform(options.mirror), validate)
 
@@ -188,62 +171,43 @@ class Generate(Task):
         options: GenerateTrainOptions,
         context: Context,
     ) -> EvalResult:
-        """Compare generated images with real ones by the features of a bundled network; samples are a grid."""
-        return self._compare(model, split, spec, context, options.num_eval_samples)
-
-    def _compare(
-        self, model: nn.Module, split: UnlabeledImages, spec: GenerateSpec, context: Context, num_samples: int
-    ) -> EvalResult:
-        model.eval()
-        fake_NHWC = generate_images(model, context.seed, max(NUM_GRID, num_samples))
-        grid = fake_NHWC[:NUM_GRID]
-        real = split.spread(num_samples)
-        metrics: dict[str, float | int | None] = dict.fromkeys(metric.name for metric in self.metrics)
-        network = load_feature_network(context, spec.channels)
-        if network is not None and len(real):
-            metrics |= compare_images(network, real.images, fake_NHWC[:num_samples])
-        details = {
-            "feature_network": None if network is None else network.name,
-            "real_images": len(real),
-            "generated_images": num_samples,
-            "precision_recall_images": count_neighbors(len(real), num_samples),
-        }
-        evidence = Evidence(grid, real.images, network)
-        return EvalResult(metrics, details, evidence, (ImageGrid("samples", grid),))
+        """Compare generated images with real ones by the features of a classifier; samples are a grid."""
+        return judge(model, split, spec, options, context, options.num_eval_samples)
 
     def final_details(
         self, model: nn.Module, dataset: UnlabeledDataset, spec: Any, options: Any, result: EvalResult
     ) -> dict[str, Any]:
-        """Return how many images a validation compares, and the metrics of training images in place of generated."""
-        num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-        details: dict[str, Any] = {
-            "validation_real_images": min(len(dataset.val), num_samples),
-            "validation_generated_images": num_samples,
-        }
-        network = result.evidence.network
-        if network is not None and len(result.evidence.real_NHWC):
-            train = dataset.train.spread(options.num_eval_samples)
-            details["training_images"] = compare_images(network, result.evidence.real_NHWC, train.images)
-        return details
+        """Return memorization, how many images a validation compares, and the metrics of training images."""
+        return judge_with_training(dataset, options, result)
 
     def plots(
         self, model: nn.Module, dataset: Any, spec: Any, options: Any, result: EvalResult, history: list[dict[str, Any]]
     ) -> list[Plot]:
-        """Draw generated images, real ones, and the training images nearest to generated ones."""
-        return draw_plots(result.evidence, dataset.train.images)
+        """Draw generated, real and nearest images, interpolation, truncation and mixed styles."""
+        return draw_plots(model, dataset, result)
+
+    def preprocess(self, source: Any, spec: GenerateSpec, options: GeneratePredictOptions) -> np.ndarray:
+        """Read an image, cropped and resized as training images are. Raises DataError."""
+        return read_image(source, spec)
+
+    def predict(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        examples: Sequence[np.ndarray],
+        spec: GenerateSpec,
+        options: GeneratePredictOptions,
+    ) -> list[Prediction]:
+        """Find the style whose image comes nearest to each picture."""
+        return [*project_images(model, names, examples, options)]
+
+    def eval_batch_size(self, spec: GenerateSpec, device: torch.device) -> int:
+        """Return 1: pictures are projected one by one, and each is shown when it is done."""
+        return 1
 
     def sample(self, model: nn.Module, spec: GenerateSpec, options: GenerateSampleOptions) -> Iterator[Prediction]:
-        """Yield images; the k-th is that of seed + k. One at a time, because a batch's size changes the last bits."""
-        images = []
-        for k in range(options.count):
-            seed = options.seed + k
-            image_HWC = generate_images(model, seed, 1)[0]
-            if options.grid:
-                images.append(image_HWC)
-            else:
-                yield ImagePrediction(f"sample {k + 1}", image_HWC, seed)
-        if images:
-            yield ImageGrid(f"samples of seeds {options.seed} to {options.seed + options.count - 1}", np.stack(images))
+        """Yield images, a grid, an animation or mixed styles; the k-th image is that of seed + k."""
+        return sample(model, spec, options)
 
     def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
         """Say where training collapsed, and what to try."""
@@ -251,4 +215,4 @@ class Generate(Task):
 
     def card_text(self, spec: GenerateSpec, options: Any, results: Mapping[str, Any]) -> CardText:
         """Say in words what the model does and where its limits are."""
-        return describe_card(spec.channels, spec.image_size)
+        return describe_card(spec.channels, spec.image_size, options.feature_network)
