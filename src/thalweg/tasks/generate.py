@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from ..engine.freezing import refuse_freezing
 from ..errors import DataError
 from ..objectives.adversarial import Adversarial
 from ..predictions.base import Prediction
+from ..predictions.image import ImageGrid
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, InputType, Plot, Setup, Task
-from .generate_metrics import FEATURE_NETWORKS, METRICS, count_validation_samples
+from .generate_metrics import FEATURE_NETWORKS, METRICS, NUM_GRID, count_validation_samples
 from .generate_projection import GeneratePredictOptions, project_images, read_image
 from .generate_report import draw_plots, judge, judge_with_training
 from .generate_sampling import GenerateSampleOptions, sample
-from .generate_support import build_transform, describe_card, suggest_next
+from .generate_support import CollapseWatch, build_transform, describe_card, suggest_next
 
 #: training images that a run of unstated length shows the discriminator, and the epochs it stays between
 DEFAULT_IMAGES = 50_000
@@ -156,12 +157,15 @@ class Generate(Task):
         images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
         batches = InMemoryBatches({"image": images}, batch_size, context.seed, context.rank, context.world_size)
         objective = Adversarial(model, options.r1, options.r1_interval)
+        watch = CollapseWatch()
 
         def validate(model: nn.Module) -> EvalResult:
             num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-            return judge(model, dataset.val, spec, options, context, num_samples)
+            result = judge(model, dataset.val, spec, options, context, num_samples)
+            return replace(result, warnings=watch.check(result.metrics))
 
-        return Setup(objective, batches, build_transform(options.mirror), validate)
+        examples = {"real": ImageGrid("real images", dataset.train.spread(NUM_GRID).images)}
+        return Setup(objective, batches, build_transform(options.mirror), validate, examples=examples)
 
     def evaluate(
         self,
@@ -215,4 +219,4 @@ class Generate(Task):
 
     def card_text(self, spec: GenerateSpec, options: Any, results: Mapping[str, Any]) -> CardText:
         """Say in words what the model does and where its limits are."""
-        return describe_card(spec.channels, spec.image_size, options.feature_network)
+        return describe_card(spec.channels, spec.image_size, results.get("feature_network"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ from .generate_metrics import FEATURE_NETWORKS
 #: loss of the discriminator below which it tells nearly all images apart, and recall below which samples are alike
 LOW_LOSS = 0.05
 LOW_RECALL = 0.05
+#: fraction of the best recall below which the generator collapses, and multiple of the best distance above which
+#: training diverges
+COLLAPSE = 0.25
+DIVERGENCE = 4.0
 
 
 def to_signed_float(image_BHWC: Tensor) -> Tensor:
@@ -33,6 +38,37 @@ def build_transform(mirror: bool) -> Callable[[Batch], Batch]:
         return {**batch, "image": image_BCHW}
 
     return transform
+
+
+class CollapseWatch:
+    """What validations were at their best, to name a collapse or a divergence as it happens; each is said once."""
+
+    def __init__(self) -> None:
+        self.best_recall = 0.0
+        self.best_distance = math.inf
+        self.said: set[str] = set()
+
+    def check(self, metrics: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong with the last validation and was not said of the one before."""
+        recall = metrics.get("recall")
+        distance = metrics.get("frechet_distance")
+        problems = {}
+        if recall is not None:
+            self.best_recall = max(self.best_recall, recall)
+            if recall < COLLAPSE * self.best_recall and self.best_recall > LOW_RECALL:
+                problems["collapse"] = (
+                    f"the generator collapses: its samples cover {100 * recall:.1f} % of the validation images, at "
+                    f"best {100 * self.best_recall:.1f} %"
+                )
+        if distance is not None:
+            self.best_distance = min(self.best_distance, distance)
+            if distance > DIVERGENCE * self.best_distance:
+                problems["divergence"] = (
+                    f"training diverges: the Fréchet distance is {distance:.4g}, at best {self.best_distance:.4g}"
+                )
+        lines = [line for name, line in problems.items() if name not in self.said]
+        self.said = set(problems)
+        return lines
 
 
 def suggest_next(history: list[dict[str, Any]]) -> list[str]:
