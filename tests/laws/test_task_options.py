@@ -49,6 +49,7 @@ VALUES: dict[tuple[str, str], Any] = {
     ("forecast", "resample"): "2d",
     ("generate", "image_size"): 8,
     ("generate", "num_eval_samples"): 60,
+    ("generate", "feature_network"): "digits-mlp",
     ("generate", "r1_interval"): 1,
     ("remember", "length"): 7,
     ("remember", "symbols"): 4,
@@ -70,7 +71,7 @@ READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate",
 READ_FROM_DISK |= {("remember", "length"), ("remember", "symbols")}
 READ_FROM_DISK |= {("translate", "languages"), ("translate", "max_length"), ("translate", "reverse")}
 #: lists of a DataSpec that may be empty: weights without a run have no names of classes
-MAY_BE_EMPTY = {("classify", "classes")}
+MAY_BE_EMPTY = {("classify", "classes"), ("generate", "classes")}
 
 
 # --- how options are declared -----------------------------------------------------------------------------------------

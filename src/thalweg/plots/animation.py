@@ -46,8 +46,6 @@ class Film:
 PLOTS = Film()
 #: images that move without end
 LOOP = Film(halve=False, frame_seconds=0.1, last_seconds=0.0)
-#: images of a training
-HISTORY = Film(halve=False)
 
 
 def seconds_per_frame(count: int) -> float:

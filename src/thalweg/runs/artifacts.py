@@ -16,7 +16,7 @@ from ..errors import ResourceError
 from ..io.atomic_write import atomic_write
 from ..pages.model_card import render_card
 from ..pages.report_html import build_report, render_report
-from ..plots.animation import HISTORY, encode_gif
+from ..plots.animation import encode_gif
 from ..plots.curves import MetricStyle, plot_curves
 from ..predictions.base import Prediction, encode_png
 from ..tasks.base import Plot, Task
@@ -97,7 +97,7 @@ def write_time_lapse(run_dir: RunDir) -> None:
     rows = np.linspace(0, len(paths) - 1, min(len(paths), MAX_TIME_LAPSE)).round().astype(int)
     frames = [Image.open(paths[row]).convert("RGB") for row in rows]
     if len(frames) > 1 and len({frame.size for frame in frames}) == 1:
-        run_dir.write_file("samples/time_lapse.gif", encode_gif(frames, HISTORY))
+        run_dir.write_file("samples/time_lapse.gif", encode_gif(frames))
 
 
 def write_training_keys(run_dir: RunDir, split: Split) -> None:

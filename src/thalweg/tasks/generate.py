@@ -23,7 +23,7 @@ from ..predictions.base import Prediction
 from ..predictions.image import ImageGrid
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, InputType, Plot, Setup, Task
-from .generate_metrics import FEATURE_NETWORKS, METRICS, NUM_GRID, count_validation_samples
+from .generate_metrics import FEATURE_NETWORKS, METRICS, NUM_GRID, count_validation_samples, load_feature_network
 from .generate_projection import GeneratePredictOptions, project_images, read_image
 from .generate_report import draw_plots, judge, judge_with_training
 from .generate_sampling import GenerateSampleOptions, sample
@@ -146,6 +146,8 @@ class Generate(Task):
     ) -> Setup:
         """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
         refuse_freezing(context.options, "generator and discriminator are trained as a whole")
+        if options.feature_network is not None:  # refuse a name that is no classifier before anything is trained
+            load_feature_network(context, spec.channels, options.feature_network)
         count = len(dataset.train)
         if count < batch_size:
             raise DataError(
@@ -206,8 +208,8 @@ class Generate(Task):
         return [*project_images(model, names, examples, options)]
 
     def eval_batch_size(self, spec: GenerateSpec, device: torch.device) -> int:
-        """Return 1: pictures are projected one by one, and each is shown when it is done."""
-        return 1
+        """Return how many pictures share the random candidates; each is projected alone."""
+        return 4
 
     def sample(self, model: nn.Module, spec: GenerateSpec, options: GenerateSampleOptions) -> Iterator[Prediction]:
         """Yield images, a grid, an animation or mixed styles; the k-th image is that of seed + k."""

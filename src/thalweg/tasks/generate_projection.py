@@ -28,7 +28,7 @@ from .generate_sampling import BATCH_SIZE, choose_labels, draw_latents, get_gene
 from .generate_support import to_signed_float
 
 #: random styles, of which the nearest are the starts
-NUM_CANDIDATES = 500
+NUM_CANDIDATES = 200
 #: step of Adam, in standard deviations of styles, and fractions of the steps in which it rises and falls
 STEP_SIZE = 0.1
 RISE = 0.05
@@ -45,7 +45,7 @@ class GeneratePredictOptions:
     """Options of `thalweg predict` for generators."""
 
     steps: Annotated[int, "steps of the search for the nearest image", Range(1, 100_000)] = 200
-    starts: Annotated[int, "places to search from; the best one is shown", Range(1, 500)] = 4
+    starts: Annotated[int, "places to search from; the best one is shown", Range(1, 200)] = 4
     seed: Annotated[int, "seed of the starts", Range(0, 2**32 - 1)] = 0
 
 

@@ -133,9 +133,10 @@ def draw_plots(model: nn.Module, dataset: UnlabeledDataset, result: EvalResult) 
     sampler = Sampler(model)
     caption = "Each row goes from one seed to another, at even steps."
     plots.append(Plot("interpolation", "Interpolation", caption, _draw_interpolation(sampler)))
-    caption = f"Truncation {', '.join(f'{level:g}' for level in TRUNCATIONS)}: a seed per row, from the mean image on."
-    plots.append(Plot("truncation", "Truncation", caption, _draw_truncation(model)))
     if sampler.generator.num_styles > 1:
+        levels = ", ".join(f"{level:g}" for level in TRUNCATIONS)
+        caption = f"A seed per row, from the mean image on: truncation {levels}."
+        plots.append(Plot("truncation", "Truncation", caption, _draw_truncation(model)))
         mixed = mix(sampler, GenerateSampleOptions(way="mix", crossover="coarse"))
         caption = (
             "Each image has the coarse layers of the image above its column, and the others of that left of its row."

@@ -73,6 +73,7 @@ class TrainKeywords(TypedDict, total=False):
     r1_interval: int
     mirror: bool
     num_eval_samples: int
+    feature_network: str | None
     # remember
     length: int | None
     symbols: int | None
