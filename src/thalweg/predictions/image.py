@@ -161,7 +161,7 @@ class ImageProjection(DisplayedPrediction):
         target_HWC: The given image, cropped and resized, uint8.
         image_HWC: The generated image, uint8.
         style_W: The style that it is generated from.
-        distance: What was minimized.
+        distance: Root of what was minimized.
         pixel_mse: Mean squared difference of pixels on the scale of 0 to 1.
     """
 

@@ -181,6 +181,8 @@ class Task(ABC):
     PredictOptions: ClassVar[type] = NoOptions
     SampleOptions: ClassVar[type | None] = None
     ExplainOptions: ClassVar[type] = NoOptions
+    #: options of `evaluate`, None where not given: each takes the place of the TrainOptions' of the same name
+    EvaluateOptions: ClassVar[type] = NoOptions
 
     # --- every task ---------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,18 @@ class GenerateTrainOptions:
     ] = None
 
 
+@dataclass(frozen=True)
+class GenerateEvaluateOptions:
+    """Options of `thalweg evaluate` for generators."""
+
+    feature_network: Annotated[
+        str | None, "a run or a model: classifier by whose features images are judged  [default: that of the training]"
+    ] = None
+    num_eval_samples: Annotated[
+        int | None, "images to generate  [default: as many as in the training's test]", Range(2, 1_000_000)
+    ] = None
+
+
 @register_task
 class Generate(Task):
     """Images from noise."""
@@ -82,6 +94,7 @@ class Generate(Task):
     input_type = InputType.IMAGE
     DataSpec = GenerateSpec
     TrainOptions = GenerateTrainOptions
+    EvaluateOptions = GenerateEvaluateOptions
     PredictOptions = GeneratePredictOptions
     SampleOptions = GenerateSampleOptions
 

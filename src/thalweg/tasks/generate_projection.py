@@ -140,5 +140,5 @@ def _choose_best(
     result_HWC = to_bytes(image_SCHW[best : best + 1])[0]
     pixel_mse = float(np.square((result_HWC.astype(np.float64) - image_HWC) / 255).mean())
     return ImageProjection(
-        name, image_HWC, result_HWC, style_SW[best].cpu().numpy(), float(distance_S[best]), pixel_mse
+        name, image_HWC, result_HWC, style_SW[best].cpu().numpy(), math.sqrt(distance_S[best]), pixel_mse
     )

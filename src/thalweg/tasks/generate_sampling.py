@@ -228,7 +228,7 @@ def find_class(class_name: str | None, spec: Any, num_classes: int) -> int | Non
         return classes.index(class_name)
     if not classes:
         problem = "the generator was trained without classes"
-        cure = "Train one with --conditional, or leave out --class-name."
+        cure = "Train a conditional one, or leave out --class-name."
     else:
         problem = f"expected one of {', '.join(classes)}"
         cure = f"For example: --class-name {classes[0]}"
