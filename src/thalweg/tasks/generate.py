@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,24 +26,14 @@ from ..data.images.unlabeled import (
 from ..engine.freezing import refuse_freezing
 from ..errors import OptionError
 from ..predictions.base import Prediction
-from ..predictions.image import ImageGrid, ImagePrediction
+from ..predictions.image import ImageGrid
 from ..registry import register_task
-from .base import CardText, Context, EvalResult, Metric, Plot, Setup, Task
-from .generate_support import (
-    FEATURE_NETWORKS,
-    NUM_GRID,
-    Evidence,
-    build_transform,
-    compare_images,
-    count_neighbors,
-    count_validation_samples,
-    describe_card,
-    draw_plots,
-    generate_images,
-    load_feature_network,
-    suggest_next,
-    warn_of_accuracy,
-)
+from .base import CardText, Context, EvalResult, InputType, Plot, Setup, Task
+from .generate_metrics import FEATURE_NETWORKS, METRICS, NUM_GRID, count_validation_samples, load_feature_network
+from .generate_projection import GeneratePredictOptions, project_images, read_image
+from .generate_report import draw_plots, judge, judge_with_training
+from .generate_sampling import GenerateSampleOptions, sample
+from .generate_support import CollapseWatch, build_transform, describe_card, suggest_next
 from .generate_training import GenerateTrainOptions, build_objective, choose_common_options, load_tensors
 
 
@@ -63,12 +53,15 @@ class GenerateSpec:
 
 
 @dataclass(frozen=True)
-class GenerateSampleOptions:
-    """Options of `thalweg sample`."""
+class GenerateEvaluateOptions:
+    """Options of `thalweg evaluate` for generators."""
 
-    count: Annotated[int, "images", Range(1, 1_000_000)] = 16
-    seed: Annotated[int, "seed of the first image; the next one's is one higher", Range(0, 2**32 - 1)] = 0
-    grid: Annotated[bool, "show all in one image"] = False
+    feature_network: Annotated[
+        str | None, "a run or a model: classifier by whose features images are judged  [default: that of the training]"
+    ] = None
+    num_eval_samples: Annotated[
+        int | None, "images to generate  [default: as many as in the training's test]", Range(2, 1_000_000)
+    ] = None
 
 
 @register_task
@@ -79,14 +72,12 @@ class Generate(Task):
     description = "What could images like these look like?"
     default_model = "dcgan"
     default_data = "digits"
-    metrics = (
-        Metric("frechet_distance", "Fréchet distance", higher_is_better=False),
-        Metric("precision", "precision", unit="fraction"),
-        Metric("recall", "recall", unit="fraction"),
-    )
-    input_type = None
+    metrics = METRICS
+    input_type = InputType.IMAGE
     DataSpec = GenerateSpec
     TrainOptions = GenerateTrainOptions
+    EvaluateOptions = GenerateEvaluateOptions
+    PredictOptions = GeneratePredictOptions
     SampleOptions = GenerateSampleOptions
 
     def load_data(
@@ -148,18 +139,20 @@ class Generate(Task):
     ) -> Setup:
         """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
         refuse_freezing(context.options, "generator and discriminator are trained as a whole")
+        if options.feature_network is not None:  # refuse a name that is no classifier before anything is trained
+            load_feature_network(context, spec.channels, options.feature_network)
         tensors = load_tensors(dataset, bool(spec.classes), batch_size, context.device)
         batches = InMemoryBatches(tensors, batch_size, context.seed, context.rank, context.world_size)
         objective = build_objective(model, options, context)
+        watch = CollapseWatch()
 
         def validate(model: nn.Module) -> EvalResult:
             num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-            result = self._compare(model, dataset.val, spec, context, num_samples)
-            for line in warn_of_accuracy(float(objective.accuracy)):
-                context.log(line)
-            return result
+            result = judge(model, dataset.val, spec, options, context, num_samples)
+            return replace(result, warnings=watch.check(result.metrics, float(objective.accuracy)))
 
-        return Setup(objective, batches, build_transform(options.mirror), validate)
+        examples = {"real": ImageGrid("real images", dataset.train.spread(NUM_GRID).images)}
+        return Setup(objective, batches, build_transform(options.mirror), validate, examples=examples)
 
     def evaluate(
         self,
@@ -169,62 +162,43 @@ class Generate(Task):
         options: GenerateTrainOptions,
         context: Context,
     ) -> EvalResult:
-        """Compare generated images with real ones by the features of a bundled network; samples are a grid."""
-        return self._compare(model, split, spec, context, options.num_eval_samples)
-
-    def _compare(
-        self, model: nn.Module, split: UnlabeledImages, spec: GenerateSpec, context: Context, num_samples: int
-    ) -> EvalResult:
-        model.eval()
-        fake_NHWC = generate_images(model, context.seed, max(NUM_GRID, num_samples))
-        grid = fake_NHWC[:NUM_GRID]
-        real = split.spread(num_samples)
-        metrics: dict[str, float | int | None] = dict.fromkeys(metric.name for metric in self.metrics)
-        network = load_feature_network(context, spec.channels)
-        if network is not None and len(real):
-            metrics |= compare_images(network, real.images, fake_NHWC[:num_samples])
-        details = {
-            "feature_network": None if network is None else network.name,
-            "real_images": len(real),
-            "generated_images": num_samples,
-            "precision_recall_images": count_neighbors(len(real), num_samples),
-        }
-        evidence = Evidence(grid, real.images, network)
-        return EvalResult(metrics, details, evidence, (ImageGrid("samples", grid),))
+        """Compare generated images with real ones by the features of a classifier; samples are a grid."""
+        return judge(model, split, spec, options, context, options.num_eval_samples)
 
     def final_details(
         self, model: nn.Module, dataset: UnlabeledDataset, spec: Any, options: Any, result: EvalResult
     ) -> dict[str, Any]:
-        """Return how many images a validation compares, and the metrics of training images in place of generated."""
-        num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-        details: dict[str, Any] = {
-            "validation_real_images": min(len(dataset.val), num_samples),
-            "validation_generated_images": num_samples,
-        }
-        network = result.evidence.network
-        if network is not None and len(result.evidence.real_NHWC):
-            train = dataset.train.spread(options.num_eval_samples)
-            details["training_images"] = compare_images(network, result.evidence.real_NHWC, train.images)
-        return details
+        """Return memorization, how many images a validation compares, and the metrics of training images."""
+        return judge_with_training(dataset, options, result)
 
     def plots(
         self, model: nn.Module, dataset: Any, spec: Any, options: Any, result: EvalResult, history: list[dict[str, Any]]
     ) -> list[Plot]:
-        """Draw generated images, real ones, and the training images nearest to generated ones."""
-        return draw_plots(result.evidence, dataset.train.images)
+        """Draw generated, real and nearest images, interpolation, truncation and mixed styles."""
+        return draw_plots(model, dataset, result)
+
+    def preprocess(self, source: Any, spec: GenerateSpec, options: GeneratePredictOptions) -> np.ndarray:
+        """Read an image, cropped and resized as training images are. Raises DataError."""
+        return read_image(source, spec)
+
+    def predict(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        examples: Sequence[np.ndarray],
+        spec: GenerateSpec,
+        options: GeneratePredictOptions,
+    ) -> list[Prediction]:
+        """Find the style whose image comes nearest to each picture."""
+        return [*project_images(model, names, examples, options)]
+
+    def eval_batch_size(self, spec: GenerateSpec, device: torch.device) -> int:
+        """Return how many pictures share the random candidates; each is projected alone."""
+        return 4
 
     def sample(self, model: nn.Module, spec: GenerateSpec, options: GenerateSampleOptions) -> Iterator[Prediction]:
-        """Yield images; the k-th is that of seed + k. One at a time, because a batch's size changes the last bits."""
-        images = []
-        for k in range(options.count):
-            seed = options.seed + k
-            image_HWC = generate_images(model, seed, 1)[0]
-            if options.grid:
-                images.append(image_HWC)
-            else:
-                yield ImagePrediction(f"sample {k + 1}", image_HWC, seed)
-        if images:
-            yield ImageGrid(f"samples of seeds {options.seed} to {options.seed + options.count - 1}", np.stack(images))
+        """Yield images, a grid, an animation or mixed styles; the k-th image is that of seed + k."""
+        return sample(model, spec, options)
 
     def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
         """Say where training collapsed, and what to try."""
@@ -232,4 +206,4 @@ class Generate(Task):
 
     def card_text(self, spec: GenerateSpec, options: Any, results: Mapping[str, Any]) -> CardText:
         """Say in words what the model does and where its limits are."""
-        return describe_card(spec.channels, spec.image_size)
+        return describe_card(spec.channels, spec.image_size, results.get("feature_network"))

@@ -73,6 +73,10 @@ class GenerateTrainOptions:
     num_eval_samples: Annotated[
         int, "images that the final test generates; a validation makes at most 1,000", Range(2, 1_000_000)
     ] = 10_000
+    feature_network: Annotated[
+        str | None,
+        "a run or a model: classifier by whose features images are judged  [default: digits-lenet, cifar10-fast]",
+    ] = None
 
 
 def choose_common_options(num_images: int, common: Any, default_model: str) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class TrainKeywords(TypedDict, total=False):
     conditional: bool
     mirror: bool
     num_eval_samples: int
+    feature_network: str | None
     # remember
     length: int | None
     symbols: int | None
