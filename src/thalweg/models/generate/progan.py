@@ -101,7 +101,11 @@ class ProganGenerator(Generator):
         return self.output(coarse_BCHW, fine_BCHW, growth)
 
 
-@register_model(task="generate", paper="arXiv:1710.10196", training={"optimizer": "adam", "lr": 1e-3, "momentum": 0.0})
+@register_model(
+    task="generate",
+    paper="arXiv:1710.10196",
+    training={"optimizer": "adam", "lr": 1e-3, "momentum": 0.0, "beta2": 0.99},
+)
 def progan(
     in_channels: int,
     image_size: int = 32,

@@ -160,7 +160,11 @@ class R3ganDiscriminator(nn.Module):
         return self.projection(out_BD, label_B)
 
 
-@register_model(task="generate", paper="arXiv:2501.05441", training={"optimizer": "adam", "lr": 2e-4, "momentum": 0.0})
+@register_model(
+    task="generate",
+    paper="arXiv:2501.05441",
+    training={"optimizer": "adam", "lr": 2e-4, "momentum": 0.0, "beta2": 0.99},
+)
 def r3gan(  # noqa: PLR0913 - settings of the command line
     in_channels: int,
     image_size: int = 32,

@@ -92,7 +92,11 @@ class StyleganGenerator(MappedGenerator):
         return self.output(coarse_BCHW, fine_BCHW, growth)
 
 
-@register_model(task="generate", paper="arXiv:1812.04948", training={"optimizer": "adam", "lr": 2e-3, "momentum": 0.0})
+@register_model(
+    task="generate",
+    paper="arXiv:1812.04948",
+    training={"optimizer": "adam", "lr": 2e-3, "momentum": 0.0, "beta2": 0.99},
+)
 def stylegan(  # noqa: PLR0913 - settings of the command line
     in_channels: int,
     image_size: int = 32,

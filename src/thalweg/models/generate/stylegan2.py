@@ -137,7 +137,9 @@ class ResidualDiscriminator(nn.Module):
 
 
 @register_model(
-    task="generate", paper="arXiv:1912.04958", training={"optimizer": "adam", "lr": 2.5e-3, "momentum": 0.0}
+    task="generate",
+    paper="arXiv:1912.04958",
+    training={"optimizer": "adam", "lr": 2.5e-3, "momentum": 0.0, "beta2": 0.99},
 )
 def stylegan2(  # noqa: PLR0913 - settings of the command line
     in_channels: int,
