@@ -18,10 +18,10 @@ from ...errors import OptionError
 from ...plots.number_format import format_number
 from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
-from .plane import find_modes, make_points
+from .plane import find_modes, make_points, pick_rows
 from .players import GanRun
 from .rounding import round_values
-from .train_images import ImagesResult, train_images
+from .train_images import NUM_SHOWN, ImagesResult, train_images
 from .train_points import Plane, PointsResult, train_points
 
 TEXT = load_text(__package__)
@@ -160,7 +160,7 @@ def _explain_points(settings: GanSettings, inputs: GanInput) -> ConceptResult:
         runs = [replace(plain, label=_format_penalty(plain)), run]
     snapshot_steps = choose_snapshot_steps(run.steps)
     results = [train_points(plane, item, width, snapshot_steps) for item in runs]
-    shown = np.linspace(0, len(plane.points_N2) - 1, min(len(plane.points_N2), NUM_SHOWN_POINTS)).astype(int)
+    shown = pick_rows(len(plane.points_N2), NUM_SHOWN_POINTS)
     numbers = {
         "kind": "points",
         "dataset": inputs.get("title", settings.dataset),
@@ -171,7 +171,6 @@ def _explain_points(settings: GanSettings, inputs: GanInput) -> ConceptResult:
         "centers": round_values(plane.modes.center_M2),
         "num_modes": len(plane.modes.center_M2),
         "mode": "mode" if plane.modes.is_known else "region",
-        "reach": plane.modes.reach,
         "max_gradient": _max_gradient(results),
         "steps": run.steps,
         "runs": results,
@@ -273,7 +272,7 @@ def _explain_images(settings: GanSettings, images_NHWC: np.ndarray, inputs: GanI
         width = int(DEFAULTS["images"]["width"])
     snapshot_steps = choose_snapshot_steps(run.steps)
     result = train_images(images_NHWC, run, width, snapshot_steps)
-    shown = np.linspace(0, len(images_NHWC) - 1, 8).astype(int)
+    shown = pick_rows(len(images_NHWC), NUM_SHOWN)
     numbers = {
         "kind": "images",
         "dataset": inputs.get("title", "images"),
@@ -299,15 +298,15 @@ def _explain_images(settings: GanSettings, images_NHWC: np.ndarray, inputs: GanI
 def _images_caption(numbers: dict[str, Any], step: int) -> str:
     if step == 0:
         return (
-            "Before training: the generator makes even gray, with a little noise. The discriminator has random weights, "
+            "Before training: the generator makes even gray with a little noise. The discriminator has random weights, "
             "so what its gradient wants changed has no meaning yet."
         )
     (result,) = numbers["runs"]
     found = round(100 * compare_pairs(find_snapshot(result, step)))
     return (
-        f"Step {step}: in {found} % of pairs of a real and a generated image the discriminator finds the real one; 50 % "
-        "would be chance. Where its gradient is blue, a brighter pixel would look more real to it; where orange, a "
-        "darker one."
+        f"Step {step}: in {found} % of pairs of a real and a generated image the discriminator finds the real one; "
+        "50 % would be chance. Where its gradient is blue, a brighter pixel would look more real to it, where orange "
+        "a darker one."
     )
 
 
@@ -351,7 +350,8 @@ def _loss_key_numbers(results: Sequence[PointsResult | ImagesResult]) -> dict[st
     key_numbers = {}
     first = results[0]
     if first.discriminator_loss:
-        start = f"{first.discriminator_loss[0]:.3f} and {first.generator_loss[0]:.3f}"
+        discriminator = format_number(first.discriminator_loss[0], 4)
+        start = f"{discriminator} and {format_number(first.generator_loss[0], 4)}"
         if first.run.loss in INITIAL_LOSSES:
             start += f"; {INITIAL_LOSSES[first.run.loss][2]} where nothing is known"
         key_numbers["losses at the start"] = start

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...models.generate.dcgan import dcgan
 from .losses import measure_gradient
+from .plane import pick_rows
 from .players import GanRun, Players, draw_latents, iter_steps
 from .rounding import round_values
 
@@ -69,7 +70,7 @@ def train_images(images_NHWC: np.ndarray, run: GanRun, width: int, snapshot_step
         model = dcgan(real_NCHW.shape[1], IMAGE_SIZE, LATENT_DIM, width)
     players = Players(model.get_submodule("network"), model.get_submodule("discriminator"), LATENT_DIM)
     latent_BL = draw_latents(NUM_SCORED, LATENT_DIM, torch.Generator().manual_seed(run.seed + 1))
-    scored_BCHW = real_NCHW[np.linspace(0, len(real_NCHW) - 1, NUM_SCORED).astype(int)]
+    scored_BCHW = real_NCHW[pick_rows(len(real_NCHW), NUM_SCORED)]
     snapshots = [_snapshot(players, 0, latent_BL, scored_BCHW)]
     losses = []
     for step, step_losses in enumerate(iter_steps(players, real_NCHW, run), 1):
