@@ -270,6 +270,12 @@ def test_a_folder_of_images_is_learned_from(tmp_path):
     assert len(sizes) == 1
 
 
+def test_points_far_from_zero_keep_their_places():
+    points_N2 = np.random.default_rng(0).normal(size=(50, 2)) * [1e-9, 1e3] + [0.0, 1e8]
+    shown_N2 = np.array(gan(GanSettings(steps=1, width=4), points=points_N2).numbers["real"])
+    assert np.abs((shown_N2 - points_N2) / points_N2.std(0)).max() < 1e-3
+
+
 def test_pairs_are_compared_by_their_logits():
     assert compare_pairs({"real_logits": [2.0, 1.0], "fake_logits": [0.0, 1.5]}) == 0.75
     assert compare_pairs({"real_logits": [1.0], "fake_logits": [1.0]}) == 0.5

@@ -20,7 +20,6 @@ from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
 from .plane import find_modes, make_points, pick_rows
 from .players import GanRun
-from .rounding import round_values
 from .train_images import NUM_SHOWN, ImagesResult, train_images
 from .train_points import Plane, PointsResult, train_points
 
@@ -34,7 +33,7 @@ NUM_SHOWN_POINTS = 400
 MARGIN = 1.3
 #: what `auto` means, for points and for images
 DEFAULTS = {
-    "points": {"steps": 900, "width": 48, "batch_size": 128, "generator_lr": 5e-3, "discriminator_lr": 2e-3},
+    "points": {"steps": 700, "width": 48, "batch_size": 128, "generator_lr": 5e-3, "discriminator_lr": 2e-3},
     "images": {"steps": 240, "width": 16, "batch_size": 32, "generator_lr": 2e-3, "discriminator_lr": 2e-3},
 }
 #: losses at which the discriminator says 1/2 to everything: its own and the generator's
@@ -166,9 +165,9 @@ def _explain_points(settings: GanSettings, inputs: GanInput) -> ConceptResult:
         "dataset": inputs.get("title", settings.dataset),
         "axes": list(inputs.get("axes", ("x1", "x2"))),
         "window": list(plane.window),
-        "real": round_values(plane.points_N2[shown]),
+        "real": plane.round_points(plane.points_N2[shown]),
         "num_real": len(plane.points_N2),
-        "centers": round_values(plane.modes.center_M2),
+        "centers": plane.round_points(plane.modes.center_M2),
         "num_modes": len(plane.modes.center_M2),
         "mode": "mode" if plane.modes.is_known else "region",
         "max_gradient": _max_gradient(results),

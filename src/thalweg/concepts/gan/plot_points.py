@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ...plots import style
+from ...plots.decision_surface import label_plane
 from .curves import TICK_STEPS, draw_losses, mark_step
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ MAP_COLORS = LinearSegmentedColormap.from_list("realness", ["#f0a070", "#ffffff"
 REAL_COLOR = style.BLUE
 GENERATED_COLOR = style.VERMILLION
 ARROW_COLOR = style.BLACK
+#: characters that fit to the left of a map
+_MAX_TICK_LENGTH = 5
 #: the longest arrow, as a fraction of the window
 _MAX_ARROW = 0.13
 
@@ -93,11 +96,7 @@ def _draw_map(axes: Axes, numbers: dict[str, Any], result: PointsResult, step: i
     fake_n2 = np.array(snapshot["generated"])
     axes.plot(fake_n2[:, 0], fake_n2[:, 1], "o", color=GENERATED_COLOR, markersize=3.6, markeredgewidth=0, alpha=0.75)
     _draw_arrows(axes, numbers, snapshot)
-    axes.set(xlim=(left, right), ylim=(bottom, top))
-    axes.set_xlabel(style.fit_text(numbers["axes"][0], 300), labelpad=2)
-    axes.set_ylabel(style.fit_text(numbers["axes"][1], 300), labelpad=2)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+    label_plane(axes, numbers["window"], numbers["axes"], _MAX_TICK_LENGTH)
 
 
 def _draw_arrows(axes: Axes, numbers: dict[str, Any], snapshot: PointsSnapshot) -> None:

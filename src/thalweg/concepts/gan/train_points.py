@@ -93,6 +93,10 @@ class Plane:
         """Return points in their own units."""
         return x_N2.double().numpy() * self.scale_2 + self.center_2
 
+    def round_points(self, points_N2: np.ndarray) -> list[list[float]]:
+        """Return points in their own units, rounded to four digits of the standard deviations."""
+        return round_values(points_N2, self.scale_2)
+
 
 def build_players(width: int) -> Players:
     """Build two networks with two hidden layers each, with random weights from torch's generator."""
@@ -172,12 +176,13 @@ class _Recorder:
         gradient_n2 = measure_gradient(self.players.discriminator, fake_n2[:NUM_ARROWS]).double().numpy()
         if not np.isfinite(realness_GG).all() or not np.isfinite(gradient_n2).all():
             return
-        arrows_n4 = np.concatenate([points_n2[:NUM_ARROWS], gradient_n2 / self.plane.scale_2], 1)
+        origins = self.plane.round_points(points_n2[:NUM_ARROWS])
+        gradients = round_values(gradient_n2 / self.plane.scale_2)
         snapshot = PointsSnapshot(
             step=step,
             realness=np.round(realness_GG, 3).tolist(),
-            generated=round_values(points_n2[:NUM_GENERATED]),
-            arrows=round_values(arrows_n4),
+            generated=self.plane.round_points(points_n2[:NUM_GENERATED]),
+            arrows=[[*origin, *gradient] for origin, gradient in zip(origins, gradients, strict=True)],
             covered=coverage.covered,
             good_fraction=round(coverage.good_fraction, 4),
         )
