@@ -17,6 +17,7 @@ from torch import Tensor
 #: keeps the derivative of a square root finite at 0
 SMALLEST_SQUARE = 1e-12
 
+# what torch.compile may see has plain types: the checkers of shapes in tests do not survive it
 LogitLoss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -91,9 +92,7 @@ LOSSES = {
 }
 
 
-def compute_margins(
-    loss: AdversarialLoss, real_logit_B: Float[Tensor, " B"], fake_logit_B: Float[Tensor, " B"]
-) -> tuple[Tensor, Tensor]:
+def compute_margins(loss: AdversarialLoss, real_logit_B: Tensor, fake_logit_B: Tensor) -> tuple[Tensor, Tensor]:
     """Return how far real (B,) and generated images (B,) are on their side of the boundary; negative: mistaken.
 
     Without a boundary both are the difference of the logits of a real image and the generated one beside it.
@@ -144,7 +143,7 @@ def interpolate(real_BCHW: Tensor, fake_BCHW: Tensor) -> Tensor:
     return real_BCHW.lerp(fake_BCHW, fraction_B.view(-1, *[1] * (real_BCHW.ndim - 1)))
 
 
-def drift_penalty(real_logit_B: Float[Tensor, " B"]) -> Tensor:
+def drift_penalty(real_logit_B: Tensor) -> Tensor:
     """Return the mean of D(real)^2, which keeps logits near 0 (Karras et al. 2018, arXiv:1710.10196, appendix A.1)."""
     return real_logit_B.square().mean()
 
