@@ -72,6 +72,7 @@ class StyleganGenerator(MappedGenerator):
     def __init__(self, levels: Levels, latent_dim: int, mapping_depth: int):
         super().__init__(latent_dim, 2 * len(levels), mapping_depth, levels.num_classes)
         self.register_buffer("growth", torch.tensor(len(levels) - 1.0))
+        self.num_levels = len(levels)
         self.constant_CHW = nn.Parameter(torch.ones(levels.widths[0], MIN_SIZE, MIN_SIZE))
         blocks = []
         in_channels = None
