@@ -19,7 +19,7 @@ from ...plots.number_format import format_number
 from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
 from .plane import find_modes, make_points, pick_rows
-from .players import GanRun
+from .players import GanRun, find_snapshot
 from .train_images import NUM_SHOWN, ImagesResult, train_images
 from .train_points import Plane, PointsResult, train_points
 
@@ -233,11 +233,6 @@ def format_coverage(numbers: dict[str, Any], result: PointsResult, step: int) ->
     snapshot = find_snapshot(result, step)
     good = round(100 * snapshot["good_fraction"])
     return f"{snapshot['covered']} of {numbers['num_modes']} {numbers['mode']}s, {good} % of the points near real ones"
-
-
-def find_snapshot(result: Any, step: int) -> Any:
-    """Return the last snapshot of a run up to `step`."""
-    return [snapshot for snapshot in result.snapshots if snapshot["step"] <= step][-1]
 
 
 def _points_key_numbers(numbers: dict[str, Any]) -> dict[str, str]:
