@@ -26,7 +26,7 @@ from .train_points import Plane, PointsResult, train_points
 TEXT = load_text(__package__)
 
 #: snapshots of a run
-NUM_FRAMES = 11
+NUM_FRAMES = 9
 #: real points that are shown and recorded
 NUM_SHOWN_POINTS = 400
 #: the window around the points, in halves of their extent
