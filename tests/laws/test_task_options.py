@@ -26,6 +26,7 @@ OPTION_TYPES = {
     "train": [cls.TrainOptions for cls in TASKS.values()],
     "predict": [cls.PredictOptions for cls in TASKS.values()],
     "sample": [cls.SampleOptions for cls in TASKS.values() if cls.SampleOptions is not None],
+    "evaluate": [cls.EvaluateOptions for cls in TASKS.values()],
     "explain": [cls.ExplainOptions for cls in TASKS.values()],
 }
 OWN_OPTIONS = [
@@ -49,7 +50,11 @@ VALUES: dict[tuple[str, str], Any] = {
     ("forecast", "resample"): "2d",
     ("generate", "image_size"): 8,
     ("generate", "num_eval_samples"): 60,
-    ("generate", "r1_interval"): 1,
+    ("generate", "loss"): "hinge",
+    ("generate", "penalty_interval"): 1,
+    ("generate", "augment"): "diff",
+    ("generate", "growth_images"): 16,
+    ("generate", "feature_network"): "digits-mlp",
     ("remember", "length"): 7,
     ("remember", "symbols"): 4,
     ("translate", "languages"): "aa,bb",
@@ -63,6 +68,9 @@ VALUES: dict[tuple[str, str], Any] = {
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("classify", "cache_features"): {"freeze": True},
     ("classify", "feature_views"): {"freeze": True, "augment": "shift"},
+    ("generate", "growth_images"): {"model": "progan"},
+    ("generate", "image_size"): {"num_eval_samples": 60},
+    ("generate", "mixing"): {"model": "stylegan"},
     ("write", "vocabulary_size"): {"vocabulary": "sentencepiece"},
 }
 #: options that apply while data is read
@@ -70,7 +78,7 @@ READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate",
 READ_FROM_DISK |= {("remember", "length"), ("remember", "symbols")}
 READ_FROM_DISK |= {("translate", "languages"), ("translate", "max_length"), ("translate", "reverse")}
 #: lists of a DataSpec that may be empty: weights without a run have no names of classes
-MAY_BE_EMPTY = {("classify", "classes")}
+MAY_BE_EMPTY = {("classify", "classes"), ("generate", "classes")}
 
 
 # --- how options are declared -----------------------------------------------------------------------------------------
@@ -87,7 +95,8 @@ def test_an_option_has_help_and_says_what_is_allowed(verb, cls, field):
 
 
 @pytest.mark.parametrize(
-    ("verb", "function"), [("train", train_verb), ("predict", verbs.predict), ("sample", verbs.sample)]
+    ("verb", "function"),
+    [("train", train_verb), ("evaluate", verbs.evaluate), ("predict", verbs.predict), ("sample", verbs.sample)],
 )
 def test_no_option_has_the_name_of_a_common_one(verb, function):
     common = {name for name in inspect.get_annotations(function) if name not in ("given", "return")}
@@ -104,6 +113,12 @@ def test_default_values_are_allowed():
         parsed = cls(**{field.name: field.default})
         assert getattr(parsed, field.name) == field.default
         assert field.range is None or field.default is None or field.default in field.range
+
+
+def test_an_option_of_evaluating_is_one_of_training_and_not_given_by_default():
+    for cls in TASKS.values():
+        for name, field in option_fields(cls.EvaluateOptions).items():
+            assert name in option_fields(cls.TrainOptions) and field.default is None
 
 
 # --- options of other tasks and verbs ---------------------------------------------------------------------------------
@@ -133,6 +148,7 @@ def test_options_of_other_tasks_are_refused_by_name(task, tmp_path):
 
 def test_options_that_a_verb_does_not_own_are_refused(task, short_run):
     calls = {
+        "evaluate": lambda **options: short_run.evaluate(TASKS[task]().toy_dataset(), **options),
         "predict": lambda **options: list(short_run.predict(["image.png"], **options)),
         "sample": lambda **options: list(short_run.sample(**options)),
         "explain": lambda **options: short_run.explain("image.png", **options),
