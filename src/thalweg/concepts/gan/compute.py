@@ -19,14 +19,14 @@ from ...plots.number_format import format_number
 from ...registry import register_concept
 from ..base import ConceptResult, Frame, load_text
 from .plane import find_modes, make_points, pick_rows
-from .players import GanRun
+from .players import GanRun, find_snapshot
 from .train_images import NUM_SHOWN, ImagesResult, train_images
 from .train_points import Plane, PointsResult, train_points
 
 TEXT = load_text(__package__)
 
 #: snapshots of a run
-NUM_FRAMES = 11
+NUM_FRAMES = 9
 #: real points that are shown and recorded
 NUM_SHOWN_POINTS = 400
 #: the window around the points, in halves of their extent
@@ -233,11 +233,6 @@ def format_coverage(numbers: dict[str, Any], result: PointsResult, step: int) ->
     snapshot = find_snapshot(result, step)
     good = round(100 * snapshot["good_fraction"])
     return f"{snapshot['covered']} of {numbers['num_modes']} {numbers['mode']}s, {good} % of the points near real ones"
-
-
-def find_snapshot(result: Any, step: int) -> Any:
-    """Return the last snapshot of a run up to `step`."""
-    return [snapshot for snapshot in result.snapshots if snapshot["step"] <= step][-1]
 
 
 def _points_key_numbers(numbers: dict[str, Any]) -> dict[str, str]:

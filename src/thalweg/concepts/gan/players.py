@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,11 @@ def iter_steps(players: Players, real_NX: Tensor, run: GanRun) -> Iterator[StepL
 def draw_latents(count: int, latent_dim: int, random: torch.Generator) -> Tensor:
     """Return latents (count, L) from the normal distribution."""
     return torch.randn(count, latent_dim, generator=random)
+
+
+def find_snapshot(result: Any, step: int) -> Any:
+    """Return the last snapshot of a run up to `step`."""
+    return [snapshot for snapshot in result.snapshots if snapshot["step"] <= step][-1]
 
 
 def _draw_real(real_NX: Tensor, run: GanRun, random: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ...plots import style
 from ...plots.feature_maps import colorize_maps
 from .curves import draw_losses, mark_step
+from .players import find_snapshot
 
 _HEIGHT = 470
 #: left edge of the rows of images, side and distance of images
@@ -28,8 +29,6 @@ GENERATED_COLOR = style.VERMILLION
 @style.as_image
 def plot_images(numbers: dict[str, Any], step: int) -> Figure:
     """Plot the run after `step` steps."""
-    from .compute import find_snapshot
-
     (result,) = numbers["runs"]
     snapshot = find_snapshot(result, step)
     fig, canvas = style.canvas(style.WIDTH, _HEIGHT)

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from ...plots import style
 from ...plots.decision_surface import label_plane
 from .curves import TICK_STEPS, draw_losses, mark_step
+from .players import find_snapshot
 
 if TYPE_CHECKING:
     from .train_points import PointsResult, PointsSnapshot
@@ -74,8 +75,6 @@ def _draw_legend(fig: Figure) -> None:
 
 
 def _draw_map(axes: Axes, numbers: dict[str, Any], result: PointsResult, step: int) -> None:
-    from .compute import find_snapshot
-
     snapshot: PointsSnapshot = find_snapshot(result, step)
     left, right, bottom, top = numbers["window"]
     title = f"{result.run.label}, step {snapshot['step']}"
