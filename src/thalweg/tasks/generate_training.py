@@ -136,6 +136,13 @@ def _no_meaning_error(option: str, value: float, missing: str) -> OptionError:
 def build_objective(model: Any, options: GenerateTrainOptions, context: Context) -> Adversarial:
     """Build the objective. Raises OptionError."""
     model = cast(GanModel, model)
+    if model.network.num_levels > 1 and context.options is not None and context.options.cuda_graph:
+        raise OptionError(
+            "--cuda-graph: a model that grows runs other layers from step to step.",
+            "Leave it out.",
+            option="cuda_graph",
+            value=True,
+        )
     return Adversarial(model, resolve_settings(options, model, context))
 
 
