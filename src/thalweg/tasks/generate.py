@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..config.json_record import FieldError
