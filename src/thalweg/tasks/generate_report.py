@@ -168,8 +168,8 @@ def _draw_nearest(evidence: Evidence, train_NHWC: np.ndarray) -> Plot:
         rows.append((images_NHWC, [name] * len(images_NHWC)))
         rows.append((train_NHWC[row_N], [f"distance {distance:.3g}" for distance in distance_N]))
     caption = (
-        f"Below each image the training image with the smallest distance of {neighbors.space}. Copies have the distance 0; what "
-        "is new is as far from the training images as real images are that were not trained on."
+        f"Below each image the training image with the smallest distance of {neighbors.space}. Copies have the "
+        "distance 0; what is new is as far from the training images as real images are that were not trained on."
     )
     return Plot("nearest", "Nearest training images", caption, plot_captioned_rows(rows))
 

@@ -14,7 +14,7 @@ from thalweg.errors import OptionError
 from thalweg.inference.load import load
 from thalweg.tasks import generate_metrics
 from thalweg.tasks.base import Context
-from thalweg.tasks.generate import Generate
+from thalweg.tasks.generate import Generate, GenerateSpec
 from thalweg.tasks.generate_metrics import (
     METRICS,
     FeatureNetwork,
@@ -77,7 +77,7 @@ def test_gray_and_color_images_are_read_by_either_kind_of_network(network):
 
 def test_a_network_is_chosen_by_name_and_must_be_a_classifier():
     assert load_feature_network(CPU, 1, "digits-mlp").name == "digits-mlp"
-    generator = SimpleNamespace(model=torch.nn.Flatten(), spec=Generate().data_spec(DATA, None), task=Generate())
+    generator = SimpleNamespace(model=torch.nn.Flatten(), spec=GenerateSpec(1, 16), task=Generate())
     with pytest.raises(OptionError) as error:
         load_feature_network(Context(torch.device("cpu"), load=lambda name: generator), 1, "runs/digits")
     assert error.value.option == "feature_network" and error.value.value == "runs/digits"
@@ -88,9 +88,10 @@ def test_a_network_is_chosen_by_name_and_must_be_a_classifier():
 
 
 def test_repeated_images_recall_nothing_and_cover_little(network, digits):
-    real = digits.train.images[:400]
-    others = compare_images(network, real, digits.train.images[400:800])
-    repeated = compare_images(network, real, digits.train.images[400:408].repeat(50, axis=0))
+    images = digits.train.images[np.random.default_rng(0).permutation(len(digits.train))]
+    real = images[:400]
+    others = compare_images(network, real, images[400:800])
+    repeated = compare_images(network, real, images[400:408].repeat(50, axis=0))
     assert list(others) == [metric.name for metric in METRICS]
     assert repeated["recall"] < 0.02 and repeated["coverage"] < 0.2 < 0.7 < others["coverage"]
     assert others["recall"] > 0.7 and 0.7 < others["density"] < 1.3
