@@ -160,6 +160,15 @@ def test_options_that_a_verb_does_not_own_are_refused(task, short_run):
             call(lr=0.1)
 
 
+def test_every_option_of_evaluating_changes_something(task, short_run):
+    dataset = TASKS[task]().toy_dataset()
+    plain = dump_json(short_run.evaluate(dataset))
+    for name in option_fields(TASKS[task].EvaluateOptions):
+        value = VALUES[task, name]
+        assert dump_json(short_run.evaluate(dataset, **{name: value})) != plain
+    assert dump_json(short_run.evaluate(dataset)) == plain
+
+
 @pytest.mark.parametrize(("verb", "cls", "field"), OWN_OPTIONS, ids=lambda value: getattr(value, "name", ""))
 def test_values_out_of_range_and_of_wrong_type_are_refused_by_name(verb, cls, field):
     for value in bad_values(field):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 #: rows of a matrix of distances that are in memory at a time
 _CHUNK = 1000
@@ -149,7 +149,7 @@ def density_coverage(
 
 
 def find_nearest(
-    points_ND: Float[np.ndarray, "N D"], reference_MD: Float[np.ndarray, "M D"]
+    points_ND: Real[np.ndarray, "N D"], reference_MD: Real[np.ndarray, "M D"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for each point the row (N,) of the nearest reference, and the distance to it (N,)."""
     points_ND = points_ND.astype(np.float32)

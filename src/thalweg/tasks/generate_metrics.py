@@ -36,6 +36,8 @@ BATCH_SIZE = 100
 MAX_NEIGHBORS = 5000
 #: most images of each kind whose nearest training images are sought
 MAX_MEMORIZED = 1000
+#: most training images that are described by features; pixels are compared a hundred times as fast
+MAX_DESCRIBED = 20_000
 #: most images that a validation generates, and least: those of the grid
 MAX_VALIDATION_SAMPLES = 1000
 NUM_GRID = 64
@@ -167,23 +169,43 @@ def count_validation_samples(num_real: int, max_samples: int) -> int:
     return min(max_samples, max(NUM_GRID, min(2 * num_real, MAX_VALIDATION_SAMPLES)))
 
 
-def describe(network: FeatureNetwork | None, images_NHWC: np.ndarray) -> np.ndarray:
-    """Return what distances of images are measured by (N, D): features, or pixels where there is no network."""
-    if network is None:
-        return images_NHWC.reshape(len(images_NHWC), -1).astype(np.float32) / 255
-    return network.extract(images_NHWC)
+@dataclass(frozen=True)
+class TrainingNeighbors:
+    """Finds the nearest of all training images (M, H, W, C): by features where these are few enough, else by pixels."""
+
+    train_NHWC: np.ndarray
+    network: FeatureNetwork | None
+
+    @classmethod
+    def of(cls, train_NHWC: np.ndarray, network: FeatureNetwork | None) -> TrainingNeighbors:
+        """Choose the space for so many images."""
+        return cls(train_NHWC, network if len(train_NHWC) <= MAX_DESCRIBED else None)
+
+    @property
+    def space(self) -> str:
+        """By what distances are measured."""
+        return "pixels" if self.network is None else f"features of {self.network.name}"
+
+    def find(self, images_NHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row (N,) of the nearest training image of each image, and its distance (N,).
+
+        Pixels are on the scale of 0 to 1.
+        """
+        if self.network is not None:
+            return find_nearest(self.network.extract(images_NHWC), self.network.extract_cached(self.train_NHWC))
+        points_ND = images_NHWC.reshape(len(images_NHWC), -1)
+        row_N, distance_N = find_nearest(points_ND, self.train_NHWC.reshape(len(self.train_NHWC), -1))
+        return row_N, distance_N / 255
 
 
-def measure_memorization(
-    network: FeatureNetwork | None, fake_NHWC: np.ndarray, test: UnlabeledImages, train: UnlabeledImages
-) -> dict[str, Any]:
+def measure_memorization(neighbors: TrainingNeighbors, fake_NHWC: np.ndarray, test: UnlabeledImages) -> dict[str, Any]:
     """Return how often a generated image is nearer to a training image than a test image is, and what was compared."""
     test = test.spread(MAX_MEMORIZED)
     fake_NHWC = fake_NHWC[:MAX_MEMORIZED]
-    train_MD = describe(network, train.images)
-    _, fake_distance_N = find_nearest(describe(network, fake_NHWC), train_MD)
-    _, test_distance_N = find_nearest(describe(network, test.images), train_MD)
+    _, fake_distance_N = neighbors.find(fake_NHWC)
+    _, test_distance_N = neighbors.find(test.images)
     return {
+        "space": neighbors.space,
         "memorization": memorization(fake_distance_N, test_distance_N),
         "generated_images": len(fake_NHWC),
         "test_images": len(test),

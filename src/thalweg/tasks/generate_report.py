@@ -10,7 +10,6 @@ from PIL import Image
 from torch import nn
 
 from ..data.images.unlabeled import UnlabeledDataset, UnlabeledImages, spread_rows
-from ..metrics.generative import find_nearest
 from ..plots.image_grid import plot_captioned_rows, plot_image_grid
 from ..predictions.image import ImageGrid
 from .base import Context, EvalResult, Plot
@@ -18,11 +17,11 @@ from .generate_metrics import (
     METRICS,
     NUM_GRID,
     FeatureNetwork,
+    TrainingNeighbors,
     compare_features,
     compare_images,
     count_neighbors,
     count_validation_samples,
-    describe,
     load_feature_network,
     measure_agreement,
     measure_memorization,
@@ -108,9 +107,8 @@ def judge_with_training(dataset: UnlabeledDataset, options: Any, result: EvalRes
         train = dataset.train.spread(options.num_eval_samples)
         details["training_images"] = compare_images(evidence.network, evidence.real_NHWC, train.images)
     if len(dataset.test):
-        details["memorization"] = measure_memorization(
-            evidence.network, evidence.fake_NHWC, dataset.test, dataset.train
-        )
+        neighbors = TrainingNeighbors.of(dataset.train.images, evidence.network)
+        details["memorization"] = measure_memorization(neighbors, evidence.fake_NHWC, dataset.test)
     return details
 
 
@@ -163,16 +161,15 @@ def _draw_nearest(evidence: Evidence, train_NHWC: np.ndarray) -> Plot:
     fake_NHWC = evidence.fake_NHWC[:NUM_NEAREST]
     real_NHWC = evidence.real_NHWC
     real_NHWC = real_NHWC[spread_rows(len(real_NHWC), min(NUM_NEAREST, len(real_NHWC)))]
-    train_MD = describe(evidence.network, train_NHWC)
+    neighbors = TrainingNeighbors.of(train_NHWC, evidence.network)
     rows = []
     for name, images_NHWC in (("generated", fake_NHWC), ("real", real_NHWC)):
-        row_N, distance_N = find_nearest(describe(evidence.network, images_NHWC), train_MD)
+        row_N, distance_N = neighbors.find(images_NHWC)
         rows.append((images_NHWC, [name] * len(images_NHWC)))
         rows.append((train_NHWC[row_N], [f"distance {distance:.3g}" for distance in distance_N]))
-    space = "pixels" if evidence.network is None else f"features of {evidence.network.name}"
     caption = (
-        f"Below each image the training image with the smallest distance of {space}. Copies have the distance 0; what "
-        "is new is as far from the training images as real images are that were not trained on."
+        f"Below each image the training image with the smallest distance of {neighbors.space}. Copies have the "
+        "distance 0; what is new is as far from the training images as real images are that were not trained on."
     )
     return Plot("nearest", "Nearest training images", caption, plot_captioned_rows(rows))
 

@@ -305,10 +305,9 @@ def mix(sampler: Sampler, options: GenerateSampleOptions) -> ImageGrid:
         images.append(sampler.draw(row_1W))
         for column_1W in column_styles:
             images.append(sampler.draw_layers(mix_styles(sampler.generator, row_1W, column_1W, layers)))
-    first, last = layers.start, layers.stop - 1
     rows = f"{options.seed} to {options.seed + count - 1}"
     columns = f"{options.seed + count} to {options.seed + 2 * count - 1}"
-    title = f"rows of seeds {rows}, with layers {first} to {last} of seeds {columns}"
+    title = f"rows of seeds {rows}, layers from {layers.start} to before {layers.stop} of seeds {columns}"
     return ImageGrid(title, np.stack(images), count + 1)
 
 

@@ -12,11 +12,13 @@ from thalweg.data.base import DataRequest
 from thalweg.data.images.unlabeled import UnlabeledDataset, load_unlabeled
 from thalweg.errors import OptionError
 from thalweg.inference.load import load
+from thalweg.tasks import generate_metrics
 from thalweg.tasks.base import Context
-from thalweg.tasks.generate import Generate
+from thalweg.tasks.generate import Generate, GenerateSpec
 from thalweg.tasks.generate_metrics import (
     METRICS,
     FeatureNetwork,
+    TrainingNeighbors,
     compare_images,
     load_feature_network,
     measure_agreement,
@@ -75,7 +77,7 @@ def test_gray_and_color_images_are_read_by_either_kind_of_network(network):
 
 def test_a_network_is_chosen_by_name_and_must_be_a_classifier():
     assert load_feature_network(CPU, 1, "digits-mlp").name == "digits-mlp"
-    generator = SimpleNamespace(model=torch.nn.Flatten(), spec=Generate().data_spec(DATA, None), task=Generate())
+    generator = SimpleNamespace(model=torch.nn.Flatten(), spec=GenerateSpec(1, 16), task=Generate())
     with pytest.raises(OptionError) as error:
         load_feature_network(Context(torch.device("cpu"), load=lambda name: generator), 1, "runs/digits")
     assert error.value.option == "feature_network" and error.value.value == "runs/digits"
@@ -86,9 +88,10 @@ def test_a_network_is_chosen_by_name_and_must_be_a_classifier():
 
 
 def test_repeated_images_recall_nothing_and_cover_little(network, digits):
-    real = digits.train.images[:400]
-    others = compare_images(network, real, digits.train.images[400:800])
-    repeated = compare_images(network, real, digits.train.images[400:408].repeat(50, axis=0))
+    images = digits.train.images[np.random.default_rng(0).permutation(len(digits.train))]
+    real = images[:400]
+    others = compare_images(network, real, images[400:800])
+    repeated = compare_images(network, real, images[400:408].repeat(50, axis=0))
     assert list(others) == [metric.name for metric in METRICS]
     assert repeated["recall"] < 0.02 and repeated["coverage"] < 0.2 < 0.7 < others["coverage"]
     assert others["recall"] > 0.7 and 0.7 < others["density"] < 1.3
@@ -103,15 +106,25 @@ def test_few_images_have_fewer_metrics(network, digits):
 
 @pytest.mark.parametrize("has_network", [True, False])
 def test_copies_are_memorized_and_held_out_images_are_not(network, digits, has_network):
-    network = network if has_network else None
-    train = digits.train.take(np.arange(600))
+    train = digits.train.images[:600]
+    neighbors = TrainingNeighbors.of(train, network if has_network else None)
     test = digits.train.take(np.arange(600, 900))
-    copies = measure_memorization(network, train.images[:200], test, train)
+    copies = measure_memorization(neighbors, train[:200], test)
+    assert copies["space"] == ("features of digits-lenet" if has_network else "pixels")
     assert copies["memorization"] == 1 and copies["distance_generated"] == 0 < copies["distance_test"]
-    held_out = measure_memorization(network, digits.train.images[900:1200], test, train)
+    held_out = measure_memorization(neighbors, digits.train.images[900:1200], test)
     assert held_out["memorization"] == pytest.approx(0.5, abs=0.08)
-    noise = np.random.default_rng(0).integers(0, 256, (50, *train.images.shape[1:]), np.uint8)
-    assert measure_memorization(network, noise, test, train)["memorization"] < 0.05
+    noise = np.random.default_rng(0).integers(0, 256, (50, *train.shape[1:]), np.uint8)
+    assert measure_memorization(neighbors, noise, test)["memorization"] < 0.05
+
+
+def test_many_training_images_are_compared_by_pixels(network, digits, monkeypatch):
+    monkeypatch.setattr(generate_metrics, "MAX_DESCRIBED", 100)
+    assert TrainingNeighbors.of(digits.train.images[:100], network).network is network
+    neighbors = TrainingNeighbors.of(digits.train.images[:101], network)
+    assert neighbors.space == "pixels"
+    rows, distances = neighbors.find(np.minimum(digits.train.images[[7, 90]], 254))
+    assert rows.tolist() == [7, 90] and (distances < 0.05).all()
 
 
 def test_classes_and_agreement_are_those_of_the_classifier():
