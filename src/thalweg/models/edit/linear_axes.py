@@ -31,15 +31,17 @@ class LinearAxes(nn.Module):
 
     Attributes:
         generator: The frozen generator.
-        direction_KW: Change of the style that moves each attribute by one standard deviation; trained, unless the axes
-            are found without attributes.
+        direction_KW: Change of the style that moves each attribute by one standard deviation, in units of `unit`;
+            trained, unless the axes are found without attributes.
         length_K: Factor on each direction; trained only where the directions are not.
         readout_AW: Linear prediction of each standardized attribute from the centered style.
         raw_KW: The directions before they were orthogonalized.
         orthogonal_KW: The directions before they were trained.
         center_W: The mean style.
+        unit: Standard deviation of a style's numbers, so that one learning rate suits all generators.
     """
 
+    unit: Tensor
     center_W: Tensor
     readout_AW: Tensor
     raw_KW: Tensor
@@ -51,6 +53,7 @@ class LinearAxes(nn.Module):
         width = generator.style_dim
         self.direction_KW = nn.Parameter(torch.zeros(num_axes, width), requires_grad=not has_fixed_directions)
         self.length_K = nn.Parameter(torch.ones(num_axes), requires_grad=has_fixed_directions)
+        self.register_buffer("unit", torch.ones(()))
         self.register_buffer("center_W", torch.zeros(width))
         self.register_buffer("readout_AW", torch.zeros(num_attributes, width))
         self.register_buffer("raw_KW", torch.zeros(num_axes, width))
@@ -66,7 +69,8 @@ class LinearAxes(nn.Module):
     @torch.no_grad()
     def set_axes(self, axes: Axes) -> None:
         """Begin with axes that were fitted."""
-        self.direction_KW.copy_(axes.direction_KW)
+        self.unit.copy_(axes.unit)
+        self.direction_KW.copy_(axes.direction_KW / axes.unit)
         self.orthogonal_KW.copy_(axes.direction_KW)
         self.raw_KW.copy_(axes.raw_KW)
         self.readout_AW.copy_(axes.readout_AW)
@@ -74,7 +78,7 @@ class LinearAxes(nn.Module):
 
     def directions(self) -> Tensor:
         """Return the change of the style (K, W) per step of each axis."""
-        return self.direction_KW * self.length_K.clamp(MIN_LENGTH, MAX_LENGTH)[:, None]
+        return self.unit * self.direction_KW * self.length_K.clamp(MIN_LENGTH, MAX_LENGTH)[:, None]
 
     def edit_style(self, style_BW: Tensor, change_BK: Tensor, direction_KW: Tensor | None = None) -> Tensor:
         """Return the changed styles (B, W); no change returns the same bits."""
