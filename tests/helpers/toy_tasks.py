@@ -136,6 +136,8 @@ def write_toy(task: str, folder: Path) -> Path:
     dataset = TASKS[task]().toy_dataset()
     if hasattr(dataset, "problem"):
         return Path(dataset.problem.name)
+    if hasattr(dataset.train, "style_NW"):
+        return Path(dataset.path)
     if hasattr(dataset.train, "text"):
         path = folder / "toy.txt"
         path.write_text(dataset.train.text, encoding="utf-8")

@@ -256,23 +256,26 @@ def draw_changes(count: int, num_axes: int) -> Tensor:
     return F.one_hot(axis_N, num_axes).float() * step_N[:, None]
 
 
-def build_criterion(spec: Any, reader: nn.Module, device: torch.device) -> Callable[[nn.Module, Batch], Loss]:
+def build_criterion(spec: Any, reader: nn.Module, device: torch.device) -> Callable[[LinearAxes, Batch], Loss]:
     """Build the loss: attributes of edited images against the values before, plus the change that was requested.
 
-    Axes found without attributes answer for the attribute that they are named after, and no other.
+    Its minimum over the lengths of the axes would be too short, as of every regression with noise. Their gradient is
+    therefore the error of the mean effect, whose root is an effect of 1 (Robbins and Monro 1951).
     """
     mean_A = torch.tensor(spec.means, device=device)
     scale_A = torch.tensor(spec.scales, device=device)
     target_KA = F.one_hot(torch.tensor(spec.targets), len(spec.attributes)).float().to(device)
-    has_all = spec.method == "supervised"
+    mean_square = MAX_TRAINED_STEP**2 / 3
 
-    def criterion(model: nn.Module, batch: Batch) -> Loss:
-        value_BA = (reader(model(batch["style"], batch["change"])) - mean_A) / scale_A
-        change_BA = batch["change"] @ target_KA
-        error_BA = F.smooth_l1_loss(value_BA, (batch["value"] - mean_A) / scale_A + change_BA, reduction="none")
-        if not has_all:
-            error_BA = error_BA * (change_BA != 0)
-        return Loss(error_BA.sum(1).mean(), len(value_BA))
+    def criterion(model: LinearAxes, batch: Batch) -> Loss:
+        style_BW = model.edit_style(batch["style"], batch["change"], model.length_K.detach())
+        value_BA = (reader(model.synthesize(style_BW)) - mean_A) / scale_A
+        goal_BA = (batch["value"] - mean_A) / scale_A + batch["change"] @ target_KA
+        mean = F.smooth_l1_loss(value_BA, goal_BA, reduction="none").sum(1).mean()
+        # (B, K): the error of each image's effect on the axis that it was changed along, 0 for the other axes
+        error_BK = ((value_BA - goal_BA).detach() @ target_KA.T) * batch["change"] / mean_square
+        calibration = (error_BK.mean(0) * model.length_K).sum()
+        return Loss(mean + calibration - calibration.detach(), len(value_BA))
 
     return criterion
 
@@ -307,7 +310,9 @@ def measure_changes(
     scale_A = np.array(spec.scales)
 
     def synthesize(style_BW: Tensor, change_BK: Tensor) -> Tensor:
-        return model.synthesize(model.edit_style(style_BW, change_BK, direction_KW))
+        if direction_KW is None:
+            return model(style_BW, change_BK)
+        return model.synthesize(model.add(style_BW, change_BK @ direction_KW))
 
     num_axes = len(spec.axes)
     before_NA = measure_images(model.synthesize, reader, style_NW)

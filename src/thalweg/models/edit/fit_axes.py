@@ -34,14 +34,12 @@ class Axes:
         raw_KW: The same before they were orthogonalized.
         readout_AW: Linear prediction of standardized attributes from centered styles.
         center_W: The mean style.
-        unit: Standard deviation of a style's numbers.
     """
 
     direction_KW: Tensor
     raw_KW: Tensor
     readout_AW: Tensor
     center_W: Tensor
-    unit: Tensor
 
 
 def fit_readout(style_NW: Tensor, value_NA: Tensor, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
@@ -62,11 +60,10 @@ def fit_axes(style_NW: Tensor, value_NA: Tensor, direction_KW: Tensor | None = N
     Directions that were found without attributes are taken as they are.
     """
     readout_AW, center_W = fit_readout(style_NW, value_NA)
-    unit = (style_NW - center_W).square().mean().sqrt()
     if direction_KW is not None:
-        return Axes(direction_KW, direction_KW, readout_AW, center_W, unit)
+        return Axes(direction_KW, direction_KW, readout_AW, center_W)
     covariance_WW = torch.cov(style_NW.double().T).reshape(len(center_W), -1)
-    return Axes(*orthogonalize(readout_AW, covariance_WW), readout_AW, center_W, unit)
+    return Axes(*orthogonalize(readout_AW, covariance_WW), readout_AW, center_W)
 
 
 def orthogonalize(readout_AW: Tensor, covariance_WW: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import OptionError
@@ -21,9 +22,8 @@ from .fit_axes import Axes
 
 # B images, K axes, A attributes, W numbers in a style
 
-#: shortest and longest axis without directions of its own, relative to its initial length
-MIN_LENGTH = 0.1
-MAX_LENGTH = 5.0
+#: shortest length of an axis, relative to its initial one
+MIN_LENGTH = 0.05
 
 
 class LinearAxes(nn.Module):
@@ -31,17 +31,16 @@ class LinearAxes(nn.Module):
 
     Attributes:
         generator: The frozen generator.
-        direction_KW: Change of the style that moves each attribute by one standard deviation, in units of `unit`;
-            trained, unless the axes are found without attributes.
-        length_K: Factor on each direction; trained only where the directions are not.
+        direction_KW: Directions of any length; trained, unless the axes are found without attributes.
+        length_K: How far +1 goes along each direction, relative to `norm_K`.
+        norm_K: The same before training.
         readout_AW: Linear prediction of each standardized attribute from the centered style.
-        raw_KW: The directions before they were orthogonalized.
-        orthogonal_KW: The directions before they were trained.
+        raw_KW: The axes before they were orthogonalized.
+        orthogonal_KW: The axes before they were trained.
         center_W: The mean style.
-        unit: Standard deviation of a style's numbers, so that one learning rate suits all generators.
     """
 
-    unit: Tensor
+    norm_K: Tensor
     center_W: Tensor
     readout_AW: Tensor
     raw_KW: Tensor
@@ -51,9 +50,9 @@ class LinearAxes(nn.Module):
         super().__init__()
         self.generator = generator.requires_grad_(False)
         width = generator.style_dim
-        self.direction_KW = nn.Parameter(torch.zeros(num_axes, width), requires_grad=not has_fixed_directions)
-        self.length_K = nn.Parameter(torch.ones(num_axes), requires_grad=has_fixed_directions)
-        self.register_buffer("unit", torch.ones(()))
+        self.direction_KW = nn.Parameter(torch.ones(num_axes, width), requires_grad=not has_fixed_directions)
+        self.length_K = nn.Parameter(torch.ones(num_axes))
+        self.register_buffer("norm_K", torch.ones(num_axes))
         self.register_buffer("center_W", torch.zeros(width))
         self.register_buffer("readout_AW", torch.zeros(num_attributes, width))
         self.register_buffer("raw_KW", torch.zeros(num_axes, width))
@@ -69,22 +68,26 @@ class LinearAxes(nn.Module):
     @torch.no_grad()
     def set_axes(self, axes: Axes) -> None:
         """Begin with axes that were fitted."""
-        self.unit.copy_(axes.unit)
-        self.direction_KW.copy_(axes.direction_KW / axes.unit)
+        self.norm_K.copy_(torch.linalg.vector_norm(axes.direction_KW, dim=1))
+        # numbers of about 1, so that one learning rate suits all generators
+        self.direction_KW.copy_(F.normalize(axes.direction_KW, dim=1) * self.direction_KW.shape[1] ** 0.5)
         self.orthogonal_KW.copy_(axes.direction_KW)
         self.raw_KW.copy_(axes.raw_KW)
         self.readout_AW.copy_(axes.readout_AW)
         self.center_W.copy_(axes.center_W)
 
-    def directions(self) -> Tensor:
-        """Return the change of the style (K, W) per step of each axis."""
-        return self.unit * self.direction_KW * self.length_K.clamp(MIN_LENGTH, MAX_LENGTH)[:, None]
+    def move(self, style_BW: Tensor, change_BK: Tensor, length_K: Tensor) -> Tensor:
+        """Return the difference (B, W) that changes make to styles, along axes of those relative lengths."""
+        length_K = self.norm_K * length_K.clamp_min(MIN_LENGTH)
+        return (change_BK * length_K) @ F.normalize(self.direction_KW, dim=1)
 
-    def edit_style(self, style_BW: Tensor, change_BK: Tensor, direction_KW: Tensor | None = None) -> Tensor:
+    def edit_style(self, style_BW: Tensor, change_BK: Tensor, length_K: Tensor | None = None) -> Tensor:
         """Return the changed styles (B, W); no change returns the same bits."""
-        if direction_KW is None:
-            direction_KW = self.directions()
-        edited_BW = style_BW + change_BK @ direction_KW
+        return self.add(style_BW, self.move(style_BW, change_BK, self.length_K if length_K is None else length_K))
+
+    def add(self, style_BW: Tensor, difference_BW: Tensor) -> Tensor:
+        """Return the sum of a style and a difference; latents keep their norm."""
+        edited_BW = style_BW + difference_BW
         if not self.keeps_norm:
             return edited_BW
         norm_B1 = torch.linalg.vector_norm(style_BW, dim=1, keepdim=True)
@@ -111,6 +114,18 @@ def has_latent_styles(generator: Generator) -> bool:
     return torch.equal(generator.map_latent(latent_1L, label_1), latent_1L)
 
 
+def build_generator(name: str, kwargs: dict[str, Any]) -> Generator:
+    """Build the generator of a model by name, without its discriminator. Raises NotFoundError, OptionError."""
+    return cast(Generator, find_model(name, "generate")(**kwargs).get_submodule("network"))
+
+
+def check_counts(**counts: int) -> None:
+    """Raise OptionError for a number below 1."""
+    for name, value in counts.items():
+        if value < 1:
+            raise OptionError(f"{name}: {value}; expected at least 1.", option=name, value=value)
+
+
 @register_model(task="edit", paper="github.com/SummitKwan/transparent_latent_gan")
 def linear_axes(
     generator: str,
@@ -134,8 +149,5 @@ def linear_axes(
     Raises:
         OptionError: a model that is no generator, or numbers below 1.
     """
-    for name, value in (("num_axes", num_axes), ("num_attributes", num_attributes)):
-        if value < 1:
-            raise OptionError(f"{name}: {value}; expected at least 1.", option=name, value=value)
-    network = find_model(generator, "generate")(**generator_kwargs).get_submodule("network")
-    return LinearAxes(cast(Generator, network), num_axes, num_attributes, has_fixed_directions)
+    check_counts(num_axes=num_axes, num_attributes=num_attributes)
+    return LinearAxes(build_generator(generator, generator_kwargs), num_axes, num_attributes, has_fixed_directions)
