@@ -159,6 +159,15 @@ def write_toy(task: str, folder: Path) -> Path:
     return folder / "toy"
 
 
+def write_attribute_table(path: Path) -> None:
+    """Write a table of attributes, with its images beside it."""
+    lines = ["file,light"]
+    for index in range(30):
+        Image.new("L", (8, 8), 8 * index).save(path.parent / f"{index}.png")
+        lines.append(f"{index}.png,{index}")
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
 def list_files(predictions: Iterator[Prediction]) -> list[dict[str, bytes]]:
     """Return what would be saved of each prediction."""
     return [prediction.files() for prediction in predictions]

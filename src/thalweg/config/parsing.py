@@ -110,7 +110,8 @@ def option_fields(cls: type) -> dict[str, OptionField]:
             range=allowed,
             choices=tuple(choices),
             is_boolean=bool in union_members(kind),
-            value_name="|".join([*_plain_value_names(kind), *choices]) or ("NAME=VALUE" if is_mapping(kind) else "VALUE,…"),
+            value_name="|".join([*_plain_value_names(kind), *choices])
+            or ("NAME=VALUE" if is_mapping(kind) else "VALUE,…"),
             allowed="" if allowed is None else str(allowed),
         )
     return result

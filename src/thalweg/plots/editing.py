@@ -56,7 +56,9 @@ def plot_requested_measured(
             if attribute != targets[index]:
                 axes.plot(step_T, change_KTA[index, :, attribute], color=style.VERMILLION, linewidth=0.9, alpha=0.7)
         axes.plot([], [], color=style.VERMILLION, linewidth=0.9, label="the others")
-        axes.plot(step_T, change_KTA[index, :, targets[index]], color=style.BLUE, marker="o", markersize=3, label="target")
+        axes.plot(
+            step_T, change_KTA[index, :, targets[index]], color=style.BLUE, marker="o", markersize=3, label="target"
+        )
         axes.set_title(style.ellipsize(axes_names[index], 30))
         if index >= count - columns:
             axes.set_xlabel("requested change (sd)")
@@ -87,7 +89,9 @@ def plot_effects(
     labels = [style.fit_text(name, _MAX_LABEL, _FONT) for name in attribute_names]
     left = _MARGIN + max(style.text_width(style.fit_text(name, _MAX_LABEL, _FONT), _FONT) for name in row_names[0]) + 8
     top = _MARGIN + 26 + max(style.text_width(label, _FONT) for label in labels) + 8
-    step = max(left + _CELL * len(labels) + _MARGIN, max(style.text_width(title, 10.5) for title in titles) + 2 * _MARGIN)
+    step = max(
+        left + _CELL * len(labels) + _MARGIN, max(style.text_width(title, 10.5) for title in titles) + 2 * _MARGIN
+    )
     most_rows = max(len(table) for table in effects)
     fig, axes = style.canvas(step * len(effects), top + _CELL * most_rows + _MARGIN)
     for index, (table_KA, title) in enumerate(zip(effects, titles, strict=True)):

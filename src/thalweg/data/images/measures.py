@@ -1,10 +1,10 @@
 """Attributes of strokes, measured on images by formulas: thickness, slant, width, height, brightness.
 
-They are the attributes of Morpho-MNIST (Castro et al. 2019, arXiv:1809.10780), section 3. Differs from it: there, images
-are enlarged, binarized and skeletonized; here, every attribute is a smooth function of the gray levels, so that a
-gradient can flow through it. Slant is the same formula. Width and height are those of the bar that has the same second
-moments, after the slant is taken out; thickness is twice the area by the length of the outline, which is exact for a
-ring and a little too small for short strokes.
+They are the attributes of Morpho-MNIST (Castro et al. 2019, arXiv:1809.10780), section 3. Differs from it: there,
+images are enlarged, binarized and skeletonized; here, every attribute is a smooth function of the gray levels, so that
+a gradient can flow through it. Slant is the same formula. Width and height are those of the bar that has the same
+second moments, after the slant is taken out; thickness is twice the area by the length of the outline, which is exact
+for a ring and a little too small for short strokes.
 """
 
 from __future__ import annotations

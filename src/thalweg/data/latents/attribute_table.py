@@ -123,7 +123,9 @@ def fit_features(feature_ND: np.ndarray, value_NA: np.ndarray) -> FeatureRegress
     return best
 
 
-def regress(extract: Callable[[np.ndarray], np.ndarray], table: AttributeTable, images: np.ndarray) -> FeatureRegression:
+def regress(
+    extract: Callable[[np.ndarray], np.ndarray], table: AttributeTable, images: np.ndarray
+) -> FeatureRegression:
     """Fit the attributes of a table from features of its images. Raises DataError for a constant attribute."""
     for index, name in enumerate(table.names):
         if np.ptp(table.value_NA[:, index]) == 0:

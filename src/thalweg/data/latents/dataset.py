@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,15 +105,27 @@ def check_source(request: DataRequest) -> None:
 def draw_dataset(
     source: GeneratorSource,
     reader: AttributeReader,
-    count: int,
+    counts: dict[str, int],
     seed: int,
-    name: str | None = None,
     notes: tuple[tuple[str, Any], ...] = (),
     progress: Callable[[int, int], None] | None = None,
-    counts: dict[str, int] | None = None,
 ) -> LatentDataset:
-    """Draw latents and measure their images."""
-    counts = counts or {"train": count, "val": NUM_VAL, "test": NUM_TEST}
+    """Draw latents and measure their images.
+
+    Args:
+        source: The generator.
+        reader: What measures.
+        counts: Latents of each split.
+        seed: Seeds the latents; those of val and test depend on it too.
+        notes: Figures of the reader.
+        progress: Called with the latents drawn and their number.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DataError: For an attribute that is the same on all images, or not finite.
+    """
     total = sum(counts.values())
     splits = {}
     done = 0
@@ -133,7 +145,7 @@ def draw_dataset(
     check_values(splits["train"])
     description = f"{source.digest()} {hash_weights(reader)} {reader.names} {sorted(counts.items())} {seed}"
     return LatentDataset(
-        name=name or source.name,
+        name=source.name,
         format="latents of a generator",
         path=SOURCE,
         splits=splits,
@@ -182,12 +194,14 @@ def check_values(split: LatentSplit) -> None:
             )
 
 
-def measure_images(model: nn.Module, reader: nn.Module, style_NW: Tensor, *arguments: Tensor) -> np.ndarray:
-    """Return the values (N, A) of the images that a model makes of styles, in batches."""
+def measure_images(
+    synthesize: Callable[..., Tensor], reader: Callable[[Tensor], Tensor], style_NW: Tensor, *arguments: Tensor
+) -> np.ndarray:
+    """Return the values (N, A) of the images that are made of styles and further arguments, in batches."""
     rows = []
     with torch.no_grad():
         for start in range(0, len(style_NW), BATCH_SIZE):
             part = slice(start, start + BATCH_SIZE)
-            image_BCHW = model(style_NW[part], *(value[part] for value in arguments))
-            rows.append(cast(Tensor, reader(image_BCHW)).float().cpu().numpy())
+            image_BCHW = synthesize(style_NW[part], *(value[part] for value in arguments))
+            rows.append(reader(image_BCHW).float().cpu().numpy())
     return np.concatenate(rows)

@@ -89,9 +89,12 @@ class FeatureReader(AttributeReader):
         features: Normalized images -> features (B, D).
         normalize: From images in [-1, 1] to what the network reads.
         names: Names of the attributes.
-        weight_AD: Weights of the standardized features.
+        weight_AD: Weights of the features.
         bias_A: Biases.
     """
+
+    weight_AD: Tensor
+    bias_A: Tensor
 
     def __init__(
         self,
@@ -136,6 +139,9 @@ class JoinedReader(AttributeReader):
 
 class Normalize(nn.Module):
     """Images (B, C, H, W) in [-1, 1] -> a classifier's inputs: resized, on its scale."""
+
+    mean_C11: Tensor
+    std_C11: Tensor
 
     def __init__(self, spec: Any):
         super().__init__()
