@@ -25,8 +25,9 @@ from .edit_measure import (
     correlate,
     draw_changes,
     draw_plots,
-    draw_strips,
+    draw_strip,
     draw_style,
+    draw_sweep,
     evaluate_axes,
     find_axes,
     standardize,
@@ -211,11 +212,12 @@ class Edit(Task):
             if options.way == "single":
                 yield ImagePrediction(f"sample {k + 1}", to_bytes(model.synthesize(style_1W))[0], seed)
             elif options.way == "sweep":
-                yield draw_strips(model, style_1W, spec, range(len(spec.axes)), f"sample {k + 1}, seed {seed}")
+                yield draw_sweep(model, style_1W, spec, f"sample {k + 1}", seed)
             else:
                 styles.append(style_1W)
         if styles:
-            yield draw_strips(model, torch.cat(styles), spec, [axis], f"samples of seeds {options.seed} and up")
+            names = [f"seed {options.seed + k}" for k in range(options.count)]
+            yield draw_strip(model, torch.cat(styles), axis, spec.axes[axis], names)
 
     def card_text(self, spec: EditSpec, options: Any, results: Mapping[str, Any]) -> CardText:
         """Say in words what the model does and where its limits are."""

@@ -187,17 +187,30 @@ def measure_changes(
 
 
 @torch.no_grad()
-def draw_strips(model: LinearAxes, style_NW: Tensor, spec: EditSpec, axes: Sequence[int], source: str) -> ImageStrips:
-    """Change one image along several axes, or several images along one: a row each, from -3 to +3."""
+def draw_rows(model: LinearAxes, style_NW: Tensor, axes: Sequence[int]) -> np.ndarray:
+    """Return images (R, T, H, W, C) uint8: each style changed along its axis, from -3 to +3."""
     style_NW = style_NW.to(model.center_W.device)
-    count = max(len(style_NW), len(axes))
-    row_axes = list(axes) * (count // len(axes))
     rows = []
-    for style_W, axis in zip(style_NW.expand(count, -1), row_axes, strict=True):
-        change_TK = torch.zeros(len(STEPS), len(spec.axes), device=style_NW.device)
+    for style_W, axis in zip(style_NW, axes, strict=True):
+        change_TK = torch.zeros(len(STEPS), len(model.length_K), device=style_NW.device)
         change_TK[:, axis] = torch.from_numpy(STEPS).float().to(style_NW.device)
         rows.append(to_bytes(model(style_W.expand(len(STEPS), -1), change_TK)))
-    return ImageStrips(source, np.stack(rows), [spec.axes[axis] for axis in row_axes], STEPS.tolist())
+    return np.stack(rows)
+
+
+def draw_sweep(
+    model: LinearAxes, style_1W: Tensor, spec: EditSpec, source: str, seed: int | None = None
+) -> ImageStrips:
+    """Change one image along each axis, a row each."""
+    count = len(spec.axes)
+    rows = draw_rows(model, style_1W.expand(count, -1), range(count))
+    return ImageStrips(source, rows, spec.axes, STEPS.tolist(), seed)
+
+
+def draw_strip(model: LinearAxes, style_NW: Tensor, axis: int, source: str, row_names: Sequence[str]) -> ImageStrips:
+    """Change several images along one axis, a row each."""
+    rows = draw_rows(model, style_NW, [axis] * len(style_NW))
+    return ImageStrips(source, rows, row_names, STEPS.tolist())
 
 
 def draw_style(model: LinearAxes, seed: int) -> Tensor:
@@ -244,8 +257,7 @@ def evaluate_axes(
         metrics[name] = float(np.mean(values)) if values else None
     details = {"axes": by_axis, "readout_r2": readout_r2(model, split, spec), "latents": len(split)}
     style_1W = torch.from_numpy(split.style_NW[:1])
-    strips = draw_strips(model, style_1W, spec, range(len(spec.axes)), "samples")
-    return EvalResult(metrics, details, evidence, (strips,))
+    return EvalResult(metrics, details, evidence, (draw_sweep(model, style_1W, spec, "samples"),))
 
 
 def measure_identity(
@@ -293,8 +305,9 @@ def draw_plots(model: LinearAxes, train: LatentSplit, spec: EditSpec, evidence: 
         Plot("axes", "What each axis moves", "Per +1: before orthogonalization and training, and after.", effects),
     ]
     style_NW = torch.from_numpy(evidence.split.style_NW[:NUM_STRIP_ROWS])
+    row_names = evidence.split.names(range(len(style_NW)))
     for axis, name in enumerate(spec.axes[:MAX_STRIPS]):
-        strips = draw_strips(model, style_NW, spec, [axis], name)
+        strips = draw_strip(model, style_NW, axis, name, row_names)
         plots.append(Plot(f"strip-{axis + 1}", f"{name}, from -3 to +3", "One image per row.", strips.draw()))
     return plots
 

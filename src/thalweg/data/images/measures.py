@@ -47,8 +47,8 @@ def measure_height(ink_BHW: Tensor) -> Tensor:
 def measure_thickness(ink_BHW: Tensor) -> Tensor:
     """Return the thickness (B,) of strokes in pixels: twice their area by the length of their outline."""
     padded_BHW = F.pad(ink_BHW, (1, 1, 1, 1))
-    down_BHW = padded_BHW[:, 1:, :-1] - padded_BHW[:, :-1, :-1]
-    right_BHW = padded_BHW[:, :-1, 1:] - padded_BHW[:, :-1, :-1]
+    down_BHW = padded_BHW[:, 1:].unfold(2, 2, 1).mean(3) - padded_BHW[:, :-1].unfold(2, 2, 1).mean(3)
+    right_BHW = padded_BHW[..., 1:].unfold(1, 2, 1).mean(3) - padded_BHW[..., :-1].unfold(1, 2, 1).mean(3)
     outline_B = (down_BHW.square() + right_BHW.square() + _EPSILON**2).sqrt().sum((1, 2))
     return 2 * ink_BHW.sum((1, 2)) / (outline_B + _EPSILON)
 
