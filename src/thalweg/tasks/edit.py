@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import InMemoryBatches
-from ..data.latents.dataset import NUM_TEST, NUM_VAL, SOURCE, LatentDataset, LatentSplit, draw_dataset
+from ..data.latents.dataset import NUM_TEST, NUM_VAL, SOURCE, LatentDataset, LatentSplit
 from ..engine.freezing import refuse_freezing
 from ..errors import DataError
 from ..models.edit.linear_axes import LinearAxes
@@ -41,7 +41,7 @@ from .edit_spec import (
     check_change,
     find_axis,
 )
-from .edit_support import build_reader, load_generator, make_toy_dataset
+from .edit_support import build_reader, draw_dataset, load_generator, make_toy_dataset
 from .generate_support import load_feature_network, to_bytes
 
 DEFAULT_EPOCHS = 12

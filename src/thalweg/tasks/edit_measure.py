@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.latents.dataset import LatentDataset, LatentSplit, measure_images
+from ..data.latents.dataset import LatentDataset, LatentSplit
 from ..metrics.editing import drift, effect, leakage, monotonicity
 from ..models.edit.fit_axes import Axes, factorized_directions, fit_axes, principal_directions
 from ..models.edit.linear_axes import LinearAxes
+from ..models.edit.measure_images import measure_images
 from ..objectives.base import Batch, Loss
 from ..plots.editing import plot_effects, plot_requested_measured
 from ..predictions.image_strips import ImageStrips

@@ -10,17 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.base import DataRequest
+from ..data.base import SPLITS, DataRequest
 from ..data.latents.attribute_table import read_attribute_table, regress
-from ..data.latents.dataset import (
-    SOURCE,
-    GeneratorSource,
-    LatentDataset,
-    check_source,
-    draw_dataset,
-    measure_images,
-)
-from ..data.latents.readers import (
+from ..data.latents.dataset import SOURCE, GeneratorSource, LatentDataset, LatentSplit, build_dataset, check_source
+from ..errors import OptionError
+from ..models.edit.measure_images import BATCH_SIZE, hash_weights, measure_images, measure_latents
+from ..models.edit.readers import (
     AttributeReader,
     ClassifierReader,
     FeatureReader,
@@ -29,7 +24,6 @@ from ..data.latents.readers import (
     Normalize,
     check_channels,
 )
-from ..errors import OptionError
 from ..models.generate.base import Generator
 from ..models.generate.dcgan import dcgan
 from .base import Context
@@ -144,11 +138,57 @@ def _read_table(
         return measure_images(lambda image_BCHW: image_BCHW, lambda image: features(normalize(image)), signed)
 
     regression = regress(extract, table, images_NHWC)
-    reader = FeatureReader(features, normalize, table.names, regression.weight_AD, regression.bias_A)
+    reader = FeatureReader(
+        features, normalize, table.names, torch.from_numpy(regression.weight_AD), torch.from_numpy(regression.bias_A)
+    )
     r2 = dict(zip(table.names, regression.r2_A, strict=True))
     text = ", ".join(f"{name} {value:.2f}" for name, value in r2.items())
     context.log(f"attributes from features of {name}: held-out R2 {text}")
     return reader, {"feature_network": name, "table_images": len(images_NHWC), "held_out_r2": r2}
+
+
+def draw_dataset(
+    source: GeneratorSource,
+    reader: AttributeReader,
+    counts: dict[str, int],
+    seed: int,
+    notes: tuple[tuple[str, Any], ...] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> LatentDataset:
+    """Draw latents and measure their images.
+
+    Args:
+        source: The generator.
+        reader: What measures.
+        counts: Latents of each split.
+        seed: Seed of all latents.
+        notes: Figures of the reader.
+        progress: Called with the latents drawn and their number.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DataError: For an attribute that is the same on all images, or not finite.
+    """
+    total = sum(counts.values())
+    splits = {}
+    done = 0
+    for index, name in enumerate(SPLITS):
+        stream = torch.Generator().manual_seed((seed << 2) + index)
+        styles: list[Tensor] = []
+        values: list[Tensor] = []
+        for start in range(0, counts[name], BATCH_SIZE):
+            size = min(BATCH_SIZE, counts[name] - start)
+            style_BW, value_BA = measure_latents(source.generator, reader, stream, size)
+            styles.append(style_BW)
+            values.append(value_BA)
+            done += size
+            if progress is not None:
+                progress(done, total)
+        splits[name] = LatentSplit(torch.cat(styles).numpy(), torch.cat(values).numpy(), source, reader)
+    digest = f"{hash_weights(source.generator)} {hash_weights(reader)}"
+    return build_dataset(splits, digest, seed, notes)
 
 
 def make_toy_dataset() -> LatentDataset:

@@ -12,10 +12,9 @@ from PIL import Image
 from torch import nn
 
 from thalweg.data.latents.attribute_table import fit_features, read_attribute_table
-from thalweg.data.latents.dataset import draw_dataset
-from thalweg.data.latents.readers import AttributeReader, ClassifierReader, JoinedReader, MeasureReader
 from thalweg.errors import DataError, OptionError
-from thalweg.tasks.edit_support import make_toy_dataset
+from thalweg.models.edit.readers import AttributeReader, ClassifierReader, JoinedReader, MeasureReader
+from thalweg.tasks.edit_support import draw_dataset, make_toy_dataset
 
 
 def make_spec(classes: list[str]) -> SimpleNamespace:

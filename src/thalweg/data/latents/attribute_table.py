@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...errors import DataError
 from ...io.file_names import encode_file_name
@@ -59,8 +57,8 @@ class AttributeTable:
 class FeatureRegression:
     """Linear prediction of attributes from features, with its R2 (A,) on rows that were held out."""
 
-    weight_AD: Tensor
-    bias_A: Tensor
+    weight_AD: np.ndarray
+    bias_A: np.ndarray
     r2_A: list[float]
 
 
@@ -151,8 +149,7 @@ def _fit(feature_ND: np.ndarray, value_NA: np.ndarray, is_held_N: np.ndarray, ri
     error_NA = feature_ND[is_held_N] @ weight_DA + bias_A - value_NA[is_held_N]
     spread_A = np.square(value_NA[is_held_N] - value_NA[is_held_N].mean(0)).mean(0)
     r2_A = 1 - np.square(error_NA).mean(0) / np.maximum(spread_A, 1e-12)
-    weight_AD = torch.from_numpy(weight_DA.T.copy()).float()
-    return FeatureRegression(weight_AD, torch.from_numpy(bias_A).float(), r2_A.tolist())
+    return FeatureRegression(weight_DA.T.astype(np.float32), bias_A.astype(np.float32), r2_A.tolist())
 
 
 def _hash_row(row: int) -> int:

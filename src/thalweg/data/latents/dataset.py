@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from ...errors import DataError
-from ...models.generate.base import Generator
 from ..base import SPLITS, DataRequest, Dataset
-from .readers import AttributeReader
 
 # N latents, W numbers in a style, A attributes
 
@@ -23,26 +19,20 @@ SOURCE = "latents"
 #: latents of validation and test
 NUM_VAL = 48
 NUM_TEST = 128
-#: images at a time
-BATCH_SIZE = 100
 #: standard deviation, relative to the largest value, below which an attribute is the same everywhere
 MIN_DEVIATION = 1e-5
 
 
 @dataclass(frozen=True)
 class GeneratorSource:
-    """A trained generator, and how it is built: the model's name and arguments."""
+    """A trained generator, a module, and how it is built: the name and arguments of its model."""
 
     name: str
     model: str
     kwargs: dict[str, Any]
-    generator: Generator
+    generator: Any
     channels: int
     image_size: int
-
-    def digest(self) -> str:
-        """Return a SHA-256, in hex, of all weights."""
-        return hash_weights(self.generator)
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class LatentSplit:
     style_NW: np.ndarray
     value_NA: np.ndarray
     source: GeneratorSource
-    reader: AttributeReader
+    reader: Any
 
     def __len__(self) -> int:
         return len(self.style_NW)
@@ -82,15 +72,6 @@ class LatentDataset(Dataset[LatentSplit]):
         return self.train.reader.names
 
 
-def hash_weights(module: nn.Module) -> str:
-    """Return the SHA-256, in hex, of the state of a module."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def check_source(request: DataRequest) -> None:
     """Raise DataError for a source other than the name of what is drawn."""
     if str(request.source) != SOURCE:
@@ -102,23 +83,16 @@ def check_source(request: DataRequest) -> None:
         )
 
 
-def draw_dataset(
-    source: GeneratorSource,
-    reader: AttributeReader,
-    counts: dict[str, int],
-    seed: int,
-    notes: tuple[tuple[str, Any], ...] = (),
-    progress: Callable[[int, int], None] | None = None,
+def build_dataset(
+    splits: dict[str, LatentSplit], digest: str, seed: int, notes: tuple[tuple[str, Any], ...]
 ) -> LatentDataset:
-    """Draw latents and measure their images.
+    """Build the dataset of drawn latents.
 
     Args:
-        source: The generator.
-        reader: What measures.
-        counts: Latents of each split.
-        seed: Seeds the latents; those of val and test depend on it too.
+        splits: The splits.
+        digest: Stands for generator and reader.
+        seed: Seed of the latents.
         notes: Figures of the reader.
-        progress: Called with the latents drawn and their number.
 
     Returns:
         The dataset.
@@ -126,57 +100,23 @@ def draw_dataset(
     Raises:
         DataError: For an attribute that is the same on all images, or not finite.
     """
-    total = sum(counts.values())
-    splits = {}
-    done = 0
-    for index, split in enumerate(SPLITS):
-        stream = torch.Generator().manual_seed((seed << 2) + index)
-        styles: list[Tensor] = []
-        values: list[Tensor] = []
-        while sum(map(len, styles)) < counts[split]:
-            size = min(BATCH_SIZE, counts[split] - sum(map(len, styles)))
-            style_BW, value_BA = measure_latents(source.generator, reader, stream, size)
-            styles.append(style_BW)
-            values.append(value_BA)
-            done += size
-            if progress is not None:
-                progress(done, total)
-        splits[split] = LatentSplit(torch.cat(styles).numpy(), torch.cat(values).numpy(), source, reader)
-    check_values(splits["train"])
-    description = f"{source.digest()} {hash_weights(reader)} {reader.names} {sorted(counts.items())} {seed}"
+    train = splits["train"]
+    check_values(train)
+    counts = sorted((name, len(split)) for name, split in splits.items())
+    description = f"{digest} {train.reader.names} {counts} {seed}"
+    color = "gray" if train.source.channels == 1 else "color"
+    size = train.source.image_size
     return LatentDataset(
-        name=source.name,
+        name=train.source.name,
         format="latents of a generator",
         path=SOURCE,
         splits=splits,
         fingerprint=hashlib.sha256(description.encode()).hexdigest(),
-        summary=f"{source.image_size}x{source.image_size} {'gray' if source.channels == 1 else 'color'}, "
-        f"attributes {', '.join(reader.names)}",
+        summary=f"{size}x{size} {color}, attributes {', '.join(train.reader.names)}",
         unit="latent",
         official_splits=SPLITS,
         notes=notes,
     )
-
-
-def draw_style(generator: Generator, stream: torch.Generator, count: int) -> Tensor:
-    """Draw the styles (count, W) of normally distributed latents, and of random classes of a conditional generator."""
-    device = next(generator.parameters()).device
-    latent_BL = torch.randn(count, generator.latent_dim, generator=stream).to(device)
-    label_B = None
-    if generator.num_classes:
-        label_B = torch.randint(generator.num_classes, (count,), generator=stream).to(device)
-    return generator.map_latent(latent_BL, label_B)
-
-
-@torch.no_grad()
-def measure_latents(
-    generator: Generator, reader: nn.Module, stream: torch.Generator, count: int
-) -> tuple[Tensor, Tensor]:
-    """Draw styles (count, W), and measure their images: values (count, A)."""
-    generator.eval()
-    style_BW = draw_style(generator, stream, count)
-    value_BA = reader(generator.synthesize(generator.repeat_style(style_BW)))
-    return style_BW.float().cpu(), value_BA.float().cpu()
 
 
 def check_values(split: LatentSplit) -> None:
@@ -192,16 +132,3 @@ def check_values(split: LatentSplit) -> None:
                 value=name,
                 allowed=[other for other in split.reader.names if other != name],
             )
-
-
-def measure_images(
-    synthesize: Callable[..., Tensor], reader: Callable[[Tensor], Tensor], style_NW: Tensor, *arguments: Tensor
-) -> np.ndarray:
-    """Return the values (N, A) of the images that are made of styles and further arguments, in batches."""
-    rows = []
-    with torch.no_grad():
-        for start in range(0, len(style_NW), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
-            image_BCHW = synthesize(style_NW[part], *(value[part] for value in arguments))
-            rows.append(reader(image_BCHW).float().cpu().numpy())
-    return np.concatenate(rows)

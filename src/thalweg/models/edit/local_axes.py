@@ -46,7 +46,7 @@ class LocalAxes(LinearAxes):
         return difference_BW
 
 
-@register_model(task="edit", paper="arXiv:2008.02401", training={"lr": 0.003, "epochs": 30})
+@register_model(task="edit", paper="arXiv:2008.02401", training={"lr": 0.003})
 def local_axes(
     generator: str,
     generator_kwargs: dict[str, Any],

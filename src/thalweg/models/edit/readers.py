@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import OptionError, did_you_mean
-from ..images.measures import MEASURES
+from ...layers.stroke_measures import MEASURES
 
 # B images, C channels, H W pixels, A attributes, D features
 

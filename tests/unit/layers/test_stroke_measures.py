@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from thalweg.data.images.measures import (
+from thalweg.layers.stroke_measures import (
     MEASURES,
     measure_brightness,
     measure_height,
