@@ -28,7 +28,7 @@ RUN = Path("runs/gallery")
 MAX_SIZE = (900, 1200)
 COLORS = 128
 #: concepts whose steps are also an animation
-ANIMATED = ("training", "descent", "convolution", "backprop")
+ANIMATED = ("training", "descent", "convolution", "backprop", "gan")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ EXTRA_ITEMS = (
     GalleryItem("descent-himmelblau", "descent", {"surface": "himmelblau"}),
     GalleryItem("training-lr", "training", {"compare": "lr"}),
     GalleryItem("convolution-sobel", "convolution", {"kernel": "sobel"}),
+    GalleryItem("gan-moons", "gan", {"dataset": "moons"}),
 )
 
 

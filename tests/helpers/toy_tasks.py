@@ -24,6 +24,8 @@ TASKS = registry.get_tasks()
 COMMON_OPTIONS = {"batch_size": 16, "cpu_threads": 1, "seed": 5}
 #: options that make a training of a task small; most tasks need none
 TASK_OPTIONS: dict[str, dict[str, Any]] = {"generate": {"num_eval_samples": 100}}
+#: options that make a prediction of a task quick; most tasks need none
+PREDICT_OPTIONS: dict[str, dict[str, Any]] = {"generate": {"steps": 2}}
 
 
 def plan_toy(task: str, out: Path, **options: Any) -> TrainingRun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -28,20 +28,6 @@ def run_path(tmp_path_factory):
     """A small run, for concepts that need one."""
     out = tmp_path_factory.mktemp("concepts") / "run"
     return thalweg.train("classify", "digits", model="lenet", epochs=2, cpu_threads=1, out=out, report=False).path
-
-
-@pytest.fixture(scope="session")
-def explain(run_path):
-    """Explain a concept with its defaults, computed once per concept."""
-    cache = {}
-
-    def explain_cached(name):
-        if name not in cache:
-            words = [run_path] if CONCEPTS[name].input_kind in RUN_REQUIRED else []
-            cache[name] = thalweg.explain(name, *words)
-        return cache[name]
-
-    return explain_cached
 
 
 def test_concepts_are_listed_by_chapter_in_the_order_of_the_talk(capsys):
@@ -105,26 +91,32 @@ def test_unknown_settings_are_rejected(name, capsys):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_numbers_are_json(name, explain):
-    rendered = explain(name)
+def test_a_concept_computes_draws_and_saves_what_it_shows(name, request, tmp_path, monkeypatch, capsys):
+    """One test, because what a concept computes takes seconds and tests are spread over processes."""
+    words = []
+    if CONCEPTS[name].input_kind in RUN_REQUIRED:
+        words = [request.getfixturevalue("run_path")]
+    rendered = thalweg.explain(name, *words)
+    check_numbers(rendered)
+    check_frames(rendered.result)
+    check_files(rendered, tmp_path)
+    check_command_line(name, list(map(str, words)), rendered.result, monkeypatch, tmp_path)
+    output = capsys.readouterr().out
+    assert output.endswith(f"explained/{name}.png\n") and "Look for:" in output
+
+
+def check_numbers(rendered):
     text = json.dumps(rendered.json(), allow_nan=False)
     assert len(text) < 20_000_000
     assert {"concept", "settings", "numbers", "frames"} <= set(json.loads(text))
     assert rendered.result.numbers and rendered.result.key_numbers
-    assert CONCEPTS[name].explain.__doc__
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_frames_have_captions(name, explain):
-    frames = explain(name).result.frames
-    assert 1 <= len(frames) <= 60
-    for frame in frames:
+def check_frames(result):
+    """Frames have captions and one size, and nothing is cut off."""
+    assert 1 <= len(result.frames) <= 60
+    for frame in result.frames:
         assert frame.caption.endswith((".", "?", "!")) and len(frame.caption) <= 300
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_frames_have_one_size_and_nothing_is_cut_off(name, explain):
-    result = explain(name).result
     images = [frame.draw() for frame in (result.frames[0], result.frames[result.key_frame], result.frames[-1])]
     assert len({image.size for image in images}) == 1
     for image in images:
@@ -135,31 +127,29 @@ def test_frames_have_one_size_and_nothing_is_cut_off(name, explain):
             assert (edge > 250).all(), "cut off at an edge"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_concept_can_be_saved_as_svg_and_as_a_page(name, explain, tmp_path):
-    rendered = explain(name)
-    svg = rendered.save(tmp_path / "a.svg")
+def check_files(rendered, folder):
+    svg = rendered.save(folder / "a.svg")
     assert ET.parse(svg).getroot().tag.endswith("svg")
-    html = rendered.save(tmp_path / "a.html").read_text(encoding="utf-8")
+    html = rendered.save(folder / "a.html").read_text(encoding="utf-8")
     assert len(html.encode()) < 1_500_000
     assert not re.search(r"(src|href)=\"(?!data:|#)", html) and "url(" not in html
     assert html.count("<img ") == len(rendered.result.frames)
     assert ("<script>" in html) == (len(rendered.result.frames) > 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_command_line_saves_the_plot_and_prints_what_to_look_for(name, run_path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    words = [str(run_path)] if CONCEPTS[name].input_kind in RUN_REQUIRED else []
+def check_command_line(name, words, result, monkeypatch, folder):
+    """The command line saves the plot; the numbers are those that were computed already."""
+    monkeypatch.chdir(folder)
+    entry = replace(CONCEPTS[name], explain=lambda settings, **inputs: result)
+    monkeypatch.setitem(registry._concepts, name, entry)
     assert cli.invoke(["explain", name, *words]) == 0
-    output = capsys.readouterr().out
-    assert output.endswith(f"explained/{name}.png\n") and "Look for:" in output
-    with Image.open(tmp_path / "explained" / f"{name}.png") as image:
+    with Image.open(folder / "explained" / f"{name}.png") as image:
         image.load()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_frozen_dataclasses_with_valid_defaults(name):
+    assert CONCEPTS[name].explain.__doc__
     settings = CONCEPTS[name].settings
     assert settings.__dataclass_params__.frozen
     defaults = {field.name: getattr(settings(), field.name) for field in fields(settings)}

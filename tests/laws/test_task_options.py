@@ -34,6 +34,7 @@ OPTION_TYPES = {
     "train": [cls.TrainOptions for cls in TASKS.values()],
     "predict": [cls.PredictOptions for cls in TASKS.values()],
     "sample": [cls.SampleOptions for cls in TASKS.values() if cls.SampleOptions is not None],
+    "evaluate": [cls.EvaluateOptions for cls in TASKS.values()],
     "explain": [cls.ExplainOptions for cls in TASKS.values()],
 }
 OWN_OPTIONS = [
@@ -63,7 +64,11 @@ VALUES: dict[tuple[str, str], Any] = {
     ("forecast", "resample"): "2d",
     ("generate", "image_size"): 8,
     ("generate", "num_eval_samples"): 60,
-    ("generate", "r1_interval"): 1,
+    ("generate", "loss"): "hinge",
+    ("generate", "penalty_interval"): 1,
+    ("generate", "augment"): "diff",
+    ("generate", "growth_images"): 16,
+    ("generate", "feature_network"): "digits-mlp",
     ("remember", "length"): 7,
     ("remember", "symbols"): 4,
     ("translate", "languages"): "aa,bb",
@@ -78,6 +83,9 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("classify", "cache_features"): {"freeze": True},
     ("classify", "feature_views"): {"freeze": True, "augment": "shift"},
     ("edit", "num_axes"): {"axes": "pca"},
+    ("generate", "growth_images"): {"model": "progan"},
+    ("generate", "image_size"): {"num_eval_samples": 60},
+    ("generate", "mixing"): {"model": "stylegan"},
     ("write", "vocabulary_size"): {"vocabulary": "sentencepiece"},
 }
 #: options that apply while data is read
@@ -91,7 +99,7 @@ MADE_FILES = {
     ("edit", "generator"): lambda path: train_toy("generate", path, steps=1, report=False),
 }
 #: lists of a DataSpec that may be empty: weights without a run have no names of classes
-MAY_BE_EMPTY = {("classify", "classes")}
+MAY_BE_EMPTY = {("classify", "classes"), ("generate", "classes")}
 
 
 # --- how options are declared -----------------------------------------------------------------------------------------
@@ -108,7 +116,8 @@ def test_an_option_has_help_and_says_what_is_allowed(verb, cls, field):
 
 
 @pytest.mark.parametrize(
-    ("verb", "function"), [("train", train_verb), ("predict", verbs.predict), ("sample", verbs.sample)]
+    ("verb", "function"),
+    [("train", train_verb), ("evaluate", verbs.evaluate), ("predict", verbs.predict), ("sample", verbs.sample)],
 )
 def test_no_option_has_the_name_of_a_common_one(verb, function):
     common = {name for name in inspect.get_annotations(function) if name not in ("given", "return")}
@@ -125,6 +134,12 @@ def test_default_values_are_allowed():
         parsed = cls(**{field.name: field.default})
         assert getattr(parsed, field.name) == field.default
         assert field.range is None or field.default is None or field.default in field.range
+
+
+def test_an_option_of_evaluating_is_one_of_training_and_not_given_by_default():
+    for cls in TASKS.values():
+        for name, field in option_fields(cls.EvaluateOptions).items():
+            assert name in option_fields(cls.TrainOptions) and field.default is None
 
 
 # --- options of other tasks and verbs ---------------------------------------------------------------------------------
@@ -154,6 +169,7 @@ def test_options_of_other_tasks_are_refused_by_name(task, tmp_path):
 
 def test_options_that_a_verb_does_not_own_are_refused(task, short_run):
     calls = {
+        "evaluate": lambda **options: short_run.evaluate(TASKS[task]().toy_dataset(), **options),
         "predict": lambda **options: list(short_run.predict(["image.png"], **options)),
         "sample": lambda **options: list(short_run.sample(**options)),
         "explain": lambda **options: short_run.explain("image.png", **options),
@@ -163,6 +179,15 @@ def test_options_that_a_verb_does_not_own_are_refused(task, short_run):
             call(no_such_option=1)
         with pytest.raises(OptionError):
             call(lr=0.1)
+
+
+def test_every_option_of_evaluating_changes_something(task, short_run):
+    dataset = TASKS[task]().toy_dataset()
+    plain = dump_json(short_run.evaluate(dataset))
+    for name in option_fields(TASKS[task].EvaluateOptions):
+        value = VALUES[task, name]
+        assert dump_json(short_run.evaluate(dataset, **{name: value})) != plain
+    assert dump_json(short_run.evaluate(dataset)) == plain
 
 
 @pytest.mark.parametrize(("verb", "cls", "field"), OWN_OPTIONS, ids=lambda value: getattr(value, "name", ""))

@@ -168,7 +168,7 @@ def prepare_flags(words: Sequence[str]) -> None:
     """Give the command that the words name the flags of their task."""
     if words[:1] == ["train"]:
         train.prepare_flags(words[1:])
-    elif words and words[0] in ("predict", "sample"):
+    elif words and words[0] in ("evaluate", "predict", "sample"):
         trained.prepare_flags(words[0], words[1:])
 
 

@@ -32,16 +32,20 @@ def evaluate(
     offline: OfflineOption = False,
     save: Annotated[str | None, typer.Option(metavar="DIR", help="write plots into DIR/plots")] = None,
     json: JsonOption = False,
+    **given: Any,
 ) -> None:
     """Evaluate a run on its test split, or on other data.
+
+    `thalweg evaluate RUN --help` lists the options of that run's task too.
 
     \b
     thalweg evaluate runs/a
     thalweg evaluate runs/a other_photos/ --json
     """
+    options = option_flags.parse_flags(given, (), _verb_option_types("evaluate"))
     from .. import api
 
-    result = api.load(run, weights, offline).evaluate(data=data, split=split, save=save)
+    result = api.load(run, weights, offline).evaluate(data=data, split=split, save=save, **options)
     if json:
         return print_result(to_json(result))
     print_result(f"{format_cell(result['data'])}, {result['split']}")
@@ -53,6 +57,9 @@ def evaluate(
         rows = [(name, value, without["metrics"].get(name)) for name, value in rows]
     for line in format_table(heads, rows):
         print_result(line)
+    for name, value in result["details"].items():
+        if isinstance(value, str):
+            print_result(f"{name}: {format_cell(value)}")
 
 
 def predict(
@@ -165,9 +172,9 @@ _known_tasks: dict[str, str] = {}
 
 
 def prepare_flags(verb: str, words: Sequence[str]) -> None:
-    """Give `predict` or `sample` the flags of the task of the run that the words name."""
-    function = {"predict": predict, "sample": sample}[verb]
-    name, values = option_flags.scan_words(words, ["--batch-size", "--save", "--weights"])
+    """Give `evaluate`, `predict` or `sample` the flags of the task of the run that the words name."""
+    function = {"evaluate": evaluate, "predict": predict, "sample": sample}[verb]
+    name, values = option_flags.scan_words(words, ["--batch-size", "--save", "--split", "--weights"])
     _known_tasks.pop(verb, None)
     if name is not None:
         from .. import api
@@ -188,5 +195,5 @@ def _verb_option_types(verb: str) -> list[type]:
     from ..registry import find_task
 
     task = find_task(name)
-    cls = task.PredictOptions if verb == "predict" else task.SampleOptions
+    cls = {"evaluate": task.EvaluateOptions, "predict": task.PredictOptions, "sample": task.SampleOptions}[verb]
     return [] if cls is None else [cls]

@@ -54,8 +54,8 @@ def list_flags(command: Any) -> list[str]:
 
 def _find_tasks(verb: str, name: str) -> Sequence[str]:
     """Return the tasks that have an option of that name for a verb."""
-    attribute = {"train": "TrainOptions", "predict": "PredictOptions", "sample": "SampleOptions"}.get(verb)
-    if attribute is None:
+    attribute = f"{verb.capitalize()}Options"
+    if verb not in ("train", "evaluate", "predict", "sample"):
         return []
     from ..registry import get_tasks
 

@@ -25,6 +25,7 @@ CHAPTERS = (
     "Networks that see",
     "What a network has learned",
     "Networks that remember",
+    "Networks that create",
 )
 
 

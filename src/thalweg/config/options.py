@@ -76,6 +76,7 @@ class TrainOptions:
         float | Literal["auto"] | None, "peak learning rate, or auto for a range test", Range(0, 1e30, above=True)
     ] = None
     momentum: Annotated[float | None, "momentum, or Adam's first beta", Range(0, 1, below=True)] = None
+    beta2: Annotated[float | None, "Adam's second beta", Range(0, 1, below=True)] = None
     weight_decay: Annotated[float, "weight decay per step, times the learning rate", Range(0, 1e6)] = 0.0
     schedule: Annotated[Schedule | None, "learning-rate schedule"] = None
     warmup_fraction: Annotated[float | None, "fraction of the run over which the learning rate rises", Range(0, 1)] = (

@@ -1,4 +1,4 @@
-"""Read points in the plane with a label each from a table with two columns of numbers and one of labels."""
+"""Read points in the plane from a table with two columns of numbers, and a label for each from a third column."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from .images.csv_dataset import decode_text, detect_delimiter
 LABEL_COLUMN_NAMES = ("label", "class", "target", "species")
 #: beyond this a number is taken for a slip; its square would overflow
 MAX_MAGNITUDE = 1e100
+#: what `columns` names, by how many it should name, and an example
+_EXPECTED_COLUMNS = {
+    2: ("two different columns of numbers", "x,y"),
+    3: ("three different columns: two of numbers and the label's", "x,y,label"),
+}
 COLUMNS_HINT = "Say which columns to use: --set columns=x,y,label"
 
 
@@ -140,13 +145,16 @@ def choose_columns(table: PointTable, columns: str | Sequence[str]) -> tuple[lis
     DataError where `columns`, or the table, leave it open.
     """
     if columns != "auto":
-        return _find_named_columns(table, list(columns)), []
+        return _find_named_columns(table, list(columns), 3), []
     numeric = []
     for index in range(len(table.header)):
         if _is_numeric(table, index):
             numeric.append(index)
     label = _choose_label_column(table, numeric)
-    axes = _choose_axes(table, numeric, label)
+    axes = list(numeric)
+    if label in axes:
+        axes.remove(label)
+    axes = _leave_out_row_numbers(table, axes)
     if len(axes) < 2:
         raise DataError(
             f"{table.name}, line {table.header_line}: {pluralize(len(axes), 'column')} of numbers besides the label "
@@ -160,6 +168,33 @@ def choose_columns(table: PointTable, columns: str | Sequence[str]) -> tuple[lis
     return chosen, _describe_choice(table, axes, chosen)
 
 
+def choose_axes(table: PointTable, columns: str | Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return two columns of numbers, and a note where there was a choice; a column with a label's name is left out.
+
+    Raises NotFoundError, OptionError and DataError where `columns`, or the table, leave it open.
+    """
+    if columns != "auto":
+        return _find_named_columns(table, list(columns), 2), []
+    numeric = []
+    for index, column in enumerate(table.header):
+        if _is_numeric(table, index) and column.casefold() not in LABEL_COLUMN_NAMES:
+            numeric.append(index)
+    axes = _leave_out_row_numbers(table, numeric)
+    if len(axes) < 2:
+        raise DataError(
+            f"{table.name}, line {table.header_line}: {pluralize(len(axes), 'column')} of numbers; expected two.",
+            "Say which columns to use: --set columns=x,y",
+            path=table.name,
+            line=table.header_line,
+            value=_column_names(table, axes),
+        )
+    if len(axes) == 2:
+        return axes, []
+    x, y, *others = _column_names(table, axes)
+    note = f"Of {len(axes)} columns of numbers {x} and {y} are used; not used: {', '.join(others)}."
+    return axes[:2], [f"{note} --set columns=x,y chooses others."]
+
+
 def _column_names(table: PointTable, columns: Sequence[int]) -> list[str]:
     names = []
     for column in columns:
@@ -167,11 +202,8 @@ def _column_names(table: PointTable, columns: Sequence[int]) -> list[str]:
     return names
 
 
-def _choose_axes(table: PointTable, numeric: list[int], label: int) -> list[int]:
-    """Return the columns of numbers besides the label; where there are more than two, without row numbers."""
-    axes = list(numeric)
-    if label in axes:
-        axes.remove(label)
+def _leave_out_row_numbers(table: PointTable, axes: list[int]) -> list[int]:
+    """Return the columns of numbers; where there are more than two, without those that only count the rows."""
     if len(axes) <= 2:
         return axes
     coordinates = []
@@ -214,11 +246,12 @@ def _describe_choice(table: PointTable, axes: list[int], chosen: list[int]) -> l
     return [f"{note} --set columns=x,y,label chooses others."]
 
 
-def _find_named_columns(table: PointTable, columns: list[str]) -> list[int]:
-    if len(columns) != 3 or len(set(columns)) != 3:
+def _find_named_columns(table: PointTable, columns: list[str], count: int) -> list[int]:
+    if len(columns) != count or len(set(columns)) != count:
+        expected, example = _EXPECTED_COLUMNS[count]
         raise OptionError(
-            f"columns: {','.join(columns)}; expected three different columns: two of numbers and the label's.",
-            "For example: --set columns=x,y,label",
+            f"columns: {','.join(columns)}; expected {expected}.",
+            f"For example: --set columns={example}",
             option="columns",
             value=columns,
         )
@@ -245,7 +278,10 @@ def _is_row_number(table: PointTable, column: int) -> bool:
 
 
 def extract_points(table: PointTable, chosen: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-    """Return points (N, 2) float64 and the label of each. Raises DataError for an empty cell and a wrong number."""
+    """Return points (N, 2) float64, and the label of each where a third column is chosen.
+
+    Raises DataError for an empty cell and a wrong number.
+    """
     points = []
     labels = []
     for row, cells in enumerate(table.cells):
@@ -260,7 +296,7 @@ def extract_points(table: PointTable, chosen: Sequence[int]) -> tuple[np.ndarray
         x = _read_number(table, row, chosen[0])
         y = _read_number(table, row, chosen[1])
         points.append([x, y])
-        labels.append(cells[chosen[2]])
+        labels += [cells[column] for column in chosen[2:]]
     return np.array(points, np.float64), labels
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -87,22 +88,24 @@ class TrainedModel:
             log_warning(line)
         return dataset
 
-    def evaluate(self, data: Any = None, split: str | None = None, save: Any = None) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, split: str | None = None, save: Any = None, **options: Any) -> dict[str, Any]:
         """Evaluate on the run's data or on other data.
 
         Args:
             data: Other data than the run's own.
             split: train, val, test or all. Default: test; all of other data that has no test split of its own.
             save: Write plots into the folder `save`/plots.
+            options: The task's own options, such as `feature_network` of a generator.
 
         Returns:
             {"split", "metrics", "data"}, "details" with the task's further figures, and "trained_on" where some of the
             examples are known to have been trained on: {"examples", "metrics" without them}.
 
         Raises:
-            OptionError: For an unknown split.
+            OptionError: For an unknown split or option.
             DataError: For a split without examples.
         """
+        task_options = self._options_of_evaluation(options)
         dataset = self.load_data(data)
         is_own = self._is_training_data(data)
         split = split or self._default_split(dataset, data, is_own)
@@ -113,10 +116,10 @@ class TrainedModel:
                 "Other data is not split: give --split all." if not is_own else "",
                 value=split,
             )
-        result = self.task.evaluate(self.model, chosen, self.spec, self.task_options, self.context)
+        result = self.task.evaluate(self.model, chosen, self.spec, task_options, self.context)
         summary = {"split": split, "metrics": result.metrics, "data": dataset.name, "details": result.details}
         if not is_own:
-            summary |= self._check_trained_on(chosen)
+            summary |= self._check_trained_on(chosen, task_options)
         if save is not None:
             self._save_plots(dataset, result, save, is_own)
         return summary
@@ -125,7 +128,13 @@ class TrainedModel:
         has_test = is_own or isinstance(data, Dataset) or "test" in dataset.official_splits
         return "test" if has_test else "all"
 
-    def _check_trained_on(self, split: Any) -> dict[str, Any]:
+    def _options_of_evaluation(self, options: Mapping[str, Any]) -> Any:
+        """Return the options of the training, with those of this evaluation in their place. Raises OptionError."""
+        chosen = parse_options(options, self.task.EvaluateOptions)
+        given = {name: value for name, value in vars(chosen).items() if value is not None}
+        return replace(self.task_options, **given)
+
+    def _check_trained_on(self, split: Any, task_options: Any) -> dict[str, Any]:
         """Return how many examples were trained on, and the metrics without them."""
         trained = self._training_keys()
         keys = split.keys()
@@ -138,9 +147,7 @@ class TrainedModel:
         rest = np.flatnonzero(~is_trained)
         metrics = None
         if len(rest):
-            metrics = self.task.evaluate(
-                self.model, split.take(rest), self.spec, self.task_options, self.context
-            ).metrics
+            metrics = self.task.evaluate(self.model, split.take(rest), self.spec, task_options, self.context).metrics
         log_warning(f"{count:,} of these {len(keys):,} examples were trained on; see the figures without them")
         return {"trained_on": {"examples": count, "metrics": metrics}}
 

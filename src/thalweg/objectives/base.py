@@ -69,6 +69,13 @@ class Objective(nn.Module):
         """Return the updates of one step, in order."""
         raise TypeError(f"{type(self).__name__} defines no phases")
 
+    def set_length(self, num_examples: int) -> None:
+        """Learn how many examples the training will see, for what follows them; called once it is planned.
+
+        What is derived from it belongs into a buffer, so that a training that is resumed for longer goes on as before.
+        """
+        return None
+
 
 def averaged_child(model: nn.Module) -> nn.Module:
     """Return the module whose parameters are averaged: the child `network` if `model` has one, else `model`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -19,12 +20,34 @@ from . import style
 _FIXED_COLORS = [ImageColor.getrgb(name) for name in (style.WHITE, style.BLACK, style.GRAY, *style.OKABE_ITO)]
 #: Pillow may confuse palette colors that differ by up to this many levels
 _MIN_COLOR_DISTANCE = 10
-#: palette index of a GIF's transparent pixels; the indices below it are colors
-_TRANSPARENT = 127
-#: target duration of all frames together, and minimum duration of the last one
+#: target duration of all frames together
 _FILM_SECONDS = 12.0
-_LAST_FRAME_SECONDS = 2.0
 _FRAMES_PER_SECOND = 10
+
+
+@dataclass(frozen=True)
+class Film:
+    """How frames become an animation.
+
+    Attributes:
+        halve: Whether a GIF is half as wide and high as its frames, which smooths the lines of plots.
+        frame_seconds: Duration of a frame; None: by their number.
+        last_seconds: Least duration of the last frame.
+        colors: Colors of a GIF; one more is transparent.
+        has_lines: Whether the colors of plots must be exact.
+    """
+
+    halve: bool = True
+    frame_seconds: float | None = None
+    last_seconds: float = 2.0
+    colors: int = 127
+    has_lines: bool = True
+
+
+#: drawn frames, the last of which is the result
+PLOTS = Film()
+#: images that move without end
+LOOP = Film(halve=False, frame_seconds=0.1, last_seconds=0.0, colors=255, has_lines=False)
 
 
 def seconds_per_frame(count: int) -> float:
@@ -32,19 +55,22 @@ def seconds_per_frame(count: int) -> float:
     return min(1.5, max(0.1, _FILM_SECONDS / count))
 
 
-def encode_gif(frames: Sequence[Image.Image]) -> bytes:
-    """Encode an endless GIF at half the size, with one palette of 127 colors for all frames."""
-    small = [frame.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS) for frame in frames]
-    palette = build_palette(small, _TRANSPARENT)
+def encode_gif(frames: Sequence[Image.Image], film: Film = PLOTS) -> bytes:
+    """Encode an endless GIF, with one palette for all frames."""
+    small = list(frames)
+    if film.halve:
+        small = [frame.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS) for frame in frames]
+    transparent = film.colors  # the index after the last color
+    palette = build_palette(small, film.colors, film.has_lines)
     indices = [np.asarray(frame.quantize(palette=palette, dither=Image.Dither.NONE)) for frame in small]
-    layers = [_to_palette_image(indices[0], palette)]
+    layers = [_to_palette_image(indices[0], palette, transparent)]
     for previous_HW, current_HW in pairwise(indices):
         # transparent pixels where nothing changed compress six times as well
-        changes_HW = np.where(current_HW == previous_HW, _TRANSPARENT, current_HW)
-        layers.append(_to_palette_image(changes_HW, palette))
-    milliseconds = round(1000 * seconds_per_frame(len(layers)))
+        changes_HW = np.where(current_HW == previous_HW, transparent, current_HW)
+        layers.append(_to_palette_image(changes_HW, palette, transparent))
+    milliseconds = round(1000 * (film.frame_seconds or seconds_per_frame(len(layers))))
     durations = [milliseconds] * len(layers)
-    durations[-1] = max(milliseconds, round(1000 * _LAST_FRAME_SECONDS))
+    durations[-1] = max(milliseconds, round(1000 * film.last_seconds))
     file = io.BytesIO()
     layers[0].save(
         file,
@@ -55,15 +81,15 @@ def encode_gif(frames: Sequence[Image.Image]) -> bytes:
         loop=0,
         optimize=False,
         disposal=1,
-        transparency=_TRANSPARENT,
+        transparency=transparent,
     )
     return file.getvalue()
 
 
-def _to_palette_image(indices_HW: np.ndarray, palette: Image.Image) -> Image.Image:
+def _to_palette_image(indices_HW: np.ndarray, palette: Image.Image, transparent: int) -> Image.Image:
     image = Image.fromarray(indices_HW.astype(np.uint8))
-    colors = [*_palette_colors(palette), *[0] * 3 * 128]
-    image.putpalette(colors[: 3 * (_TRANSPARENT + 1)])
+    colors = [*_palette_colors(palette), *[0] * 3 * (transparent + 1)]
+    image.putpalette(colors[: 3 * (transparent + 1)])
     return image
 
 
@@ -72,10 +98,10 @@ def _palette_colors(image: Image.Image) -> list[int]:
     return image.getpalette("RGB") or []
 
 
-def build_palette(frames: Sequence[Image.Image], colors: int) -> Image.Image:
-    """Return an image whose palette of at most `colors` colors fits all frames; it contains the plots' own colors.
+def build_palette(frames: Sequence[Image.Image], colors: int, has_lines: bool = True) -> Image.Image:
+    """Return an image whose palette of at most `colors` colors fits all frames.
 
-    Up to seven of the frames are sampled.
+    With `has_lines` it contains the plots' own colors. Up to seven of the frames are sampled.
     """
     sample = frames[:: max(1, len(frames) // 6)]
     # a quarter of the pixels has nearly the same colors and is faster
@@ -84,6 +110,8 @@ def build_palette(frames: Sequence[Image.Image], colors: int) -> Image.Image:
     strip = Image.new("RGB", (width, height * len(sample)))
     for index, frame in enumerate(sample):
         strip.paste(frame.resize((width, height), Image.Resampling.NEAREST), (0, index * height))
+    if not has_lines:
+        return strip.quantize(colors)
     free = colors - len(_FIXED_COLORS)
     palette = strip.quantize(free)
     candidates_N3 = np.array(_palette_colors(palette)[: 3 * free]).reshape(-1, 3)
@@ -95,7 +123,7 @@ def build_palette(frames: Sequence[Image.Image], colors: int) -> Image.Image:
     return palette
 
 
-def encode_mp4(frames: Sequence[Image.Image]) -> bytes:
+def encode_mp4(frames: Sequence[Image.Image], film: Film = PLOTS) -> bytes:
     """Encode an MP4 with 10 frames per second that plays everywhere; raise ResourceError if PyAV is not installed."""
     try:
         import av
@@ -105,8 +133,9 @@ def encode_mp4(frames: Sequence[Image.Image]) -> bytes:
             cure="Run pip install 'thalweg[video]', or save .gif.",
             value="av",
         ) from error
-    repeats = [max(1, round(seconds_per_frame(len(frames)) * _FRAMES_PER_SECOND))] * len(frames)
-    repeats[-1] = max(repeats[-1], round(_LAST_FRAME_SECONDS * _FRAMES_PER_SECOND))
+    seconds = film.frame_seconds or seconds_per_frame(len(frames))
+    repeats = [max(1, round(seconds * _FRAMES_PER_SECOND))] * len(frames)
+    repeats[-1] = max(repeats[-1], round(film.last_seconds * _FRAMES_PER_SECOND))
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:  # into memory
         stream = container.add_stream("libx264", rate=_FRAMES_PER_SECOND)

@@ -104,7 +104,6 @@ def draw_surface(
         size: Marker size in points; with more than 400 points markers are smaller.
         max_tick_length: Characters that fit to the left of the y axis; longer tick labels are rotated.
     """
-    left, right, lower, upper = numbers["window"]
     axes.grid(False)
     draw_decision_regions(axes, numbers["window"], snapshot)
     points_N2 = np.asarray(numbers["points"])
@@ -121,9 +120,22 @@ def draw_surface(
         filled.update({"color": color, "markeredgecolor": "white"})
     circles = _draw_points(axes, points_N2[snapshot["batch"]], "o", size * scale + 3.6 * scale, 1.1 * scale)
     circles.update({"color": "none", "markeredgecolor": style.BLACK, "clip_on": False})
+    label_plane(axes, numbers["window"], numbers["axes"], max_tick_length)
+
+
+def label_plane(axes: Axes, window: Sequence[float], names: Sequence[str], max_tick_length: int) -> None:
+    """Set the limits, names and ticks of both axes.
+
+    Args:
+        axes: The axes of the plane.
+        window: Left, right, lower and upper limit.
+        names: Names of both axes.
+        max_tick_length: Characters that fit to the left of the y axis; longer tick labels are rotated.
+    """
+    left, right, lower, upper = window
     axes.set(xlim=(left, right), ylim=(lower, upper), box_aspect=1)
-    axes.set_xlabel(style.fit_text(numbers["axes"][0], 250))
-    axes.set_ylabel(style.fit_text(numbers["axes"][1], 250))
+    axes.set_xlabel(style.fit_text(names[0], 250))
+    axes.set_ylabel(style.fit_text(names[1], 250))
     _set_axis_ticks(axes.xaxis, left, right)
     if _set_axis_ticks(axes.yaxis, lower, upper) > max_tick_length:
         axes.tick_params(axis="y", labelrotation=90)

@@ -60,6 +60,19 @@ def plot_examples(images_NHWC: np.ndarray, captions: Sequence[str] = (), title: 
 
 
 @style.as_image
+def plot_captioned_rows(rows: Sequence[tuple[np.ndarray, Sequence[str]]], title: str = "") -> Figure:
+    """Plot rows of images (N, H, W, C) uint8, each image with a caption; all rows have as many images or fewer."""
+    columns = max(len(images_NHWC) for images_NHWC, _ in rows)
+    images: list[np.ndarray] = []
+    captions: list[str] = []
+    for images_NHWC, row_captions in rows:
+        missing = columns - len(images_NHWC)
+        images += [*images_NHWC, *[np.full_like(rows[0][0][0], 255)] * missing]
+        captions += [style.fit_text(text, _tile_width(columns), _FONT_SIZE) for text in row_captions] + [""] * missing
+    return _draw_grid(np.stack(images), captions, columns, title)
+
+
+@style.as_image
 def plot_augmented_batch(
     images_BCHW: np.ndarray, captions: Sequence[str] = (), title: str = "", limit: int = 64
 ) -> Figure:

@@ -16,6 +16,7 @@ from ..errors import ResourceError
 from ..io.atomic_write import atomic_write
 from ..pages.model_card import render_card
 from ..pages.report_html import build_report, render_report
+from ..plots.animation import encode_gif
 from ..plots.curves import MetricStyle, plot_curves
 from ..predictions.base import Prediction, encode_png
 from ..tasks.base import Plot, Task
@@ -24,6 +25,8 @@ from .run_record import RunRecord
 
 #: hashes of the training examples, by which an evaluation notices examples that were trained on
 KEYS_FILE = "train_keys.npy"
+#: most frames of a time-lapse
+MAX_TIME_LAPSE = 100
 
 
 def write_report(run_dir: RunDir, record: RunRecord, task: Task, spec: Any, plots: Sequence[Plot]) -> None:
@@ -79,6 +82,22 @@ def write_samples(run_dir: RunDir, step: int, samples: Sequence[Prediction]) -> 
         number = f"-{index}" if len(samples) > 1 else ""
         for suffix, content in sample.files().items():
             run_dir.write_file(f"samples/{step:08d}{number}{suffix}", content)
+
+
+def write_examples(run_dir: RunDir, examples: Mapping[str, Prediction]) -> None:
+    """Write examples of the data as samples/NAME.suffix."""
+    for name, example in examples.items():
+        for suffix, content in example.files().items():
+            run_dir.write_file(f"samples/{name}{suffix}", content)
+
+
+def write_time_lapse(run_dir: RunDir) -> None:
+    """Write the images of the validations as samples/time_lapse.gif, where there are two or more of one size."""
+    paths = sorted((run_dir.path / "samples").glob("[0-9]*.png"))
+    rows = np.linspace(0, len(paths) - 1, min(len(paths), MAX_TIME_LAPSE)).round().astype(int)
+    frames = [Image.open(paths[row]).convert("RGB") for row in rows]
+    if len(frames) > 1 and len({frame.size for frame in frames}) == 1:
+        run_dir.write_file("samples/time_lapse.gif", encode_gif(frames))
 
 
 def write_training_keys(run_dir: RunDir, split: Split) -> None:

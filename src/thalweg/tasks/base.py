@@ -89,20 +89,23 @@ class EvalResult:
     """Metrics of a model on a split.
 
     `details` go into run.json beside the metrics (per class, by horizon); `evidence` is what `plots` draws from and is
-    never saved; `samples` are predictions that are saved at each validation (a grid of generated images, a text).
+    never saved; `samples` are predictions that are saved at each validation (a grid of generated images, a text);
+    `warnings` are told at once where this was a validation.
     """
 
     metrics: dict[str, float | int | None]
     details: dict[str, Any] = field(default_factory=dict)
     evidence: Any = None
     samples: Sequence[Prediction] = ()
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Setup:
     """What a training needs of a task: objective, batches and the transform of a batch belong together.
 
-    `validate` replaces the evaluation on the validation split; `record` is kept in run.json for resuming.
+    `validate` replaces the evaluation on the validation split; `record` is kept in run.json for resuming; `examples` of
+    the data are saved by name beside the samples before the first step, so that one sees what these should become.
     """
 
     objective: Objective
@@ -110,6 +113,7 @@ class Setup:
     transform: Callable[[Batch], Batch]
     validate: Callable[[nn.Module], EvalResult] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, Prediction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,8 @@ class Task(ABC):
     PredictOptions: ClassVar[type] = NoOptions
     SampleOptions: ClassVar[type | None] = None
     ExplainOptions: ClassVar[type] = NoOptions
+    #: options of `evaluate`, None where not given: each takes the place of the TrainOptions' of the same name
+    EvaluateOptions: ClassVar[type] = NoOptions
 
     # --- every task ---------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ from .edit_spec import (
     find_axis,
 )
 from .edit_support import build_reader, draw_dataset, load_generator, make_toy_dataset
-from .generate_support import load_feature_network, to_bytes
+from .generate_metrics import load_feature_network
+from .generate_sampling import to_bytes
 
 DEFAULT_EPOCHS = 12
 

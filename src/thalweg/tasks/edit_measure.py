@@ -21,7 +21,8 @@ from ..plots.editing import plot_effects, plot_requested_measured
 from ..predictions.image_strips import ImageStrips
 from .base import EvalResult, Plot
 from .edit_spec import EditSpec, Method
-from .generate_support import FeatureNetwork, draw_latents, to_bytes
+from .generate_metrics import FeatureNetwork
+from .generate_sampling import draw_latents, to_bytes
 
 #: requested changes that are measured, and those by which effect and leakage are judged
 STEPS = np.array([-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0])

@@ -28,7 +28,8 @@ from ..models.generate.base import Generator
 from ..models.generate.dcgan import dcgan
 from .base import Context
 from .edit_spec import DEFAULT_MEASURES
-from .generate_support import FEATURE_NETWORKS, to_signed_float
+from .generate_metrics import FEATURE_NETWORKS
+from .generate_support import to_signed_float
 
 #: seed, size and counts of the toy data
 TOY_SEED = 3

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,34 +14,28 @@ from ..config.json_record import FieldError
 from ..config.parsing import Range
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import InMemoryBatches
-from ..data.images.unlabeled import SIZES, UnlabeledDataset, UnlabeledImages, check_format, load_unlabeled, make_shapes
-from ..engine.freezing import refuse_freezing
-from ..errors import DataError
-from ..objectives.adversarial import Adversarial
-from ..predictions.base import Prediction
-from ..predictions.image import ImageGrid, ImagePrediction
-from ..registry import register_task
-from .base import CardText, Context, EvalResult, Metric, Plot, Setup, Task
-from .generate_support import (
-    FEATURE_NETWORKS,
-    NUM_GRID,
-    Evidence,
-    build_transform,
-    compare_images,
-    count_neighbors,
-    count_validation_samples,
-    describe_card,
-    draw_plots,
-    generate_images,
-    load_feature_network,
-    suggest_next,
+from ..data.images.unlabeled import (
+    SIZES,
+    UnlabeledDataset,
+    UnlabeledImages,
+    check_classes,
+    check_format,
+    load_unlabeled,
+    make_shapes,
+    require_classes,
 )
-
-#: training images that a run of unstated length shows the discriminator, and the epochs it stays between
-DEFAULT_IMAGES = 50_000
-MIN_EPOCHS = 3
-MAX_EPOCHS = 400
-MAX_BATCH_SIZE = 32
+from ..engine.freezing import refuse_freezing
+from ..errors import OptionError
+from ..predictions.base import Prediction
+from ..predictions.image import ImageGrid
+from ..registry import register_task
+from .base import CardText, Context, EvalResult, InputType, Plot, Setup, Task
+from .generate_metrics import FEATURE_NETWORKS, METRICS, NUM_GRID, count_validation_samples, load_feature_network
+from .generate_projection import GeneratePredictOptions, project_images, read_image
+from .generate_report import draw_plots, judge, judge_with_training
+from .generate_sampling import GenerateSampleOptions, sample
+from .generate_support import CollapseWatch, build_transform, describe_card, suggest_next
+from .generate_training import GenerateTrainOptions, build_objective, choose_common_options, load_tensors
 
 
 @dataclass(frozen=True)
@@ -51,6 +44,7 @@ class GenerateSpec:
 
     channels: Annotated[int, "1 (gray) or 3 (RGB)", Range(1, 3)]
     image_size: Annotated[int, "height and width in pixels", Range(SIZES[0], SIZES[-1])]
+    classes: Annotated[list[str], "class names by label; none: images without a class"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.channels not in FEATURE_NETWORKS:
@@ -60,27 +54,15 @@ class GenerateSpec:
 
 
 @dataclass(frozen=True)
-class GenerateTrainOptions:
-    """Options of `thalweg train generate`."""
+class GenerateEvaluateOptions:
+    """Options of `thalweg evaluate` for generators."""
 
-    image_size: Annotated[
-        int | None, "height and width, a power of two  [default: 32; 16 for sets of smaller images]", Range(1, 4096)
+    feature_network: Annotated[
+        str | None, "a run or a model: classifier by whose features images are judged  [default: that of the training]"
     ] = None
-    r1: Annotated[float, "weight of the gradient penalty of the discriminator; 0 for none", Range(0, 1e6)] = 1.0
-    r1_interval: Annotated[int, "steps from one gradient penalty to the next", Range(1, 10_000)] = 16
-    mirror: Annotated[bool, "mirror half of the training images"] = False
     num_eval_samples: Annotated[
-        int, "images that the final test generates; a validation makes at most 1,000", Range(2, 1_000_000)
-    ] = 10_000
-
-
-@dataclass(frozen=True)
-class GenerateSampleOptions:
-    """Options of `thalweg sample`."""
-
-    count: Annotated[int, "images", Range(1, 1_000_000)] = 16
-    seed: Annotated[int, "seed of the first image; the next one's is one higher", Range(0, 2**32 - 1)] = 0
-    grid: Annotated[bool, "show all in one image"] = False
+        int | None, "images to generate  [default: as many as in the training's test]", Range(2, 1_000_000)
+    ] = None
 
 
 @register_task
@@ -91,37 +73,45 @@ class Generate(Task):
     description = "What could images like these look like?"
     default_model = "dcgan"
     default_data = "digits"
-    metrics = (
-        Metric("frechet_distance", "Fréchet distance", higher_is_better=False),
-        Metric("precision", "precision", unit="fraction"),
-        Metric("recall", "recall", unit="fraction"),
-    )
-    input_type = None
+    metrics = METRICS
+    input_type = InputType.IMAGE
     DataSpec = GenerateSpec
     TrainOptions = GenerateTrainOptions
+    EvaluateOptions = GenerateEvaluateOptions
+    PredictOptions = GeneratePredictOptions
     SampleOptions = GenerateSampleOptions
 
     def load_data(
         self, request: DataRequest, options: GenerateTrainOptions, context: Context, spec: GenerateSpec | None = None
     ) -> UnlabeledDataset:
-        """Read a folder of images, flat or nested, or whatever a classifier reads, without labels. Raises DataError."""
+        """Read a folder of images or whatever a classifier reads; classes on demand. Raises DataError."""
         dataset = take_dataset(request, UnlabeledDataset, {"image_size": options.image_size})
-        if dataset is not None:
-            return check_format(dataset, spec.image_size, spec.channels) if spec is not None else dataset
         if spec is not None:
-            return load_unlabeled(request, spec.image_size, spec.channels)
-        return load_unlabeled(request, options.image_size)
+            if dataset is None:
+                dataset = load_unlabeled(request, spec.image_size, spec.channels, bool(spec.classes))
+            return check_classes(check_format(dataset, spec.image_size, spec.channels), spec.classes)
+        if dataset is not None:
+            return dataset
+        return load_unlabeled(request, options.image_size, has_classes=options.conditional)
 
     def toy_dataset(self) -> UnlabeledDataset:
-        """Draw discs and squares."""
+        """Draw discs and squares, which are its classes."""
         return make_shapes()
 
     def data_spec(self, dataset: UnlabeledDataset, options: GenerateTrainOptions) -> GenerateSpec:
-        """Return channels and size."""
-        return GenerateSpec(channels=dataset.shape[2], image_size=dataset.shape[0])
+        """Return channels, size, and classes on demand. Raises DataError where there are none."""
+        classes = require_classes(dataset) if options.conditional else []
+        return GenerateSpec(channels=dataset.shape[2], image_size=dataset.shape[0], classes=classes)
 
     def spec_for_transfer(self, old: GenerateSpec, new: GenerateSpec) -> GenerateSpec:
-        """Return the format of the weights: data is read in it."""
+        """Return the format of the weights: data is read in it. Raises OptionError where they know no classes."""
+        if new.classes and not old.classes:
+            raise OptionError(
+                "--conditional: the weights generate images without a class.",
+                "Leave out --conditional, or --weights.",
+                option="conditional",
+                value=True,
+            )
         return old
 
     def spec_from_weights(self, weights: Any) -> GenerateSpec:
@@ -129,27 +119,15 @@ class Generate(Task):
         return GenerateSpec(**weights.spec_values)
 
     def model_kwargs(self, spec: GenerateSpec) -> dict[str, Any]:
-        """Return channels and size."""
-        return {"in_channels": spec.channels, "image_size": spec.image_size}
+        """Return channels, size, and the number of classes where there are any."""
+        kwargs: dict[str, Any] = {"in_channels": spec.channels, "image_size": spec.image_size}
+        return {**kwargs, "num_classes": len(spec.classes)} if spec.classes else kwargs
 
     def default_options(
         self, dataset: UnlabeledDataset, spec: GenerateSpec, options: Any, common: Any
     ) -> dict[str, Any]:
-        """Return what adversarial networks are trained with, in float32: second derivatives need its precision."""
-        count = max(1, len(dataset.train))
-        values: dict[str, Any] = {
-            "batch_size": min(MAX_BATCH_SIZE, 2 ** int(math.log2(count))),
-            "epochs": min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(DEFAULT_IMAGES / count))),
-            "optimizer": "adam",
-            "schedule": "constant",
-            "ema_decay": 0.999,
-            "precision": "float32",
-            # the players can lose their balance late in a run: on MNIST from a distance of 17 after epoch 3 to 48
-            "keep_best": True,
-        }
-        if common.optimizer in (None, "adam", "adamw"):
-            values |= {"lr": 2e-3, "momentum": 0.5}
-        return values
+        """Return what adversarial networks are trained with."""
+        return choose_common_options(len(dataset.train), common, self.default_model)
 
     def setup(
         self,
@@ -162,23 +140,20 @@ class Generate(Task):
     ) -> Setup:
         """Train both networks in turn. Raises OptionError, and DataError for fewer images than a batch."""
         refuse_freezing(context.options, "generator and discriminator are trained as a whole")
-        count = len(dataset.train)
-        if count < batch_size:
-            raise DataError(
-                f"{dataset.name}: {count} training images; expected at least a batch of {batch_size}.",
-                f"Give --batch-size {count} or less, or more images.",
-                value=count,
-                allowed=[batch_size],
-            )
-        images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
-        batches = InMemoryBatches({"image": images}, batch_size, context.seed, context.rank, context.world_size)
-        objective = Adversarial(model, options.r1, options.r1_interval)
+        if options.feature_network is not None:  # refuse a name that is no classifier before anything is trained
+            load_feature_network(context, spec.channels, options.feature_network)
+        tensors = load_tensors(dataset, bool(spec.classes), batch_size, context.device)
+        batches = InMemoryBatches(tensors, batch_size, context.seed, context.rank, context.world_size)
+        objective = build_objective(model, options, context)
+        watch = CollapseWatch()
 
         def validate(model: nn.Module) -> EvalResult:
             num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-            return self._compare(model, dataset.val, spec, context, num_samples)
+            result = judge(model, dataset.val, spec, options, context, num_samples)
+            return replace(result, warnings=watch.check(result.metrics, float(objective.accuracy)))
 
-        return Setup(objective, batches, build_transform(options.mirror), validate)
+        examples = {"real": ImageGrid("real images", dataset.train.spread(NUM_GRID).images)}
+        return Setup(objective, batches, build_transform(options.mirror), validate, examples=examples)
 
     def evaluate(
         self,
@@ -188,62 +163,43 @@ class Generate(Task):
         options: GenerateTrainOptions,
         context: Context,
     ) -> EvalResult:
-        """Compare generated images with real ones by the features of a bundled network; samples are a grid."""
-        return self._compare(model, split, spec, context, options.num_eval_samples)
-
-    def _compare(
-        self, model: nn.Module, split: UnlabeledImages, spec: GenerateSpec, context: Context, num_samples: int
-    ) -> EvalResult:
-        model.eval()
-        fake_NHWC = generate_images(model, context.seed, max(NUM_GRID, num_samples))
-        grid = fake_NHWC[:NUM_GRID]
-        real = split.spread(num_samples)
-        metrics: dict[str, float | int | None] = dict.fromkeys(metric.name for metric in self.metrics)
-        network = load_feature_network(context, spec.channels)
-        if network is not None and len(real):
-            metrics |= compare_images(network, real.images, fake_NHWC[:num_samples])
-        details = {
-            "feature_network": None if network is None else network.name,
-            "real_images": len(real),
-            "generated_images": num_samples,
-            "precision_recall_images": count_neighbors(len(real), num_samples),
-        }
-        evidence = Evidence(grid, real.images, network)
-        return EvalResult(metrics, details, evidence, (ImageGrid("samples", grid),))
+        """Compare generated images with real ones by the features of a classifier; samples are a grid."""
+        return judge(model, split, spec, options, context, options.num_eval_samples)
 
     def final_details(
         self, model: nn.Module, dataset: UnlabeledDataset, spec: Any, options: Any, result: EvalResult
     ) -> dict[str, Any]:
-        """Return how many images a validation compares, and the metrics of training images in place of generated."""
-        num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
-        details: dict[str, Any] = {
-            "validation_real_images": min(len(dataset.val), num_samples),
-            "validation_generated_images": num_samples,
-        }
-        network = result.evidence.network
-        if network is not None and len(result.evidence.real_NHWC):
-            train = dataset.train.spread(options.num_eval_samples)
-            details["training_images"] = compare_images(network, result.evidence.real_NHWC, train.images)
-        return details
+        """Return memorization, how many images a validation compares, and the metrics of training images."""
+        return judge_with_training(dataset, options, result)
 
     def plots(
         self, model: nn.Module, dataset: Any, spec: Any, options: Any, result: EvalResult, history: list[dict[str, Any]]
     ) -> list[Plot]:
-        """Draw generated images, real ones, and the training images nearest to generated ones."""
-        return draw_plots(result.evidence, dataset.train.images)
+        """Draw generated, real and nearest images, interpolation, truncation and mixed styles."""
+        return draw_plots(model, dataset, result)
+
+    def preprocess(self, source: Any, spec: GenerateSpec, options: GeneratePredictOptions) -> np.ndarray:
+        """Read an image, cropped and resized as training images are. Raises DataError."""
+        return read_image(source, spec)
+
+    def predict(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        examples: Sequence[np.ndarray],
+        spec: GenerateSpec,
+        options: GeneratePredictOptions,
+    ) -> list[Prediction]:
+        """Find the style whose image comes nearest to each picture."""
+        return [*project_images(model, names, examples, options)]
+
+    def eval_batch_size(self, spec: GenerateSpec, device: torch.device) -> int:
+        """Return how many pictures share the random candidates; each is projected alone."""
+        return 4
 
     def sample(self, model: nn.Module, spec: GenerateSpec, options: GenerateSampleOptions) -> Iterator[Prediction]:
-        """Yield images; the k-th is that of seed + k. One at a time, because a batch's size changes the last bits."""
-        images = []
-        for k in range(options.count):
-            seed = options.seed + k
-            image_HWC = generate_images(model, seed, 1)[0]
-            if options.grid:
-                images.append(image_HWC)
-            else:
-                yield ImagePrediction(f"sample {k + 1}", image_HWC, seed)
-        if images:
-            yield ImageGrid(f"samples of seeds {options.seed} to {options.seed + options.count - 1}", np.stack(images))
+        """Yield images, a grid, an animation or mixed styles; the k-th image is that of seed + k."""
+        return sample(model, spec, options)
 
     def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
         """Say where training collapsed, and what to try."""
@@ -251,4 +207,4 @@ class Generate(Task):
 
     def card_text(self, spec: GenerateSpec, options: Any, results: Mapping[str, Any]) -> CardText:
         """Say in words what the model does and where its limits are."""
-        return describe_card(spec.channels, spec.image_size)
+        return describe_card(spec.channels, spec.image_size, results.get("feature_network"))

@@ -25,6 +25,7 @@ class TrainKeywords(TypedDict, total=False):
     optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "muon"] | None
     lr: float | Literal["auto"] | None
     momentum: float | None
+    beta2: float | None
     weight_decay: float
     schedule: Literal["constant", "step", "linear", "cosine", "one-cycle"] | None
     warmup_fraction: float | None
@@ -46,13 +47,18 @@ class TrainKeywords(TypedDict, total=False):
     tensorboard: bool
     report: bool
     offline: bool
+    # classify, generate
+    augment: str | Literal["none", "diff", "ada"]
+    image_size: int | None
+    loss: (
+        Literal["cross-entropy", "squared-error"]
+        | Literal["logistic", "hinge", "least_squares", "wasserstein", "relativistic"]
+        | None
+    )
     # classify
-    loss: Literal["cross-entropy", "squared-error"]
     label_smoothing: float
     balance_classes: bool
-    augment: str
     tta: Literal["none", "flip", "flip-shift"]
-    image_size: int | None
     fold: str | None
     cache_features: bool
     feature_views: int
@@ -77,10 +83,18 @@ class TrainKeywords(TypedDict, total=False):
     resample: str | None
     log: bool
     # generate
-    r1: float
-    r1_interval: int
+    r1: float | None
+    r2: float | None
+    penalty_interval: int | None
+    gradient_penalty: float | None
+    drift: float | None
+    path_length: float | None
+    mixing: float | None
+    growth_images: int | None
+    conditional: bool
     mirror: bool
     num_eval_samples: int
+    feature_network: str | None
     # remember
     length: int | None
     symbols: int | None

@@ -280,6 +280,7 @@ class _Builder:
         elif self.initial is None:
             self.task.init_from_data(model, self.dataset, spec, self.context)
         setup, plan = self._build_setup(model, spec, options, started_at)
+        setup.objective.set_length(plan.config.steps * plan.batch_size)
         trainer = Trainer(setup.objective, setup.batches, plan.config, setup.transform)
         snapshots = WeightSnapshots(self.run_dir.path / "snapshots", trainer, self.options.snapshots)
         trainer.extra_yield_steps = snapshots.steps

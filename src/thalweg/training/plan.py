@@ -88,37 +88,28 @@ def _best_device() -> str:
 
 
 def resolve_precision(precision: str, device: torch.device, model: nn.Module) -> str:
-    """Return bfloat16 where it is faster.
-
-    That is on GPUs that have it, for convolutions on CPUs with AMX, and for wide recurrent layers on CPUs with AMX or
-    AVX512-BF16.
-    """
+    """Return bfloat16 where it is faster: on GPUs that have it, for convolutions and wide recurrent layers on CPUs."""
     if precision != "auto":
         return precision
+    is_fast = False
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device.type != "cpu":
-        return "float32"
-    has_convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    if has_convolutions and has_amx():
-        return "bfloat16"
-    return "bfloat16" if _has_wide_recurrence(model) and (has_amx() or has_avx512_bf16()) else "float32"
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        is_fast = has_bfloat16_units() and any(map(_gains_from_bfloat16, model.modules()))
+    return "bfloat16" if is_fast else "float32"
 
 
-def _has_wide_recurrence(model: nn.Module) -> bool:
-    recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
-    return any(module.hidden_size >= MIN_BFLOAT16_WIDTH for module in recurrent)
+def _gains_from_bfloat16(module: nn.Module) -> bool:
+    """Whether a layer is faster in bfloat16 on CPUs, which must convert what it reads."""
+    if isinstance(module, nn.RNNBase):
+        return module.hidden_size >= MIN_BFLOAT16_WIDTH
+    return isinstance(module, nn.Conv2d)
 
 
-def has_amx() -> bool:
-    """Whether the CPU multiplies bfloat16 matrices in AMX tiles."""
+def has_bfloat16_units() -> bool:
+    """Whether the CPU multiplies bfloat16, in AMX tiles or AVX-512 vectors."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
-
-
-def has_avx512_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 in vectors."""
-    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+    return any(map(capabilities.get, ("amx_bf16", "amx_tile", "avx512_bf16")))
 
 
 def supports_cuda_graph(requested: bool, device: torch.device) -> bool:
@@ -131,7 +122,7 @@ def suit_model(entry: ModelEntry, options: TrainOptions) -> dict[str, Any]:
     optimizer = entry.training.get("optimizer", options.optimizer)
     if options.optimizer in (None, optimizer):
         return dict(entry.training)
-    return {name: value for name, value in entry.training.items() if name not in ("lr", "momentum")}
+    return {name: value for name, value in entry.training.items() if name not in ("lr", "momentum", "beta2")}
 
 
 def apply_defaults(options: TrainOptions, defaults: dict[str, Any]) -> TrainOptions:
@@ -160,6 +151,7 @@ def resolve_config(options: TrainOptions, batches: BatchStream, precision: str) 
         lr=_resolve_lr(options, optimizer),
         optimizer=optimizer,
         momentum=0.9 if options.momentum is None else options.momentum,
+        beta2=0.999 if options.beta2 is None else options.beta2,
         weight_decay=options.weight_decay,
         schedule=schedule,
         warmup_fraction=_resolve_warmup(options, schedule),

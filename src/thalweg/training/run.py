@@ -16,7 +16,15 @@ from ..engine import checkpoint, distributed
 from ..engine.trainer import StepReport
 from ..errors import InterruptedTrainingError, NonFiniteError, OptionError
 from ..io.log import log_warning
-from ..runs.artifacts import all_finite, open_tensorboard_writer, write_report, write_samples, write_training_keys
+from ..runs.artifacts import (
+    all_finite,
+    open_tensorboard_writer,
+    write_examples,
+    write_report,
+    write_samples,
+    write_time_lapse,
+    write_training_keys,
+)
 from ..runs.run_dir import MetricsFile, RunDir
 from ..runs.run_record import Results, RunRecord, Status
 from ..tasks.base import EvalResult
@@ -181,6 +189,8 @@ class _Loop:
                 self.board = open_tensorboard_writer(self.run.path / "tensorboard")
                 stack.callback(self.board.close)
         if saved is None:
+            if self.is_main:
+                write_examples(self.run.run_dir, self.parts.setup.examples)
             self.save_snapshot()
             self.save_checkpoint()
         self.first_step = self.trainer.step
@@ -226,6 +236,7 @@ class _Loop:
         self.write_row("val", step.step, result.metrics)
         if self.is_main and result.samples:
             write_samples(self.run.run_dir, step.step, result.samples)
+        self.run.warnings += result.warnings
         metric = self.parts.task.metrics[0]
         value = result.metrics.get(metric.name)
         if value is not None:
@@ -298,6 +309,7 @@ class _Loop:
         )
         self.run.record = replace(self.run.record, weights_sha256=digest, results=results)
         write_training_keys(self.run.run_dir, parts.dataset.train)
+        write_time_lapse(self.run.run_dir)
         history = self.run.run_dir.read_metrics()
         self.run.warnings += parts.task.advice(history, parts.task_options, parts.options)
         if parts.options.report:

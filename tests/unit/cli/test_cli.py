@@ -306,11 +306,12 @@ def test_evaluate_prints_one_json_object(api, capsys):
 
 
 def test_evaluate_prints_a_table(api, capsys):
-    result = {"split": "test", "metrics": {"accuracy": 0.987654, "examples": 10, "confusion": [[1]]}, "data": "digits"}
+    metrics = {"accuracy": 0.987654, "examples": 10, "confusion": [[1]]}
+    result = {"split": "test", "metrics": metrics, "data": "digits", "details": {"judge": "digits-mlp", "counts": [1]}}
     api.results["evaluate"] = result
     assert cli.invoke(["evaluate", "runs/a"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and lines[2].split() == ["accuracy", "0.9877"]
+    assert len(lines) == 5 and lines[4] == "judge: digits-mlp" and lines[2].split() == ["accuracy", "0.9877"]
     api.results["evaluate"] = {**result, "trained_on": {"examples": 3, "metrics": {"accuracy": 0.5}}}
     assert cli.invoke(["evaluate", "runs/a"]) == 0
     assert capsys.readouterr().out.splitlines()[2].split() == ["accuracy", "0.9877", "0.5"]
@@ -330,7 +331,7 @@ def test_predict_passes_on_sources_and_options(api):
 @pytest.mark.parametrize("words", ["evaluate m", "export m", "explain m a.png", "predict m a"])
 def test_every_verb_that_takes_weights_passes_them_on_and_can_stay_offline(words, api):
     api.results |= {
-        "evaluate": {"split": "test", "metrics": {}, "data": "digits"},
+        "evaluate": {"split": "test", "metrics": {}, "data": "digits", "details": {}},
         "export": REPORT,
         "explain": SimpleNamespace(images=dict, notes={}, predictions=[]),
         "compare_models": {"m": []},

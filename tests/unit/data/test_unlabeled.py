@@ -1,4 +1,4 @@
-"""Images without labels: any folder, named data sets, splits by content, and what is refused."""
+"""Images to generate from: any folder, named data sets, classes on demand, splits by content, what is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from thalweg.data.base import DataRequest
-from thalweg.data.images.unlabeled import UnlabeledImages, load_unlabeled, make_shapes, spread_rows
+from thalweg.data.images.unlabeled import (
+    UnlabeledImages,
+    check_classes,
+    load_unlabeled,
+    make_shapes,
+    require_classes,
+    spread_rows,
+)
 from thalweg.errors import DataError, NotFoundError, OptionError
 
 RNG = np.random.default_rng(0)
@@ -97,11 +104,99 @@ def test_folders_of_classes_and_arrays_are_read_too(tmp_path):
     assert dataset.shape == (32, 32, 1) and len(dataset.all) == 50
 
 
-@pytest.mark.parametrize("size", [1, 24, 28, 100, 256])
+@pytest.mark.parametrize("size", [1, 24, 28, 100, 2048])
 def test_sizes_that_are_no_power_of_two_are_rejected(size):
     with pytest.raises(OptionError) as error:
         load_unlabeled(DataRequest("digits"), image_size=size)
     assert error.value.option == "image_size" and error.value.value == size and 32 in error.value.allowed
+
+
+def test_sizes_up_to_1024_are_read(tmp_path):
+    for index in range(3):
+        save(tmp_path / f"{index}.png", 30 + index, 40, "L")
+    assert load_unlabeled(DataRequest(str(tmp_path)), image_size=1024).shape == (1024, 1024, 1)
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def label_of_level(split: UnlabeledImages) -> np.ndarray:
+    """Return the labels that images of one level each were saved with: dark 0, light 1."""
+    return (split.images.mean((1, 2, 3)) > 127).astype(np.int64)
+
+
+@pytest.fixture
+def class_folder(tmp_path: Path) -> Path:
+    """Dark and light images of mixed sizes and modes, in one folder each, and a table of the same."""
+    rows = ["path,label"]
+    for index in range(60):
+        name = "light" if index % 2 else "dark"
+        path = tmp_path / name / f"{index:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        level = (200 if index % 2 else 20) + index // 2
+        Image.new("L" if index % 3 else "RGB", (20 + index, 50), level if index % 3 else (level,) * 3).save(path)
+        rows.append(f"{name}/{index:02d}.png,{name}")
+    (tmp_path / "table.csv").write_text("\n".join(rows), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["", "table.csv"])
+def test_folders_and_tables_have_classes(class_folder, source):
+    if source == "":
+        (class_folder / "table.csv").unlink()
+    size = None if source == "" else 32
+    dataset = load_unlabeled(DataRequest(str(class_folder / source)), size, has_classes=True)
+    assert dataset.classes == ("dark", "light") and dataset.shape[:2] == (32, 32)
+    assert dataset.summary.startswith("2 classes, ")
+    for split in dataset.splits.values():
+        np.testing.assert_array_equal(split.labels, label_of_level(split))
+    np.testing.assert_array_equal(dataset.all.labels, label_of_level(dataset.all))
+    np.testing.assert_array_equal(dataset.train.spread(5).labels, label_of_level(dataset.train.spread(5)))
+    assert require_classes(dataset) == ["dark", "light"]
+
+
+def test_without_being_asked_for_there_are_no_classes(class_folder):
+    plain = load_unlabeled(DataRequest(str(class_folder)))
+    assert plain.classes == () and plain.train.labels is None and plain.all.labels is None
+    with_classes = load_unlabeled(DataRequest(str(class_folder)), has_classes=True)
+    assert plain.fingerprint != with_classes.fingerprint
+    with pytest.raises(DataError) as error:
+        require_classes(plain)
+    assert error.value.option == "conditional" and error.value.value == []
+
+
+def test_named_data_has_classes():
+    dataset = load_unlabeled(DataRequest("digits:3,5"), has_classes=True)
+    assert dataset.classes == ("3", "5") and dataset.shape == (16, 16, 1)
+    counts = np.bincount(dataset.train.labels)
+    assert len(counts) == 2 and counts.min() > 100
+
+
+def test_a_folder_without_classes_is_refused(folder):
+    for path in folder.rglob("*.png"):
+        if path.parent != folder:
+            path.unlink()
+    for name in ("a/b", "a", "c"):
+        (folder / name).rmdir()
+    with pytest.raises(DataError) as error:
+        load_unlabeled(DataRequest(str(folder)), has_classes=True)
+    assert Path(error.value.path) == folder
+    one = load_unlabeled(DataRequest("digits:3"), has_classes=True)
+    with pytest.raises(DataError) as error:
+        require_classes(one)
+    assert error.value.value == ["3"]
+
+
+def test_other_classes_than_a_models_are_refused():
+    shapes = make_shapes(20)
+    assert shapes.classes == ("disc", "square")
+    assert check_classes(shapes, []) is check_classes(shapes, ["disc", "square"]) is shapes
+    with pytest.raises(DataError) as error:
+        check_classes(shapes, ["square", "disc"])
+    assert error.value.value == ["disc", "square"] and error.value.allowed == ["square", "disc"]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def test_one_image_is_no_data_set(tmp_path):

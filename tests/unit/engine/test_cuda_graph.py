@@ -24,7 +24,7 @@ from thalweg.tasks.base import Context
 from thalweg.training import plan
 
 #: the different sets of phases that the steps of a toy run; 1 if not listed
-NUM_RECORDINGS = {"generate": 2, "two-time-scale": 2, "delayed": 3}
+NUM_RECORDINGS = {"generate": 2, "two-time-scale": 2, "delayed": 3, "growing": 2}
 
 
 @pytest.fixture

@@ -66,9 +66,10 @@ def test_losses_are_weighted_by_their_counts():
 
 def test_phases_that_did_not_run_are_not_reported():
     reports = list(make_trainer("generate", steps=8, report_every=1))
-    assert ["r1" in report.losses for report in reports] == [True, False, False, False] * 2
-    expected = {"discriminator", "generator", "discriminator/real_logit", "discriminator/fake_logit"}
-    assert all(report.losses.keys() - {"r1"} == expected for report in reports)
+    assert ["penalty" in report.losses for report in reports] == [True, False, False, False] * 2
+    metrics = {f"discriminator/{name}" for name in ("real_logit", "fake_logit", "accuracy")}
+    expected = {"discriminator", "generator", *metrics}
+    assert all(report.losses.keys() - {"penalty", "penalty/r1"} == expected for report in reports)
 
 
 def test_a_paused_trainer_yields_after_every_step_and_loses_nothing():
@@ -152,7 +153,7 @@ def phases_run(toy: str, steps: int) -> list[tuple[int, str]]:
 def test_a_lazy_phase_runs_at_its_interval():
     expected = []
     for step in range(5):
-        names = ["discriminator", "r1", "generator"] if step in (0, 4) else ["discriminator", "generator"]
+        names = ["discriminator", "penalty", "generator"] if step in (0, 4) else ["discriminator", "generator"]
         expected += [(step, name) for name in names]
     assert phases_run("generate", 5) == expected
 
@@ -160,7 +161,7 @@ def test_a_lazy_phase_runs_at_its_interval():
 def test_a_phase_runs_in_its_range_of_steps():
     calls = phases_run("delayed", 16)
     assert [step for step, name in calls if name == "discriminator"] == list(range(16))
-    assert [step for step, name in calls if name == "r1"] == list(range(2, 13))
+    assert [step for step, name in calls if name == "penalty"] == list(range(2, 13))
     assert [step for step, name in calls if name == "generator"] == list(range(7, 16))
 
 
@@ -207,7 +208,8 @@ def test_of_several_networks_only_the_generator_is_averaged():
     trained = model.state_dict()
     assert scored.keys() == trained.keys()
     for name, value in scored.items():
-        assert torch.equal(value, trained[name]) == name.startswith("discriminator")
+        is_averaged = name.startswith("network.layers")
+        assert torch.equal(value, trained[name]) != is_averaged
     for name, value in trainer.ema_model.state_dict().items():
         assert torch.equal(scored[f"network.{name}"], value)
 

@@ -10,7 +10,14 @@ import scipy.linalg
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from thalweg.metrics.generative import frechet_distance, kernel_distance, precision_recall
+from thalweg.metrics.generative import (
+    density_coverage,
+    find_nearest,
+    frechet_distance,
+    kernel_distance,
+    memorization,
+    precision_recall,
+)
 
 
 def gaussian(count: int, dims: int, seed: int = 0) -> np.ndarray:
@@ -110,6 +117,64 @@ def test_chunks_change_nothing():
     scores = precision_recall(real, fake)
     assert scores.precision == pytest.approx((distance <= radius_real[:, None]).any(0).mean(), abs=1e-9)
     assert scores.recall == pytest.approx((distance <= radius_fake).any(1).mean(), abs=1e-9)
+
+
+# --- density and coverage ---------------------------------------------------------------------------------------------
+
+
+def test_density_and_coverage_by_hand():
+    """Real points 0, 1, 2, 10 with k=1: radii 1, 1, 1, 8. In balls: 1.5 in two, 3 in two, -50 in none."""
+    real = np.array([[0.0], [1.0], [2.0], [10.0]])
+    fake = np.array([[1.5], [3.0], [-50.0]])
+    scores = density_coverage(real, fake, k=1)
+    assert scores.density == pytest.approx((2 + 2) / 3)
+    assert scores.coverage == pytest.approx(3 / 4)
+
+
+def test_density_and_coverage_agree_with_all_distances():
+    real = gaussian(1500, 3)
+    fake = gaussian(1100, 3, seed=1) * 0.6
+    distance = np.linalg.norm(real[:, None] - fake, axis=2)
+    radius = np.sort(np.linalg.norm(real[:, None] - real, axis=2), axis=1)[:, 5]
+    is_inside = distance <= radius[:, None]
+    scores = density_coverage(real, fake)
+    assert scores.density == pytest.approx(is_inside.sum() / (5 * 1100), abs=1e-9) and scores.density > 1
+    assert scores.coverage == pytest.approx(is_inside.any(1).mean(), abs=1e-9)
+
+
+def test_equal_distributions_have_density_1_and_the_expected_coverage():
+    """Coverage of equal distributions is 1 - (1/2)^k for many points (Naeem et al., section 3.3): 0.969 with k=5."""
+    scores = density_coverage(gaussian(2000, 4), gaussian(2000, 4, seed=1))
+    assert scores.density == pytest.approx(1, abs=0.05)
+    assert scores.coverage == pytest.approx(1 - 0.5**5, abs=0.015)
+    assert density_coverage(gaussian(50, 4), gaussian(50, 4) + 100) == (0, 0)
+
+
+def test_outliers_among_the_generated_cover_less_than_they_recall():
+    real = gaussian(200, 4)
+    fake = np.concatenate([gaussian(20, 4, seed=1), 30 * gaussian(20, 4, seed=2)])
+    assert precision_recall(real, fake).recall > 0.9 > 2 * density_coverage(real, fake).coverage
+
+
+# --- memorization -----------------------------------------------------------------------------------------------------
+
+
+def test_memorization_is_the_fraction_of_pairs():
+    fake = gaussian(70, 1).ravel() - 0.5
+    test = np.concatenate([gaussian(50, 1, seed=1).ravel(), fake[:20]])
+    nearer = (fake[:, None] < test).mean() + (fake[:, None] == test).mean() / 2
+    assert memorization(fake, test) == pytest.approx(nearer)
+    assert memorization(test, test) == pytest.approx(0.5)
+    assert memorization(np.zeros(5), test + 10) == 1 and memorization(np.full(5, 99.0), test) == 0
+
+
+def test_the_nearest_are_found_in_chunks_and_copies_have_no_distance():
+    reference = gaussian(2500, 10)
+    points = np.concatenate([gaussian(30, 10, seed=1), reference[[3, 1700, 2499]]])
+    rows, distances = find_nearest(points, reference)
+    expected = np.linalg.norm(points[:, None] - reference, axis=2)
+    assert rows.tolist() == expected.argmin(1).tolist() and (distances[-3:] == 0).all()
+    np.testing.assert_allclose(distances, expected.min(1), rtol=1e-5, atol=1e-12)
 
 
 # --- kernel distance --------------------------------------------------------------------------------------------------

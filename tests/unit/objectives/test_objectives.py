@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.helpers.toy_objectives import GAN, CharGRU, CharLSTM
-from thalweg.objectives.adversarial import Adversarial
+from tests.helpers.toy_objectives import CharGRU, CharLSTM, make_gan
 from thalweg.objectives.base import Loss, Objective, Phase, averaged_child
 from thalweg.objectives.recurrent import Recurrent
 from thalweg.objectives.supervised import Supervised
-
-
-def softplus(x: np.ndarray) -> np.ndarray:
-    return np.log1p(np.exp(x))
-
-
-class ScalingGenerator(nn.Module):
-    """A generator with one parameter, whose images are its latents times the parameter."""
-
-    latent_dim = 4
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.weight * z
-
-
-def make_adversarial(**settings) -> Adversarial:
-    torch.manual_seed(0)
-    return Adversarial(GAN(ScalingGenerator(), nn.Linear(4, 1)), **settings)
 
 
 def test_supervised_loss_is_the_criterion():
@@ -49,12 +25,7 @@ def test_supervised_loss_is_the_criterion():
     torch.testing.assert_close(loss.mean, model(torch.ones(1, 2)).squeeze())
 
 
-def test_the_state_of_an_objective_holds_all_networks_and_buffers():
-    assert set(make_adversarial().state_dict()) == {
-        "model.network.weight",
-        "model.discriminator.weight",
-        "model.discriminator.bias",
-    }
+def test_the_state_of_an_objective_holds_what_is_carried():
     assert "state_0" in Recurrent(CharGRU(), 2).state_dict()
     assert {"state_0", "state_1"} <= Recurrent(CharLSTM(), 2).state_dict().keys()
 
@@ -76,80 +47,11 @@ def test_a_phase_is_due_in_its_range_of_steps_at_its_interval():
 
 
 def test_only_a_child_named_network_is_averaged():
-    model = GAN(ScalingGenerator(), nn.Linear(4, 1))
+    model = make_gan(nn.Linear(16, 1))
     assert averaged_child(model) is model.network
     assert averaged_child(model.discriminator) is model.discriminator
     model.discriminator.network = "not a module"
     assert averaged_child(model.discriminator) is model.discriminator
-
-
-# --- adversarial -----------------------------------------------------------------------------------------------------
-
-
-def test_the_penalty_of_a_linear_discriminator_is_half_its_squared_weights():
-    """The gradient of w x + b is w for every image; a lazy penalty is multiplied by its interval."""
-    for r1, interval in ((1.0, 1), (10.0, 16)):
-        objective = make_adversarial(r1=r1, r1_interval=interval)
-        loss = objective.r1_loss({"image": torch.randn(5, 4)})
-        weight = objective.discriminator.weight
-        torch.testing.assert_close(loss.mean, r1 / 2 * interval * weight.square().sum())
-        loss.mean.backward()
-        torch.testing.assert_close(weight.grad, r1 * interval * weight)
-        assert loss.count == 5
-
-
-def test_the_penalty_of_any_discriminator_matches_finite_differences():
-    torch.manual_seed(0)
-    discriminator = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
-    x = torch.randn(4, 3, dtype=torch.float64)
-    h = 1e-5
-    derivatives = []
-    for direction in torch.eye(3, dtype=torch.float64):
-        difference = discriminator(x + h * direction) - discriminator(x - h * direction)
-        derivatives.append(difference / (2 * h))
-    expected = 0.5 * torch.cat(derivatives, 1).square().sum(1).mean()
-    objective = Adversarial(GAN(ScalingGenerator(), discriminator), r1=1.0, r1_interval=1)
-    torch.testing.assert_close(objective.r1_loss({"image": x}).mean, expected, atol=1e-8, rtol=1e-6)
-
-
-def test_the_losses_are_those_of_the_paper():
-    objective = make_adversarial()
-    real = torch.randn(6, 4)
-
-    def discriminate(x: Tensor) -> np.ndarray:
-        return objective.discriminator(x).detach().numpy()
-
-    torch.manual_seed(5)
-    fake = 2.0 * torch.randn(6, 4)
-    torch.manual_seed(5)
-    loss = objective.discriminator_loss({"image": real})
-    expected = softplus(discriminate(fake)).mean() + softplus(-discriminate(real)).mean()
-    assert loss.mean.item() == pytest.approx(expected, rel=1e-5) and loss.count == 6
-    assert loss.metrics["real_logit"].item() == pytest.approx(discriminate(real).mean(), abs=1e-6)
-    assert loss.metrics["fake_logit"].item() == pytest.approx(discriminate(fake).mean(), abs=1e-6)
-    torch.manual_seed(5)
-    loss = objective.generator_loss({"image": real})
-    assert loss.mean.item() == pytest.approx(softplus(-discriminate(fake)).mean(), rel=1e-5)
-
-
-def test_the_discriminator_loss_gives_the_generator_no_gradient():
-    objective = make_adversarial()
-    objective.discriminator_loss({"image": torch.randn(3, 4)}).mean.backward()
-    assert objective.generator.weight.grad is None and objective.discriminator.weight.grad is not None
-    objective.generator_loss({"image": torch.randn(3, 4)}).mean.backward()
-    assert objective.generator.weight.grad is not None
-
-
-def test_adversarial_phases_are_discriminator_r1_generator():
-    objective = make_adversarial(r1_interval=8)
-    assert [(phase.name, phase.interval, phase.compile) for phase in objective.phases()] == [
-        ("discriminator", 1, True),
-        ("r1", 8, False),
-        ("generator", 1, True),
-    ]
-    modules = [phase.module for phase in objective.phases()]
-    assert modules == [objective.model.discriminator, objective.model.discriminator, objective.model.network]
-    assert [phase.name for phase in make_adversarial(r1=0.0).phases()] == ["discriminator", "generator"]
 
 
 # --- recurrent -------------------------------------------------------------------------------------------------------

@@ -9,30 +9,24 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.style_generator import build_style_model
 from thalweg import registry
 from thalweg.config.json_record import FieldError, from_json, to_json
 from thalweg.config.options import TrainOptions
 from thalweg.config.parsing import parse_options
+from thalweg.data.base import DataRequest
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
-from thalweg.errors import DataError, NonFiniteError, OptionError
+from thalweg.errors import DataError, OptionError
 from thalweg.inference.load import load
-from thalweg.predictions.image import ImageGrid, ImagePrediction
-from thalweg.tasks import generate_support
+from thalweg.objectives.adversarial import AdversarialSettings
+from thalweg.predictions.image import ImageGrid
 from thalweg.tasks.base import Context
-from thalweg.tasks.generate import Generate, GenerateSampleOptions, GenerateSpec, GenerateTrainOptions
-from thalweg.tasks.generate_support import (
-    FeatureNetwork,
-    build_transform,
-    count_validation_samples,
-    draw_latents,
-    find_nearest,
-    generate_images,
-    load_feature_network,
-    suggest_next,
-    to_bytes,
-    to_signed_float,
-)
+from thalweg.tasks.generate import Generate, GenerateSpec, GenerateTrainOptions
+from thalweg.tasks.generate_metrics import compare_images, count_validation_samples, load_feature_network
+from thalweg.tasks.generate_sampling import generate_images, to_bytes
+from thalweg.tasks.generate_support import CollapseWatch, build_transform, suggest_next, to_signed_float
+from thalweg.tasks.generate_training import build_objective
 
 TASK = Generate()
 OPTIONS = GenerateTrainOptions(num_eval_samples=200)
@@ -81,8 +75,8 @@ def test_real_images_are_better_than_generated_ones(trained):
     network = load_feature_network(CPU, 1)
     real = DATA.test.images
     others = DATA.train.images[: len(real)]
-    scores = generate_support.compare_images(network, real, others)
-    generated = generate_support.compare_images(network, real, generate_images(trained, 0, len(real)))
+    scores = compare_images(network, real, others)
+    generated = compare_images(network, real, generate_images(trained, 0, len(real)))
     assert scores["frechet_distance"] < generated["frechet_distance"] and scores["recall"] > generated["recall"]
 
 
@@ -96,7 +90,11 @@ def test_evaluation_is_repeatable_and_says_what_it_compared(trained):
         "generated_images": 200,
         "precision_recall_images": min(200, len(DATA.train)),
     }
-    assert result.details == expected
+    assert {name: result.details[name] for name in expected} == expected
+    classes = result.details["classes"]
+    assert classes["classifier"] == "digits-lenet" and list(classes["generated"]) == list("0123456789")
+    assert sum(classes["generated"].values()) == pytest.approx(1) == pytest.approx(sum(classes["real"].values()))
+    assert classes["smallest"] == min(classes["generated"].values()) <= 0.1 <= classes["largest"]
     (grid,) = result.samples
     assert isinstance(grid, ImageGrid) and len(grid.images_NHWC) == 64
     np.testing.assert_array_equal(grid.images_NHWC, again.samples[0].images_NHWC)
@@ -118,6 +116,8 @@ def test_training_images_are_a_floor_of_the_metrics(trained):
     details = TASK.final_details(trained, DATA, SPEC, OPTIONS, result)
     assert details["training_images"]["frechet_distance"] < result.metrics["frechet_distance"]
     assert details["validation_real_images"] == len(DATA.val)
+    assert 0 <= details["memorization"]["memorization"] <= 1
+    assert details["memorization"]["test_images"] == len(DATA.test)
 
 
 def test_colors_have_a_network_of_their_own():
@@ -146,7 +146,7 @@ def test_evaluation_leaves_the_weights(trained):
 
 @pytest.mark.parametrize("cut", [7, 16])
 def test_a_resumed_training_ends_with_equal_bits(cut):
-    options = replace(OPTIONS, mirror=True, r1_interval=4)
+    options = replace(OPTIONS, mirror=True, penalty_interval=4)
     expected = train(20, options).state_dict()
     first = build_trainer(build(), 20, options)
     for report in first:
@@ -159,63 +159,6 @@ def test_a_resumed_training_ends_with_equal_bits(cut):
     for part in ("objective", "ema_model"):
         for name, value in second.state_dict()[part].items():
             assert torch.equal(value, expected[part][name]), name
-
-
-def test_real_features_are_computed_once(monkeypatch):
-    calls = []
-    network = load_feature_network(CPU, 1)
-    extract = FeatureNetwork.extract
-    monkeypatch.setattr(FeatureNetwork, "extract", lambda self, images: calls.append(1) or extract(self, images))
-    images = DATA.train.images[40:60]
-    first = network.extract_cached(images)
-    assert network.extract_cached(images.copy()) is first and len(calls) == 1
-    network.extract_cached(images[::-1])
-    assert len(calls) == 2
-    np.testing.assert_allclose(first, extract(network, images))
-
-
-def test_features_are_what_the_last_layer_of_the_classifier_reads():
-    network = load_feature_network(CPU, 1)
-    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
-    logits = network.model.head(torch.from_numpy(network.extract(images)))
-    trained = load("digits-lenet")
-    probabilities = np.stack([p.probabilities for p in trained.predict(list(images[..., 0]), raw=True)])
-    np.testing.assert_allclose(logits.softmax(1).detach().numpy(), probabilities, atol=1e-5)
-
-
-# --- sampling ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_sample_depends_on_its_seed_alone(trained):
-    many = list(TASK.sample(trained, SPEC, GenerateSampleOptions(count=9, seed=4)))
-    for prediction in many:
-        (alone,) = TASK.sample(trained, SPEC, GenerateSampleOptions(count=1, seed=prediction.seed))
-        assert isinstance(prediction, ImagePrediction)
-        np.testing.assert_array_equal(prediction.image_HWC, alone.image_HWC)
-    assert [prediction.seed for prediction in many] == list(range(4, 13))
-    assert len({prediction.image_HWC.tobytes() for prediction in many}) == 9
-    (grid,) = TASK.sample(trained, SPEC, GenerateSampleOptions(count=9, seed=4, grid=True))
-    np.testing.assert_array_equal(grid.images_NHWC, np.stack([prediction.image_HWC for prediction in many]))
-
-
-def test_batches_make_the_same_images_within_a_level(trained):
-    ones = np.concatenate([generate_images(trained, seed, 1) for seed in range(10)])
-    batch = generate_images(trained, 0, 10).astype(int)
-    assert np.abs(batch - ones).max() <= 1
-
-
-def test_weights_that_are_not_finite_make_no_images():
-    model = build()
-    with torch.no_grad():
-        model.network.layers[0].weight.fill_(float("nan"))
-    with pytest.raises(NonFiniteError):
-        generate_images(model, 0, 2)
-
-
-def test_latents_are_standard_normal_and_depend_on_their_seed():
-    latents = draw_latents(7, 400, 50)
-    assert latents.mean().item() == pytest.approx(0, abs=0.03) and latents.std().item() == pytest.approx(1, abs=0.03)
-    assert torch.equal(draw_latents(9, 1, 50)[0], latents[2])
 
 
 # --- options, specs and messages --------------------------------------------------------------------------------------
@@ -268,16 +211,96 @@ def test_layers_cannot_be_frozen(name, value):
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (20, 16), (32, 32), (60_000, 32)])
 def test_the_default_batch_fits_the_data(count, batch_size):
     dataset = SimpleNamespace(train=range(count))
-    common = SimpleNamespace(optimizer=None)
-    values = TASK.default_options(dataset, SPEC, OPTIONS, common)
+    values = TASK.default_options(dataset, SPEC, OPTIONS, TrainOptions())
     assert values["batch_size"] == batch_size and values["epochs"] >= 3 and values["precision"] == "float32"
     assert "lr" in values
-    assert "lr" not in TASK.default_options(dataset, SPEC, OPTIONS, SimpleNamespace(optimizer="sgd"))
+    assert "lr" not in TASK.default_options(dataset, SPEC, OPTIONS, TrainOptions(optimizer="sgd"))
+
+
+def test_averages_forget_by_images():
+    for batch_size, expected in ((32, 0.999), (64, 0.998), (320, 0.99)):
+        common = TrainOptions(batch_size=batch_size)
+        decay = TASK.default_options(DATA, SPEC, OPTIONS, common)["ema_decay"]
+        assert decay == pytest.approx(expected, abs=1e-4)
+
+
+# --- how a model is trained -------------------------------------------------------------------------------------------
+
+
+def test_options_override_what_the_model_is_trained_with():
+    settings = build_objective(build(), OPTIONS, CPU).settings
+    assert settings == AdversarialSettings(**vars(build().training_values))
+    options = replace(OPTIONS, loss="hinge", r1=0.0, gradient_penalty=5.0, penalty_interval=1, augment="ada")
+    settings = build_objective(build(), options, replace(CPU, world_size=2)).settings
+    assert settings == AdversarialSettings("hinge", 0.0, 0.0, 1, 5.0, augment="ada", num_ranks=2)
+
+
+@pytest.mark.parametrize(("name", "value"), [("mixing", 0.5), ("growth_images", 100)])
+def test_options_that_mean_nothing_to_a_model_are_refused(name, value):
+    with pytest.raises(OptionError) as error:
+        TASK.setup(build(), DATA, SPEC, replace(OPTIONS, **{name: value}), 16, CPU)
+    assert error.value.option == name and error.value.value == value
+    TASK.setup(build(), DATA, SPEC, replace(OPTIONS, mixing=0.0), 16, CPU)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "least_squares", "wasserstein", "relativistic"])
+def test_every_loss_trains(loss):
+    options = replace(OPTIONS, loss=loss, drift=1e-3, augment="diff", path_length=0.1, penalty_interval=2)
+    (*_, report) = build_trainer(build(), 5, options)
+    assert {"discriminator", "penalty", "path_length", "generator"} <= report.losses.keys()
+    assert all(np.isfinite(value) for value in report.losses.values())
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_part_of_the_spec_and_of_batches_on_demand():
+    assert SPEC.classes == [] and TASK.model_kwargs(SPEC) == {"in_channels": 1, "image_size": 16}
+    options = replace(OPTIONS, conditional=True)
+    spec = TASK.data_spec(DATA, options)
+    assert spec.classes == ["disc", "square"] and TASK.model_kwargs(spec)["num_classes"] == 2
+    setup = TASK.setup(build(), DATA, spec, options, 16, CPU)
+    batch = setup.transform(next(iter(setup.batches)))
+    rows = setup.batches.batch_indices(0)
+    np.testing.assert_array_equal(batch["label"], DATA.train.labels[rows])
+    assert "label" not in next(iter(TASK.setup(build(), DATA, SPEC, OPTIONS, 16, CPU).batches))
+
+
+def test_a_model_without_classes_does_not_become_conditional():
+    new = replace(SPEC, classes=["disc", "square"])
+    assert TASK.spec_for_transfer(SPEC, SPEC) == TASK.spec_for_transfer(SPEC, SPEC) == SPEC
+    assert TASK.spec_for_transfer(new, SPEC) == new
+    with pytest.raises(OptionError) as error:
+        TASK.spec_for_transfer(SPEC, new)
+    assert error.value.option == "conditional"
+
+
+def test_data_is_read_with_the_classes_of_the_model():
+    spec = GenerateSpec(1, 16, ["3", "5"])
+    dataset = TASK.load_data(DataRequest("digits:3,5"), OPTIONS, CPU, spec)
+    assert dataset.classes == ("3", "5")
+    with pytest.raises(DataError) as error:
+        TASK.load_data(DataRequest("digits:3,6"), OPTIONS, CPU, spec)
+    assert error.value.value == ["3", "6"]
+    assert TASK.load_data(DataRequest("digits"), OPTIONS, CPU, SPEC).classes == ()
+
+
+# --- what is noticed --------------------------------------------------------------------------------------------------
+
+
+def test_a_validation_tells_that_the_discriminator_wins():
+    setup = TASK.setup(build(), DATA, SPEC, replace(OPTIONS, num_eval_samples=64), 16, CPU)
+    setup.objective.accuracy.fill_(1.0)
+    assert len(setup.validate(build()).warnings) == 1
+    assert not setup.validate(build()).warnings, "said once"
+
+
+# --- further options --------------------------------------------------------------------------------------------------
 
 
 def test_options_have_ranges():
     assert parse_options({"r1": "0"}, GenerateTrainOptions).r1 == 0
-    for name, value in (("r1", -1), ("r1_interval", 0), ("num_eval_samples", 1)):
+    for name, value in (("r1", -1), ("penalty_interval", 0), ("num_eval_samples", 1)):
         with pytest.raises(OptionError) as error:
             parse_options({name: value}, GenerateTrainOptions)
         assert str(error.value.option).replace("-", "_") == name
@@ -289,31 +312,44 @@ def test_options_have_ranges():
     ]
 
 
-def test_it_reads_nothing_and_is_not_exported():
-    for refused in (lambda: TASK.preprocess(None, SPEC, None), lambda: TASK.export_spec(build(), SPEC, None)):
-        with pytest.raises(OptionError):
-            refused()
+def test_it_is_not_exported():
+    with pytest.raises(OptionError):
+        TASK.export_spec(build(), SPEC, None)
 
 
 def test_advice_names_a_collapse():
-    good = [{"split": "train", "discriminator": 1.0}, {"split": "val", "recall": 0.6}]
+    good = [{"split": "train", "discriminator/accuracy": 0.8}, {"split": "val", "recall": 0.6}]
     assert suggest_next(good) == []
-    assert len(suggest_next([*good, {"split": "train", "discriminator": 0.001}])) == 1
+    assert len(suggest_next([*good, {"split": "train", "discriminator/accuracy": 0.999}])) == 1
     assert len(suggest_next([*good, {"split": "val", "recall": 0.0}])) == 1
     assert suggest_next([]) == []
 
 
-def test_the_nearest_images_are_found_in_chunks():
-    images = DATA.train.images
-    rows = [3, 77, 150]
-    noisy = np.clip(images[rows].astype(int) + 3, 0, 255).astype(np.uint8)
-    assert find_nearest(noisy, images, chunk=20).tolist() == rows
+def test_a_collapse_and_a_divergence_are_said_once_as_they_happen():
+    watch = CollapseWatch()
+    histories = [(20.0, 0.0), (9.0, 0.5), (8.0, 0.6), (9.0, 0.1), (40.0, 0.05), (8.0, 0.5), (8.0, 0.0), (None, None)]
+    counts = [len(watch.check({"frechet_distance": distance, "recall": recall}, 0.8)) for distance, recall in histories]
+    assert counts == [0, 0, 0, 1, 1, 0, 1, 0]
+
+
+def test_real_images_are_shown_before_training():
+    examples = TASK.setup(build(), DATA, SPEC, OPTIONS, 16, CPU).examples
+    np.testing.assert_array_equal(examples["real"].images_NHWC, DATA.train.spread(64).images)
 
 
 def test_the_report_shows_samples_real_images_and_neighbors(trained):
     result = TASK.evaluate(trained, DATA.test, SPEC, OPTIONS, CPU)
     plots = TASK.plots(trained, DATA, SPEC, OPTIONS, result, [])
-    assert [plot.name for plot in plots] == ["samples", "real", "nearest"]
+    assert [plot.name for plot in plots] == ["samples", "real", "nearest", "interpolation"]
+    assert "recall" in plots[0].caption and "digits-lenet" in plots[0].caption
     assert all(plot.image is not None and plot.caption for plot in plots)
-    card = TASK.card_text(SPEC, OPTIONS, {})
+    card = TASK.card_text(SPEC, {}, {})
     assert "16x16" in card.summary and "digits-lenet" in card.limitations[1]
+    assert "runs/mine" in TASK.card_text(SPEC, {}, {"feature_network": "runs/mine"}).limitations[1]
+
+
+def test_the_report_of_a_style_model_shows_truncation_and_mixed_styles():
+    model = build_style_model()
+    result = TASK.evaluate(model, DATA.test, SPEC, replace(OPTIONS, num_eval_samples=64), CPU)
+    plots = {plot.name: plot for plot in TASK.plots(model, DATA, SPEC, OPTIONS, result, [])}
+    assert {"truncation", "mixing"} < set(plots) and plots["mixing"].image is not None

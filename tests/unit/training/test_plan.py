@@ -79,20 +79,21 @@ def test_each_process_of_one_machine_has_a_gpu_of_its_own(monkeypatch):
 
 
 def test_precision_is_the_requested_one_or_the_fastest(monkeypatch):
-    dense, filters = nn.Linear(2, 2), nn.Conv2d(1, 1, 3)
-    assert plan.resolve_precision("bfloat16", CPU, dense) == "bfloat16"
-    for has_amx, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(plan, "has_amx", lambda has_amx=has_amx: has_amx)
-        assert plan.resolve_precision("auto", CPU, dense) == "float32"
-        assert plan.resolve_precision("auto", CPU, filters) == expected
+    assert plan.resolve_precision("bfloat16", CPU, nn.Linear(2, 2)) == "bfloat16"
+    gains = {nn.Conv2d(1, 1, 3): True, nn.LSTM(2, 256): True, nn.LSTM(2, 128): False, nn.Linear(2, 2): False}
+    for has_units in (True, False):
+        monkeypatch.setattr(plan, "has_bfloat16_units", lambda has_units=has_units: has_units)
+        for module, is_faster in gains.items():
+            expected = "bfloat16" if has_units and is_faster else "float32"
+            assert plan.resolve_precision("auto", CPU, module) == expected
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "expected"), [({"amx_bf16": True}, True), ({"amx_tile": True}, True), ({"avx2": True}, False)]
+    ("name", "expected"), [("amx_bf16", True), ("amx_tile", True), ("avx512_bf16", True), ("avx2", False)]
 )
-def test_amx_is_a_capability_of_the_cpu(monkeypatch, capabilities, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert plan.has_amx() is expected
+def test_bfloat16_units_are_a_capability_of_the_cpu(monkeypatch, name, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True}, raising=False)
+    assert plan.has_bfloat16_units() is expected
 
 
 # --- defaults of a task ----------------------------------------------------------------------------------------------

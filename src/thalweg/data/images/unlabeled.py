@@ -1,10 +1,10 @@
-"""Images without labels: any folder of them, flat or nested, or whatever `load_dataset` reads, its labels ignored."""
+"""Images of one size: any folder of them, flat or nested, or whatever `load_dataset` reads; with classes if asked."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,24 @@ from ..base import SPLITS, DataRequest, Dataset
 from .catalog import NAMED_DATASETS
 from .cifar import is_cifar
 from .csv_dataset import find_table
-from .dataset import ImageSplit
+from .dataset import ImageSplit, summarize_images
 from .idx import is_idx
 from .image_folder import list_images, list_subdirs
 from .image_loading import load_images
 from .load import read_raw
 from .npz import resize_dataset
-from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions
+from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, quote_names
 from .splits import TEST_FRACTION, ImageGroups, assign_by_hash, duplicate_groups, hash_keys, sha256_rows
 
 #: heights and widths that images can be brought to
-SIZES = (8, 16, 32, 64, 128)
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 #: height and width by default; where the source has smaller images of one size, the next power of two
 DEFAULT_SIZE = 32
 MIN_DEFAULT_SIZE = 16
 #: fewer images make no training and test split
 MIN_IMAGES = 2
+#: fewer classes are no condition
+MIN_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class UnlabeledImages:
     Attributes:
         images: (N, S, S, C) uint8; C is 1 (gray) or 3 (RGB).
         sources: Name of each image: its file, or its row in an array file.
+        labels: (N,) int64, indices into the classes of the dataset; None where it was read without classes.
     """
 
     images: np.ndarray
     sources: Sequence[str]
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,7 +62,8 @@ class UnlabeledImages:
 
     def take(self, rows: np.ndarray) -> UnlabeledImages:
         """Return the images at `rows` (n,) int64, in that order."""
-        return UnlabeledImages(self.images[rows], self.names(rows.tolist()))
+        labels = None if self.labels is None else self.labels[rows]
+        return UnlabeledImages(self.images[rows], self.names(rows.tolist()), labels)
 
     def spread(self, count: int) -> UnlabeledImages:
         """Return at most `count` images, evenly spaced."""
@@ -74,7 +79,13 @@ def spread_rows(total: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class UnlabeledDataset(Dataset[UnlabeledImages]):
-    """Images without labels, all square and of one size."""
+    """Images, all square and of one size.
+
+    Attributes:
+        classes: Names of the classes, by label; empty where it was read without them.
+    """
+
+    classes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,7 +100,9 @@ class UnlabeledDataset(Dataset[UnlabeledImages]):
         sources: list[str] = []
         for split in splits:
             sources += split.sources
-        return UnlabeledImages(np.concatenate([split.images for split in splits]), sources)
+        labels = [split.labels for split in splits if split.labels is not None]
+        images = np.concatenate([split.images for split in splits])
+        return UnlabeledImages(images, sources, np.concatenate(labels) if labels else None)
 
 
 def check_format(dataset: UnlabeledDataset, image_size: int, channels: int) -> UnlabeledDataset:
@@ -105,8 +118,39 @@ def check_format(dataset: UnlabeledDataset, image_size: int, channels: int) -> U
     return dataset
 
 
+def check_classes(dataset: UnlabeledDataset, classes: Sequence[str]) -> UnlabeledDataset:
+    """Return the dataset. Raises DataError where its classes are not those of a model, which may have none."""
+    if classes and list(dataset.classes) != list(classes):
+        raise DataError(
+            f"{dataset.name} has {_describe_classes(dataset.classes)}; the model expects {_describe_classes(classes)}.",
+            "Give images of the same classes.",
+            value=list(dataset.classes),
+            allowed=list(classes),
+        )
+    return dataset
+
+
+def require_classes(dataset: UnlabeledDataset) -> list[str]:
+    """Return the names of the classes. Raises DataError for fewer than two."""
+    if len(dataset.classes) < MIN_CLASSES:
+        raise DataError(
+            f"{dataset.name} has {_describe_classes(dataset.classes)}; --conditional expects two or more.",
+            "Put the images into one folder per class, or leave out --conditional.",
+            path=dataset.path,
+            option="conditional",
+            value=list(dataset.classes),
+        )
+    return list(dataset.classes)
+
+
+def _describe_classes(classes: Sequence[str]) -> str:
+    if not classes:
+        return "no classes"
+    return f"{pluralize(len(classes), 'class', 'classes')}, {quote_names(classes)}"
+
+
 def load_unlabeled(
-    request: DataRequest, image_size: int | None = None, channels: int | None = None
+    request: DataRequest, image_size: int | None = None, channels: int | None = None, has_classes: bool = False
 ) -> UnlabeledDataset:
     """Load images, cropped to the center square and resized, with training, validation and test splits.
 
@@ -114,15 +158,17 @@ def load_unlabeled(
 
     Args:
         request: What to read and how to split it.
-        image_size: Height and width, a power of two from 8 to 128; None: 32, or 16 for sets of smaller images.
+        image_size: Height and width, a power of two from 8 to 1024; None: 32, or 16 for sets of smaller images.
         channels: 1 (gray), 3 (RGB) or None (as in the source).
+        has_classes: Read the classes too: folders are classes then, as for a classifier.
 
     Returns:
         The dataset. Unreadable files are skipped and listed in `unreadable`.
 
     Raises:
         NotFoundError: The source does not exist.
-        DataError: There are fewer than two images, or `request.strict` and a file is unreadable.
+        DataError: There are fewer than two images, no classes where they are read, or `request.strict` and a file is
+            unreadable.
         OptionError: The size is no power of two.
     """
     if image_size is not None and image_size not in SIZES:
@@ -133,13 +179,7 @@ def load_unlabeled(
             allowed=SIZES,
         )
     path = Path(str(request.source)).expanduser()
-    if _is_plain_folder(path):
-        raw = _read_folder(path, ReadOptions(image_size or DEFAULT_SIZE, channels, None, request.progress))
-    else:
-        raw = read_raw(request, ReadOptions(image_size, channels, None, request.progress))
-        if image_size is None:
-            side = min(raw.splits["train"].images.shape[1:3])
-            raw = resize_dataset(raw, ReadOptions(_choose_size(side), channels))
+    raw = _read(request, path, ReadOptions(image_size, channels, None, request.progress), has_classes)
     if request.strict and raw.unreadable:
         file = raw.unreadable[0]
         raise DataError(
@@ -148,7 +188,21 @@ def load_unlabeled(
             path=raw.path,
             value=[file.path for file in raw.unreadable],
         )
+    if not has_classes:
+        raw = replace(raw, classes=())
     return split_unlabeled(raw, _name_source(request, path), request)
+
+
+def _read(request: DataRequest, path: Path, options: ReadOptions, has_classes: bool) -> RawDataset:
+    """Read images, and bring them to the default size where none is given."""
+    if _is_plain_folder(path):
+        options = replace(options, image_size=options.image_size or DEFAULT_SIZE)
+        return read_raw(request, options) if has_classes else _read_folder(path, options)
+    raw = read_raw(request, options)
+    if options.image_size is None:
+        side = min(raw.splits["train"].images.shape[1:3])
+        raw = resize_dataset(raw, ReadOptions(_choose_size(side), options.channels))
+    return raw
 
 
 def _choose_size(side: int) -> int:
@@ -203,15 +257,16 @@ def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
 
 
 def split_unlabeled(raw: RawDataset, name: str, request: DataRequest) -> UnlabeledDataset:
-    """Return images without their labels, with all three splits. Raises DataError for fewer than two images."""
+    """Return images with all three splits; labels only if there are classes. Raises DataError for less than two."""
     official = {}
     for split_name, split in raw.splits.items():
         if len(split) or split_name == "train":
-            official[split_name] = UnlabeledImages(split.images, split.sources)
+            labels = split.labels if raw.classes else None
+            official[split_name] = UnlabeledImages(split.images, split.sources, labels)
     train = official["train"]
     if len(train) < MIN_IMAGES:
         raise _too_few_error(raw, len(train))
-    split_N = _assign_rows(official, raw.files, request)
+    split_N = _assign_rows(official, raw, request)
     splits: dict[str, UnlabeledImages] = {}
     for number, split_name in enumerate(SPLITS):
         if split_name in official and split_name != "train":
@@ -220,19 +275,26 @@ def split_unlabeled(raw: RawDataset, name: str, request: DataRequest) -> Unlabel
             splits[split_name] = train.take(np.flatnonzero(split_N == number))
     if request.make_splits and not len(splits["test"]):
         raise _too_few_error(raw, len(np.unique(train.keys())))
-    height, width, channels = train.images.shape[1:]
     return UnlabeledDataset(
         name=name,
         format=raw.format,
         path=raw.path,
         splits=splits,
-        fingerprint=_compute_fingerprint(splits),
-        summary=f"{width}x{height} {'gray' if channels == 1 else 'RGB'}",
+        fingerprint=_compute_fingerprint(raw.classes, splits),
+        summary=_summarize(raw.classes, train.images),
         unit="image",
         official_splits=tuple(official),
         unreadable=tuple(raw.unreadable),
         warnings=tuple(raw.warnings),
+        classes=raw.classes,
     )
+
+
+def _summarize(classes: Sequence[str], images: np.ndarray) -> str:
+    if classes:
+        return summarize_images(classes, images)
+    height, width, channels = images.shape[1:]
+    return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"
 
 
 def _too_few_error(raw: RawDataset, count: int) -> DataError:
@@ -247,14 +309,15 @@ def _too_few_error(raw: RawDataset, count: int) -> DataError:
     )
 
 
-def _assign_rows(official: Mapping[str, UnlabeledImages], files: np.ndarray | None, request: DataRequest) -> np.ndarray:
+def _assign_rows(official: Mapping[str, UnlabeledImages], raw: RawDataset, request: DataRequest) -> np.ndarray:
     """Return the split (N,) int8 of each training image of the source; copies of an image stay together."""
     keys = official["train"].keys()
     identities = [keys]
-    if files is not None:
-        identities.append(files)
+    if raw.files is not None:
+        identities.append(raw.files)
     group_N, key_G = duplicate_groups(*identities)
-    groups = ImageGroups(group_N, key_G, np.zeros(len(keys), np.int64))
+    labels = official["train"].labels
+    groups = ImageGroups(group_N, key_G, np.zeros(len(keys), np.int64) if labels is None else labels)
     test_fraction = 0.0
     val_fraction = 0.0
     if request.make_splits and "test" not in official:
@@ -264,17 +327,22 @@ def _assign_rows(official: Mapping[str, UnlabeledImages], files: np.ndarray | No
     return assign_by_hash(groups, test_fraction, val_fraction)[group_N]
 
 
-def _compute_fingerprint(splits: Mapping[str, UnlabeledImages]) -> str:
-    """Return the SHA-256, in hex, of the images of all splits, in order."""
+def _compute_fingerprint(classes: Sequence[str], splits: Mapping[str, UnlabeledImages]) -> str:
+    """Return the SHA-256, in hex, of the images of all splits, in order; with classes also of them and the labels."""
     sha = hashlib.sha256(repr(splits["train"].images.shape[1:]).encode())
+    if classes:
+        sha.update(repr(tuple(classes)).encode())
     for split_name in SPLITS:
-        sha.update(f"{split_name} {len(splits[split_name])} ".encode())
-        sha.update(np.ascontiguousarray(splits[split_name].images).tobytes())
+        split = splits[split_name]
+        sha.update(f"{split_name} {len(split)} ".encode())
+        sha.update(np.ascontiguousarray(split.images).tobytes())
+        if split.labels is not None:
+            sha.update(split.labels.astype("<i8").tobytes())
     return sha.hexdigest()
 
 
 def make_shapes(count: int = 240, image_size: int = 16, seed: int = 0) -> UnlabeledDataset:
-    """Draw white discs and squares of random sizes and places on black: a data set without any file."""
+    """Draw white discs and squares of random sizes and places on black: a data set of two classes without any file."""
     rng = np.random.default_rng(seed)
     y_SS, x_SS = np.mgrid[:image_size, :image_size]
     images = np.zeros((count, image_size, image_size, 1), np.uint8)
@@ -288,5 +356,6 @@ def make_shapes(count: int = 240, image_size: int = 16, seed: int = 0) -> Unlabe
             distance_SS = np.maximum(distance_y, distance_x)
         images[index, ..., 0] = (255 * (radius + 0.5 - distance_SS).clip(0, 1)).round()
     sources = [f"shape {index}" for index in range(count)]
-    raw = RawDataset("drawn", "shapes", (), {"train": ImageSplit(images, np.zeros(count, np.int64), sources)})
+    split = ImageSplit(images, np.arange(count, dtype=np.int64) % 2, sources)
+    raw = RawDataset("drawn", "shapes", ("disc", "square"), {"train": split})
     return split_unlabeled(raw, "shapes", DataRequest("shapes"))

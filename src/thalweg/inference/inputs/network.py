@@ -76,7 +76,9 @@ def default_shape(entry: ModelEntry) -> InputShape:
 
     Raises OptionError for a model that does not read images.
     """
-    if "image_size" not in entry.parameters or "num_classes" not in entry.parameters:
+    classes = entry.parameters.get("num_classes")
+    # where the default is none, classes are what a model reads and not what it finds
+    if "image_size" not in entry.parameters or classes is None or classes.default == 0:
         raise OptionError(
             f"{entry.name} is a model of the task {entry.task}; layers are shown of models that classify images.",
             value=entry.name,

@@ -1,4 +1,4 @@
-"""Points in the plane with a label each: a table of the user's, or a pair of arrays."""
+"""Points in the plane, with or without labels: a table of the user's, or arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.point_table import MAX_MAGNITUDE, choose_columns, extract_points, parse_number, parse_table
+from ...data.point_table import MAX_MAGNITUDE, choose_axes, choose_columns, extract_points, parse_number, parse_table
 from ...errors import DataError, NotFoundError, OptionError, pluralize
 from . import check_max_words
 
@@ -45,13 +45,43 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
         points, names = extract_points(table, chosen)
         axes = [table.header[column] for column in chosen[:2]]
     if len(points) > MAX_POINTS:
-        rows = np.sort(np.random.default_rng(settings.seed).permutation(len(points))[:MAX_POINTS])
-        notes.append(f"{MAX_POINTS} of {len(points)} points are used, drawn by the seed.")
+        rows = _draw_rows(len(points), settings.seed, notes)
         points = points[rows]
         names = [names[row] for row in rows]
     classes = _sort_classes(names, title)
     labels = np.array([classes.index(name) for name in names], np.int64)
     return {"points": points, "labels": labels, "classes": classes, "axes": axes, "title": title, "notes": notes}
+
+
+def load_unlabeled_points(word: Any, settings: Any) -> dict[str, Any]:
+    """Load a table, an array (N, 2), or a pair of points and labels, without labels.
+
+    Returns `points` (N, 2), the names of the two `axes`, `title` and `notes`. Raises what `load_input` raises.
+    """
+    notes: list[str] = []
+    axes = ["x1", "x2"]
+    title = "points"
+    if isinstance(word, np.ndarray):
+        points, _ = _check_arrays((word, np.zeros(len(word))))
+    elif isinstance(word, tuple):
+        points, _ = _check_arrays(word)
+    else:
+        title = Path(word).name
+        table, notes = parse_table(_read_file(Path(word).expanduser()), str(word))
+        chosen, choice = choose_axes(table, settings.columns)
+        notes += choice
+        points, _ = extract_points(table, chosen)
+        axes = [table.header[column] for column in chosen]
+    _check_count(len(points), title)
+    if len(points) > MAX_POINTS:
+        points = points[_draw_rows(len(points), settings.seed, notes)]
+    return {"points": points, "axes": axes, "title": title, "notes": notes}
+
+
+def _draw_rows(count: int, seed: int, notes: list[str]) -> np.ndarray:
+    """Return MAX_POINTS of so many rows, in ascending order, and add a note."""
+    notes.append(f"{MAX_POINTS} of {count} points are used, drawn by the seed.")
+    return np.sort(np.random.default_rng(seed).permutation(count)[:MAX_POINTS])
 
 
 def _read_file(path: Path) -> bytes:
@@ -88,10 +118,7 @@ def _check_arrays(pair: tuple[Any, ...]) -> tuple[np.ndarray, list[str]]:
 
 def _sort_classes(names: Sequence[str], title: str) -> list[str]:
     """Return the different labels, in the order of numbers if all are, else of the alphabet. Raises DataError."""
-    if len(names) < MIN_POINTS:
-        raise DataError(
-            f"{title}: {pluralize(len(names), 'point')}; expected {MIN_POINTS} or more.", path=title, value=len(names)
-        )
+    _check_count(len(names), title)
     classes = sorted(set(names))
     if all(parse_number(name, False) is not None for name in classes):
         classes.sort(key=float)
@@ -107,3 +134,11 @@ def _sort_classes(names: Sequence[str], title: str) -> list[str]:
             value=len(classes),
         )
     return classes
+
+
+def _check_count(count: int, title: str) -> None:
+    """Raise DataError for too few points."""
+    if count < MIN_POINTS:
+        raise DataError(
+            f"{title}: {pluralize(count, 'point')}; expected {MIN_POINTS} or more.", path=title, value=count
+        )

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 # B images, L numbers in a latent, W numbers in a style, N styles of an image, C channels, S height and width
 
+#: decay of the moving average of styles (arXiv:1812.04948, appendix B)
+MEAN_STYLE_DECAY = 0.995
+
 
 @dataclass(frozen=True)
 class GanTraining:
@@ -48,10 +51,13 @@ class Generator(nn.Module):
         style_dim: Numbers in a style, W.
         num_styles: Styles of one image, from coarse to fine; 1 where a network has no layers of style.
         num_classes: Classes of a conditional generator; 0 for none.
-        mean_style: Buffer (W,): the mean of the styles of many latents, the center of truncation.
+        num_levels: Levels of a network that grows during training, from 4x4 on; 1 where it does not grow.
+        mean_style: Buffer (W,): the mean of the styles of many latents, the center of truncation. Zeros where styles
+            are latents; where not, a moving average of the styles of training.
     """
 
     mean_style: Tensor
+    num_levels: int = 1
 
     def __init__(self, latent_dim: int, style_dim: int, num_styles: int = 1, num_classes: int = 0):
         super().__init__()
@@ -59,11 +65,19 @@ class Generator(nn.Module):
         self.style_dim = style_dim
         self.num_styles = num_styles
         self.num_classes = num_classes
-        self.register_buffer("mean_style", torch.zeros(style_dim))
+        # where styles are latents it stays zero, and weights need not hold it
+        has_mapping = num_styles > 1 or num_classes > 0
+        self.register_buffer("mean_style", torch.zeros(style_dim), persistent=has_mapping)
 
     def map_latent(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
         """Return the style (B, W) of each latent; `label_B` are classes of a conditional generator."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def track_mean_style(self, style_BW: Float[Tensor, "B W"]) -> None:
+        """Move the mean style toward that of a batch; in training only."""
+        if self.training:
+            self.mean_style.lerp_(style_BW.detach().mean(0).to(self.mean_style.dtype), 1 - MEAN_STYLE_DECAY)
 
     def synthesize(self, style_BNW: Float[Tensor, "B N W"]) -> Tensor:
         """Return the image (B, C, S, S) of the styles of each layer; N is `num_styles`."""
@@ -89,6 +103,14 @@ class GanModel(nn.Module):
         self.network = generator
         self.discriminator = discriminator
         self.training_values = training_values
+
+    def set_growth(self, growth: Tensor) -> None:
+        """Set the buffers `growth` of both networks, if they have several levels.
+
+        0 is the level of 4x4 pixels alone, 1.35 that of 8x8 with 35 % of that of 16x16.
+        """
+        for network in (self.network, self.discriminator):
+            network.get_buffer("growth").copy_(growth)
 
     def forward(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
         """Return the image (B, C, S, S) of each latent."""

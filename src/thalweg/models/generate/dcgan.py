@@ -5,48 +5,59 @@ mirrors it with strided convolutions. There is no pooling and no hidden linear l
 
 Differs from the paper: filters are 4x4 instead of 5x5, as in the authors' Torch version, so that every pixel is written
 by equally many filters; latents are normally instead of uniformly distributed; `width` defaults to 32 filters in the
-largest maps (the paper: 128), because in the first minutes on a CPU the number of steps decides; sizes from 8 to 128
-pixels. The discriminator has no batch normalization and PyTorch's
-initialization by default: with the gradient penalty R1 (arXiv:1801.04406) it makes better and more diverse images in
-the same time. `norm="batch"` is the paper's discriminator, with weights from N(0, 0.02).
+largest maps (the paper: 128), because in the first minutes on a CPU the number of steps decides. The discriminator
+has no batch normalization and PyTorch's initialization by default: with the gradient penalty R1 (arXiv:1801.04406) it
+makes better and more diverse images in the same time. `norm="batch"` is the paper's discriminator, with weights from
+N(0, 0.02). In a conditional model, a learned vector of the class joins the latent, and another the discriminator's last
+layer (projection, arXiv:1802.05637). Beyond 128 pixels the channels stop doubling at `max_width`; the paper's largest
+images have 64 pixels, and larger ones than 128 are better made by other models.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from ...errors import OptionError
-from ...layers.check_arguments import check_choice
+from ...layers.check_arguments import check_choice, check_positive
 from ...registry import register_model
 from .base import GanModel, GanTraining, Generator
+from .conditional import CLASS_DIM, ClassEmbedding, ClassProjection
+from .levels import LEAKY_SLOPE, MIN_SIZE, Levels, level_widths, plan_levels
 
-#: heights and widths of the images that the layers can make
-SIZES = (8, 16, 32, 64, 128)
-#: slope of the leaky ReLUs of the discriminator, and standard deviation of the initial weights (section 4)
-LEAKY_SLOPE = 0.2
+#: standard deviation of the initial weights (section 4)
 INIT_STD = 0.02
 
 
 class DcganGenerator(Generator):
-    """Latents (B, latent_dim) -> images (B, C, S, S) in [-1, 1]; the style is the latent."""
+    """Latents (B, latent_dim) -> images (B, C, S, S) in [-1, 1]. The style is the latent, with the class's vector."""
 
-    def __init__(self, channels: int, image_size: int, latent_dim: int, width: int):
-        super().__init__(latent_dim, style_dim=latent_dim)
-        maps = width * image_size // 8
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, maps, 4, bias=False)]
-        while maps > width:
+    def __init__(self, levels: Levels, latent_dim: int):
+        style_dim = latent_dim
+        if levels.num_classes:
+            style_dim += CLASS_DIM
+        super().__init__(latent_dim, style_dim, num_classes=levels.num_classes)
+        if levels.num_classes:
+            self.embedding = ClassEmbedding(levels.num_classes, CLASS_DIM)
+        maps = levels.widths[0]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(style_dim, maps, 4, bias=False)]
+        for next_maps in levels.widths[1:]:
             layers += [nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
-            layers.append(nn.ConvTranspose2d(maps, maps // 2, 4, stride=2, padding=1, bias=False))
-            maps //= 2
+            layers.append(nn.ConvTranspose2d(maps, next_maps, 4, stride=2, padding=1, bias=False))
+            maps = next_maps
         layers += [nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
-        layers += [nn.ConvTranspose2d(maps, channels, 4, stride=2, padding=1), nn.Tanh()]
+        layers += [nn.ConvTranspose2d(maps, levels.channels, 4, stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def map_latent(self, latent_BL: Tensor, label_B: Tensor | None = None) -> Tensor:
-        """Return the latent."""
-        return latent_BL
+        """Return the latent, followed by the vector of the class if conditional."""
+        if not self.num_classes:
+            return latent_BL
+        style_BW = torch.cat([latent_BL, self.embedding(label_B)], 1)
+        self.track_mean_style(style_BW)
+        return style_BW
 
     def synthesize(self, style_BNW: Tensor) -> Tensor:
         """Return images (B, C, S, S) in [-1, 1]."""
@@ -54,23 +65,28 @@ class DcganGenerator(Generator):
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, S, S) -> one logit each (B,), high for real images."""
+    """Images (B, C, S, S) and classes (B,) -> one logit each (B,), high for real images."""
 
-    def __init__(self, channels: int, image_size: int, width: int, has_batch_norm: bool):
+    def __init__(self, levels: Levels, has_batch_norm: bool):
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
-        maps = width
-        for _ in range(image_size.bit_length() - 4):
-            layers.append(nn.Conv2d(maps, 2 * maps, 4, stride=2, padding=1, bias=not has_batch_norm))
+        maps = levels.widths[-1]
+        layers: list[nn.Module] = [nn.Conv2d(levels.channels, maps, 4, stride=2, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
+        for next_maps in levels.widths[-2::-1]:
+            layers.append(nn.Conv2d(maps, next_maps, 4, stride=2, padding=1, bias=not has_batch_norm))
             if has_batch_norm:
-                layers.append(nn.BatchNorm2d(2 * maps))
+                layers.append(nn.BatchNorm2d(next_maps))
             layers.append(nn.LeakyReLU(LEAKY_SLOPE))
-            maps *= 2
+            maps = next_maps
         self.layers = nn.Sequential(*layers, nn.Conv2d(maps, 1, 4), nn.Flatten(0))
+        self.projection = ClassProjection(levels.num_classes, maps * MIN_SIZE**2) if levels.num_classes else None
 
     def forward(self, image_BCHW: Tensor, label_B: Tensor | None = None) -> Tensor:
         """Return logits (B,)."""
-        return self.layers(image_BCHW)
+        x_BCHW = self.layers[:-2](image_BCHW)
+        logit_B = self.layers[-2:](x_BCHW)
+        if self.projection is not None:
+            logit_B = logit_B + self.projection(x_BCHW.flatten(1), label_B)
+        return logit_B
 
 
 def normal_init(module: nn.Module) -> None:
@@ -87,21 +103,25 @@ def normal_init(module: nn.Module) -> None:
 
 
 @register_model(task="generate", paper="arXiv:1511.06434")
-def dcgan(
+def dcgan(  # noqa: PLR0913 - settings of the command line
     in_channels: int,
     image_size: int = 32,
     latent_dim: int = 100,
     width: int = 32,
+    max_width: int = 1024,
     norm: Literal["batch", "none"] = "none",
+    num_classes: int = 0,
 ) -> nn.Module:
     """DCGAN: transposed convolutions from noise to an image, against a mirrored discriminator.
 
     Args:
         in_channels: channels of the images.
-        image_size: height and width of the images in pixels: 8, 16, 32, 64 or 128.
+        image_size: height and width of the images in pixels, a power of two from 8 to 1024.
         latent_dim: numbers in a latent vector.
         width: filters of the layers with the largest maps; each halving of the maps doubles them.
+        max_width: filters of a layer at most.
         norm: normalization of the discriminator, batch or none.
+        num_classes: classes of a conditional model; 0 for none.
 
     Returns:
         A model with the children `network`, from latents (B, latent_dim) to images, and `discriminator`.
@@ -109,21 +129,13 @@ def dcgan(
     Raises:
         OptionError: an image size, a width, a latent dimension or a norm that is not possible.
     """
-    if image_size not in SIZES:
-        raise OptionError(
-            f"image_size: {image_size}; dcgan expects {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]} pixels.",
-            "Give --image-size 32.",
-            option="image_size",
-            value=image_size,
-            allowed=SIZES,
-        )
-    for name, value in (("in_channels", in_channels), ("latent_dim", latent_dim), ("width", width)):
-        if value < 1:
-            raise OptionError(f"{name}: {value}; expected at least 1.", option=name, value=value)
+    levels = plan_levels(in_channels, image_size, width, max_width, num_classes)
+    levels = replace(levels, widths=level_widths(image_size // 2, width, max_width))  # the image itself has no maps
+    check_positive(latent_dim=latent_dim)
     check_choice("norm", norm, ("batch", "none"))
-    generator = DcganGenerator(in_channels, image_size, latent_dim, width)
+    generator = DcganGenerator(levels, latent_dim)
     normal_init(generator)
-    discriminator = Discriminator(in_channels, image_size, width, norm == "batch")
+    discriminator = Discriminator(levels, norm == "batch")
     if norm == "batch":
         normal_init(discriminator)
     return GanModel(generator, discriminator, GanTraining())
