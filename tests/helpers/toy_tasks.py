@@ -138,6 +138,8 @@ def write_toy(task: str, folder: Path) -> Path:
     dataset = TASKS[task]().toy_dataset()
     if hasattr(dataset, "problem"):
         return Path(dataset.problem.name)
+    if hasattr(dataset.train, "style_NW"):
+        return Path(dataset.path)
     if hasattr(dataset.train, "text"):
         path = folder / "toy.txt"
         path.write_text(dataset.train.text, encoding="utf-8")
@@ -157,6 +159,15 @@ def write_toy(task: str, folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.squeeze(image)).save(path)
     return folder / "toy"
+
+
+def write_attribute_table(path: Path) -> None:
+    """Write a table of attributes, with its images beside it."""
+    lines = ["file,light"]
+    for index in range(30):
+        Image.new("L", (8, 8), 8 * index).save(path.parent / f"{index}.png")
+        lines.append(f"{index}.png,{index}")
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def list_files(predictions: Iterator[Prediction]) -> list[dict[str, bytes]]:

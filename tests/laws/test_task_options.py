@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from tests.helpers.toy_tasks import TASKS, dump_json, plan_toy, read_weights, train_toy, write_toy
+from tests.helpers.toy_tasks import (
+    TASKS,
+    dump_json,
+    plan_toy,
+    read_weights,
+    train_toy,
+    write_attribute_table,
+    write_toy,
+)
 from thalweg import api
 from thalweg.api import Run, TrainedModel
 from thalweg.cli import trained as verbs
@@ -36,6 +44,12 @@ OWN_TRAIN_OPTIONS = [(task, name) for task, cls in TASKS.items() for name in opt
 
 #: values of options of training whose type does not say a value that changes something on the toy data
 VALUES: dict[tuple[str, str], Any] = {
+    ("edit", "attributes"): "table.csv",
+    ("edit", "classifier"): "digits-mlp",
+    ("edit", "generator"): "toy-generator",
+    ("edit", "measure"): ["brightness"],
+    ("edit", "num_axes"): 2,
+    ("edit", "num_latents"): 60,
     ("classify", "augment"): "shift",
     ("classify", "fold"): "2/5",
     ("classify", "image_size"): 8,
@@ -68,6 +82,7 @@ VALUES: dict[tuple[str, str], Any] = {
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("classify", "cache_features"): {"freeze": True},
     ("classify", "feature_views"): {"freeze": True, "augment": "shift"},
+    ("edit", "num_axes"): {"axes": "pca"},
     ("generate", "growth_images"): {"model": "progan"},
     ("generate", "image_size"): {"num_eval_samples": 60},
     ("generate", "mixing"): {"model": "stylegan"},
@@ -75,8 +90,14 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
 }
 #: options that apply while data is read
 READ_FROM_DISK = {("classify", "fold"), ("classify", "image_size"), ("generate", "image_size")}
+READ_FROM_DISK |= {("edit", name) for name in ("attributes", "classifier", "generator", "measure", "num_latents")}
 READ_FROM_DISK |= {("remember", "length"), ("remember", "symbols")}
 READ_FROM_DISK |= {("translate", "languages"), ("translate", "max_length"), ("translate", "reverse")}
+#: options whose value is the path of something that has to be made first, and what makes it there
+MADE_FILES = {
+    ("edit", "attributes"): write_attribute_table,
+    ("edit", "generator"): lambda path: train_toy("generate", path, steps=1, report=False),
+}
 #: lists of a DataSpec that may be empty: weights without a run have no names of classes
 MAY_BE_EMPTY = {("classify", "classes"), ("generate", "classes")}
 
@@ -243,6 +264,9 @@ def test_every_own_option_of_training_changes_something(task_name, name, plain_r
         out = plain_results["folder"] / str(len(plain_results))
         plain_results[key] = describe_result(task_name, out, data, needed)
     options = {**needed, name: other_value(task_name, field)}
+    if (task_name, name) in MADE_FILES:
+        MADE_FILES[task_name, name](tmp_path / options[name])
+        options[name] = str(tmp_path / options[name])
     assert describe_result(task_name, tmp_path / "run", data, options) != plain_results[key]
 
 

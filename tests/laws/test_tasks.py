@@ -341,6 +341,8 @@ def test_report_card_and_summary_have_no_word_of_another_task(task, trained, mod
     words = foreign_words(task, model.results)
     for text in texts:
         text = re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
+        for option in option_fields(TASKS[task].TrainOptions):  # "check leakage" is an option of its own
+            text = text.replace(option.replace("_", " "), "")
         found = [word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text)]
         assert not found
 

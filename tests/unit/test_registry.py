@@ -25,7 +25,7 @@ def toy_source(monkeypatch):
 
 def test_every_file_in_the_models_folder_is_registered():
     assert {"airbench", "convnet", "lenet", "mlp", "perceptron", "resnet18", "vgg16"} <= set(registry.get_models())
-    assert {"classify", "forecast", "generate", "remember", "translate", "write"} <= set(registry.get_tasks())
+    assert {"classify", "edit", "forecast", "generate", "remember", "translate", "write"} <= set(registry.get_tasks())
     of_tasks = {}
     for task in registry.get_tasks():
         of_tasks |= registry.get_models(task)

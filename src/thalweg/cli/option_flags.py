@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config.parsing import OptionField, option_fields, parse_value
+from ..config.parsing import OptionField, is_mapping, option_fields, parse_value
 from ..errors import OptionError
 
 #: options with a place of their own on the command line: DATA, and --set
@@ -48,6 +48,8 @@ def make_flag(field: OptionField) -> Any:
         text += "  [default: on]" if field.default else ""
         flag = typer.Option(f"--{field.flag}/--no-{field.flag}", help=text, show_default=False)
         return Annotated[bool | None, flag]
+    if is_mapping(field.kind):
+        return Annotated[list[str] | None, typer.Option(f"--{field.flag}", help=text, metavar=field.value_name)]
     if field.default is not None and "[default" not in text:
         text = f"{text}  [default: {format_default(field.default)}]"
     complete: dict[str, Any] = {"autocompletion": lambda: list(field.choices)} if field.choices else {}
@@ -79,7 +81,12 @@ def parse_flags(flags: Mapping[str, Any], settings: Sequence[str], option_types:
     fields: dict[str, OptionField] = {}
     for cls in option_types:
         fields = {**option_fields(cls), **fields}
-    texts = {name: value for name, value in flags.items() if value is not None}
+    texts: dict[str, Any] = {}
+    for name, value in flags.items():
+        if isinstance(value, list):  # of a repeatable flag
+            value = _parse_pairs(fields[name].flag, value) or None
+        if value is not None:
+            texts[name] = value
     model_kwargs = {}
     for name, text in parse_key_values(settings, taken=texts).items():
         if name in fields and name != "model_kwargs":
@@ -107,6 +114,18 @@ def parse_key_values(settings: Sequence[str], taken: Mapping[str, Any] | None = 
             raise OptionError(f"'{name}' is given twice.", "Leave one of the two out.", option=name)
         pairs[name] = text
     return pairs
+
+
+def _parse_pairs(flag: str, pairs: Sequence[str]) -> dict[str, str]:
+    """Parse the values NAME=VALUE of a repeatable flag. Raises OptionError for one without '=', or given twice."""
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not name or name in values:
+            problem = f"'{name}' is given twice" if name in values else f"'{pair}' is not NAME=VALUE"
+            raise OptionError(f"--{flag}: {problem}.", f"Write --{flag} NAME=2.", option=flag, value=pair)
+        values[name] = text
+    return values
 
 
 def _convert_option(field: OptionField, value: Any) -> Any:

@@ -110,7 +110,8 @@ def option_fields(cls: type) -> dict[str, OptionField]:
             range=allowed,
             choices=tuple(choices),
             is_boolean=bool in union_members(kind),
-            value_name="|".join([*_plain_value_names(kind), *choices]) or "VALUE,…",
+            value_name="|".join([*_plain_value_names(kind), *choices])
+            or ("NAME=VALUE" if is_mapping(kind) else "VALUE,…"),
             allowed="" if allowed is None else str(allowed),
         )
     return result
@@ -118,6 +119,11 @@ def option_fields(cls: type) -> dict[str, OptionField]:
 
 def _plain_value_names(kind: Any) -> list[str]:
     return [_VALUE_NAMES[member] for member in union_members(kind) if member in _VALUE_NAMES]
+
+
+def is_mapping(kind: Any) -> bool:
+    """Whether an option holds values by name; on the command line its flag is repeatable: --set NAME=VALUE."""
+    return any(member is dict or typing.get_origin(member) is dict for member in union_members(kind))
 
 
 def option_ranges(cls: type) -> dict[str, Range]:
@@ -243,16 +249,24 @@ def _coerce(value: Any, member: Any) -> tuple[bool, Any]:
     if member in (int, float):
         return _coerce_number(value, member)
     if origin is dict or member is dict:
-        return _coerce_mapping(value)
+        return _coerce_mapping(value, typing.get_args(member))
     if origin is list:
         return _coerce_list(value, typing.get_args(member)[0])
     return isinstance(value, member), value
 
 
-def _coerce_mapping(value: Any) -> tuple[bool, Any]:
+def _coerce_mapping(value: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
+    """Convert the values of a mapping to those of a dict[str, V]; all else in it stays."""
     if not isinstance(value, Mapping):
         return False, None
-    return True, dict(value)
+    if len(args) != 2 or args[1] is Any:
+        return True, dict(value)
+    all_fit = True
+    items = {}
+    for key, item in value.items():
+        fits, items[str(key)] = _coerce(item, args[1])
+        all_fit = all_fit and fits
+    return all_fit, items
 
 
 def _coerce_choice(value: Any, choices: tuple[str, ...]) -> tuple[bool, Any]:
@@ -313,6 +327,8 @@ def describe_type(kind: Any) -> str:
             parts.append(", ".join(typing.get_args(member)))
         elif typing.get_origin(member) is list:
             parts.append(_describe_list(typing.get_args(member)[0]))
+        elif typing.get_origin(member) is dict:
+            parts.append(_describe_mapping(typing.get_args(member)[1]))
         else:
             parts.append(_TYPE_NAMES.get(member, "a mapping"))
     return " or ".join(dict.fromkeys(parts))
@@ -322,6 +338,11 @@ def _describe_list(inner: Any) -> str:
     if typing.get_origin(inner) is list:
         return "rows of numbers, as 1,2;3,4"
     return "values with commas between, as 1,2,3"
+
+
+def _describe_mapping(inner: Any) -> str:
+    text = "a mapping"
+    return text if inner is Any else f"{text} of names to values, each {describe_type(inner)}"
 
 
 def json_schema(*option_types: type) -> dict[str, Any]:

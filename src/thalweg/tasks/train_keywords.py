@@ -63,6 +63,14 @@ class TrainKeywords(TypedDict, total=False):
     cache_features: bool
     feature_views: int
     check_leakage: bool
+    # edit
+    generator: str | None
+    classifier: str | None
+    attributes: str | None
+    measure: list[str] | None
+    axes: Literal["supervised", "pca", "sefa"]
+    num_axes: int
+    num_latents: int | None
     # forecast
     horizon: int | None
     lookback: int | None

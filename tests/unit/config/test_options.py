@@ -115,7 +115,7 @@ def test_misspelled_choices_are_answered_with_the_nearest():
 def test_types_are_described_in_words():
     assert describe_type(int | Literal["auto"] | None) == "a whole number or auto"
     assert describe_type(float) == "a number" and describe_type(bool) == "true or false"
-    assert describe_type(dict[str, int]) == "a mapping"
+    assert describe_type(dict[str, int]) == "a mapping of names to values, each a whole number"
     assert union_members(int | None) == (int, type(None))
 
 

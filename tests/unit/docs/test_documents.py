@@ -58,6 +58,7 @@ LIMITS = {
     "train classify": ["--steps", "2", "--no-report", "--set", "widths=4,8"],
     "train write": ["--steps", "2", "--no-report", "--set", "width=16"],
     "train generate": ["--steps", "2", "--no-report", "--image-size", "8", "--num-eval-samples", "8"],
+    "train edit": ["--steps", "2", "--no-report", "--num-latents", "64"],
     "train forecast": ["--steps", "2", "--no-report"],
     "train translate": ["--steps", "2", "--no-report", "--set", "width=8"],
     "train remember": ["--steps", "2", "--no-report", "--set", "width=8"],

@@ -32,7 +32,7 @@ def print_digits(font: str) -> list[Image.Image]:
 
 
 def test_every_bundled_model_is_tested_here():
-    assert set(bundled_models()) == {*MIN_CORRECT, "cifar10-fast"}
+    assert set(bundled_models()) == {*MIN_CORRECT, "cifar10-fast", "digits-dcgan"}
 
 
 @pytest.mark.parametrize("font", ["DejaVu Sans", "DejaVu Sans Mono", "STIXGeneral"])
@@ -62,6 +62,15 @@ def test_unseen_drawn_digits_are_recognized(name, real_data):
     assert len(truth) == 35
     assert sum(file.startswith("paint28") for file in correct) >= MIN_CORRECT[name][1]
     assert len(correct) >= MIN_CORRECT[name][2], sorted(set(truth) - correct)
+
+
+def test_digits_dcgan_makes_all_digits():
+    run = thalweg.load("digits-dcgan")
+    assert run.record.recipe == "digits-dcgan" in load_recipes() and run.record.license == "Apache-2.0"
+    images = [sample.image_HWC[..., 0] for sample in run.sample(count=200)]
+    labels = [prediction.label for prediction in thalweg.load("digits-lenet").predict(images)]
+    for digit in DIGITS:
+        assert 0.03 < labels.count(digit) / len(labels) < 0.25, digit
 
 
 def load_cifar_test(real_data) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,1 @@
+"""Editors of generated images: directions in the space of styles."""
