@@ -80,7 +80,7 @@ class GenerateTrainOptions:
 
 
 def choose_common_options(num_images: int, common: Any, default_model: str) -> dict[str, Any]:
-    """Return what adversarial networks are trained with, in float32: second derivatives need its precision.
+    """Return what adversarial networks are trained with.
 
     Args:
         num_images: Training images.
@@ -100,7 +100,6 @@ def choose_common_options(num_images: int, common: Any, default_model: str) -> d
         "optimizer": "adam",
         "schedule": "constant",
         "ema_decay": round(0.5 ** (used_batch_size / HALF_LIFE_IMAGES), 6),
-        "precision": "float32",
         # the players can lose their balance late in a run: on MNIST from a distance of 17 after epoch 3 to 48
         "keep_best": True,
     }
