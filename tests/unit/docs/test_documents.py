@@ -139,7 +139,7 @@ def parse_only(words: list[str]) -> None:
     """Parse a command line, and run nothing."""
     if words[0] == "train":
         train.prepare_flags(words[1:])
-    elif words[0] in ("predict", "sample"):
+    elif words[0] in ("evaluate", "predict", "sample"):
         trained.prepare_flags(words[0], words[1:])
     command = typer.main.get_command(app)
     disable_callbacks(command)
