@@ -13,7 +13,7 @@ from PIL import Image
 import thalweg
 from thalweg.concepts.gan.compute import GanSettings, build_run, compare_pairs, gan
 from thalweg.concepts.gan.curves import average_bins
-from thalweg.concepts.gan.losses import LOSSES, gradient_penalty, measure_gradient, r1_penalty
+from thalweg.concepts.gan.losses import LOSSES, measure_gradient
 from thalweg.concepts.gan.plane import Coverage, find_modes, grid_centers, make_points, measure_coverage, ring_centers
 from thalweg.concepts.gan.players import iter_steps
 from thalweg.concepts.gan.train_points import Plane, build_players, map_realness, to_realness, train_points
@@ -57,34 +57,18 @@ def test_arrows_are_the_gradient_of_the_logit_by_finite_differences():
         assert np.isclose(arrows_n4[:, 2 + axis], slope_n, rtol=2e-3, atol=1e-5).mean() > 0.9
 
 
-def test_penalties_of_a_linear_discriminator_are_those_of_its_slope():
+def test_the_gradient_of_a_linear_discriminator_is_its_slope():
     class Linear(torch.nn.Module):
         def forward(self, x_BX: torch.Tensor) -> torch.Tensor:
             return x_BX.flatten(1) @ torch.tensor([3.0, 4.0])
 
-    real_BX = torch.randn(5, 2)
-    assert r1_penalty(Linear(), real_BX).item() == pytest.approx(25 / 2)
-    assert gradient_penalty(Linear(), real_BX, -real_BX, torch.rand(5)).item() == pytest.approx((5 - 1) ** 2)
-    assert measure_gradient(Linear(), real_BX).tolist() == [[3.0, 4.0]] * 5
+    assert measure_gradient(Linear(), torch.randn(5, 2)).tolist() == [[3.0, 4.0]] * 5
 
 
-@pytest.mark.parametrize(
-    ("name", "discriminator", "generator"),
-    [
-        ("logistic", -math.log(0.8) - math.log(0.7), -math.log(0.3)),
-        ("minimax", -math.log(0.8) - math.log(0.7), math.log(0.7)),
-        ("hinge", 0.0 + 1 + math.log(3 / 7), -math.log(3 / 7)),
-        ("least_squares", ((math.log(4) - 1) ** 2 + math.log(3 / 7) ** 2) / 2, (math.log(3 / 7) - 1) ** 2 / 2),
-        ("wasserstein", math.log(3 / 7) - math.log(4), -math.log(3 / 7)),
-        ("relativistic", math.log(1 + 3 / 28), math.log(1 + 28 / 3)),
-    ],
-)
-def test_losses_are_those_of_the_papers(name, discriminator, generator):
-    """The discriminator gives a real example the probability 0.8, a generated one 0.3."""
-    real_B = torch.tensor([math.log(4)])
+def test_minimax_is_the_other_side_of_what_the_discriminator_minimizes():
+    """The discriminator gives a generated example the probability 0.3."""
     fake_B = torch.tensor([math.log(3 / 7)])
-    assert LOSSES[name].discriminator(real_B, fake_B).item() == pytest.approx(discriminator, abs=1e-6)
-    assert LOSSES[name].generator(real_B, fake_B).item() == pytest.approx(generator, abs=1e-6)
+    assert LOSSES["minimax"].generator(fake_B, fake_B).item() == pytest.approx(math.log(0.7))
 
 
 def test_only_the_saturating_loss_has_no_gradient_where_the_discriminator_is_sure():

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .losses import LOSSES, gradient_penalty, r1_penalty
+from ...losses.adversarial import one_centered_penalty, zero_centered_penalty
+from .losses import LOSSES
 
 #: Adam's betas: little momentum, because the opponent's reply is late by as much as it looks back
 BETAS = (0.5, 0.99)
@@ -103,25 +104,25 @@ def _discriminator_loss(
     players: Players, real_NX: Tensor, run: GanRun, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of the discriminator, and its penalties."""
-    real_BX = _draw_real(real_NX, run, random)
+    real_BX = _draw_real(real_NX, run, random).requires_grad_()
     with torch.no_grad():
         fake_BX = players.generator(draw_latents(run.batch_size, players.latent_dim, random))
     real_logit_B, fake_logit_B = players.discriminator(torch.cat([real_BX, fake_BX])).chunk(2)
     loss = LOSSES[run.loss].discriminator(real_logit_B, fake_logit_B)
     penalty = torch.zeros(())
     if run.r1:
-        penalty = penalty + run.r1 * r1_penalty(players.discriminator, real_BX)
+        penalty = penalty + run.r1 * zero_centered_penalty(real_logit_B, real_BX)
     if run.gradient_penalty:
-        fraction_B = torch.rand(run.batch_size, generator=random)
-        between = gradient_penalty(players.discriminator, real_BX, fake_BX, fraction_B)
-        penalty = penalty + run.gradient_penalty * between
+        fraction_BX = torch.rand(run.batch_size, *[1] * (real_BX.ndim - 1), generator=random)
+        between_BX = fake_BX.lerp(real_BX.detach(), fraction_BX).requires_grad_()
+        penalty = penalty + run.gradient_penalty * one_centered_penalty(players.discriminator(between_BX), between_BX)
     return loss, penalty
 
 
 def _generator_loss(players: Players, real_NX: Tensor, run: GanRun, random: torch.Generator) -> Tensor:
     fake_B = players.discriminator(players.generator(draw_latents(run.batch_size, players.latent_dim, random)))
     real_B = fake_B
-    if run.loss == "relativistic":
+    if LOSSES[run.loss].needs_real:
         real_B = players.discriminator(_draw_real(real_NX, run, random))
     return LOSSES[run.loss].generator(real_B, fake_B)
 
