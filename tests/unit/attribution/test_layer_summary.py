@@ -235,6 +235,14 @@ def test_images_that_the_model_cannot_read_are_rejected():
     assert error.value.value == (3, 28, 28)
 
 
+@pytest.mark.parametrize("name", ["dcgan", "lstm"])
+def test_models_that_do_not_classify_are_rejected(name):
+    """Also those that read classes."""
+    with pytest.raises(OptionError) as error:
+        api.layer_summary(name)
+    assert error.value.value == name
+
+
 def test_the_command_line_prints_layers_and_groups(capsys):
     assert cli.invoke(["models", "lenet"]) == 0
     printed = capsys.readouterr()
