@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
 import math
 import os
@@ -366,6 +368,15 @@ def test_report_and_card_have_no_script_and_no_address(trained):
         text = (trained.path / name).read_text(encoding="utf-8")
         text = re.sub(r"data:image/png;base64,[\w+/=]+", "", text).replace("http://www.w3.org", "")
         assert not re.search(r"<script|javascript:|https?://|\bsrc=\"//|@import|\burl\(", text, re.IGNORECASE)
+
+
+def test_the_python_of_a_card_needs_no_name_that_it_does_not_define(trained):
+    card = (trained.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
+    names = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
+    stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    assert loaded <= stored | {"tw"} | set(dir(builtins)) and "run" in loaded
 
 
 def test_progress_and_summary_name_the_metrics_of_the_task(task, trained, model):

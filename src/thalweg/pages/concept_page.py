@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -45,6 +46,8 @@ class RenderedConcept(Protocol):
 #: target size of a page in bytes; frames may always use the minimum
 MAX_BYTES = 390_000
 MIN_FRAME_BYTES = 150_000
+#: letters of a value, such as 0.123 s, that a narrow card shows in one line
+MAX_SHORT_VALUE = 24
 #: side, in pixels, of the blocks in which a frame is compared with the previous one
 BLOCK_SIZE = 4
 #: a frame that changes more than this fraction of its pixels is stored completely
@@ -98,7 +101,7 @@ def _render_introduction(text: ConceptText) -> str:
     lines = [f'<p class="chapter">{escape(text.chapter)}</p>\n<h1>{escape(text.title)}</h1>\n']
     for paragraph in text.body.split("\n\n"):
         if paragraph.strip():
-            lines.append(f"<p>{_escape_line(paragraph)}</p>\n")
+            lines.append(f"<p>{_format_line(paragraph)}</p>\n")
     for plain, tex in text.formulas:
         lines.append(f'<p class="formula">{render_formula_svg(tex, plain)}</p>\n')
     return "".join(lines)
@@ -110,12 +113,8 @@ def _render_details(rendered: RenderedConcept) -> str:
     text = rendered.text
     lines = []
     for note in result.notes:
-        lines.append(f"<p><strong>Note:</strong> {escape(note)}</p>\n")
-    if result.key_numbers:
-        lines.append("<dl>")
-        for name, value in result.key_numbers.items():
-            lines.append(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>")
-        lines.append("</dl>\n")
+        lines.append(f"<p><strong>Note:</strong> {_format_line(note)}</p>\n")
+    lines.append(_render_key_numbers(result.key_numbers))
     lines.append(f"<h2>What to look for</h2>\n<ul>{_render_items(text.look_for)}</ul>\n")
     lines.append(f"<h2>Settings</h2>\n{_render_settings(rendered)}\n")
     lines.append(f"<h2>Repeat it</h2>\n<pre><code>{escape(rendered.command)}</code></pre>\n")
@@ -125,16 +124,28 @@ def _render_details(rendered: RenderedConcept) -> str:
     return "".join(lines)
 
 
+def _render_key_numbers(key_numbers: Mapping[str, str]) -> str:
+    """Render a card per number; values of several numbers are wider and smaller, and break after a comma."""
+    if not key_numbers:
+        return ""
+    is_long = max(map(len, key_numbers.values())) > MAX_SHORT_VALUE
+    cards = ""
+    for name, value in key_numbers.items():
+        parts = [f"<span>{escape(part)}</span>" for part in re.split(r"(?<=[,;]) ", value)]
+        cards += f"<div><dt>{escape(name)}</dt><dd>{' '.join(parts)}</dd></div>"
+    return f'<dl class="{"long" if is_long else "short"}">{cards}</dl>\n'
+
+
 def _render_items(sentences: Iterable[str]) -> str:
     items = ""
     for sentence in sentences:
-        items += f"<li>{_escape_line(sentence)}</li>"
+        items += f"<li>{_format_line(sentence)}</li>"
     return items
 
 
-def _escape_line(text: str) -> str:
-    """Escape a text and join its lines."""
-    return escape(" ".join(text.split()))
+def _format_line(text: str) -> str:
+    """Escape a text, join its lines, and set what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(" ".join(text.split())))
 
 
 def _render_settings(rendered: RenderedConcept) -> str:
@@ -296,7 +307,11 @@ td code { white-space: nowrap; }
 .stack img:first-child { position: static; }
 .stack img[hidden] { display: none; }
 figcaption { min-height: 3em; }
+dl { margin-top: 16px; }
 dd { font-size: 1.1rem; }
+dd span { display: inline-block; }
+.long { grid-template-columns: repeat(auto-fit, minmax(min(100%, 250px), 1fr)); }
+.long dd { font-size: 0.95rem; font-weight: 550; }
 @media print { .bar { display: none; } }
 """
 _SCRIPT = """

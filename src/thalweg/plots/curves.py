@@ -180,7 +180,7 @@ def _set_title(axes: Axes, name: str, ending: str = "") -> None:
     grid = axes.get_gridspec()
     columns = grid.ncols if grid else 1
     # bold letters are wider than those that `style.text_width` measures
-    max_width = 0.85 * (style.WIDTH / columns - 60) - style.text_width(ending, _TITLE_FONT)
+    max_width = 0.85 * (style.WIDTH / columns - 52) - style.text_width(ending, _TITLE_FONT)
     axes.set_title(style.fit_text(name, max_width, _TITLE_FONT) + ending)
 
 

@@ -233,6 +233,6 @@ class Edit(Task):
             ),
             preprocessing=("+1 is one standard deviation of an attribute over generated images.",),
             usage_command=f"thalweg sample RUN --set {first}=+2 --seed 0 --save edited/",
-            usage_python=f'for image in thalweg.load("RUN").sample(set={{"{first}": 2}}):\n'
+            usage_python=f'for image in run.sample(set={{"{first}": 2}}):\n'
             '    image.draw().save(f"{image.seed}.png")',
         )

@@ -116,5 +116,5 @@ def describe_card(channels: int, image_size: int, feature_network: str | None = 
         ),
         preprocessing=("Images are cropped to the center square, resized, and scaled to [-1, 1].",),
         usage_command="thalweg sample RUN --count 16 --seed 0 --save samples/",
-        usage_python='for image in thalweg.load("RUN").sample(count=3):\n    image.draw().save(f"{image.seed}.png")',
+        usage_python='for image in run.sample(count=3):\n    image.draw().save(f"{image.seed}.png")',
     )

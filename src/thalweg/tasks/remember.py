@@ -238,7 +238,7 @@ class Remember(Task):
             limitations=("It knows sequences of this one problem; at other lengths it may fail.",),
             preprocessing=("Symbols are one-hot vectors; numbers of adding are read as they are.",),
             usage_command="thalweg sample RUN --count 3",
-            usage_python="for answer in thalweg.load('RUN').sample(count=3):\n    print(answer.target, answer.answer)",
+            usage_python="for answer in run.sample(count=3):\n    print(answer.target, answer.answer)",
         )
 
 

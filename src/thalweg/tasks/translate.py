@@ -343,5 +343,5 @@ class Translate(Task):
             ),
             preprocessing=(f"Unicode NFC; single spaces; {len(spec.tokens):,} {kind}; one sentence a line.",),
             usage_command='thalweg predict RUN "A dog runs." --beam 5',
-            usage_python="for prediction in thalweg.load('RUN').predict('A dog runs.'):\n    print(prediction.text)",
+            usage_python="for prediction in run.predict('A dog runs.'):\n    print(prediction.text)",
         )

@@ -318,5 +318,5 @@ class Write(Task):
             ),
             preprocessing=(f"UTF-8; line ends become line feeds; tokens are {spec.vocabulary}.",),
             usage_command="thalweg sample RUN --prompt 'Once' --length 500 --temperature 0.8",
-            usage_python="for text in thalweg.load('RUN').sample(count=3):\n    print(text.text)",
+            usage_python="for text in run.sample(count=3):\n    print(text.text)",
         )

@@ -20,9 +20,10 @@ def neuron():
     return thalweg.explain("neuron")
 
 
-def render_page(neuron, **texts) -> str:
+def render_page(neuron, key_numbers=None, notes=(), **texts) -> str:
     """Render one small frame with changed texts."""
-    result = ConceptResult({}, [Frame("caption", lambda: Image.new("RGB", (40, 20)))])
+    frames = [Frame("caption", lambda: Image.new("RGB", (40, 20)))]
+    result = ConceptResult({}, frames, key_numbers=key_numbers or {}, notes=list(notes))
     text = dataclasses.replace(neuron.text, **texts)
     rendered = SimpleNamespace(result=result, text=text, settings=neuron.settings, command="command")
     return concept_page.render_html(rendered)
@@ -43,6 +44,21 @@ def test_texts_are_escaped(neuron):
     page = render_page(neuron, exercises=["<b>1"], look_for=["<b>2"], body="<b>3\n\n<b>4", source="<b>5", title="<b>6")
     assert "<b>" not in page
     assert all(f"&lt;b&gt;{number}" in page for number in range(1, 7))
+
+
+def test_what_stands_between_backticks_is_code(neuron):
+    page = render_page(neuron, exercises=["Run `a <b>`."], look_for=["See `c`."], body="Or `d`.", notes=["Not `e`."])
+    for code in ("a &lt;b&gt;", "c", "d", "e"):
+        assert f" <code>{code}</code>." in page
+    assert "`" not in page.split("<script")[0]
+
+
+def test_long_values_have_wide_cards_and_break_after_a_comma(neuron):
+    page = render_page(neuron, {"a": "0.25 at 10, 1e-16 at 500, <b>"})
+    assert "<span>0.25 at 10,</span> <span>1e-16 at 500,</span> <span>&lt;b&gt;</span>" in page
+    assert '<dl class="long">' in page
+    assert '<dl class="short">' in render_page(neuron, {"a": "0.25"})
+    assert "<dl" not in render_page(neuron)
 
 
 def test_one_frame_has_no_script_and_no_slider(neuron):
