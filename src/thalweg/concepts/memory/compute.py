@@ -33,8 +33,8 @@ MAX_DISTANCES = 8
 #: what was measured at hundreds of steps, which takes minutes
 RECIPE_RESULT = (
     "At 600 steps: `thalweg train --recipe adding-600` trains an LSTM with chrono initialization to add two numbers "
-    "that lie hundreds of steps apart. Its mean squared error is 0.0029 after 1,000 training steps (three seeds); whoever "
-    "remembers nothing has 0.1667."
+    "that lie hundreds of steps apart. Its mean squared error is 0.0029 after 1,000 training steps (three seeds); "
+    "whoever remembers nothing has 0.1667."
 )
 #: a network that answers at least so many sequences correctly remembers
 REMEMBERS = 0.95
