@@ -472,7 +472,7 @@ def complete(environment):
 
 
 def test_sample_says_how_to_keep_images(capsys, tmp_path):
-    assert invoke(["sample", "digits-dcgan", "--count", "1"]) == 0
+    assert cli.invoke(["sample", "digits-dcgan", "--count", "1"]) == 0
     assert "--save" in capsys.readouterr().err
-    assert invoke(["sample", "digits-dcgan", "--count", "1", "--save", str(tmp_path)]) == 0
+    assert cli.invoke(["sample", "digits-dcgan", "--count", "1", "--save", str(tmp_path)]) == 0
     assert "--save" not in capsys.readouterr().err and list(tmp_path.glob("*.png"))
