@@ -110,7 +110,7 @@ def progan(
     Args:
         in_channels: channels of the images.
         image_size: height and width of the images in pixels, a power of two from 8 to 1024.
-        latent_dim: numbers in a latent vector.
+        latent_dim: numbers in a latent vector, which is normalized.
         width: channels of the layers with the largest maps; each halving of the maps doubles them.
         max_width: channels of a layer at most.
         num_classes: classes of a conditional model; 0 for none.

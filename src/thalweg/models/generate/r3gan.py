@@ -166,7 +166,7 @@ def r3gan(  # noqa: PLR0913 - settings of the command line
     Args:
         in_channels: channels of the images.
         image_size: height and width of the images in pixels, a power of two from 8 to 1024.
-        latent_dim: numbers in a latent vector.
+        latent_dim: numbers in a latent vector, of which the first maps are linear functions.
         width: channels of the blocks at the size of the images; each halving of the maps doubles them.
         max_width: channels of a layer at most.
         blocks: residual blocks of each level.

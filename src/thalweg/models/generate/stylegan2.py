@@ -155,7 +155,7 @@ def stylegan2(  # noqa: PLR0913 - settings of the command line
     Args:
         in_channels: channels of the images.
         image_size: height and width of the images in pixels, a power of two from 8 to 1024.
-        latent_dim: numbers in a latent vector, and in a style.
+        latent_dim: numbers in a latent vector, and as many in a style.
         width: channels of the last level of both networks; each coarser level has twice as many.
         max_width: channels of a layer at most.
         mapping_depth: layers of the mapping network.
