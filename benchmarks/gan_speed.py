@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from thalweg import api
-from thalweg.data.images.unlabeled import make_shapes
+from thalweg.data.images.square_images import make_shapes
 from thalweg.registry import find_model
 
 NUM_IMAGES = 2048

@@ -145,20 +145,21 @@ def _draw_affine(image_BCHW: Tensor, probability: Tensor | float) -> tuple[Tenso
     size = image_BCHW.shape[3]
     device = image_BCHW.device
     one_B = torch.ones(count, device=device)
-    chain = _Chain(count, 3, probability, device)
-    chain.append(_scale_matrix(1 - 2 * torch.randint(2, (count,), device=device).float(), one_B))
-    chain.append(_rotation_matrix(torch.randint(4, (count,), device=device) * (math.pi / 2)))
-    pixels_B2 = ((2 * torch.rand(count, 2, device=device) - 1) * TRANSLATION * size).round()
-    chain.append(_translation_matrix(pixels_B2 * 2 / size))
-    scale_B = torch.exp2(SCALE_STD * torch.randn(count, device=device))
-    chain.append(_scale_matrix(scale_B, scale_B))
     # two rotations, so that one in `probability` of the images is rotated at all
     rotation_probability = 1 - (1 - torch.as_tensor(probability, device=device)).clamp(min=0).sqrt()
+    # from output to input: what happens to an image last comes first
+    chain = _Chain(count, 3, probability, device)
+    chain.append(_translation_matrix(2 * TRANSLATION_STD * torch.randn(count, 2, device=device)))
     chain.append(_rotation_matrix(_draw_angle(count, device)), rotation_probability)
     scale_B = torch.exp2(SCALE_STD * torch.randn(count, device=device))
     chain.append(_scale_matrix(scale_B, 1 / scale_B))
     chain.append(_rotation_matrix(_draw_angle(count, device)), rotation_probability)
-    chain.append(_translation_matrix(2 * TRANSLATION_STD * torch.randn(count, 2, device=device)))
+    scale_B = torch.exp2(SCALE_STD * torch.randn(count, device=device))
+    chain.append(_scale_matrix(scale_B, scale_B))
+    pixels_B2 = ((2 * torch.rand(count, 2, device=device) - 1) * TRANSLATION * size).round()
+    chain.append(_translation_matrix(pixels_B2 * 2 / size))
+    chain.append(_rotation_matrix(torch.randint(4, (count,), device=device) * (math.pi / 2)))
+    chain.append(_scale_matrix(1 - 2 * torch.randint(2, (count,), device=device).float(), one_B))
     return chain.matrix_BDD, chain.is_changed_B
 
 

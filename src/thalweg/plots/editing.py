@@ -88,7 +88,8 @@ def plot_effects(
         The figure.
     """
     labels = [style.fit_text(name, _MAX_LABEL, _FONT) for name in attribute_names]
-    left = _MARGIN + max(style.text_width(style.fit_text(name, _MAX_LABEL, _FONT), _FONT) for name in row_names[0]) + 8
+    row_labels = [[style.fit_text(name, _MAX_LABEL, _FONT) for name in names] for names in row_names]
+    left = _MARGIN + max(style.text_width(label, _FONT) for table in row_labels for label in table) + 8
     top = _MARGIN + 26 + max(style.text_width(label, _FONT) for label in labels) + 8
     title_width = max(style.text_width(title, _TITLE_FONT, bold=True) for title in titles)
     step = max(left + _CELL * len(labels), title_width + _MARGIN) + _MARGIN
@@ -100,8 +101,7 @@ def plot_effects(
         _draw_table(axes, (x, top), table_KA)
         for column, label in enumerate(labels):
             axes.text(x + (column + 0.5) * _CELL, top - 5, label, rotation=90, ha="center", va="bottom", fontsize=_FONT)
-        for row, name in enumerate(row_names[index]):
-            label = style.fit_text(name, _MAX_LABEL, _FONT)
+        for row, label in enumerate(row_labels[index]):
             axes.text(x - 6, top + (row + 0.5) * _CELL, label, ha="right", va="center", fontsize=_FONT)
     return fig
 

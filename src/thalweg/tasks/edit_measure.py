@@ -271,9 +271,11 @@ def measure_identity(
     device = next(model.parameters()).device
     style_NW = torch.from_numpy(split.style_NW).to(device)
 
+    def describe(image_BCHW: Tensor) -> Tensor:
+        return torch.from_numpy(network.extract(to_bytes(image_BCHW)))
+
     def extract(change_NK: Tensor) -> np.ndarray:
-        with torch.no_grad():
-            return network.extract(to_bytes(model(style_NW, change_NK)))
+        return measure_images(model, describe, style_NW, change_NK)
 
     before_ND = extract(torch.zeros(len(style_NW), len(spec.axes), device=device))
     distance = np.linalg.norm(before_ND - np.roll(before_ND, 1, 0), axis=1).mean()

@@ -14,13 +14,13 @@ from ..config.json_record import FieldError
 from ..config.parsing import Range
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import InMemoryBatches
-from ..data.images.unlabeled import (
+from ..data.images.square_images import (
     SIZES,
-    UnlabeledDataset,
-    UnlabeledImages,
+    SquareImageDataset,
+    SquareImages,
     check_classes,
     check_format,
-    load_unlabeled,
+    load_square_images,
     make_shapes,
     require_classes,
 )
@@ -83,22 +83,22 @@ class Generate(Task):
 
     def load_data(
         self, request: DataRequest, options: GenerateTrainOptions, context: Context, spec: GenerateSpec | None = None
-    ) -> UnlabeledDataset:
+    ) -> SquareImageDataset:
         """Read a folder of images or whatever a classifier reads; classes on demand. Raises DataError."""
-        dataset = take_dataset(request, UnlabeledDataset, {"image_size": options.image_size})
+        dataset = take_dataset(request, SquareImageDataset, {"image_size": options.image_size})
         if spec is not None:
             if dataset is None:
-                dataset = load_unlabeled(request, spec.image_size, spec.channels, bool(spec.classes))
+                dataset = load_square_images(request, spec.image_size, spec.channels, bool(spec.classes))
             return check_classes(check_format(dataset, spec.image_size, spec.channels), spec.classes)
         if dataset is not None:
             return dataset
-        return load_unlabeled(request, options.image_size, has_classes=options.conditional)
+        return load_square_images(request, options.image_size, has_classes=options.conditional)
 
-    def toy_dataset(self) -> UnlabeledDataset:
+    def toy_dataset(self) -> SquareImageDataset:
         """Draw discs and squares, which are its classes."""
         return make_shapes()
 
-    def data_spec(self, dataset: UnlabeledDataset, options: GenerateTrainOptions) -> GenerateSpec:
+    def data_spec(self, dataset: SquareImageDataset, options: GenerateTrainOptions) -> GenerateSpec:
         """Return channels, size, and classes on demand. Raises DataError where there are none."""
         classes = require_classes(dataset) if options.conditional else []
         return GenerateSpec(channels=dataset.shape[2], image_size=dataset.shape[0], classes=classes)
@@ -124,7 +124,7 @@ class Generate(Task):
         return {**kwargs, "num_classes": len(spec.classes)} if spec.classes else kwargs
 
     def default_options(
-        self, dataset: UnlabeledDataset, spec: GenerateSpec, options: Any, common: Any
+        self, dataset: SquareImageDataset, spec: GenerateSpec, options: Any, common: Any
     ) -> dict[str, Any]:
         """Return what adversarial networks are trained with."""
         return choose_common_options(len(dataset.train), common, self.default_model)
@@ -132,7 +132,7 @@ class Generate(Task):
     def setup(
         self,
         model: nn.Module,
-        dataset: UnlabeledDataset,
+        dataset: SquareImageDataset,
         spec: GenerateSpec,
         options: GenerateTrainOptions,
         batch_size: int,
@@ -159,7 +159,7 @@ class Generate(Task):
     def evaluate(
         self,
         model: nn.Module,
-        split: UnlabeledImages,
+        split: SquareImages,
         spec: GenerateSpec,
         options: GenerateTrainOptions,
         context: Context,
@@ -168,7 +168,7 @@ class Generate(Task):
         return judge(model, split, spec, options, context, options.num_eval_samples)
 
     def final_details(
-        self, model: nn.Module, dataset: UnlabeledDataset, spec: Any, options: Any, result: EvalResult
+        self, model: nn.Module, dataset: SquareImageDataset, spec: Any, options: Any, result: EvalResult
     ) -> dict[str, Any]:
         """Return memorization, how many images a validation compares, and the metrics of training images."""
         return judge_with_training(dataset, options, result)

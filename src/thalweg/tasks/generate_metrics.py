@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.images.unlabeled import UnlabeledImages, spread_rows
+from ..data.images.square_images import SquareImages, spread_rows
 from ..errors import OptionError
 from ..metrics.generative import (
     density_coverage,
@@ -198,7 +198,7 @@ class TrainingNeighbors:
         return row_N, distance_N / 255
 
 
-def measure_memorization(neighbors: TrainingNeighbors, fake_NHWC: np.ndarray, test: UnlabeledImages) -> dict[str, Any]:
+def measure_memorization(neighbors: TrainingNeighbors, fake_NHWC: np.ndarray, test: SquareImages) -> dict[str, Any]:
     """Return how often a generated image is nearer to a training image than a test image is, and what was compared."""
     test = test.spread(MAX_MEMORIZED)
     fake_NHWC = fake_NHWC[:MAX_MEMORIZED]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..data.images.unlabeled import UnlabeledDataset, UnlabeledImages, spread_rows
+from ..data.images.square_images import SquareImageDataset, SquareImages, spread_rows
 from ..plots.image_grid import plot_captioned_rows, plot_image_grid
 from ..predictions.image import ImageGrid
 from .base import Context, EvalResult, Plot
@@ -55,7 +55,7 @@ class Evidence:
 
 
 def judge(
-    model: nn.Module, split: UnlabeledImages, spec: Any, options: Any, context: Context, num_samples: int
+    model: nn.Module, split: SquareImages, spec: Any, options: Any, context: Context, num_samples: int
 ) -> EvalResult:
     """Compare generated images with real ones by the features of a classifier; samples are a grid.
 
@@ -95,7 +95,7 @@ def judge(
     return EvalResult(metrics, details, evidence, (ImageGrid("samples", grid_NHWC),))
 
 
-def judge_with_training(dataset: UnlabeledDataset, options: Any, result: EvalResult) -> dict[str, Any]:
+def judge_with_training(dataset: SquareImageDataset, options: Any, result: EvalResult) -> dict[str, Any]:
     """Return figures that need the training images: memorization, and the metrics of these in place of generated."""
     num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
     details: dict[str, Any] = {
@@ -112,7 +112,7 @@ def judge_with_training(dataset: UnlabeledDataset, options: Any, result: EvalRes
     return details
 
 
-def draw_plots(model: nn.Module, dataset: UnlabeledDataset, result: EvalResult) -> list[Plot]:
+def draw_plots(model: nn.Module, dataset: SquareImageDataset, result: EvalResult) -> list[Plot]:
     """Draw generated, real and nearest images, the way from seed to seed, truncation, and mixed styles."""
     evidence: Evidence = result.evidence
     fake_NHWC = evidence.fake_NHWC[:NUM_GRID]

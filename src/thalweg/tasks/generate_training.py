@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config.parsing import Alias, Range
-from ..data.images.unlabeled import SIZES, UnlabeledDataset
+from ..data.images.square_images import SIZES, SquareImageDataset
 from ..errors import DataError, OptionError
 from ..models.generate.base import GanModel, GanTraining
 from ..objectives.adversarial import Adversarial, AdversarialSettings
@@ -147,7 +147,7 @@ def build_objective(model: Any, options: GenerateTrainOptions, context: Context)
 
 
 def load_tensors(
-    dataset: UnlabeledDataset, has_classes: bool, batch_size: int, device: torch.device
+    dataset: SquareImageDataset, has_classes: bool, batch_size: int, device: torch.device
 ) -> dict[str, Tensor]:
     """Return the training images, and their labels if there are classes, on the device.
 

@@ -170,7 +170,7 @@ class Remember(Task):
         if common.steps is None and common.time_budget is None:
             values["epochs"] = DEFAULT_EPOCHS
         if common.optimizer in (None, "adam", "adamw"):
-            values["lr"] = DEFAULT_LR
+            return {**values, "lr": DEFAULT_LR}
         return values
 
     def setup(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from thalweg.layers import discriminator_augment
 from thalweg.layers.discriminator_augment import (
     MAX_PROBABILITY,
     _draw_affine,
@@ -89,6 +90,15 @@ def test_drawn_maps_are_affine_and_can_be_undone():
         last[-1] = 1.0
         torch.testing.assert_close(matrix[:, -1], last.expand(200, -1))
         assert matrix.det().abs().min() > 1e-3
+
+
+def test_images_are_scaled_before_they_are_translated(monkeypatch):
+    """The order of the paper: where the center of an image ends up does not depend on its scale."""
+    monkeypatch.setattr(discriminator_augment, "SCALE_STD", 1.0)
+    monkeypatch.setattr(discriminator_augment, "TRANSLATION", 0.0)
+    torch.manual_seed(0)
+    center = _draw_affine(draw(2000), 1.0)[0].inverse()[:, :2, 2]
+    assert center.std().item() == pytest.approx(2 * discriminator_augment.TRANSLATION_STD, rel=0.05)
 
 
 def test_translations_move_whole_pixels_and_fill_with_gray():

@@ -18,6 +18,7 @@ from thalweg.models.edit.fit_axes import (
 from thalweg.models.edit.linear_axes import LinearAxes, linear_axes
 from thalweg.models.edit.local_axes import LocalAxes, local_axes
 from thalweg.models.generate.base import Generator
+from thalweg.models.generate.stylegan import stylegan
 
 #: rows: attributes that the two read-outs share, so that moving one moves the other
 READOUT = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0], [0.8, 0.6, 0.0, 0.0, 0.0]])
@@ -115,3 +116,10 @@ def test_arguments_that_are_not_possible_are_refused():
     with pytest.raises(OptionError) as error:
         local_axes("dcgan", kwargs, 1, 1, has_fixed_directions=True)
     assert error.value.option == "axes"
+
+
+def test_the_mean_style_of_a_generator_stays_when_axes_are_built():
+    network = stylegan(1, image_size=8, latent_dim=4, width=4, mapping_depth=1).get_submodule("network")
+    assert isinstance(network, Generator)
+    LinearAxes(network, num_axes=1, num_attributes=1)
+    assert not network.mean_style.any()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from thalweg.data.base import DataRequest
-from thalweg.data.images.unlabeled import UnlabeledDataset, load_unlabeled
+from thalweg.data.images.square_images import SquareImageDataset, load_square_images
 from thalweg.errors import OptionError
 from thalweg.inference.load import load
 from thalweg.tasks import generate_metrics
@@ -31,8 +31,8 @@ DATA = Generate().toy_dataset()
 
 
 @pytest.fixture(scope="module")
-def digits() -> UnlabeledDataset:
-    return load_unlabeled(DataRequest("digits"))
+def digits() -> SquareImageDataset:
+    return load_square_images(DataRequest("digits"))
 
 
 @pytest.fixture(scope="module")

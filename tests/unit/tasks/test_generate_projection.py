@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.helpers.style_generator import build_style_model
 from thalweg.data.base import DataRequest
-from thalweg.data.images.unlabeled import load_unlabeled
+from thalweg.data.images.square_images import load_square_images
 from thalweg.errors import DataError, NonFiniteError
 from thalweg.tasks.generate_projection import (
     GeneratePredictOptions,
@@ -80,7 +80,7 @@ def test_pictures_are_cropped_and_resized_as_training_images_are(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), np.uint8)
     for name, picture in zip("ab", pixels, strict=True):
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
-    expected = load_unlabeled(DataRequest(str(tmp_path)), image_size=16, channels=1).all
+    expected = load_square_images(DataRequest(str(tmp_path)), image_size=16, channels=1).all
     for source, image in zip(expected.sources, expected.images, strict=True):
         for given in (source, Image.open(source), np.asarray(Image.open(source))):
             np.testing.assert_array_equal(read_image(given, SPEC), image)

@@ -44,13 +44,18 @@ def draw_losses(axes: Axes, results: Sequence[Any], result: Any, steps: int) -> 
     axes.set(xlim=(0, steps), ylim=(low - margin, high + margin))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=TICK_STEPS))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=TICK_STEPS))
+    add_top_legend(axes, 1.8)
+
+
+def add_top_legend(axes: Axes, handle_length: float) -> None:
+    """Add a legend of two columns above the right end of the axes."""
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1.02, 0.98),
         ncols=2,
         fontsize=8.5,
         borderpad=0,
-        handlelength=1.8,
+        handlelength=handle_length,
         columnspacing=1.2,
     )
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...plots import style
 from ...plots.feature_maps import colorize_maps
-from .curves import draw_losses, mark_step
+from .curves import add_top_legend, draw_losses, mark_step
 from .players import find_snapshot
 
 _HEIGHT = 470
@@ -92,12 +92,4 @@ def _draw_logits(axes: Axes, result: Any, snapshot: Any) -> None:
     axes.set_title("Logits of D")
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 0.75), xlabel="logit: D says real to the right")
     axes.set_yticks([])
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.02, 0.98),
-        ncols=2,
-        fontsize=8.5,
-        borderpad=0,
-        handlelength=1.4,
-        columnspacing=1.2,
-    )
+    add_top_legend(axes, 1.4)

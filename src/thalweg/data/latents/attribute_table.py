@@ -117,8 +117,8 @@ def fit_features(feature_ND: np.ndarray, value_NA: np.ndarray) -> FeatureRegress
     Rows that hold the same image are few in such tables, so that rows are held out by their hash alone.
     """
     is_held_N = np.array([_hash_row(row) % HELD_OUT == 0 for row in range(len(feature_ND))])
-    best = max((_fit(feature_ND, value_NA, is_held_N, ridge) for ridge in RIDGES), key=lambda fit: np.mean(fit.r2_A))
-    return best
+    fits = [_fit(feature_ND, value_NA, is_held_N, ridge) for ridge in RIDGES]
+    return max(fits, key=lambda fit: np.mean(fit.r2_A))
 
 
 def regress(

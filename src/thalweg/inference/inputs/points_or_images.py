@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...data.base import DataRequest
-from ...data.images.unlabeled import load_unlabeled
+from ...data.images.square_images import load_square_images
 from ...errors import OptionError, pluralize
 from . import check_max_words
 from .points import load_unlabeled_points
@@ -50,7 +50,7 @@ def _load_images(word: Any, seed: int, offline: bool) -> dict[str, Any]:
             "Give a path, a data set's name, or an array of points (N, 2).",
             value=type(word).__name__,
         )
-    dataset = load_unlabeled(DataRequest(os.fspath(word), offline=offline), IMAGE_SIZE)
+    dataset = load_square_images(DataRequest(os.fspath(word), offline=offline), IMAGE_SIZE)
     images = dataset.all.images
     notes = [f"Images are cropped to squares and resized to {IMAGE_SIZE} x {IMAGE_SIZE} pixels."]
     if dataset.unreadable:

@@ -48,7 +48,7 @@ class LinearAxes(nn.Module):
 
     def __init__(self, generator: Generator, num_axes: int, num_attributes: int, has_fixed_directions: bool = False):
         super().__init__()
-        self.generator = generator.requires_grad_(False)
+        self.generator = generator.requires_grad_(False).eval()
         width = generator.style_dim
         self.direction_KW = nn.Parameter(torch.ones(num_axes, width), requires_grad=not has_fixed_directions)
         self.length_K = nn.Parameter(torch.ones(num_axes))

@@ -60,7 +60,7 @@ def local_axes(
     Args:
         generator: name of the generator's model.
         generator_kwargs: arguments of the generator's model.
-        num_axes: axes.
+        num_axes: axes, one for each attribute.
         num_attributes: attributes that are measured on images.
         has_fixed_directions: not possible here.
         width: units of both hidden layers.

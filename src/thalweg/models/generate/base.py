@@ -105,7 +105,7 @@ class GanModel(nn.Module):
         self.training_values = training_values
 
     def set_growth(self, growth: Tensor) -> None:
-        """Set the buffers `growth` of both networks, if they have several levels.
+        """Set the buffers `growth` of both networks, which must have several levels.
 
         0 is the level of 4x4 pixels alone, 1.35 that of 8x8 with 35 % of that of 16x16.
         """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from ...errors import OptionError
+from .base import Generator
 
-# B images, D numbers of a vector
+# B images, D numbers of a vector, L of a latent, W of a style
 
 #: numbers by which a class joins a latent, where no mapping network follows
 CLASS_DIM = 32
@@ -44,3 +46,23 @@ class ClassProjection(nn.Module):
     def forward(self, feature_BD: Tensor, label_B: Tensor | None) -> Tensor:
         """Return the inner product with the vector of the class, over the root of its length."""
         return self.scale * (feature_BD * self.embedding(label_B)).sum(1)
+
+
+class LatentGenerator(Generator):
+    """A generator whose style is the latent, in a conditional model followed by a learned vector of the class."""
+
+    def __init__(self, latent_dim: int, num_classes: int, class_dim: int = CLASS_DIM):
+        style_dim = latent_dim
+        if num_classes:
+            style_dim += class_dim
+        super().__init__(latent_dim, style_dim, num_classes=num_classes)
+        if num_classes:
+            self.embedding = ClassEmbedding(num_classes, class_dim)
+
+    def map_latent(self, latent_BL: Tensor, label_B: Tensor | None = None) -> Tensor:
+        """Return the styles (B, W). Raises OptionError where a conditional model gets no classes."""
+        if not self.num_classes:
+            return latent_BL
+        style_BW = torch.cat([latent_BL, self.embedding(label_B)], 1)
+        self.track_mean_style(style_BW)
+        return style_BW

@@ -18,31 +18,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from ...layers.check_arguments import check_choice, check_positive
 from ...registry import register_model
-from .base import GanModel, GanTraining, Generator
-from .conditional import CLASS_DIM, ClassEmbedding, ClassProjection
+from .base import GanModel, GanTraining
+from .conditional import ClassProjection, LatentGenerator
 from .levels import LEAKY_SLOPE, MIN_SIZE, Levels, level_widths, plan_levels
 
 #: standard deviation of the initial weights (section 4)
 INIT_STD = 0.02
 
 
-class DcganGenerator(Generator):
+class DcganGenerator(LatentGenerator):
     """Latents (B, latent_dim) -> images (B, C, S, S) in [-1, 1]. The style is the latent, with the class's vector."""
 
     def __init__(self, levels: Levels, latent_dim: int):
-        style_dim = latent_dim
-        if levels.num_classes:
-            style_dim += CLASS_DIM
-        super().__init__(latent_dim, style_dim, num_classes=levels.num_classes)
-        if levels.num_classes:
-            self.embedding = ClassEmbedding(levels.num_classes, CLASS_DIM)
+        super().__init__(latent_dim, levels.num_classes)
         maps = levels.widths[0]
-        layers: list[nn.Module] = [nn.ConvTranspose2d(style_dim, maps, 4, bias=False)]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(self.style_dim, maps, 4, bias=False)]
         for next_maps in levels.widths[1:]:
             layers += [nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
             layers.append(nn.ConvTranspose2d(maps, next_maps, 4, stride=2, padding=1, bias=False))
@@ -50,14 +44,6 @@ class DcganGenerator(Generator):
         layers += [nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
         layers += [nn.ConvTranspose2d(maps, levels.channels, 4, stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-
-    def map_latent(self, latent_BL: Tensor, label_B: Tensor | None = None) -> Tensor:
-        """Return the latent, followed by the vector of the class if conditional."""
-        if not self.num_classes:
-            return latent_BL
-        style_BW = torch.cat([latent_BL, self.embedding(label_B)], 1)
-        self.track_mean_style(style_BW)
-        return style_BW
 
     def synthesize(self, style_BNW: Tensor) -> Tensor:
         """Return images (B, C, S, S) in [-1, 1]."""

@@ -21,8 +21,8 @@ from ...layers.check_arguments import check_positive
 from ...layers.equalized import RELU_GAIN, EqualizedConv2d, EqualizedLinear
 from ...layers.style import PixelNorm
 from ...registry import register_model
-from .base import GanModel, GanTraining, Generator
-from .conditional import CLASS_DIM, ClassEmbedding
+from .base import GanModel, GanTraining
+from .conditional import LatentGenerator
 from .growing import GrowingDiscriminator, GrowingOutput
 from .levels import LEAKY_SLOPE, MIN_SIZE, Levels, plan_levels, read_growth
 
@@ -63,32 +63,23 @@ class UpBlock(nn.Module):
         return self.norm(F.leaky_relu(self.second(x_BCHW), LEAKY_SLOPE))
 
 
-class ProganGenerator(Generator):
+class ProganGenerator(LatentGenerator):
     """Latents (B, latent_dim) -> images (B, C, S, S). The style is the normalized latent, with the class's vector."""
 
     growth: Tensor
 
     def __init__(self, levels: Levels, latent_dim: int):
-        style_dim = latent_dim
-        if levels.num_classes:
-            style_dim += CLASS_DIM
-        super().__init__(latent_dim, style_dim, num_classes=levels.num_classes)
+        super().__init__(latent_dim, levels.num_classes)
         self.register_buffer("growth", torch.tensor(len(levels) - 1.0))
         self.num_levels = len(levels)
         self.norm = PixelNorm()
-        if levels.num_classes:
-            self.embedding = ClassEmbedding(levels.num_classes, CLASS_DIM)
-        self.first = FirstBlock(style_dim, levels.widths[0])
+        self.first = FirstBlock(self.style_dim, levels.widths[0])
         self.blocks = nn.ModuleList(map(UpBlock, levels.widths[:-1], levels.widths[1:]))
         self.output = GrowingOutput(levels)
 
     def map_latent(self, latent_BL: Tensor, label_B: Tensor | None = None) -> Tensor:
         """Return the normalized latent, followed by the vector of the class if conditional."""
-        style_BW = self.norm(latent_BL)
-        if self.num_classes:
-            style_BW = torch.cat([style_BW, self.embedding(label_B)], 1)
-            self.track_mean_style(style_BW)
-        return style_BW
+        return super().map_latent(self.norm(latent_BL), label_B)
 
     def synthesize(self, style_BNW: Tensor) -> Tensor:
         """Return images (B, C, S, S)."""
@@ -119,13 +110,13 @@ def progan(
     Args:
         in_channels: channels of the images.
         image_size: height and width of the images in pixels, a power of two from 8 to 1024.
-        latent_dim: numbers in a latent vector.
+        latent_dim: numbers in a latent vector, which is normalized.
         width: channels of the layers with the largest maps; each halving of the maps doubles them.
         max_width: channels of a layer at most.
         num_classes: classes of a conditional model; 0 for none.
 
     Returns:
-        A model with the children `network`, from latents (B, latent_dim) to images, and `discriminator`.
+        A model whose children `network`, from latents (B, latent_dim) to images, and `discriminator` grow.
 
     Raises:
         OptionError: an image size, a width or a latent dimension that is not possible.

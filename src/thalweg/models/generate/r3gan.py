@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ...layers.check_arguments import check_positive
 from ...layers.resample import Downsample, Taps, Upsample
 from ...registry import register_model
-from .base import GanModel, GanTraining, Generator
-from .conditional import ClassEmbedding, ClassProjection
+from .base import GanModel, GanTraining
+from .conditional import ClassProjection, LatentGenerator
 from .levels import LEAKY_SLOPE, MIN_SIZE, Levels, plan_levels
 
 #: what keeps the mean square of what passes a leaky ReLU
@@ -94,18 +94,13 @@ class FirstMaps(nn.Module):
         return self.linear(style_BW)[..., None, None] * self.pattern_CHW
 
 
-class R3ganGenerator(Generator):
+class R3ganGenerator(LatentGenerator):
     """Latents (B, latent_dim) -> images (B, C, S, S). The style is the latent, with the vector of the class."""
 
     def __init__(self, levels: Levels, latent_dim: int, blocks: int):
-        style_dim = latent_dim
-        if levels.num_classes:
-            style_dim += CLASS_DIM
-        super().__init__(latent_dim, style_dim, num_classes=levels.num_classes)
-        if levels.num_classes:
-            self.embedding = ClassEmbedding(levels.num_classes, CLASS_DIM)
+        super().__init__(latent_dim, levels.num_classes, CLASS_DIM)
         width = levels.widths[0]
-        layers: list[nn.Module] = [FirstMaps(style_dim, width)]
+        layers: list[nn.Module] = [FirstMaps(self.style_dim, width)]
         for level, next_width in enumerate(levels.widths):
             if level:
                 layers += [linear_conv(width, next_width), Upsample(TAPS)]
@@ -114,14 +109,6 @@ class R3ganGenerator(Generator):
         to_color = nn.Conv2d(width, levels.channels, 1, bias=False)
         init_conv(to_color)
         self.layers = nn.Sequential(*layers, to_color)
-
-    def map_latent(self, latent_BL: Tensor, label_B: Tensor | None = None) -> Tensor:
-        """Return the latent, followed by the vector of the class if conditional."""
-        if not self.num_classes:
-            return latent_BL
-        style_BW = torch.cat([latent_BL, self.embedding(label_B)], 1)
-        self.track_mean_style(style_BW)
-        return style_BW
 
     def synthesize(self, style_BNW: Tensor) -> Tensor:
         """Return images (B, C, S, S)."""
@@ -179,14 +166,14 @@ def r3gan(  # noqa: PLR0913 - settings of the command line
     Args:
         in_channels: channels of the images.
         image_size: height and width of the images in pixels, a power of two from 8 to 1024.
-        latent_dim: numbers in a latent vector.
-        width: channels of the layers with the largest maps; each halving of the maps doubles them.
+        latent_dim: numbers in a latent vector, of which the first maps are linear functions.
+        width: channels of the blocks at the size of the images; each halving of the maps doubles them.
         max_width: channels of a layer at most.
         blocks: residual blocks of each level.
         num_classes: classes of a conditional model; 0 for none.
 
     Returns:
-        A model with the children `network`, from latents (B, latent_dim) to images, and `discriminator`.
+        A model with the children `network`, from latents to images, and `discriminator`, which compares.
 
     Raises:
         OptionError: an image size, a width, a number of blocks or a latent dimension that is not possible.

@@ -155,17 +155,17 @@ def stylegan2(  # noqa: PLR0913 - settings of the command line
     Args:
         in_channels: channels of the images.
         image_size: height and width of the images in pixels, a power of two from 8 to 1024.
-        latent_dim: numbers in a latent vector, and in a style.
-        width: channels of the layers with the largest maps; each halving of the maps doubles them.
+        latent_dim: numbers in a latent vector, and as many in a style.
+        width: channels of the last level of both networks; each coarser level has twice as many.
         max_width: channels of a layer at most.
         mapping_depth: layers of the mapping network.
         num_classes: classes of a conditional model; 0 for none.
 
     Returns:
-        A model with the children `network`, from latents (B, latent_dim) to images, and `discriminator`.
+        A model with the children `network`, from latents to styles to images, and `discriminator`.
 
     Raises:
-        OptionError: an image size, a width, a depth or a latent dimension that is not possible.
+        OptionError: an image size that is no power of two from 8 to 1024, or a number below 1.
     """
     levels = plan_levels(in_channels, image_size, width, max_width, num_classes)
     check_positive(latent_dim=latent_dim, mapping_depth=mapping_depth)

@@ -36,7 +36,7 @@ MIN_CLASSES = 2
 
 
 @dataclass(frozen=True)
-class UnlabeledImages:
+class SquareImages:
     """Images in memory.
 
     Attributes:
@@ -60,12 +60,12 @@ class UnlabeledImages:
         """Return the first 64 bits of the SHA-256 of each image (N,) uint64."""
         return hash_keys(sha256_rows(self.images))
 
-    def take(self, rows: np.ndarray) -> UnlabeledImages:
+    def take(self, rows: np.ndarray) -> SquareImages:
         """Return the images at `rows` (n,) int64, in that order."""
         labels = None if self.labels is None else self.labels[rows]
-        return UnlabeledImages(self.images[rows], self.names(rows.tolist()), labels)
+        return SquareImages(self.images[rows], self.names(rows.tolist()), labels)
 
-    def spread(self, count: int) -> UnlabeledImages:
+    def spread(self, count: int) -> SquareImages:
         """Return at most `count` images, evenly spaced."""
         if len(self) <= count:
             return self
@@ -78,7 +78,7 @@ def spread_rows(total: int, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class UnlabeledDataset(Dataset[UnlabeledImages]):
+class SquareImageDataset(Dataset[SquareImages]):
     """Images, all square and of one size.
 
     Attributes:
@@ -94,7 +94,7 @@ class UnlabeledDataset(Dataset[UnlabeledImages]):
         return height, width, channels
 
     @property
-    def all(self) -> UnlabeledImages:
+    def all(self) -> SquareImages:
         """All images of all splits."""
         splits = list(self.splits.values())
         sources: list[str] = []
@@ -102,10 +102,10 @@ class UnlabeledDataset(Dataset[UnlabeledImages]):
             sources += split.sources
         labels = [split.labels for split in splits if split.labels is not None]
         images = np.concatenate([split.images for split in splits])
-        return UnlabeledImages(images, sources, np.concatenate(labels) if labels else None)
+        return SquareImages(images, sources, np.concatenate(labels) if labels else None)
 
 
-def check_format(dataset: UnlabeledDataset, image_size: int, channels: int) -> UnlabeledDataset:
+def check_format(dataset: SquareImageDataset, image_size: int, channels: int) -> SquareImageDataset:
     """Return the dataset. Raises DataError where its images are not of a model's size and channels."""
     expected = (image_size, image_size, channels)
     if dataset.shape != expected:
@@ -118,7 +118,7 @@ def check_format(dataset: UnlabeledDataset, image_size: int, channels: int) -> U
     return dataset
 
 
-def check_classes(dataset: UnlabeledDataset, classes: Sequence[str]) -> UnlabeledDataset:
+def check_classes(dataset: SquareImageDataset, classes: Sequence[str]) -> SquareImageDataset:
     """Return the dataset. Raises DataError where its classes are not those of a model, which may have none."""
     if classes and list(dataset.classes) != list(classes):
         raise DataError(
@@ -130,7 +130,7 @@ def check_classes(dataset: UnlabeledDataset, classes: Sequence[str]) -> Unlabele
     return dataset
 
 
-def require_classes(dataset: UnlabeledDataset) -> list[str]:
+def require_classes(dataset: SquareImageDataset) -> list[str]:
     """Return the names of the classes. Raises DataError for fewer than two."""
     if len(dataset.classes) < MIN_CLASSES:
         raise DataError(
@@ -149,9 +149,9 @@ def _describe_classes(classes: Sequence[str]) -> str:
     return f"{pluralize(len(classes), 'class', 'classes')}, {quote_names(classes)}"
 
 
-def load_unlabeled(
+def load_square_images(
     request: DataRequest, image_size: int | None = None, channels: int | None = None, has_classes: bool = False
-) -> UnlabeledDataset:
+) -> SquareImageDataset:
     """Load images, cropped to the center square and resized, with training, validation and test splits.
 
     Official splits stay; the others are taken from the training images by the hash of their content.
@@ -190,7 +190,7 @@ def load_unlabeled(
         )
     if not has_classes:
         raw = replace(raw, classes=())
-    return split_unlabeled(raw, _name_source(request, path), request)
+    return split_square_images(raw, _name_source(request, path), request)
 
 
 def _read(request: DataRequest, path: Path, options: ReadOptions, has_classes: bool) -> RawDataset:
@@ -256,18 +256,18 @@ def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
     )
 
 
-def split_unlabeled(raw: RawDataset, name: str, request: DataRequest) -> UnlabeledDataset:
+def split_square_images(raw: RawDataset, name: str, request: DataRequest) -> SquareImageDataset:
     """Return images with all three splits; labels only if there are classes. Raises DataError for less than two."""
     official = {}
     for split_name, split in raw.splits.items():
         if len(split) or split_name == "train":
             labels = split.labels if raw.classes else None
-            official[split_name] = UnlabeledImages(split.images, split.sources, labels)
+            official[split_name] = SquareImages(split.images, split.sources, labels)
     train = official["train"]
     if len(train) < MIN_IMAGES:
         raise _too_few_error(raw, len(train))
     split_N = _assign_rows(official, raw, request)
-    splits: dict[str, UnlabeledImages] = {}
+    splits: dict[str, SquareImages] = {}
     for number, split_name in enumerate(SPLITS):
         if split_name in official and split_name != "train":
             splits[split_name] = official[split_name]
@@ -275,7 +275,7 @@ def split_unlabeled(raw: RawDataset, name: str, request: DataRequest) -> Unlabel
             splits[split_name] = train.take(np.flatnonzero(split_N == number))
     if request.make_splits and not len(splits["test"]):
         raise _too_few_error(raw, len(np.unique(train.keys())))
-    return UnlabeledDataset(
+    return SquareImageDataset(
         name=name,
         format=raw.format,
         path=raw.path,
@@ -309,7 +309,7 @@ def _too_few_error(raw: RawDataset, count: int) -> DataError:
     )
 
 
-def _assign_rows(official: Mapping[str, UnlabeledImages], raw: RawDataset, request: DataRequest) -> np.ndarray:
+def _assign_rows(official: Mapping[str, SquareImages], raw: RawDataset, request: DataRequest) -> np.ndarray:
     """Return the split (N,) int8 of each training image of the source; copies of an image stay together."""
     keys = official["train"].keys()
     identities = [keys]
@@ -327,7 +327,7 @@ def _assign_rows(official: Mapping[str, UnlabeledImages], raw: RawDataset, reque
     return assign_by_hash(groups, test_fraction, val_fraction)[group_N]
 
 
-def _compute_fingerprint(classes: Sequence[str], splits: Mapping[str, UnlabeledImages]) -> str:
+def _compute_fingerprint(classes: Sequence[str], splits: Mapping[str, SquareImages]) -> str:
     """Return the SHA-256, in hex, of the images of all splits, in order; with classes also of them and the labels."""
     sha = hashlib.sha256(repr(splits["train"].images.shape[1:]).encode())
     if classes:
@@ -341,7 +341,7 @@ def _compute_fingerprint(classes: Sequence[str], splits: Mapping[str, UnlabeledI
     return sha.hexdigest()
 
 
-def make_shapes(count: int = 240, image_size: int = 16, seed: int = 0) -> UnlabeledDataset:
+def make_shapes(count: int = 240, image_size: int = 16, seed: int = 0) -> SquareImageDataset:
     """Draw white discs and squares of random sizes and places on black: a data set of two classes without any file."""
     rng = np.random.default_rng(seed)
     y_SS, x_SS = np.mgrid[:image_size, :image_size]
@@ -358,4 +358,4 @@ def make_shapes(count: int = 240, image_size: int = 16, seed: int = 0) -> Unlabe
     sources = [f"shape {index}" for index in range(count)]
     split = ImageSplit(images, np.arange(count, dtype=np.int64) % 2, sources)
     raw = RawDataset("drawn", "shapes", ("disc", "square"), {"train": split})
-    return split_unlabeled(raw, "shapes", DataRequest("shapes"))
+    return split_square_images(raw, "shapes", DataRequest("shapes"))
