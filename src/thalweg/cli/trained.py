@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import OptionError, ThalwegError
 from . import option_flags
 from .console import escape_controls, format_cell, format_table, print_notice, print_result, print_text, to_json
+
+if TYPE_CHECKING:
+    from ..predictions.base import Prediction
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="run folder, bundled model, or ImageNet model name")]
 WeightsOption = Annotated[
@@ -125,7 +128,6 @@ def sample(
     """
     options = option_flags.parse_flags(given, (), _verb_option_types("sample"))
     from .. import api
-    from ..inference.predict import save_prediction
 
     model = api.load(run, None, offline)
     parsed = model.sample_options(options)
@@ -135,17 +137,24 @@ def sample(
             for piece in pieces:
                 print_text(piece)
             return print_result()
-    prediction = None
-    for prediction in model.task.sample(model.model, model.spec, parsed):
+    show_samples(model.task.sample(model.model, model.spec, parsed), save, json)
+
+
+def show_samples(samples: Iterable[Prediction], save: str | None, json: bool) -> None:
+    """Print samples as they come, and write their files where there is a folder for them."""
+    from ..inference.predict import save_prediction
+
+    sample = None
+    for sample in samples:
         if save is not None:
-            for path in save_prediction(prediction, save):
+            for path in save_prediction(sample, save):
                 print_notice(f"wrote {path}")
         if json:
-            print_result(to_json(prediction.json()))
+            print_result(to_json(sample.json()))
         elif save is None:
-            for line in prediction.brief():
+            for line in sample.brief():
                 print_result(escape_controls(line))
-    if save is None and prediction is not None and ".txt" not in prediction.files():
+    if save is None and sample is not None and ".txt" not in sample.files():
         print_notice("--save DIR writes them as files.")
 
 
