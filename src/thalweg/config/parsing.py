@@ -63,7 +63,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Alias:
-    """A second name of an option, on the command line alone: `Alias("size")` makes --size."""
+    """A second name of an option, on the command line alone, without the dashes: `Alias("size")`."""
 
     flag: str
 
