@@ -53,7 +53,8 @@ def make_flag(field: OptionField) -> Any:
     if field.default is not None and "[default" not in text:
         text = f"{text}  [default: {format_default(field.default)}]"
     complete: dict[str, Any] = {"autocompletion": lambda: list(field.choices)} if field.choices else {}
-    flag = typer.Option(f"--{field.flag}", help=text, metavar=field.value_name, show_default=False, **complete)
+    flags = [f"--{name}" for name in (field.flag, field.alias) if name]
+    flag = typer.Option(*flags, help=text, metavar=field.value_name, show_default=False, **complete)
     return Annotated[str | None, flag]
 
 
@@ -182,7 +183,9 @@ def scan_words(
     """
     others = set()
     for cls in option_types:
-        others |= {f"--{field.flag}" for field in option_fields(cls).values() if not field.is_boolean}
+        for field in option_fields(cls).values():
+            if not field.is_boolean:
+                others |= {f"--{name}" for name in (field.flag, field.alias) if name}
     values: dict[str, str] = {}
     positional = None
     rest = iter(words)

@@ -135,6 +135,7 @@ def sample(
             for piece in pieces:
                 print_text(piece)
             return print_result()
+    prediction = None
     for prediction in model.task.sample(model.model, model.spec, parsed):
         if save is not None:
             for path in save_prediction(prediction, save):
@@ -144,6 +145,8 @@ def sample(
         elif save is None:
             for line in prediction.brief():
                 print_result(escape_controls(line))
+    if save is None and prediction is not None and ".txt" not in prediction.files():
+        print_notice("--save DIR writes them as files.")
 
 
 def export(

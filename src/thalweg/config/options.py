@@ -30,6 +30,7 @@ FOREIGN_NAMES = {
     "batch": "batch_size",
     "imgsz": "image_size",
     "img_size": "image_size",
+    "size": "image_size",
     "lr_finder": "lr",
     "early_stopping": "patience",
     "max_epochs": "epochs",

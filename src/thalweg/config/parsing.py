@@ -62,6 +62,13 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Alias:
+    """A second name of an option, on the command line alone: `Alias("size")` makes --size."""
+
+    flag: str
+
+
+@dataclass(frozen=True)
 class OptionField:
     """One option.
 
@@ -76,6 +83,7 @@ class OptionField:
         is_boolean: Whether it is a switch, on, off or left out.
         value_name: How help writes a value: N, TEXT, NUMBER|auto.
         allowed: The range in words; empty without one.
+        alias: The flag's second name, without dashes in front.
     """
 
     name: str
@@ -88,10 +96,11 @@ class OptionField:
     is_boolean: bool
     value_name: str
     allowed: str
+    alias: str | None = None
 
 
 def option_fields(cls: type) -> dict[str, OptionField]:
-    """Return the fields of a dataclass whose fields are `Annotated[type, help]` or `Annotated[type, help, Range]`."""
+    """Return the fields of a dataclass of `Annotated[type, help, ...]`, where a Range and an Alias may follow."""
     hints = typing.get_type_hints(cls, include_extras=True)
     result = {}
     for field in dataclasses.fields(cls):
@@ -99,7 +108,8 @@ def option_fields(cls: type) -> dict[str, OptionField]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        allowed: Range | None = more[0] if more else None
+        allowed = next((item for item in more if isinstance(item, Range)), None)
+        alias = next((item.flag for item in more if isinstance(item, Alias)), None)
         choices = literal_choices(kind)
         result[field.name] = OptionField(
             name=field.name,
@@ -113,6 +123,7 @@ def option_fields(cls: type) -> dict[str, OptionField]:
             value_name="|".join([*_plain_value_names(kind), *choices])
             or ("NAME=VALUE" if is_mapping(kind) else "VALUE,…"),
             allowed="" if allowed is None else str(allowed),
+            alias=alias,
         )
     return result
 

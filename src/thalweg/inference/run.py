@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..data.base import DataRequest, Dataset
 from ..engine import checkpoint
-from ..errors import DataError, ModelFileError, NotFoundError, OptionError
+from ..errors import DataError, ModelFileError, NotFoundError, OptionError, pluralize
 from ..io.log import log_warning
 from ..pages.summary import format_metric
 from ..registry import find_model, find_task
@@ -134,7 +134,7 @@ class Run(TrainedModel):
             return [f"{self.path}: not finished; continue with --resume."]
         metric = self.task.metrics[0]
         examples = results.test.get("examples", self.record.data.counts.get("test"))
-        counted = f" on {examples:,} {self.record.data.unit}s" if examples is not None else ""
+        counted = f" on {pluralize(examples, self.record.data.unit)}" if examples is not None else ""
         text = format_metric(metric.name, results.test, metric)
         lines = [f"test {metric.label} {text}{counted}, {results.seconds:.1f} s"]
         for name, value in results.details.items():

@@ -22,6 +22,8 @@ Series = dict[str, np.ndarray]
 #: longer curves are drawn pale with their running mean on top
 _MAX_MARKED_POINTS = 60
 _MAX_PANELS = 6
+#: a legend of more lines would hide the curves, and is drawn below the panel
+_MAX_LEGEND_INSIDE = 4
 #: points
 _TITLE_FONT = 10.5
 #: fractions above this are drawn on an axis that is logarithmic in the error
@@ -179,9 +181,8 @@ def _set_title(axes: Axes, name: str, ending: str = "") -> None:
     """Set a title; shorten the name so that the title fits its panel."""
     grid = axes.get_gridspec()
     columns = grid.ncols if grid else 1
-    # bold letters are wider than those that `style.text_width` measures
-    max_width = 0.85 * (style.WIDTH / columns - 52) - style.text_width(ending, _TITLE_FONT)
-    axes.set_title(style.fit_text(name, max_width, _TITLE_FONT) + ending)
+    max_width = style.WIDTH / columns - 54 - style.text_width(ending, _TITLE_FONT, bold=True)
+    axes.set_title(style.fit_text(name, max_width, _TITLE_FONT, bold=True) + ending)
 
 
 def _extract_series(rows: Sequence[MetricRow], x_column: str, name: str) -> Series:
@@ -227,7 +228,10 @@ def _draw_losses(axes: Axes, points: Mapping[str, np.ndarray]) -> None:
         color = _LOSS_COLORS[index % len(_LOSS_COLORS)]
         line_style = _LINE_STYLES[index // len(_LOSS_COLORS) % len(_LINE_STYLES)]
         _draw_line(axes, points_N2, style.ellipsize(name, 24), color, line_style)
-    axes.legend(loc="best")
+    if len(points) > _MAX_LEGEND_INSIDE:
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.18), ncols=2, fontsize=8, columnspacing=1)
+    else:
+        axes.legend(loc="best")
     _scale_to_values(axes, list(points.values()))
 
 

@@ -19,6 +19,7 @@ _COLUMNS = 3
 _MARGIN = 14
 _CELL = 46
 _FONT = 9
+_TITLE_FONT = 10.5
 _MAX_LABEL = 130
 _GAP = 4
 _MIN_TILE = 40
@@ -90,14 +91,13 @@ def plot_effects(
     row_labels = [[style.fit_text(name, _MAX_LABEL, _FONT) for name in names] for names in row_names]
     left = _MARGIN + max(style.text_width(label, _FONT) for table in row_labels for label in table) + 8
     top = _MARGIN + 26 + max(style.text_width(label, _FONT) for label in labels) + 8
-    step = max(
-        left + _CELL * len(labels) + _MARGIN, max(style.text_width(title, 10.5) for title in titles) + 2 * _MARGIN
-    )
+    title_width = max(style.text_width(title, _TITLE_FONT, bold=True) for title in titles)
+    step = max(left + _CELL * len(labels), title_width + _MARGIN) + _MARGIN
     most_rows = max(len(table) for table in effects)
     fig, axes = style.canvas(step * len(effects), top + _CELL * most_rows + _MARGIN)
     for index, (table_KA, title) in enumerate(zip(effects, titles, strict=True)):
         x = index * step + left
-        axes.text(index * step + _MARGIN, _MARGIN + 4, title, va="center", fontweight="bold", fontsize=10.5)
+        axes.text(index * step + _MARGIN, _MARGIN + 4, title, va="center", fontweight="bold", fontsize=_TITLE_FONT)
         _draw_table(axes, (x, top), table_KA)
         for column, label in enumerate(labels):
             axes.text(x + (column + 0.5) * _CELL, top - 5, label, rotation=90, ha="center", va="bottom", fontsize=_FONT)

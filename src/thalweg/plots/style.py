@@ -272,7 +272,7 @@ def ellipsize(text: object, limit: int = 16, tail: bool = False) -> str:
     return line[: limit - 1 - end] + "…" + line[len(line) - end :]
 
 
-def fit_text(text: object, max_width: float, font_size: float = 9.5, tail: bool = False) -> str:
+def fit_text(text: object, max_width: float, font_size: float = 9.5, tail: bool = False, bold: bool = False) -> str:
     """Shorten a text with `ellipsize` until it fits a width.
 
     Args:
@@ -280,6 +280,7 @@ def fit_text(text: object, max_width: float, font_size: float = 9.5, tail: bool 
         max_width: Maximum width, in units.
         font_size: Font size, in points.
         tail: Cut the front instead of the middle.
+        bold: Whether it is drawn bold, as titles are.
 
     Returns:
         One line with as many characters as fit.
@@ -287,16 +288,16 @@ def fit_text(text: object, max_width: float, font_size: float = 9.5, tail: bool 
     line = ellipsize(text, 400)
     limit = len(line)
     while limit > 1:
-        width = text_width(ellipsize(line, limit, tail), font_size)
+        width = text_width(ellipsize(line, limit, tail), font_size, bold)
         if width <= max_width:
             break
         limit = min(limit - 1, math.ceil(limit * max_width / width))
     return ellipsize(line, limit, tail)
 
 
-def text_width(line: str, font_size: float = 9.5) -> float:
+def text_width(line: str, font_size: float = 9.5, bold: bool = False) -> float:
     """Return the width in units of a line of text at a font size in points (72 points are an inch)."""
-    font = FontProperties(size=font_size)
+    font = FontProperties(size=font_size, weight="bold" if bold else "normal")
     points = text_to_path.get_text_width_height_descent(line, font, ismath=False)[0]
     return points * _UNITS_PER_INCH / 72
 

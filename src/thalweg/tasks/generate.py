@@ -150,7 +150,8 @@ class Generate(Task):
         def validate(model: nn.Module) -> EvalResult:
             num_samples = count_validation_samples(len(dataset.val), options.num_eval_samples)
             result = judge(model, dataset.val, spec, options, context, num_samples)
-            return replace(result, warnings=watch.check(result.metrics, float(objective.accuracy)))
+            accuracy = None if objective.settings.gradient_penalty else float(objective.accuracy)
+            return replace(result, warnings=watch.check(result.metrics, accuracy))
 
         examples = {"real": ImageGrid("real images", dataset.train.spread(NUM_GRID).images)}
         return Setup(objective, batches, build_transform(options.mirror), validate, examples=examples)

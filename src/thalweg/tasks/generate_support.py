@@ -48,10 +48,10 @@ class CollapseWatch:
         self.best_distance = math.inf
         self.said: set[str] = set()
 
-    def check(self, metrics: Mapping[str, Any], accuracy: float) -> list[str]:
+    def check(self, metrics: Mapping[str, Any], accuracy: float | None = None) -> list[str]:
         """Return what is wrong with the last validation and was not said of the one before.
 
-        `accuracy` is the fraction of images that the discriminator tells apart.
+        `accuracy` is the fraction of images that the discriminator tells apart; None where it says nothing.
         """
         recall = metrics.get("recall")
         distance = metrics.get("frechet_distance")
@@ -69,7 +69,7 @@ class CollapseWatch:
                 problems["divergence"] = (
                     f"training diverges: the Fréchet distance is {distance:.4g}, at best {self.best_distance:.4g}"
                 )
-        for line in warn_of_accuracy(accuracy):
+        for line in [] if accuracy is None else warn_of_accuracy(accuracy):
             problems["accuracy"] = line
         lines = [line for name, line in problems.items() if name not in self.said]
         self.said = set(problems)
@@ -77,9 +77,16 @@ class CollapseWatch:
 
 
 def suggest_next(history: list[dict[str, Any]]) -> list[str]:
-    """Say where the discriminator wins, or where samples cover little of the real images, and what to try."""
+    """Say where the discriminator wins, or where samples cover little of the real images, and what to try.
+
+    With WGAN-GP's penalty the discriminator may tell all images apart: its gradient has the length 1 between them
+    (Gulrajani et al. 2017, arXiv:1704.00028), so the generator learns all the same.
+    """
     lines = []
-    accuracies = [row["discriminator/accuracy"] for row in history if row.get("discriminator/accuracy") is not None]
+    accuracies = []
+    for row in history:
+        if row.get("discriminator/accuracy") is not None and not row.get("discriminator/gradient_penalty"):
+            accuracies.append(row["discriminator/accuracy"])
     recalls = [row["recall"] for row in history if row.get("recall") is not None]
     if accuracies:
         lines += warn_of_accuracy(accuracies[-1])

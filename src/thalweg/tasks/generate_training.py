@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.parsing import Range
-from ..data.images.square_images import SquareImageDataset
+from ..config.parsing import Alias, Range
+from ..data.images.square_images import SIZES, SquareImageDataset
 from ..errors import DataError, OptionError
 from ..models.generate.base import GanModel, GanTraining
 from ..objectives.adversarial import Adversarial, AdversarialSettings
@@ -33,8 +33,9 @@ class GenerateTrainOptions:
 
     image_size: Annotated[
         int | None,
-        "height and width, a power of two from 8 to 1024  [default: 32; 16 for small images]",
-        Range(1, 4096),
+        "height and width, a power of two  [default: 32; 16 for small images]",
+        Range(SIZES[0], SIZES[-1]),
+        Alias("size"),
     ] = None
     loss: Annotated[
         Literal["logistic", "hinge", "least_squares", "wasserstein", "relativistic"] | None,

@@ -469,3 +469,10 @@ def complete(environment):
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
+
+
+def test_sample_says_how_to_keep_images(capsys, tmp_path):
+    assert cli.invoke(["sample", "digits-dcgan", "--count", "1"]) == 0
+    assert "--save" in capsys.readouterr().err
+    assert cli.invoke(["sample", "digits-dcgan", "--count", "1", "--save", str(tmp_path)]) == 0
+    assert "--save" not in capsys.readouterr().err and list(tmp_path.glob("*.png"))

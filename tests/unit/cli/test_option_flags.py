@@ -9,7 +9,7 @@ import pytest
 
 from thalweg.cli import option_flags
 from thalweg.config.options import TrainOptions
-from thalweg.config.parsing import option_fields
+from thalweg.config.parsing import Alias, Range, option_fields
 from thalweg.errors import OptionError
 
 
@@ -63,6 +63,21 @@ def test_an_option_that_is_true_false_or_none_is_a_switch():
         assert (flag.default, *flag.param_decls) == (f"--{name.replace('_', '-')}/--no-{name.replace('_', '-')}",)
         words = [f"--{name.replace('_', '-')}", "classify"]
         assert option_flags.scan_words(words, (), [TrainOptions])[0] == "classify"
+
+
+def test_an_alias_is_a_second_flag_of_the_same_option():
+    @dataclass(frozen=True)
+    class Options:
+        side: Annotated[int, "side", Range(1, 9), Alias("size")] = 3
+
+    def verb(**given):
+        """Do nothing."""
+
+    option_flags.add_flags(verb, Options)
+    (_, flag) = get_args(inspect.signature(verb).parameters["side"].annotation)
+    assert (flag.default, *flag.param_decls) == ("--side", "--size")
+    assert option_flags.scan_words(["--size", "4", "x"], (), [Options])[0] == "x"
+    assert option_fields(Options)["side"].range == Range(1, 9)
 
 
 def test_the_first_dataclass_decides_on_a_shared_name():

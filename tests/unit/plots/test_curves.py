@@ -1,5 +1,7 @@
 """Learning curves of any task: which panels there are, what they show, and how metrics with a style are scaled."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.helpers.figures import layout_figure
@@ -68,6 +70,18 @@ def test_gan_has_both_losses_in_one_panel_and_the_lowest_distance_is_best():
     assert generator.get_ydata() == pytest.approx([-1, -2, -3, -4])
     assert discriminator.get_color() != generator.get_color() != style.VAL_COLOR
     assert losses.get_yscale() == "linear"
+
+
+def test_a_legend_of_many_losses_is_below_the_panel_and_the_title_is_whole():
+    more = dict.fromkeys(("penalty", "real", "fake"), 0.1)
+    rows = [{**row, **more} if row["split"] == "train" else row for row in gan_rows()]
+    history = [*rows, *({"step": 4, "epoch": 1.0, "split": "val", name: 0.1} for name in ("a", "b", "c"))]
+    fig = layout_figure(plot_curves, history, [replace(FRECHET, label="Fréchet distance")])
+    fig.draw_without_rendering()
+    losses = next(axes for axes in fig.axes if axes.get_title("left") == "Training losses")
+    assert len(legends(losses)) == 5
+    assert losses.get_legend().get_window_extent().y1 < losses.get_window_extent().y0
+    assert fig.axes[0].get_title("left").startswith("Fréchet distance: best")
 
 
 def test_a_metric_that_only_training_has_is_no_loss_if_it_has_a_style():

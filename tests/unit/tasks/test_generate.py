@@ -295,6 +295,14 @@ def test_a_validation_tells_that_the_discriminator_wins():
     assert not setup.validate(build()).warnings, "said once"
 
 
+def test_a_critic_that_tells_all_images_apart_is_no_warning():
+    setup = TASK.setup(build(), DATA, SPEC, replace(OPTIONS, num_eval_samples=64, gradient_penalty=10.0), 16, CPU)
+    setup.objective.accuracy.fill_(1.0)
+    assert not setup.validate(build()).warnings
+    row = {"split": "train", "discriminator/accuracy": 0.999}
+    assert suggest_next([row]) and not suggest_next([{**row, "discriminator/gradient_penalty": 0.1}])
+
+
 # --- further options --------------------------------------------------------------------------------------------------
 
 

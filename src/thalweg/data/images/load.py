@@ -146,7 +146,7 @@ def _dataset_file_cure(path: Path) -> str:
     if extension in _ARCHIVE_EXTENSIONS:
         return "Unpack it and pass the folder."
     if extension in EXTENSIONS:
-        return "Pass the folder that contains one folder of images per class."
+        return "Pass a folder: of images, or, where classes are needed, of one folder of images per class."
     return "Pass a folder, a .csv or .tsv table, an .npz file, an IDX file or a name from `thalweg data list`."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, pluralize
 from ...io.file_names import encode_file_name
 from ..images.csv_dataset import decode_text, detect_delimiter
 from ..images.image_decoding import ImageReadError, decode_image
@@ -85,7 +85,7 @@ def read_attribute_table(path: Path, folder: Path) -> AttributeTable:
     rows = _parse_rows(path, text)
     if len(rows) <= MIN_ROWS:
         raise DataError(
-            f"{path} has {max(0, len(rows) - 1)} rows; expected at least {MIN_ROWS} below a header.",
+            f"{path} has {pluralize(max(0, len(rows) - 1), 'row')}; expected at least {MIN_ROWS} below a header.",
             "Add a row for each image: file,smile,glasses.",
             path=path,
             value=max(0, len(rows) - 1),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import OptionError, did_you_mean
+from ...errors import OptionError, did_you_mean, pluralize
 from ...layers.stroke_measures import MEASURES
 
 # B images, C channels, H W pixels, A attributes, D features
@@ -161,7 +161,7 @@ def check_channels(option: str, spec: Any, channels: int) -> None:
     """Raise OptionError where a classifier reads images of other channels than a generator makes."""
     if spec.channels != channels:
         raise OptionError(
-            f"--{option} reads images of {spec.channels} channels; the generator's have {channels}.",
+            f"--{option} reads images of {pluralize(spec.channels, 'channel')}; the generator's have {channels}.",
             "Give a classifier of images like those that are generated.",
             option=option,
             value=spec.channels,
