@@ -39,7 +39,7 @@ TOY_COUNTS = {"train": 160, "val": 24, "test": 48}
 
 def load_generator(context: Context, name: str) -> GeneratorSource:
     """Load a trained generator. Raises OptionError for a run of another task, NotFoundError for no run."""
-    trained = _load(context, name)
+    trained = _load(context, name, "generator")
     record = getattr(trained, "record", None)
     if trained.task.name != "generate" or record is None:
         raise OptionError(
@@ -56,15 +56,15 @@ def load_generator(context: Context, name: str) -> GeneratorSource:
     )
 
 
-def _load(context: Context, name: str) -> Any:
+def _load(context: Context, name: str, option: str) -> Any:
     if context.load is None:
-        raise OptionError(f"{name} cannot be loaded here.", option="generator", value=name)
+        raise OptionError(f"{name} cannot be loaded here.", option=option, value=name)
     return context.load(name)
 
 
 def load_classifier(context: Context, name: str) -> Any:
     """Load a trained classifier. Raises OptionError for a run of another task."""
-    trained = _load(context, name)
+    trained = _load(context, name, "classifier")
     if trained.task.name != "classify":
         raise OptionError(
             f"--classifier: {name} is a model of {trained.task.name}; expected one of classify.",

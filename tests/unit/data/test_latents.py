@@ -104,7 +104,16 @@ def test_a_table_is_read_and_words_are_no_attribute(tmp_path):
     assert table.files[1] == tmp_path / "images" / "1.png"
 
 
-@pytest.mark.parametrize(("row", "value"), [("a.png,bright,x", "bright"), ("a.png,nan,x", "nan"), ("a.png,1", 2)])
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("a.png,bright,x", "bright"),
+        ("a.png,nan,x", "nan"),
+        ("a.png,1", 2),
+        ('a.png,1,"x"y', None),
+        (f"a.png,1,{'x' * 140_000}", None),  # longer than the csv module reads
+    ],
+)
 def test_a_bad_row_of_a_table_is_named_with_its_line(row, value, tmp_path):
     with pytest.raises(DataError) as error:
         read_attribute_table(write_table(tmp_path, row), tmp_path)

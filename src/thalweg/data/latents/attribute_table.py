@@ -82,8 +82,7 @@ def read_attribute_table(path: Path, folder: Path) -> AttributeTable:
             f"{path}: cannot be read ({error.strerror}).", "Give --attributes FILE.csv.", path=path, value=str(path)
         ) from None
     text, _ = decode_text(content, str(path))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=detect_delimiter(text))
-    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
+    rows = _parse_rows(path, text)
     if len(rows) <= MIN_ROWS:
         raise DataError(
             f"{path} has {pluralize(max(0, len(rows) - 1), 'row')}; expected at least {MIN_ROWS} below a header.",
@@ -109,6 +108,19 @@ def read_attribute_table(path: Path, folder: Path) -> AttributeTable:
     files = [folder / encode_file_name(cells[file_column]) for _, cells in rows[1:]]
     names = tuple(header[index] for index in columns)
     return AttributeTable(path, files, [line for line, _ in rows[1:]], names, np.array(values))
+
+
+def _parse_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """Return the line and the cells of each row that is not empty. Raises DataError for quotes that do not close."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=detect_delimiter(text), strict=True)
+    rows = []
+    try:
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                rows.append((reader.line_num, [cell.strip() for cell in cells]))
+    except csv.Error as error:
+        raise _row_error(path, reader.line_num, str(error), None) from None
+    return rows
 
 
 def fit_features(feature_ND: np.ndarray, value_NA: np.ndarray) -> FeatureRegression:

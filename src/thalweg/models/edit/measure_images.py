@@ -26,7 +26,7 @@ def hash_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def draw_style(generator: Generator, stream: torch.Generator, count: int) -> Tensor:
+def draw_styles(generator: Generator, stream: torch.Generator, count: int) -> Tensor:
     """Draw the styles (count, W) of normally distributed latents, and of random classes of a conditional generator."""
     device = next(generator.parameters()).device
     latent_BL = torch.randn(count, generator.latent_dim, generator=stream).to(device)
@@ -42,7 +42,7 @@ def measure_latents(
 ) -> tuple[Tensor, Tensor]:
     """Draw styles (count, W), and measure their images: values (count, A)."""
     generator.eval()
-    style_BW = draw_style(generator, stream, count)
+    style_BW = draw_styles(generator, stream, count)
     value_BA = reader(generator.synthesize(generator.repeat_style(style_BW)))
     return style_BW.float().cpu(), value_BA.float().cpu()
 
