@@ -295,7 +295,7 @@ def mix(sampler: Sampler, options: GenerateSampleOptions) -> ImageGrid:
             value="mix",
             allowed=["single", "grid", "interpolate"],
         )
-    layers = find_crossover(options.crossover or "middle", num_styles)
+    layers = find_crossover(options.crossover, num_styles)
     count = options.num_images
     row_styles = [sampler.style(options.seed + k) for k in range(count)]
     column_styles = [sampler.style(options.seed + count + k) for k in range(count)]
@@ -318,11 +318,14 @@ def mix_styles(generator: Generator, row_1W: Tensor, column_1W: Tensor, layers: 
     return style_1NW
 
 
-def find_crossover(crossover: str, num_styles: int) -> slice:
+def find_crossover(crossover: str | None, num_styles: int) -> slice:
     """Return the layers that the column's image decides on. Raises OptionError where there are none such.
 
-    A number k means all layers from k on: with 0 the column's image, with `num_styles` the row's.
+    A number k means all layers from k on: with 0 the column's image, with `num_styles` the row's. None means the middle
+    ones; images of 8x8 pixels have coarse ones only, and None means the second half of these.
     """
+    if crossover is None:
+        crossover = "middle" if CROSSOVERS["middle"][0] < num_styles else str(num_styles // 2)
     if crossover.isdecimal() and int(crossover) <= num_styles:
         return slice(int(crossover), num_styles)
     names = [name for name, (first, _) in CROSSOVERS.items() if first < num_styles]

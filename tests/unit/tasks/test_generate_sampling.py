@@ -211,7 +211,15 @@ def test_layers_of_the_column_have_its_style():
 
 @pytest.mark.parametrize(
     ("crossover", "num_styles", "expected"),
-    [("coarse", 6, (0, 4)), ("middle", 6, (4, 6)), ("middle", 18, (4, 8)), ("fine", 18, (8, 18)), ("5", 18, (5, 18))],
+    [
+        ("coarse", 6, (0, 4)),
+        ("middle", 6, (4, 6)),
+        ("middle", 18, (4, 8)),
+        ("fine", 18, (8, 18)),
+        ("5", 18, (5, 18)),
+        (None, 18, (4, 8)),
+        (None, 4, (2, 4)),
+    ],
 )
 def test_groups_of_layers_are_those_of_map_sizes(crossover, num_styles, expected):
     layers = find_crossover(crossover, num_styles)
