@@ -32,7 +32,7 @@ def print_digits(font: str) -> list[Image.Image]:
 
 
 def test_every_bundled_model_is_tested_here():
-    assert set(bundled_models()) == {*MIN_CORRECT, "cifar10-fast", "digits-dcgan"}
+    assert set(bundled_models()) == {*MIN_CORRECT, "cifar10-fast", "digits-dcgan", "digits-tlgan"}
 
 
 @pytest.mark.parametrize("font", ["DejaVu Sans", "DejaVu Sans Mono", "STIXGeneral"])
@@ -71,6 +71,18 @@ def test_digits_dcgan_makes_all_digits():
     labels = [prediction.label for prediction in thalweg.load("digits-lenet").predict(images)]
     for digit in DIGITS:
         assert 0.03 < labels.count(digit) / len(labels) < 0.25, digit
+
+
+def test_digits_tlgan_makes_strokes_thicker_and_leaves_the_digit():
+    run = thalweg.load("digits-tlgan")
+    assert run.record.recipe == "mnist-tlgan" and run.record.license == "Apache-2.0"
+    thin = [sample.image_HWC for sample in run.sample(count=20, set={"thickness": -2})]
+    thick = [sample.image_HWC for sample in run.sample(count=20, set={"thickness": 2})]
+    assert all(a.mean() < b.mean() for a, b in zip(thin, thick, strict=True))
+    classifier = thalweg.load("digits-lenet")
+    labels_thin = [prediction.label for prediction in classifier.predict([image[..., 0] for image in thin])]
+    labels_thick = [prediction.label for prediction in classifier.predict([image[..., 0] for image in thick])]
+    assert sum(a == b for a, b in zip(labels_thin, labels_thick, strict=True)) >= 12
 
 
 def load_cifar_test(real_data) -> tuple[np.ndarray, np.ndarray]:
