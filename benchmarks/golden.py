@@ -24,7 +24,7 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
 NEW = Path(__file__).resolve().parent.parent
-TRAIN = ("train", "classify", "digits", "--model", "lenet", "--epochs", "2", "--seed", "0", "--no-report")
+TRAIN = ("train", "classify", "digits", "--model", "lenet", "--epochs", "2", "--precision", "float32", "--no-report")
 MODELS = ("digits-lenet", "digits-mlp", "cifar10-fast")
 NUM_DRAWINGS = 40
 MAX_DIFFERENCE = 1e-6
