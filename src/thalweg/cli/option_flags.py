@@ -85,7 +85,7 @@ def parse_flags(flags: Mapping[str, Any], settings: Sequence[str], option_types:
     texts: dict[str, Any] = {}
     for name, value in flags.items():
         if isinstance(value, list):  # of a repeatable flag
-            value = _parse_pairs(fields[name].flag, value) or None
+            value = _parse_pairs(fields[name], value) or None
         if value is not None:
             texts[name] = value
     model_kwargs = {}
@@ -117,14 +117,15 @@ def parse_key_values(settings: Sequence[str], taken: Mapping[str, Any] | None = 
     return pairs
 
 
-def _parse_pairs(flag: str, pairs: Sequence[str]) -> dict[str, str]:
+def _parse_pairs(field: OptionField, pairs: Sequence[str]) -> dict[str, str]:
     """Parse the values NAME=VALUE of a repeatable flag. Raises OptionError for one without '=', or given twice."""
     values: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = (part.strip() for part in pair.partition("="))
         if not equals or not name or name in values:
             problem = f"'{name}' is given twice" if name in values else f"'{pair}' is not NAME=VALUE"
-            raise OptionError(f"--{flag}: {problem}.", f"Write --{flag} NAME=2.", option=flag, value=pair)
+            flag = f"--{field.flag}"
+            raise OptionError(f"{flag}: {problem}.", f"Write {flag} NAME=2.", option=field.name, value=pair)
         values[name] = text
     return values
 

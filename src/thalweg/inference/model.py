@@ -131,8 +131,8 @@ class TrainedModel:
     def _options_of_evaluation(self, options: Mapping[str, Any]) -> Any:
         """Return the options of the training, with those of this evaluation in their place. Raises OptionError."""
         chosen = parse_options(options, self.task.EvaluateOptions)
-        given = {name: value for name, value in vars(chosen).items() if value is not None}
-        return replace(self.task_options, **given)
+        values = {name: value for name, value in vars(chosen).items() if value is not None}
+        return replace(self.task_options, **values)
 
     def _check_trained_on(self, split: Any, task_options: Any) -> dict[str, Any]:
         """Return how many examples were trained on, and the metrics without them."""

@@ -39,16 +39,10 @@ TOY_COUNTS = {"train": 160, "val": 24, "test": 48}
 
 def load_generator(context: Context, name: str) -> GeneratorSource:
     """Load a trained generator. Raises OptionError for a run of another task, NotFoundError for no run."""
-    trained = _load(context, name, "generator")
+    trained = _load(context, name, "generator", "generate")
     record = getattr(trained, "record", None)
-    if trained.task.name != "generate" or record is None:
-        raise OptionError(
-            f"--generator: {name} is a model of {trained.task.name}; expected one of generate.",
-            "Train one: thalweg train generate DATA --out G",
-            option="generator",
-            value=trained.task.name,
-            allowed=["generate"],
-        )
+    if record is None:
+        raise OptionError(f"--generator: {name} is no run; expected a trained one.", option="generator", value=name)
     generator = cast(Generator, trained.model.get_submodule("network")).to(context.device).requires_grad_(False)
     kwargs = dict(record.model_kwargs)
     return GeneratorSource(
@@ -56,24 +50,25 @@ def load_generator(context: Context, name: str) -> GeneratorSource:
     )
 
 
-def _load(context: Context, name: str, option: str) -> Any:
+def _load(context: Context, name: str, option: str, task: str) -> Any:
+    """Load a model of a task. Raises OptionError for a model of another task, NotFoundError for none."""
     if context.load is None:
         raise OptionError(f"{name} cannot be loaded here.", option=option, value=name)
-    return context.load(name)
+    trained = context.load(name)
+    if trained.task.name != task:
+        raise OptionError(
+            f"--{option}: {name} is a model of {trained.task.name}; expected one of {task}.",
+            f"Train one: thalweg train {task} DATA --out RUN",
+            option=option,
+            value=trained.task.name,
+            allowed=[task],
+        )
+    return trained
 
 
 def load_classifier(context: Context, name: str) -> Any:
     """Load a trained classifier. Raises OptionError for a run of another task."""
-    trained = _load(context, name, "classifier")
-    if trained.task.name != "classify":
-        raise OptionError(
-            f"--classifier: {name} is a model of {trained.task.name}; expected one of classify.",
-            "Train one: thalweg train classify DATA --out C",
-            option="classifier",
-            value=trained.task.name,
-            allowed=["classify"],
-        )
-    return trained
+    return _load(context, name, "classifier", "classify")
 
 
 def build_reader(

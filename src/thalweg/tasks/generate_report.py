@@ -68,7 +68,7 @@ def judge(
         num_samples: Images that are generated, and most real ones.
 
     Returns:
-        All metrics, None where there is no network; the network and what it saw are among the details.
+        All metrics, None where there is no network; the network's name and the numbers of images are among the details.
     """
     model.eval()
     fake_NHWC = generate_images(model, context.seed, max(NUM_GRID, num_samples))

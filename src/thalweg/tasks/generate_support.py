@@ -76,6 +76,11 @@ class CollapseWatch:
         return lines
 
 
+def has_critic_penalty(row: Mapping[str, Any]) -> bool:
+    """Whether WGAN-GP's penalty was on: in the discriminator's loss, or on every n-th step."""
+    return bool(row.get("discriminator/gradient_penalty") or row.get("penalty/gradient_penalty"))
+
+
 def suggest_next(history: list[dict[str, Any]]) -> list[str]:
     """Say where the discriminator wins, or where samples cover little of the real images, and what to try.
 
@@ -85,7 +90,7 @@ def suggest_next(history: list[dict[str, Any]]) -> list[str]:
     lines = []
     accuracies = []
     for row in history:
-        if row.get("discriminator/accuracy") is not None and not row.get("discriminator/gradient_penalty"):
+        if row.get("discriminator/accuracy") is not None and not has_critic_penalty(row):
             accuracies.append(row["discriminator/accuracy"])
     recalls = [row["recall"] for row in history if row.get("recall") is not None]
     if accuracies:

@@ -120,8 +120,10 @@ def resolve_settings(options: GenerateTrainOptions, model: GanModel, context: Co
         raise _no_meaning_error("growth_images", options.growth_images, "levels that grow")
     values = {}
     for field in fields(GanTraining):
-        given = getattr(options, field.name)
-        values[field.name] = getattr(model.training_values, field.name) if given is None else given
+        value = getattr(options, field.name)
+        if value is None:
+            value = getattr(model.training_values, field.name)
+        values[field.name] = value
     return AdversarialSettings(
         **values, augment=options.augment, growth_images=options.growth_images or 0, num_ranks=context.world_size
     )

@@ -300,7 +300,9 @@ def test_a_critic_that_tells_all_images_apart_is_no_warning():
     setup.objective.accuracy.fill_(1.0)
     assert not setup.validate(build()).warnings
     row = {"split": "train", "discriminator/accuracy": 0.999}
-    assert suggest_next([row]) and not suggest_next([{**row, "discriminator/gradient_penalty": 0.1}])
+    assert suggest_next([row])
+    for key in ("discriminator/gradient_penalty", "penalty/gradient_penalty"):
+        assert not suggest_next([{**row, key: 0.1}])
 
 
 # --- further options --------------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ TEXT = load_text(__package__)
 
 #: snapshots of a run
 NUM_FRAMES = 9
-#: real points that are shown and recorded
-NUM_SHOWN_POINTS = 400
+#: real points that are plotted and recorded
+NUM_PLOTTED_POINTS = 400
 #: the window around the points, in halves of their extent
 MARGIN = 1.3
 #: what `auto` means, for points and for images
@@ -159,13 +159,13 @@ def _explain_points(settings: GanSettings, inputs: GanInput) -> ConceptResult:
         runs = [replace(plain, label=_format_penalty(plain)), run]
     snapshot_steps = choose_snapshot_steps(run.steps)
     results = [train_points(plane, item, width, snapshot_steps) for item in runs]
-    shown = pick_rows(len(plane.points_N2), NUM_SHOWN_POINTS)
+    rows = pick_rows(len(plane.points_N2), NUM_PLOTTED_POINTS)
     numbers = {
         "kind": "points",
         "dataset": inputs.get("title", settings.dataset),
         "axes": list(inputs.get("axes", ("x1", "x2"))),
         "window": list(plane.window),
-        "real": plane.round_points(plane.points_N2[shown]),
+        "real": plane.round_points(plane.points_N2[rows]),
         "num_real": len(plane.points_N2),
         "centers": plane.round_points(plane.modes.center_M2),
         "num_modes": len(plane.modes.center_M2),
@@ -266,11 +266,11 @@ def _explain_images(settings: GanSettings, images_NHWC: np.ndarray, inputs: GanI
         width = int(DEFAULTS["images"]["width"])
     snapshot_steps = choose_snapshot_steps(run.steps)
     result = train_images(images_NHWC, run, width, snapshot_steps)
-    shown = pick_rows(len(images_NHWC), NUM_SHOWN)
+    rows = pick_rows(len(images_NHWC), NUM_SHOWN)
     numbers = {
         "kind": "images",
         "dataset": inputs.get("title", "images"),
-        "real": images_NHWC[shown].tolist(),
+        "real": images_NHWC[rows].tolist(),
         "num_real": len(images_NHWC),
         "steps": run.steps,
         "runs": [result],
@@ -296,9 +296,9 @@ def _images_caption(numbers: dict[str, Any], step: int) -> str:
             "so what its gradient wants changed has no meaning yet."
         )
     (result,) = numbers["runs"]
-    found = round(100 * compare_pairs(find_snapshot(result, step)))
+    percent = round(100 * compare_pairs(find_snapshot(result, step)))
     return (
-        f"Step {step}: in {found} % of pairs of a real and a generated image the discriminator finds the real one; "
+        f"Step {step}: in {percent} % of pairs of a real and a generated image the discriminator finds the real one; "
         "50 % would be chance. Where its gradient is blue, a brighter pixel would look more real to it, where orange "
         "a darker one."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
         points, names = _check_arrays(word)
     else:
         title = Path(word).name
-        table, notes = parse_table(_read_file(Path(word).expanduser()), str(word))
-        chosen, choice = choose_columns(table, settings.columns)
-        notes += choice
-        points, names = extract_points(table, chosen)
-        axes = [table.header[column] for column in chosen[:2]]
+        points, names, axes, notes = _read_table(word, settings.columns, choose_columns)
     if len(points) > MAX_POINTS:
         rows = _draw_rows(len(points), settings.seed, notes)
         points = points[rows]
@@ -67,15 +63,21 @@ def load_unlabeled_points(word: Any, settings: Any) -> dict[str, Any]:
         points, _ = _check_arrays(word)
     else:
         title = Path(word).name
-        table, notes = parse_table(_read_file(Path(word).expanduser()), str(word))
-        chosen, choice = choose_axes(table, settings.columns)
-        notes += choice
-        points, _ = extract_points(table, chosen)
-        axes = [table.header[column] for column in chosen]
+        points, _, axes, notes = _read_table(word, settings.columns, choose_axes)
     _check_count(len(points), title)
     if len(points) > MAX_POINTS:
         points = points[_draw_rows(len(points), settings.seed, notes)]
     return {"points": points, "axes": axes, "title": title, "notes": notes}
+
+
+def _read_table(
+    word: Any, columns: Any, choose: Callable[..., Any]
+) -> tuple[np.ndarray, list[str], list[str], list[str]]:
+    """Return points (N, 2), labels, the names of both axes and notes of a table, of the columns that `choose` takes."""
+    table, notes = parse_table(_read_file(Path(word).expanduser()), str(word))
+    chosen, choice = choose(table, columns)
+    points, names = extract_points(table, chosen)
+    return points, names, [table.header[column] for column in chosen[:2]], [*notes, *choice]
 
 
 def _draw_rows(count: int, seed: int, notes: list[str]) -> np.ndarray:

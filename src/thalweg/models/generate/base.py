@@ -6,6 +6,7 @@ no mapping network, the style is the latent itself (with the embedding of the cl
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,7 @@ class GanTraining:
     mixing: float = 0.0
 
 
-class Generator(nn.Module):
+class Generator(nn.Module, ABC):
     """Latents (B, L) -> images (B, C, S, S) in [-1, 1].
 
     Attributes:
@@ -69,9 +70,9 @@ class Generator(nn.Module):
         has_mapping = num_styles > 1 or num_classes > 0
         self.register_buffer("mean_style", torch.zeros(style_dim), persistent=has_mapping)
 
+    @abstractmethod
     def map_latent(self, latent_BL: Float[Tensor, "B L"], label_B: Int[Tensor, " B"] | None = None) -> Tensor:
         """Return the style (B, W) of each latent; `label_B` are classes of a conditional generator."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def track_mean_style(self, style_BW: Float[Tensor, "B W"]) -> None:
@@ -79,9 +80,9 @@ class Generator(nn.Module):
         if self.training:
             self.mean_style.lerp_(style_BW.detach().mean(0).to(self.mean_style.dtype), 1 - MEAN_STYLE_DECAY)
 
+    @abstractmethod
     def synthesize(self, style_BNW: Float[Tensor, "B N W"]) -> Tensor:
         """Return the image (B, C, S, S) of the styles of each layer; N is `num_styles`."""
-        raise NotImplementedError
 
     def repeat_style(self, style_BW: Float[Tensor, "B W"]) -> Tensor:
         """Return the same style for all layers (B, N, W)."""
