@@ -10,7 +10,7 @@ import numpy as np
 from photographs import RESIZE, SIZE, race
 
 from thalweg.data.images.image_decoding import decode_image
-from thalweg.data.images.image_loading import prefetch_map
+from thalweg.data.prefetch import prefetch_map
 
 THREADS = 2
 

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 from torch import nn
 
-from ..data.images.image_loading import prefetch_map
+from ..data.prefetch import prefetch_map
 from ..errors import DataError, ResourceError
 from ..predictions.base import Prediction, UnreadableSource
 from ..runs.artifacts import save_files

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from ..concepts.base import ConceptResult, ConceptText
 from ..config.parsing import format_setting, option_fields
-from ..data.images.image_loading import prefetch_map
+from ..data.prefetch import prefetch_map
 from ..plots.animation import build_palette
 from ..plots.tex_svg import render_formula_svg
 from .html import data_uri, escape, html_document

@@ -9,19 +9,30 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..base import Dataset
+from .stored_images import ImageArray, StoredImages, take_images
+
+
+def sha256_rows(images: np.ndarray) -> np.ndarray:
+    """Return the SHA-256 (N, 32) uint8 of every image (N, H, W, C) uint8."""
+    flat = np.ascontiguousarray(images).reshape(-1)
+    view = flat.data
+    size = int(np.prod(images.shape[1:]))
+    sha256 = hashlib.sha256
+    joined = b"".join([sha256(view[i : i + size]).digest() for i in range(0, len(flat), size or 1)])
+    return np.frombuffer(joined, np.uint8).reshape(-1, 32)
 
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Labeled images in memory.
+    """Labeled images, in memory or on disk.
 
     Attributes:
-        images: (N, H, W, C) uint8; C is 1 (gray) or 3 (RGB).
+        images: (N, H, W, C) uint8; C is 1 (gray) or 3 (RGB). Stored images are decoded when they are indexed.
         labels: (N,) int64, indices into the classes of the dataset.
         sources: Name of each example: its file, or its row in an array file.
     """
 
-    images: np.ndarray
+    images: ImageArray
     labels: np.ndarray
     sources: Sequence[str]
 
@@ -34,15 +45,17 @@ class ImageSplit:
 
     def keys(self) -> np.ndarray:
         """Return the first 64 bits of the SHA-256 of each image (N,) uint64."""
-        keys = np.empty(len(self), np.uint64)
-        for row, image in enumerate(self.images):
-            digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
-            keys[row] = int.from_bytes(digest[:8], "big")
-        return keys
+        return np.ascontiguousarray(self.digests()[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+
+    def digests(self) -> np.ndarray:
+        """Return the SHA-256 (N, 32) uint8 of each image: of its pixels in memory, of its file on disk."""
+        if isinstance(self.images, StoredImages):
+            return self.images.digests
+        return sha256_rows(self.images)
 
     def take(self, rows: np.ndarray) -> ImageSplit:
         """Return the examples at `rows` (n,) int64, in that order."""
-        return ImageSplit(self.images[rows], self.labels[rows], self.names(rows.tolist()))
+        return ImageSplit(take_images(self.images, rows), self.labels[rows], self.names(rows.tolist()))
 
 
 @dataclass(frozen=True)

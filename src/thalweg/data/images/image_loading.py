@@ -1,7 +1,4 @@
-"""Load many image files into one array, with threads that read ahead. Unreadable files are listed, not raised.
-
-Threads rather than processes, because Pillow decodes and resizes without holding the interpreter's lock.
-"""
+"""Load many image files into one array. Unreadable files are listed, not raised."""
 
 from __future__ import annotations
 
@@ -9,14 +6,11 @@ import hashlib
 import os
 import threading
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -25,21 +19,13 @@ from ...errors import pluralize
 from ...io.file_names import decode_file_name
 from ...io.free_memory import require_memory
 from ..base import UnreadableFile
+from ..prefetch import prefetch_map
 from .image_decoding import RESIZE_NOTE, ImageHeader, ImageReadError, decode_image, read_header
 from .raw_dataset import ReadOptions
 
 #: files that all have one size of up to MAX_NATIVE_SIZE pixels keep it; all others become DEFAULT_SIZE
 MAX_NATIVE_SIZE = 96
 DEFAULT_SIZE = 64
-
-#: items per thread that are being worked on or wait to be taken
-PREFETCH_PER_THREAD = 8
-
-#: `prefetch_map` uses at most this many threads
-MAX_WORKERS = 8
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _counting_warnings = threading.Lock()
 
@@ -65,48 +51,9 @@ class LoadedImages:
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def cpu_count() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def short_hash(content: bytes) -> int:
     """Return the first 64 bits of the SHA-256 of `content`, equal on every machine."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-
-
-def prefetch_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
-) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order, while threads work ahead.
-
-    Holds a few results per thread, however many items there are. An exception is raised at its item.
-
-    Args:
-        function: Called in the threads.
-        items: May be endless.
-        workers: Number of threads; None uses up to 8, at most one per processor.
-    """
-    workers = workers or min(MAX_WORKERS, cpu_count())
-    iterator = iter(items)
-    first = list(islice(iterator, 2))
-    if len(first) < 2:  # threads would only cost time
-        yield from map(function, first)
-        return
-    iterator = chain(first, iterator)
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in islice(iterator, PREFETCH_PER_THREAD * workers):
-                pending.append(pool.submit(function, item))
-            while pending:
-                yield pending.popleft().result()
-                for item in islice(iterator, 1):
-                    pending.append(pool.submit(function, item))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def load_images(files: Sequence[Path], options: ReadOptions) -> LoadedImages:

@@ -17,6 +17,7 @@ from ...config.parsing import Range
 from ...errors import DataError
 from ...layers.tta import TTA
 from ..base import DataRequest, UnreadableFile
+from ..prefetch import prefetch_map
 from .dataset import ImageDataset, ImageSplit, summarize_images
 from .handwriting import normalize_handwriting
 from .image_decoding import (
@@ -29,7 +30,6 @@ from .image_decoding import (
     to_array,
     to_gray_or_rgb,
 )
-from .image_loading import prefetch_map
 from .load import load_dataset
 from .raw_dataset import RawDataset
 from .splits import split_dataset

@@ -56,16 +56,6 @@ class ImageGroups:
     label_N: np.ndarray
 
 
-def sha256_rows(images: np.ndarray) -> np.ndarray:
-    """Return the SHA-256 (N, 32) uint8 of every image (N, H, W, C) uint8."""
-    flat = np.ascontiguousarray(images).reshape(-1)
-    view = flat.data
-    size = int(np.prod(images.shape[1:]))
-    sha256 = hashlib.sha256
-    joined = b"".join([sha256(view[i : i + size]).digest() for i in range(0, len(flat), size or 1)])
-    return np.frombuffer(joined, np.uint8).reshape(-1, 32)
-
-
 def hash_keys(digests: np.ndarray) -> np.ndarray:
     """Return the first 64 bits of each digest: (N, 32) uint8 to (N,) uint64."""
     return np.ascontiguousarray(digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
@@ -282,7 +272,7 @@ def split_dataset(raw: RawDataset, name: str, request: DataRequest) -> ImageData
         )
     _drop_empty_splits(raw)
     _check_classes(raw)
-    digests = {split_name: sha256_rows(split.images) for split_name, split in raw.splits.items()}
+    digests = {split_name: split.digests() for split_name, split in raw.splits.items()}
     split_N = _assign_rows(raw, digests["train"], request)
     source = raw.splits["train"]
     splits: dict[str, ImageSplit] = {}

@@ -15,14 +15,14 @@ from ..base import SPLITS, DataRequest, Dataset
 from .catalog import NAMED_DATASETS
 from .cifar import is_cifar
 from .csv_dataset import find_table
-from .dataset import ImageSplit, summarize_images
+from .dataset import ImageSplit, sha256_rows, summarize_images
 from .idx import is_idx
 from .image_folder import list_images, list_subdirs
 from .image_loading import load_images
 from .load import read_raw
 from .npz import resize_dataset
 from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, quote_names
-from .splits import TEST_FRACTION, ImageGroups, assign_by_hash, duplicate_groups, hash_keys, sha256_rows
+from .splits import TEST_FRACTION, ImageGroups, assign_by_hash, duplicate_groups, hash_keys
 
 #: heights and widths that images can be brought to
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)

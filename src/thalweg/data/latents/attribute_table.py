@@ -15,7 +15,7 @@ from ...errors import DataError, pluralize
 from ...io.file_names import encode_file_name
 from ..images.csv_dataset import decode_text, detect_delimiter
 from ..images.image_decoding import ImageReadError, decode_image
-from ..images.image_loading import prefetch_map
+from ..prefetch import prefetch_map
 
 # N images, D features, A attributes
 

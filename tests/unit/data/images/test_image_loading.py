@@ -12,8 +12,9 @@ from PIL import Image
 from tests.unit.data.images import corpus
 from thalweg.data.images import image_loading
 from thalweg.data.images.image_decoding import decode_image
-from thalweg.data.images.image_loading import PREFETCH_PER_THREAD, count_pillow_warnings, load_images, prefetch_map
+from thalweg.data.images.image_loading import count_pillow_warnings, load_images
 from thalweg.data.images.raw_dataset import ReadOptions
+from thalweg.data.prefetch import PREFETCH_PER_THREAD, prefetch_map
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5, None])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.images import corpus
-from thalweg.data.images.dataset import ImageSplit
+from thalweg.data.images.dataset import ImageSplit, sha256_rows
 from thalweg.data.images.raw_dataset import RawDataset
 from thalweg.data.images.splits import (
     TEST_FRACTION,
@@ -17,7 +17,6 @@ from thalweg.data.images.splits import (
     assign_stratified,
     duplicate_groups,
     hash_keys,
-    sha256_rows,
 )
 from thalweg.errors import DataError, OptionError
 

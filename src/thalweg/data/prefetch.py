@@ -1,0 +1,61 @@
+"""Work ahead with threads, and hand out the results in order.
+
+Threads rather than processes, because Pillow decodes and resizes without holding the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from typing import TypeVar
+
+#: items per thread that are being worked on or wait to be taken
+PREFETCH_PER_THREAD = 8
+
+#: `prefetch_map` uses at most this many threads
+MAX_WORKERS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cpu_count() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def prefetch_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, while threads work ahead.
+
+    Holds a few results per thread, however many items there are. An exception is raised at its item.
+
+    Args:
+        function: Called in the threads.
+        items: May be endless.
+        workers: Number of threads; None uses up to 8, at most one per processor.
+    """
+    workers = workers or min(MAX_WORKERS, cpu_count())
+    iterator = iter(items)
+    first = list(islice(iterator, 2))
+    if len(first) < 2:  # threads would only cost time
+        yield from map(function, first)
+        return
+    iterator = chain(first, iterator)
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in islice(iterator, PREFETCH_PER_THREAD * workers):
+                pending.append(pool.submit(function, item))
+            while pending:
+                yield pending.popleft().result()
+                for item in islice(iterator, 1):
+                    pending.append(pool.submit(function, item))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
