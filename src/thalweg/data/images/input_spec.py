@@ -15,6 +15,7 @@ from torch import Tensor
 from ...config.json_record import FieldError
 from ...config.parsing import Range
 from ...errors import DataError
+from ...io.file_names import encode_file_name
 from ...layers.tta import TTA
 from ..base import DataRequest, UnreadableFile
 from ..prefetch import prefetch_map
@@ -33,6 +34,7 @@ from .image_decoding import (
 from .load import load_dataset
 from .raw_dataset import RawDataset
 from .splits import split_dataset
+from .stored_images import StoredImages
 
 #: maximum number of images in a batch, and of all their pixels, where nothing is trained. On a CPU, larger batches
 #: leave the cache: ResNet-50 at 224x224 is a fifth faster with batches of 8 than of 32.
@@ -78,10 +80,12 @@ class InputSpec:
         return self.size[0]
 
 
-def load_for_model(request: DataRequest, image_size: int | None, spec: InputSpec | None) -> ImageDataset:
+def load_for_model(
+    request: DataRequest, image_size: int | None, spec: InputSpec | None, storage: str = "auto"
+) -> ImageDataset:
     """Read images from a path, a named data set, an ImageDataset or a pair of arrays (images, labels).
 
-    With a model's `spec`, images get its size and channels. Raises DataError.
+    With a model's `spec`, images get its size and channels. `storage`: see `load_dataset`. Raises DataError.
     """
     source = request.source
     if isinstance(source, ImageDataset):
@@ -94,7 +98,7 @@ def load_for_model(request: DataRequest, image_size: int | None, spec: InputSpec
         size = image_size or spec.image_size
         resize = round(spec.resize * size / spec.image_size) if spec.resize else None
         image_size = size
-    return pad_to_square(load_dataset(request, image_size, resize, channels))
+    return pad_to_square(load_dataset(request, image_size, resize, channels, storage))
 
 
 def _from_arrays(images: np.ndarray, labels: np.ndarray) -> RawDataset:
@@ -249,16 +253,21 @@ def normalize_drawings(dataset: ImageDataset, spec: InputSpec) -> ImageDataset:
 
 
 def _normalize_split(split: ImageSplit, spec: InputSpec, unreadable: list[UnreadableFile]) -> ImageSplit:
-    def read_one(drawing: tuple[str, np.ndarray]) -> np.ndarray | UnreadableFile:
-        source, image = drawing
+    def read_one(row: int) -> np.ndarray | UnreadableFile:
+        source = split.sources[row]
         try:
-            return preprocess_image(source if os.path.isfile(source) else image, spec)
+            if isinstance(split.images, StoredImages):
+                return preprocess_image(split.images.encoded.read(row), spec)
+            file = encode_file_name(source)
+            return preprocess_image(file if os.path.isfile(file) else split.images[row], spec)
         except DataError as error:
             return UnreadableFile(source, error.message)
+        except (ImageReadError, OSError) as error:
+            return UnreadableFile(source, str(error))
 
     images: list[np.ndarray] = []
     rows: list[int] = []
-    for row, result in enumerate(prefetch_map(read_one, zip(split.sources, split.images, strict=True))):
+    for row, result in enumerate(prefetch_map(read_one, range(len(split)))):
         if isinstance(result, UnreadableFile):
             unreadable.append(result)
         else:
@@ -287,7 +296,7 @@ def pad_to_square(dataset: ImageDataset) -> ImageDataset:
     margins = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
     splits = {}
     for name, split in dataset.splits.items():
-        splits[name] = replace(split, images=np.pad(split.images, margins))
+        splits[name] = replace(split, images=np.pad(split.images[:], margins))
     return replace(
         dataset,
         splits=splits,
