@@ -49,7 +49,6 @@ from .classify_support import (
     suggest_next,
 )
 
-
 #: pixels that a model initializes itself from, which need a hundred bytes each: 5,000 images of 96 x 96
 MAX_INIT_PIXELS = 5000 * 96 * 96
 
@@ -67,7 +66,9 @@ class ClassifyOptions:
         "[default: none; flip,shift for small sets of photos]",
     ] = "auto"
     tta: Annotated[TTA, "test-time augmentation: average over mirrored, and over shifted copies"] = "none"
-    image_size: Annotated[int | Size | None, "size of the model's input in pixels, a square or not", Range(1, 4096)] = None
+    image_size: Annotated[int | Size | None, "size of the model's input in pixels, a square or not", Range(1, 4096)] = (
+        None
+    )
     fold: Annotated[str | None, "validate on one of K equal parts of the training set, as 2/5"] = None
     cache_features: Annotated[bool, "cache backbone features when only the head is trained"] = True
     feature_views: Annotated[int, "random augmented views per image in the feature cache", Range(1, 1000)] = 1

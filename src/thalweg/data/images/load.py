@@ -37,7 +37,8 @@ def load_dataset(
 
     Args:
         request: What to read and how to split it.
-        image_size: Height and width of the images, one number for squares; None keeps the size of the source where all images share it.
+        image_size: Height and width of the images, one number for squares; None keeps the size of the source where all
+            images share it.
         resize: Resize the shorter side to this, then crop the center to `image_size`.
         channels: 1 (gray), 3 (RGB) or None (as in the source).
 
