@@ -99,7 +99,7 @@ class ImageFiles:
                 continue
             size_N[row] = status.st_size
             modified_N[row] = status.st_mtime_ns
-        return Stamps(list(map(os.fspath, self.paths)), size_N, modified_N)
+        return Stamps([os.fspath(path) for path in self.paths], size_N, modified_N)
 
 
 class ConcatenatedImages:

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...config.size import PixelSize, to_height_width
 from ...errors import OptionError, did_you_mean, pluralize
 from ...io.free_memory import format_bytes, get_free_memory, require_memory
 from ..base import UnreadableFile
 from ..prefetch import prefetch_map
 from .encoded import EncodedImages
-from .image_decoding import RESIZE_NOTE, ImageHeader, ImageReadError, decode_image, read_header
+from .image_decoding import ImageHeader, ImageReadError, decode_image, describe_resize, read_header
 from .index import ImageIndex, index_images, list_unreadable
 from .raw_dataset import STORAGES, ReadOptions
 from .stored_images import ImageArray, StoredImages
@@ -28,7 +29,7 @@ from .stored_images import ImageArray, StoredImages
 #: with storage "auto", decoded images are in memory up to this size
 MAX_MEMORY_BYTES = 1_000_000_000
 
-STORAGE_NOTE = "{0} of {1}x{1} would take {2}; they are decoded from disk as needed (--storage)."
+STORAGE_NOTE = "{0} of {1}x{2} would take {3}; they are decoded from disk as needed (--storage)."
 
 #: files that all have one size of up to MAX_NATIVE_SIZE pixels keep it; all others become DEFAULT_SIZE
 MAX_NATIVE_SIZE = 96
@@ -42,7 +43,7 @@ class LoadedImages:
     """The images of those files that can be read.
 
     Attributes:
-        images: (N, size, size, C) uint8, in memory or on disk.
+        images: (N, H, W, C) uint8, in memory or on disk.
         rows: (N,) index of each image in the list of files.
         files: (N,) uint64 hash of the bytes of each file.
         unreadable: The other files.
@@ -64,7 +65,7 @@ def short_hash(content: bytes) -> int:
 
 
 def load_images(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
-    """Load all images that can be read, as square images of one size, or leave them on disk to be decoded later.
+    """Load all images that can be read, as images of one size, or leave them on disk to be decoded later.
 
     `options.resize` counts only together with `options.image_size`. `options.storage` "auto" chooses memory where the
     decoded images need at most a quarter of the free memory, and at most a gigabyte.
@@ -93,18 +94,18 @@ def load_images(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
         return _load_into_memory(encoded, options)
     with count_pillow_warnings() as pillow_warnings:
         index = index_images(encoded, options.progress)
-    sizes = _count_indexed_sizes(index)
-    size = _choose_size(sizes, options.image_size)
-    if options.storage == "auto" and _fits(len(index.rows), size, options):
+    loaded = _leave_on_disk(encoded, index, options, pillow_warnings)
+    if options.storage == "auto" and _fits(len(loaded.rows), (loaded.images.shape[1], loaded.images.shape[2]), options):
         return _load_into_memory(encoded, options)
-    return _leave_on_disk(encoded, index, size, options, pillow_warnings)
+    return loaded
 
 
-def _fits(count: int, size: int, options: ReadOptions) -> bool:
-    """Tell whether `count` square images are few enough to be decoded at once."""
+def _fits(count: int, size: PixelSize, options: ReadOptions) -> bool:
+    """Tell whether `count` images are few enough to be decoded at once."""
+    height, width = to_height_width(size)
     free = get_free_memory()
     limit = MAX_MEMORY_BYTES if free is None else min(MAX_MEMORY_BYTES, free // 4)
-    return count * size * size * (options.channels or 3) <= limit
+    return count * height * width * (options.channels or 3) <= limit
 
 
 def _load_into_memory(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
@@ -131,19 +132,20 @@ def _load_into_memory(encoded: EncodedImages, options: ReadOptions) -> LoadedIma
 
 
 def _leave_on_disk(
-    encoded: EncodedImages, index: ImageIndex, size: int, options: ReadOptions, pillow_warnings: Sequence[str]
+    encoded: EncodedImages, index: ImageIndex, options: ReadOptions, pillow_warnings: Sequence[str]
 ) -> LoadedImages:
     """Return the images of an index as stored images."""
     rows = index.rows
+    sizes = _count_indexed_sizes(index)
+    size = _choose_size(sizes, options.image_size)
     images = StoredImages(
         encoded=encoded.take(rows),
         digests=index.digest[rows],
         sizes=np.stack([index.height[rows], index.width[rows]], axis=1),
-        size=(size, size),
+        size=size,
         channels=options.channels or (1 if index.is_gray and len(rows) else 3),
         resize=options.resize if options.image_size else None,
     )
-    sizes = _count_indexed_sizes(index)
     misnamed = [(row, index.format_name(row)) for row in index.misnamed.tolist()]
     return LoadedImages(
         images=images,
@@ -151,7 +153,7 @@ def _leave_on_disk(
         files=np.ascontiguousarray(images.digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64),
         unreadable=list_unreadable(encoded, index),
         warnings=[
-            STORAGE_NOTE.format(pluralize(len(rows), "image"), size, format_bytes(images.nbytes)),
+            STORAGE_NOTE.format(pluralize(len(rows), "image"), size[1], size[0], format_bytes(images.nbytes)),
             *_size_notes(sizes, size),
             *_format_warnings(encoded, index.animated.tolist(), misnamed),
             *_pillow_notes(pillow_warnings),
@@ -183,7 +185,7 @@ def _decode_all(
     encoded: EncodedImages, headers: Sequence[ImageHeader | UnreadableFile], options: ReadOptions
 ) -> LoadedImages:
     """Decode all images whose header could be read to `options.image_size`."""
-    size = options.image_size or DEFAULT_SIZE
+    height, width = to_height_width(options.image_size or DEFAULT_SIZE)
     channels = options.channels
     readable = []
     unreadable: dict[int, UnreadableFile] = {}
@@ -193,11 +195,11 @@ def _decode_all(
         else:
             readable.append(row)
     require_memory(
-        len(readable) * size * size * (channels or 3),
-        f"The dataset of {len(readable):,} images of {size}x{size}",
+        len(readable) * height * width * (channels or 3),
+        f"The dataset of {len(readable):,} images of {width}x{height}",
         cure="Choose a smaller --image-size, or --storage disk.",
     )
-    images = np.empty((len(readable), size, size, channels or 1), np.uint8)
+    images = np.empty((len(readable), height, width, channels or 1), np.uint8)
     rows: list[int] = []
     hashes: list[int] = []
     results = prefetch_map(lambda row: _try_decode(encoded, row, options), readable)
@@ -239,9 +241,10 @@ def _try_decode(encoded: EncodedImages, row: int, options: ReadOptions) -> tuple
         return UnreadableFile(encoded.names([row])[0], str(error))
 
 
-def _size_notes(sizes: Counter[tuple[int, int]], image_size: int) -> list[str]:
+def _size_notes(sizes: Counter[tuple[int, int]], size: tuple[int, int]) -> list[str]:
     """Return a note if any image is resized."""
-    return [] if set(sizes) <= {(image_size, image_size)} else [RESIZE_NOTE.format(image_size)]
+    height, width = size
+    return [] if set(sizes) <= {(width, height)} else [describe_resize(size)]
 
 
 def _pillow_notes(texts: Sequence[str]) -> list[str]:
@@ -250,9 +253,7 @@ def _pillow_notes(texts: Sequence[str]) -> list[str]:
     return [f"{pluralize(len(texts), 'warning')} of Pillow about irregular files, e.g. '{texts[0]}'."]
 
 
-def _format_warnings(
-    encoded: EncodedImages, animated: Sequence[int], misnamed: Sequence[tuple[int, str]]
-) -> list[str]:
+def _format_warnings(encoded: EncodedImages, animated: Sequence[int], misnamed: Sequence[tuple[int, str]]) -> list[str]:
     """Return warnings about animations and files with the extension of another format."""
     lines = []
     if animated:
@@ -265,15 +266,16 @@ def _format_warnings(
     return lines
 
 
-def _choose_size(sizes: Counter[tuple[int, int]], requested: int | None) -> int:
-    """Return the height and width that all images are brought to."""
+def _choose_size(sizes: Counter[tuple[int, int]], requested: PixelSize | None) -> tuple[int, int]:
+    """Return the height and width that all images are brought to: squares, where nothing else is requested."""
+    size: PixelSize = DEFAULT_SIZE
     if requested:
-        return requested
-    if len(sizes) == 1:
+        size = requested
+    elif len(sizes) == 1:
         shorter_side = min(next(iter(sizes)))
         if shorter_side <= MAX_NATIVE_SIZE:
-            return shorter_side
-    return DEFAULT_SIZE
+            size = shorter_side
+    return to_height_width(size)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class StoredImages:
 
     def decode(self, row: int) -> np.ndarray:
         """Decode one image to (H, W, C) uint8. Raises ImageReadError or OSError."""
-        return decode_image(self.encoded.read(row), self.channels, self.size[0], self.resize)
+        return decode_image(self.encoded.read(row), self.channels, self.size, self.resize)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode the images at `rows` with threads: (n, H, W, C) uint8, a new array; one image for an int.
