@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from thalweg import registry
 from thalweg.config.options import TrainOptions
+from thalweg.config.size import PixelSize
 from thalweg.data.images.dataset import ImageDataset
 from thalweg.data.images.input_spec import to_normalized_float
 from thalweg.data.images.synthetic import make_bars
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
-from thalweg.config.size import PixelSize
 from thalweg.errors import OptionError
 from thalweg.layers.activations import ACTIVATIONS
 from thalweg.tasks.base import Context

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config.size import PixelSize, to_height_width
+from ..config.size import PixelSize, format_size, to_height_width
 from ..errors import ModelFileError, NotFoundError, OptionError, ResourceError
 from ..io.download import is_offline
 from ..registry import ModelEntry, register_model_source
@@ -219,16 +219,14 @@ def build_external_model(
             value=in_channels,
             allowed=[3],
         )
-    height, width = to_height_width(image_size)
     may_download = pretrained and not (offline or is_offline())
 
     def build(**more: Any) -> nn.Module:
         guard: AbstractContextManager[None] = nullcontext() if may_download else block_network()
         with guard:
             module = _create(model, in_channels, pretrained, {**arguments, **more})
-        return check_output_shape(
-            ExternalModel(module, num_classes, model), (2, in_channels, height, width), num_classes
-        )
+        shape = (2, in_channels, *to_height_width(image_size))
+        return check_output_shape(ExternalModel(module, num_classes, model), shape, num_classes)
 
     try:
         try:
@@ -247,7 +245,7 @@ def build_external_model(
         ) from error
     except Exception as error:  # a model of another package may raise anything
         raise OptionError(
-            f"{model} cannot be built for images of {width} x {height}: {first_error_line(error)}.",
+            f"{model} cannot be built for images of {format_size(image_size)} pixels: {first_error_line(error)}.",
             cure="Choose another --image-size or --model.",
             option="model",
             value=model,
