@@ -46,8 +46,10 @@ class NearIndex:
 
     def search(self, query_QD: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows (Q, K) near each query and their similarities, unordered; -2 where there are fewer than K."""
-        row_QK = np.empty((len(query_QD), count), np.int64)
-        similarity_QK = np.empty((len(query_QD), count), np.float32)
+        row_QK = np.zeros((len(query_QD), count), np.int64)
+        similarity_QK = np.full((len(query_QD), count), -2, np.float32)
+        if not len(self.row_N):
+            return row_QK, similarity_QK
         for first in range(0, len(query_QD), QUERY_BLOCK):
             block = slice(first, first + QUERY_BLOCK)
             row_QK[block], similarity_QK[block] = self._search_block(query_QD[block].astype(np.float32), count)
@@ -74,7 +76,7 @@ class NearIndex:
                 similarity_QpK[query, slot, : top_QK.shape[1]] = best_QK
         top_QK, similarity_QK = _take_largest(similarity_QpK.reshape(len(query_QD), -1), count)
         position_QK = np.take_along_axis(position_QpK.reshape(len(query_QD), -1), top_QK, axis=1)
-        return self.row_N[position_QK % max(1, len(self.row_N))], similarity_QK
+        return self.row_N[position_QK % len(self.row_N)], similarity_QK
 
     def measure_recall(self, query_QD: np.ndarray) -> float:
         """Return the fraction of queries whose nearest vector, by comparing all, is among those that `search` finds."""
