@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,46 +129,23 @@ def find_near_duplicates(splits: Mapping[str, ImageSplit], exact: Sequence[Dupli
     return search_near_duplicates(thumbnails, exact).pairs
 
 
-def search_near_duplicates(
-    thumbnails: Mapping[str, np.ndarray],
-    exact: Sequence[DuplicatePair],
-    progress: Callable[[int, int], None] | None = None,
-) -> NearDuplicates:
-    """Do what `find_near_duplicates` does, and say how.
-
-    Args:
-        thumbnails: Thumbnails (N, S, S) uint8 of each split.
-        exact: Exact duplicates, which are not reported again.
-        progress: Called with (images compared, images to compare).
-
-    Returns:
-        The pairs, and the search of the split with the most images before it.
-    """
+def search_near_duplicates(thumbnails: Mapping[str, np.ndarray], exact: Sequence[DuplicatePair]) -> NearDuplicates:
+    """Do what `find_near_duplicates` does with thumbnails (N, S, S) uint8 of each split, and say how."""
     known = {pair.second for pair in exact if pair.first[0] != pair.second[0]}
     sizes = {name: len(pixels) for name, pixels in thumbnails.items() if len(pixels)}
     examples = _Examples(sizes)
-    total = sum(list(sizes.values())[1:])
     pairs: list[DuplicatePair] = []
     search = NearSearch()
     base: list[np.ndarray] = []
-    done = 0
     for name in sizes:
         if base:
             matcher = _Matcher(base)
-            for row, base_row, mirrored in matcher.match(thumbnails[name], _shift(progress, done, total)):
+            for row, base_row, mirrored in matcher.match(thumbnails[name]):
                 if (name, row) not in known:
                     pairs.append(DuplicatePair(examples.locate(base_row), (name, row), mirrored))
             search = matcher.describe(thumbnails[name])
-            done += sizes[name]
         base.append(thumbnails[name])
     return NearDuplicates(pairs, search)
-
-
-def _shift(progress: Callable[[int, int], None] | None, start: int, total: int) -> Callable[[int], None]:
-    """Return a callback of the progress of a part that begins at `start`."""
-    if progress is None:
-        return lambda done: None
-    return lambda done: progress(start + done, total)
 
 
 def leaked_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
@@ -236,9 +213,7 @@ class _Matcher:
         padded_count = -(-len(vector_ND) // self.strides) * self.strides
         self.vector_ND = vector_ND[:0] if is_large else vector_ND[np.arange(padded_count) % len(vector_ND)]
 
-    def match(
-        self, query_QSS: np.ndarray, progress: Callable[[int], None] | None = None
-    ) -> Iterator[tuple[int, int, bool]]:
+    def match(self, query_QSS: np.ndarray) -> Iterator[tuple[int, int, bool]]:
         """Yield (row of the queries, row of the concatenated base, mirrored) for every near duplicate."""
         block_size = INDEX_BLOCK if self.index else QUERY_BLOCK
         for first in range(0, len(query_QSS), block_size):
@@ -255,8 +230,6 @@ class _Matcher:
                 mirrored_Q[better] = flip
             for row in np.flatnonzero(best_Q < MAX_RESIDUAL_RATIO):
                 yield first + int(row), int(match_Q[row]), bool(mirrored_Q[row])
-            if progress:
-                progress(first + len(block))
 
     def _score(self, image_QSS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return for each image the distinctiveness of its best candidate, and the row of that in the base."""
