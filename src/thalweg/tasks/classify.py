@@ -49,7 +49,6 @@ from .classify_support import (
     suggest_next,
 )
 
-
 #: pixels that a model initializes itself from, which need a hundred bytes each: 5,000 images of 96 x 96
 MAX_INIT_PIXELS = 5000 * 96 * 96
 
@@ -67,7 +66,9 @@ class ClassifyOptions:
         "[default: none; flip,shift for small sets of photos]",
     ] = "auto"
     tta: Annotated[TTA, "test-time augmentation: average over mirrored, and over shifted copies"] = "none"
-    image_size: Annotated[int | Size | None, "size of the model's input in pixels, a square or not", Range(1, 4096)] = None
+    image_size: Annotated[int | Size | None, "size of the model's input in pixels, a square or not", Range(1, 4096)] = (
+        None
+    )
     fold: Annotated[str | None, "validate on one of K equal parts of the training set, as 2/5"] = None
     cache_features: Annotated[bool, "cache backbone features when only the head is trained"] = True
     feature_views: Annotated[int, "random augmented views per image in the feature cache", Range(1, 1000)] = 1
@@ -140,7 +141,7 @@ class Classify(Task):
         """Describe classes, size, and mean and std of the training images per channel, on the scale of 0 to 1."""
         images = dataset.train.images
         height, width, channels = images.shape[1:]
-        mean_C, std_C = channel_mean_std(images[:: max(1, len(images) // 10_000)])
+        mean_C, std_C = channel_mean_std(images)
         return InputSpec(
             classes=list(dataset.classes),
             channels=channels,
@@ -335,4 +336,4 @@ class Classify(Task):
 
     def export_spec(self, model: nn.Module, spec: InputSpec, samples: ImageSplit | None) -> ExportSpec:
         """Export with the preprocessing inside; prove it on image files made of the samples."""
-        return build_export_spec(model, spec, None if samples is None else samples.images)
+        return build_export_spec(model, spec, None if samples is None else samples.images[:64])

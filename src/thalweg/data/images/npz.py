@@ -189,14 +189,15 @@ def _encode_label_names(
 def resize_dataset(raw: RawDataset, options: ReadOptions) -> RawDataset:
     """Return a dataset of arrays with images of the requested size and channels.
 
-    Without a requested size, images are cropped to squares of their shorter side. Raises DataError if splits differ in size.
+    Without a requested size, images are cropped to squares of their shorter side. Raises DataError if splits differ in
+    size.
     """
     shapes_before = {split.images.shape[1:3] for split in raw.splits.values()}
     channels = options.channels or max(split.images.shape[3] for split in raw.splits.values())
     splits = {}
     for split_name, split in raw.splits.items():
         size = to_height_width(options.image_size or min(split.images.shape[1:3]))
-        images = _set_channels(_resize_images(split.images, size, channels, options.resize), channels)
+        images = _set_channels(_resize_images(split.images[:], size, channels, options.resize), channels)
         splits[split_name] = replace(split, images=images)
     shapes = {split.images.shape[1:3] for split in splits.values()}
     if len(shapes) > 1:
