@@ -22,7 +22,7 @@ import numpy as np
 from ...io.download import cache_dir
 from .dataset import ImageSplit, sha256_rows
 from .near_index import NUM_PROBES, NearIndex
-from .stored_images import ImageArray
+from .stored_images import ImageArray, StoredImages
 from .thumbnails import area_weights, make_thumbnails
 
 #: side of the vectors by which thumbnails are compared, in pixels
@@ -161,7 +161,8 @@ def leaked_test_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
     """Return what `leaked_rows` returns, cached by the hash of the images: 10k x 50k takes about a minute."""
     sha = hashlib.sha256(str(CACHE_VERSION).encode())
     for split in (train, test):
-        sha.update(f"{split.images.shape} {getattr(split.images, 'resize', None)}".encode())
+        resize = split.images.resize if isinstance(split.images, StoredImages) else None
+        sha.update(f"{split.images.shape} {resize}".encode())
         sha.update(np.ascontiguousarray(split.digests()).data)
     path = cache_dir() / "duplicates" / f"{sha.hexdigest()[:32]}.json"
     rows = _load_rows(path, len(test))

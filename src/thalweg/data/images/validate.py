@@ -12,8 +12,8 @@ from PIL import Image
 
 from ...config.size import PixelSize
 from ...errors import pluralize
-from ...plots.contact_sheet import contact_sheet
 from ...io.free_memory import format_bytes
+from ...plots.contact_sheet import contact_sheet
 from ..base import SPLITS, DataRequest, UnreadableFile
 from .dataset import ImageDataset, ImageSplit
 from .duplicates import DuplicatePair, NearSearch, find_exact_duplicates, search_near_duplicates
@@ -163,15 +163,15 @@ class DatasetReport:
         return f"File sizes: {text}"
 
     def _format_extremes(self) -> list[str]:
-        slowest = [f"{self._source(file.example)} ({1000 * file.seconds:.0f} ms)" for file in self.extremes.slowest]
-        largest = [f"{self._source(file.example)} ({file.width}x{file.height})" for file in self.extremes.most_pixels]
-        heaviest = [f"{self._source(file.example)} ({format_bytes(file.file_bytes)})" for file in self.extremes.most_bytes]
+        most_pixels = [(file, f"{file.width}x{file.height}") for file in self.extremes.most_pixels]
+        most_bytes = [(file, format_bytes(file.file_bytes)) for file in self.extremes.most_bytes]
+        slowest = [(file, f"{1000 * file.seconds:.1f} ms") for file in self.extremes.slowest]
         lines = []
-        if len(self.data.sizes) > 1:
-            lines.append(f"Most pixels: {', '.join(largest)}")
-        lines.append(f"Largest files: {', '.join(heaviest)}")
-        lines.append(f"Slowest to decode: {', '.join(slowest)}")
-        return lines if slowest else []
+        for title, files in (("Most pixels", most_pixels), ("Largest files", most_bytes), ("Slowest files", slowest)):
+            texts = [f"{self._source(file.example)} ({cost})" for file, cost in files]
+            if texts and (files is not most_pixels or len(self.data.sizes) > 1):
+                lines.append(f"{title}: {', '.join(texts)}")
+        return lines
 
     def _format_duplicates(self) -> list[str]:
         across = list(map(self._format_pair, self.cross_split_duplicates))
