@@ -25,7 +25,7 @@ from .parquet_files import parquet_to_csv
 from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, look_like_numbers
 from .stored_images import ImageArray
 
-TABLE_EXTENSIONS = (".csv", ".tsv")
+TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 
 #: accepted names of each column; those of the second row count only where the table has none of the first
 _COLUMN_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {

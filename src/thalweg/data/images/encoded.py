@@ -117,8 +117,8 @@ class ConcatenatedImages:
         self.parts = parts
         if rows is None:
             lengths = list(map(len, parts))
-            row_N = np.concatenate([np.arange(length) for length in lengths])
-            rows = np.repeat(np.arange(len(parts)), lengths), row_N
+            row_N = np.concatenate([np.zeros(0, np.int64), *map(np.arange, lengths)])
+            rows = np.repeat(np.arange(len(parts)), np.array(lengths, np.int64)), row_N
         self.part_N, self.row_N = rows
 
     def __len__(self) -> int:
