@@ -311,11 +311,11 @@ def layer_summary(name: str) -> dict[str, Any]:
     return layer_summary_of(name)
 
 
-def check_dataset(source: str, task: str | None = None, **options: Any) -> Any:
+def check_dataset(source: str, task: str | None = None, *, notify: Notify | None = None, **options: Any) -> Any:
     """Check a data set: formats, counts, unreadable files, duplicates. Has ok, lines(), json() and picture()."""
     from .inference.datasets import check_source
 
-    return check_source(source, task, options)
+    return check_source(source, task, options, notify or Notify())
 
 
 def list_datasets() -> list[dict[str, Any]]:

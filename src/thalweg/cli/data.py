@@ -10,7 +10,8 @@ import typer
 from ..config.parsing import convert
 from ..config.size import Size
 from ..errors import OptionError
-from .console import escape_controls, print_notice, print_result, to_json
+from ..io.log import Notify
+from .console import ReadingProgress, escape_controls, print_notice, print_result, to_json
 
 DataArgument = Annotated[str, typer.Argument(metavar="NAME", help="see `thalweg data list`")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -49,7 +50,8 @@ def data_check(
     from .. import api
 
     options = {} if image_size is None else {"image_size": convert("image_size", image_size, int | Size)}
-    report = api.check_dataset(source, task, strict=strict, **options)
+    notify = Notify(print_notice, ReadingProgress().show)
+    report = api.check_dataset(source, task, strict=strict, notify=notify, **options)
     if save:
         _save_image(report.picture(), save)
     if json:

@@ -10,12 +10,12 @@ import torch
 from ..config.options import split_options
 from ..config.parsing import parse_options
 from ..data.base import DataRequest
-from ..io.log import log_warning
+from ..io.log import Notify
 from ..registry import find_task, get_tasks
 from ..tasks.base import Context
 
 
-def check_source(source: str, task_name: str | None, options: dict[str, Any]) -> Any:
+def check_source(source: str, task_name: str | None, options: dict[str, Any], notify: Notify) -> Any:
     """Check a data set with the given task, else with the one that recognizes the path, else with the first."""
     task = find_task(task_name or guess_task(Path(source)))()
     common, own = split_options(options, task.TrainOptions)
@@ -24,8 +24,10 @@ def check_source(source: str, task_name: str | None, options: dict[str, Any]) ->
         strict=bool(common.get("strict", False)),
         offline=bool(common.get("offline", False)),
         val_fraction=float(common.get("val_fraction", 0.1)),
+        log=notify.log,
+        progress=notify.progress,
     )
-    context = Context(torch.device("cpu"), log=log_warning)
+    context = Context(torch.device("cpu"), log=notify.log)
     return task.dataset_report(request, parse_options(own, task.TrainOptions, "--"), context)
 
 

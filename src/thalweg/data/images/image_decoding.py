@@ -34,6 +34,8 @@ MAX_ASPECT = 8
 #: changed its probabilities for 48 photos by up to 0.19 with a margin of 2, 0.03 with 4, 0.01 with 8 and 0 with 16.
 DRAFT_MARGIN = 16
 DRAFT_MARGIN_CROPPED = 3
+#: The same for gray thumbnails, which show what an image is of, and need no more.
+DRAFT_MARGIN_GRAY = 1.5
 
 #: formats of cameras, browsers and drawing programs; read under the file extension of any of them
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
@@ -257,6 +259,66 @@ def decode_image(
         raise
     except Exception as error:  # a decoder may raise anything for a damaged file
         raise ImageReadError(describe_error(error, source)) from None
+
+
+def decode_gray_center(source: ImageSource, size: tuple[int, int], resize: int | None, side: int) -> np.ndarray:
+    """Decode the center of an image that `resize_and_crop` keeps, as a gray square by area averaging.
+
+    Several times faster than `decode_image`, because a JPEG is decoded at a fraction of its size, and only its gray.
+
+    Args:
+        source: Path of a file, or its content.
+        size: (height, width) for `resize_and_crop`.
+        resize: The same.
+        side: Height and width of the result.
+
+    Returns:
+        (side, side) uint8, upright.
+
+    Raises:
+        ImageReadError: The image cannot be read, with the reason.
+    """
+    try:
+        with _open_image(source) as image:
+            divisor = 1
+            width, height = image.size
+            if image.format in ("JPEG", "MPO"):
+                divisor = _use_gray_draft(image, min(_kept_size(height, width, size, resize)) / side)
+            image.load()
+            gray = to_gray_or_rgb(image, 1)
+            if divisor == 1:
+                width, height = image.size
+            if image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+                size = (size[1], size[0])
+            box_height, box_width = _kept_size(height, width, size, resize)
+            left = (width - box_width) / 2 / divisor
+            top = (height - box_height) / 2 / divisor
+            box = (left, top, left + box_width / divisor, top + box_height / divisor)
+            # What is kept lies in the center, so the thumbnail can be turned instead of the image.
+            thumbnail = ImageOps.exif_transpose(gray.resize((side, side), Image.Resampling.BOX, box))
+            return np.asarray(thumbnail)
+    except ImageReadError:
+        raise
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise ImageReadError(describe_error(error, source)) from None
+
+
+def _kept_size(height: int, width: int, size: tuple[int, int], resize: int | None) -> tuple[float, float]:
+    """Return height and width of the part of an image that `resize_and_crop` keeps."""
+    kept_height, kept_width = _center_size(height, width, size)
+    scale = min(size) / resize if resize else 1
+    return kept_height * scale, kept_width * scale
+
+
+def _use_gray_draft(image: Image.Image, margin: float) -> int:
+    """Let Pillow decode a JPEG to gray at a fraction of its size; `margin` is how many times too large it is."""
+    width, height = image.size
+    for divisor in (8, 4, 2):
+        if margin >= DRAFT_MARGIN_GRAY * divisor:
+            image.draft("L", (max(1, width // divisor), max(1, height // divisor)))
+            return divisor
+    image.draft("L", image.size)
+    return 1
 
 
 def apply_exif_orientation(image: Image.Image, channels: int | None = None) -> Image.Image:

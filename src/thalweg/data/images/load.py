@@ -12,7 +12,7 @@ import numpy as np
 from ...config.size import PixelSize, to_height_width
 from ...errors import DataError, NotFoundError, OptionError, did_you_mean, pluralize
 from ...io.file_names import decode_file_name
-from ..base import DataRequest
+from ..base import DataRequest, UnreadableFile
 from .catalog import NAMED_DATASETS
 from .cifar import BATCHES_FOLDER, is_cifar, is_cifar_batch, read_cifar
 from .csv_dataset import TABLE_EXTENSIONS, find_table, read_table
@@ -74,7 +74,7 @@ def load_dataset(
         )
     raw = read_raw(request, ReadOptions(image_size, channels, resize, request.progress, storage))
     if request.strict:
-        _check_all_readable(raw)
+        check_all_readable(raw.path, raw.unreadable)
     if str(request.source).partition(":")[0] in NAMED_DATASETS:
         name = str(request.source)
     else:
@@ -82,15 +82,16 @@ def load_dataset(
     return split_dataset(raw, name, request)
 
 
-def _check_all_readable(raw: RawDataset) -> None:
-    if not raw.unreadable:
+def check_all_readable(path: str, unreadable: Sequence[UnreadableFile]) -> None:
+    """Raise DataError if any file of the dataset at `path` is unreadable."""
+    if not unreadable:
         return
-    listed = "\n".join(f"  {file.path}: {file.reason}" for file in raw.unreadable[:20])
+    listed = "\n".join(f"  {file.path}: {file.reason}" for file in unreadable[:20])
     raise DataError(
-        f"{raw.path}: {pluralize(len(raw.unreadable), 'unreadable file')}.\n{listed}",
+        f"{path}: {pluralize(len(unreadable), 'unreadable file')}.\n{listed}",
         cure="Repair or remove them, or leave out --strict to skip them.",
-        path=raw.path,
-        value=[file.path for file in raw.unreadable],
+        path=path,
+        value=[file.path for file in unreadable],
     )
 
 

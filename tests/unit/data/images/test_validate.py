@@ -1,7 +1,9 @@
 """`data check` finds planted problems, reports them as text and JSON, and draws a batch."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,11 @@ from PIL import Image
 from tests.unit.data.images import corpus
 from thalweg.errors import DataError
 from thalweg.plots.contact_sheet import contact_sheet
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ def test_all_planted_problems_are_found_and_no_others(planted):
     }
     assert found["small_classes"] == ["fox"] and not found["ok"]
     assert found["counts"] == {"train": [40, 42, 4], "val": [0, 0, 0], "test": [16, 11, 3]}
-    assert found["sizes"] == [{"width": 60, "height": 40, "files": 116}, {"width": 90, "height": 60, "files": 1}]
+    assert found["sizes"] == [{"width": 60, "height": 40, "files": 115}, {"width": 90, "height": 60, "files": 1}]
     assert found["classes"] == ["cat", "dog", "fox"] and found["shape"] == [64, 64, 3]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert corpus.tree(planted) == before
@@ -68,7 +75,7 @@ def test_the_text_report_lists_the_same_problems(planted):
         "mirrored",
         "with two different labels",
         "Fewer than 10 training examples: 'fox'",
-        "File sizes: 60x40 (116), 90x60 (1)",
+        "File sizes: 60x40 (115), 90x60 (1)",
     ):
         assert expected in text.replace("\\", "/"), expected
     assert "No problems" not in text
@@ -115,3 +122,68 @@ def test_the_contact_sheet_shows_exact_pixels():
     assert (page[8:80, 80:88] == 255).all()
     assert (page[81:96, 8:40] < 128).any()
     assert np.asarray(contact_sheet(images[..., :1], ["", "", ""])).shape == page.shape
+
+
+def test_the_slowest_and_the_largest_files_are_named(tmp_path):
+    corpus.folder(tmp_path / "set", {"a": 20, "b": 20})
+    corpus.random_image(1, (900, 700)).save(tmp_path / "set" / "a" / "wide.jpg", quality=20)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "set" / "b" / "heavy.png")
+    report = corpus.check(tmp_path / "set")
+    found = report.json()
+    assert len(found["slowest"]) == len(found["largest"]["pixels"]) == 3
+    assert {**found["largest"]["pixels"][0], "seconds": 0, "bytes": 0, "split": ""} == {
+        "split": "",
+        "source": os.path.join("a", "wide.jpg"),
+        "width": 900,
+        "height": 700,
+        "bytes": 0,
+        "seconds": 0,
+    }
+    heavy = found["largest"]["bytes"][0]
+    assert heavy["source"] == os.path.join("b", "heavy.png")
+    assert heavy["bytes"] == (tmp_path / "set" / "b" / "heavy.png").stat().st_size
+    seconds = [file["seconds"] for file in found["slowest"]]
+    assert seconds == sorted(seconds, reverse=True) and seconds[-1] > 0
+    assert any(line.startswith("Largest files: ") and "heavy.png (120" in line for line in report.lines())
+
+
+def test_images_in_memory_and_on_disk_give_the_same_report(planted):
+    on_disk = corpus.check(planted, val_fraction=0.0).json()
+    in_memory = corpus.check(planted, val_fraction=0.0, storage="memory").json()
+    assert in_memory["slowest"] == [] and len(on_disk["slowest"]) == 3
+    # the fingerprint is of pixels in memory, of files on disk; in memory, a file with a header counts as a size
+    for name in ("fingerprint", "slowest", "largest", "sizes", "warnings"):
+        del on_disk[name], in_memory[name]
+    assert on_disk == in_memory
+
+
+def test_a_file_that_only_decoding_shows_to_be_broken_is_left_out(tmp_path):
+    corpus.folder(tmp_path / "train", {"a": 12, "b": 12}, (60, 40))
+    corpus.folder(tmp_path / "test", {"a": 4, "b": 4}, (60, 40))
+    whole = corpus.encoded(corpus.random_image(5, (640, 480)), "JPEG")
+    broken = tmp_path / "train" / "a" / "broken.jpg"
+    broken.write_bytes(whole[: whole.find(b"\xff\xda")] + b"\xff\xd9")
+    found = corpus.check(tmp_path, val_fraction=0.0).json()
+    assert [Path(file["path"]).name for file in found["unreadable"]] == ["broken.jpg"] and not found["ok"]
+    assert found["counts"]["train"] == [12, 12]
+    with pytest.raises(DataError) as error:
+        corpus.check(tmp_path, val_fraction=0.0, strict=True)
+    assert [Path(path).name for path in error.value.value] == ["broken.jpg"]
+
+
+def test_many_images_are_searched_by_lists_and_the_report_says_so(planted, monkeypatch):
+    expected = corpus.check(planted, val_fraction=0.0)
+    monkeypatch.setattr("thalweg.data.images.duplicates.MAX_EXACT", 10)
+    report = corpus.check(planted, val_fraction=0.0)
+    assert report.near_duplicates == expected.near_duplicates
+    search = report.json()["near_duplicate_search"]
+    assert search == {"method": "lists", "lists": 9, "probes": 9, "samples": 30, "recall": 1.0}
+    assert expected.json()["near_duplicate_search"]["method"] == "exact"
+    assert any("9 nearest of 9 lists" in line and "100.0 %" in line for line in report.lines())
+
+
+def test_the_progress_counts_the_images_of_all_splits(planted):
+    steps = []
+    corpus.check(planted, val_fraction=0.0, progress=lambda done, total: steps.append((done, total)))
+    assert steps[-116:] == [(done, 116) for done in range(1, 117)]

@@ -1,0 +1,178 @@
+"""Small gray versions of images, made in one pass, by which a collection of any size is searched for copies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...io.download import cache_dir
+from ..prefetch import prefetch_map
+from .image_decoding import ImageReadError, decode_gray_center, describe_error
+from .stored_images import ImageArray, StoredImages
+
+#: height and width of a thumbnail in pixels, at most
+THUMBNAIL_SIZE = 32
+#: thumbnails that are cached take at most this much of the disk; the oldest go first
+MAX_CACHE_BYTES = 1 << 30
+#: part of the key of the cache: raise it when thumbnails are made in another way
+CACHE_VERSION = 1
+#: images in memory that are shrunk at once
+BLOCK_SIZE = 1024
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Thumbnails:
+    """Thumbnails of N images, and what was noticed while they were made.
+
+    Attributes:
+        pixels: (N, S, S) gray uint8; black where an image cannot be read.
+        seconds: (N,) float32 processor time to decode each file; empty for images in memory.
+        file_bytes: (N,) int64 bytes of each file; empty for images in memory.
+        unreadable: The reason for each row that cannot be read.
+    """
+
+    pixels: np.ndarray
+    seconds: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    file_bytes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+    def take(self, rows: np.ndarray) -> Thumbnails:
+        """Return the thumbnails at `rows` (n,) int64, all of which can be read."""
+        if not len(self.seconds):
+            return Thumbnails(self.pixels[rows])
+        return Thumbnails(self.pixels[rows], self.seconds[rows], self.file_bytes[rows])
+
+
+def make_thumbnails(images: ImageArray, progress: Progress | None = None) -> Thumbnails:
+    """Return a thumbnail of every image: 1 kB each, however large the images are.
+
+    Files are decoded by threads, once: the thumbnails are cached by the content of the files.
+
+    Args:
+        images: Images (N, H, W, C) uint8, or stored ones.
+        progress: Called with (images read, images in total) for stored ones.
+
+    Returns:
+        The thumbnails of what a model sees: of the center that it is given.
+    """
+    if not isinstance(images, StoredImages):
+        return Thumbnails(_shrink(images))
+    path = cache_dir() / "thumbnails" / f"{_cache_key(images)}.npz"
+    thumbnails = _load(path, images)
+    missing = np.flatnonzero(thumbnails.file_bytes < 0)
+    for count, (row, result) in enumerate(_decode(images, missing), 1):
+        if progress:
+            progress(len(images) - len(missing) + count, len(images))
+        if isinstance(result, str):
+            thumbnails.unreadable[row] = result
+        else:
+            thumbnails.pixels[row], thumbnails.seconds[row], thumbnails.file_bytes[row] = result
+    if len(missing) > len(thumbnails.unreadable):
+        _save(path, thumbnails)
+    return thumbnails
+
+
+def area_weights(size: int, side: int) -> np.ndarray:
+    """Return the fraction (side, size) of each pixel of a line in each of `side` averages."""
+    edges = np.arange(side + 1) * (size / side)
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.maximum(overlap, 0) * (side / size)).astype(np.float32)
+
+
+def _shrink(images: np.ndarray) -> np.ndarray:
+    """Shrink (N, H, W, C) uint8 to gray (N, S, S) uint8 by area averaging; S is at most H and W."""
+    height, width = images.shape[1:3]
+    side = min(THUMBNAIL_SIZE, height, width)
+    weights_SH = area_weights(height, side)
+    weights_SW = area_weights(width, side)
+    thumbnails = np.empty((len(images), side, side), np.uint8)
+    for first in range(0, len(images), BLOCK_SIZE):
+        gray = images[first : first + BLOCK_SIZE].mean(axis=-1, dtype=np.float32)
+        if not side == height == width:
+            gray = weights_SH @ gray @ weights_SW.T
+        thumbnails[first : first + BLOCK_SIZE] = np.rint(gray)
+    return thumbnails
+
+
+def _decode(images: StoredImages, rows: np.ndarray) -> Iterator[tuple[int, tuple[np.ndarray, float, int] | str]]:
+    """Yield each row with its thumbnail, seconds and bytes, or with the reason why it cannot be read."""
+    side = min(THUMBNAIL_SIZE, *images.size)
+
+    def decode(row: int) -> tuple[int, tuple[np.ndarray, float, int] | str]:
+        try:
+            source = images.encoded.read(row)
+            count = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+            # The time of the thread does not grow when other threads or processes are busy.
+            start = time.thread_time()
+            pixels = decode_gray_center(source, images.size, images.resize, side)
+            return row, (pixels, time.thread_time() - start, count)
+        except ImageReadError as error:
+            return row, str(error)
+        except OSError as error:
+            return row, describe_error(error, b"")
+
+    return prefetch_map(decode, rows.tolist())
+
+
+def _cache_key(images: StoredImages) -> str:
+    form = f"{CACHE_VERSION} {THUMBNAIL_SIZE} {images.size} {images.resize} "
+    sha = hashlib.sha256(form.encode())
+    sha.update(np.ascontiguousarray(images.digests).data)
+    return sha.hexdigest()[:32]
+
+
+def _load(path: Path, images: StoredImages) -> Thumbnails:
+    """Return cached thumbnails. Those that are not cached, or could not be read, have -1 bytes."""
+    side = min(THUMBNAIL_SIZE, *images.size)
+    count = len(images)
+    expected = {
+        "pixels": np.zeros((count, side, side), np.uint8),
+        "seconds": np.zeros(count, np.float32),
+        "file_bytes": np.full(count, -1, np.int64),
+    }
+    cached = {}
+    with suppress(Exception), np.load(path, allow_pickle=False) as file:  # a damaged file may raise anything
+        cached = {name: file[name] for name in expected}
+    if all(name in cached and _is_like(cached[name], value) for name, value in expected.items()):
+        with suppress(OSError):
+            os.utime(path)
+        expected = cached
+    return Thumbnails(**expected)
+
+
+def _is_like(value: np.ndarray, expected: np.ndarray) -> bool:
+    return value.dtype == expected.dtype and value.shape == expected.shape
+
+
+def _save(path: Path, thumbnails: Thumbnails) -> None:
+    """Cache thumbnails, and delete the oldest where all of them take too much. A full disk is no error."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "wb") as file:
+            np.savez(file, pixels=thumbnails.pixels, seconds=thumbnails.seconds, file_bytes=thumbnails.file_bytes)
+        os.replace(draft, path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+    with suppress(OSError):
+        _remove_oldest(path.parent)
+
+
+def _remove_oldest(folder: Path) -> None:
+    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        if total > MAX_CACHE_BYTES:
+            file.unlink()
