@@ -67,20 +67,18 @@ def allows_network(record: RunRecord) -> bool:
 
 
 def list_params(record: RunRecord) -> dict[str, Any]:
-    """Return what a run was asked to do, by name: plain values; what was not given is left out."""
-    params: dict[str, Any] = {
+    """Return what a run was asked to do and what the plan chose for it, by name; what is None is left out."""
+    plan = dict(record.plan or {})
+    config = plan.pop("config", {})
+    params = {**record.options, **record.task_options, **record.model_kwargs, **plan, **config, **record.versions}
+    params |= {
         "task": record.task,
         "model": record.model,
         "data": record.data.name,
         "recipe": record.recipe,
         "num_params": record.num_params,
-        **record.options,
-        **record.task_options,
-        **record.model_kwargs,
-        **record.versions,
         "command": record.command,
     }
-    params["model"] = record.model
     return {name: value for name, value in params.items() if value is not None and value != {}}
 
 

@@ -21,6 +21,7 @@ SETTINGS = {
     "save_code": False,
     "disable_job_creation": True,
     "silent": True,
+    "host": "-",
     "reinit": "create_new",
     "login_timeout": 1.0,
     "x_disable_meta": True,
@@ -50,14 +51,14 @@ class WandbTracker:
             write_run_id(run_dir, NAME, run_id)
         known = self._wandb.Settings.model_fields  # private ones, with an x in front, come and go
         settings = {name: value for name, value in SETTINGS.items() if name in known}
-        mode = os.environ.get("WANDB_MODE", "offline")
+        mode = os.environ.get("WANDB_MODE", "offline") if allows_network(record) else "offline"
         self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=run_id,
             name=run_dir.path.resolve().name,
             dir=str(run_dir.path),
-            mode=mode if allows_network(record) else "offline",
-            resume="allow",
+            mode=mode,
+            resume="allow" if mode == "online" else None,  # files of one id are joined when they are uploaded
             settings=self._wandb.Settings(**settings),
         )
 
