@@ -36,7 +36,6 @@ def load_package() -> Any:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow
-    import mlflow.entities
 
     return mlflow
 
