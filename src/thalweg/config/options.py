@@ -112,7 +112,7 @@ class TrainOptions:
         Range(0, 1000),
     ] = None
     tracker: Annotated[
-        list[TrackerName] | None, "also log to tensorboard, mlflow or wandb, with commas between; nothing is uploaded"
+        list[TrackerName] | None, "also log to tensorboard, mlflow or wandb, with commas between, in the run's folder"
     ] = None
     tensorboard: Annotated[bool, "the same as --tracker tensorboard"] = False
     report: Annotated[bool, "write the plots and report.html at the end"] = True
