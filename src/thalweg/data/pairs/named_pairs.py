@@ -135,7 +135,7 @@ def locate_named_pairs(dataset: NamedPairs, offline: bool, log: Callable[[str], 
         raise ResourceError(
             f"'{dataset.name}' is not on this machine: {dataset.main_file}; expected it below THALWEG_DATA or in "
             f"{folder}.",
-            f"Put the files there, from {dataset.homepage} ({dataset.license}), or allow the network where they have an "
+            f"Put the files there ({dataset.homepage}; {dataset.license}), or allow the network where they have an "
             "address.",
             path=folder,
             value=dataset.main_file,
