@@ -1,11 +1,12 @@
 """Compare the speed of `write` with plain PyTorch: training an LSTM of two layers of 512, and sampling from it.
 
-    python benchmarks/text_speed.py
+    python benchmarks/text_speed.py [--keras]
 
 Both train the same network on the same random text, 32 rows of 128 tokens per step, and both sample with a softmax and
 one draw per character. Ours trains in the number format that `train` chooses: bfloat16 where the processor has it.
 Interleaved, every second repeat in reverse order; the figure is the median of the repeats' own ratios. Needs thalweg in
-the Python that runs it.
+the Python that runs it. With `--keras`, Keras 3 on JAX trains the same network in float32, in the environment of
+`run.py`, which is set up on first use; the compilation of its step is not counted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
+import environment
+import processes
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -29,6 +32,7 @@ from thalweg.objectives.recurrent import Recurrent
 from thalweg.registry import find_model
 from thalweg.training.plan import resolve_precision
 
+KERAS = "Keras 3 (JAX)"
 VOCABULARY, EMBEDDING, WIDTH, LAYERS, ROWS, LENGTH = 66, 64, 512, 2, 32, 128
 
 
@@ -84,6 +88,14 @@ def train_ours(text_N: Tensor, steps: int) -> float:
     return steps * ROWS * LENGTH / (time.perf_counter() - start)
 
 
+def train_keras(steps: int) -> float:
+    """Return the tokens per second of Keras, as a process of its own."""
+    sizes = {"vocabulary": VOCABULARY, "embedding": EMBEDDING, "width": WIDTH, "layers": LAYERS, "rows": ROWS}
+    words = [word for name, size in {**sizes, "length": LENGTH, "steps": steps}.items() for word in (f"--{name}", size)]
+    command = processes.program_command("text_lstm_keras.py", *words)
+    return processes.run(processes.Job({"name": KERAS}, command))["tokens_per_second"]
+
+
 @torch.inference_mode()
 def sample_plain(count: int) -> float:
     """Return the characters per second of a plain loop."""
@@ -106,17 +118,20 @@ def sample_ours(count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def compare(what: str, unit: str, plain: Callable[[], float], ours: Callable[[], float], repeats: int) -> None:
-    """Measure both, repeat after repeat, and print medians and the ratio."""
-    rates: dict[str, list[float]] = {"plain": [], "ours": []}
+def compare(what: str, unit: str, contenders: dict[str, Callable[[], float]], repeats: int) -> None:
+    """Measure all, repeat after repeat, and print medians and the ratios of "ours" to each of the others."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
     for repeat in range(repeats):
-        order = [("plain", plain), ("ours", ours)]
-        for name, measure in order if repeat % 2 == 0 else reversed(order):
-            rates[name].append(measure())
-    ratios = [ours / plain for ours, plain in zip(rates["ours"], rates["plain"], strict=True)]
+        order = list(contenders) if repeat % 2 == 0 else list(reversed(contenders))
+        for name in order:
+            rates[name].append(contenders[name]())
     medians = ", ".join(f"{name} {statistics.median(values):,.0f}" for name, values in rates.items())
-    value_range = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    print(f"{what}: {medians} {unit}; ratio {statistics.median(ratios):.2f} ({value_range})", flush=True)
+    print(f"{what}: {medians} {unit}")
+    for name in contenders:
+        if name != "ours":
+            ratios = [ours / other for ours, other in zip(rates["ours"], rates[name], strict=True)]
+            value_range = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"  ours to {name}: {statistics.median(ratios):.2f} ({value_range})", flush=True)
 
 
 def main() -> None:
@@ -125,25 +140,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--characters", type=int, default=2000)
-    parser.add_argument("--cpu-threads", type=int, default=2)
+    parser.add_argument("--cpu-threads", type=int, default=processes.THREADS)
+    parser.add_argument("--keras", action="store_true", help="also train with Keras 3, with two threads")
     options = parser.parse_args()
+    if options.keras:
+        environment.set_up()
+        environment.pin(processes.THREADS)
     torch.set_num_threads(options.cpu_threads)
     torch.manual_seed(0)
     text_N = torch.randint(1, VOCABULARY, (ROWS * (LENGTH * options.steps + 1),))
-    compare(
-        "training",
-        "tokens/s",
-        lambda: train_plain(text_N, options.steps),
-        lambda: train_ours(text_N, options.steps),
-        options.repeats,
-    )
-    compare(
-        "sampling",
-        "characters/s",
-        lambda: sample_plain(options.characters),
-        lambda: sample_ours(options.characters),
-        options.repeats,
-    )
+    training = {
+        "plain": lambda: train_plain(text_N, options.steps),
+        "ours": lambda: train_ours(text_N, options.steps),
+    }
+    if options.keras:
+        training[KERAS] = lambda: train_keras(options.steps)
+    compare("training", "tokens/s", training, options.repeats)
+    sampling = {"plain": lambda: sample_plain(options.characters), "ours": lambda: sample_ours(options.characters)}
+    compare("sampling", "characters/s", sampling, options.repeats)
 
 
 if __name__ == "__main__":

@@ -319,17 +319,17 @@ def check_dataset(source: str, task: str | None = None, *, notify: Notify | None
 
 
 def list_datasets() -> list[dict[str, Any]]:
-    """Return a row per data set that has a name."""
-    from .data.images.named_datasets import list_datasets
+    """Return a row per data that has a name, of every task: what it is, its terms, and where it is on this machine."""
+    from .inference.datasets import list_named_data
 
-    return list_datasets()
+    return [item.row(task) for task, item in list_named_data()]
 
 
 def download_dataset(name: str, offline: bool = False) -> Path | None:
-    """Download a named data set into the cache, if it is nowhere yet; return its folder."""
-    from .data.images.named_datasets import ensure_downloaded
+    """Download data by name into the cache, if it is nowhere yet; return where it is, None if it needs no files."""
+    from .inference.datasets import find_named_data
 
-    return ensure_downloaded(name, offline, log_warning)
+    return find_named_data(name).fetch(offline, log_warning)
 
 
 def export_samples(name: str, count: int, out: str | os.PathLike[str]) -> list[Path]:

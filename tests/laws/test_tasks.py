@@ -39,7 +39,8 @@ from thalweg.cli.main import invoke
 from thalweg.config.options import TrainOptions
 from thalweg.config.parsing import option_fields
 from thalweg.engine import distributed
-from thalweg.errors import DataError, NotFoundError, OptionError, ThalwegError
+from thalweg.errors import DataError, NotFoundError, OptionError, ResourceError, ThalwegError
+from thalweg.inference.datasets import guess_task, list_named_data
 from thalweg.runs.run_record import RunRecord
 from thalweg.training.run import TrainingRun
 
@@ -50,6 +51,8 @@ LEARNING_STEPS = {"generate": 150}
 #: words of the house that are also options or metrics of a task
 HOUSE_WORDS = {"loss", *option_fields(TrainOptions)}
 HOUSE_WORDS |= {f"--{name.replace('_', '-')}" for name in HOUSE_WORDS}
+#: tasks whose default data is not in `thalweg data list`, and why
+UNLISTED_DATA = {"edit": "draws latents of a generator and reads no data"}
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -456,3 +459,27 @@ def test_toy_data_on_disk_trains(task, tmp_path):
     for _ in plan_on(task, write_toy(task, tmp_path), tmp_path / "run"):
         pass
     assert api.load(tmp_path / "run").results["steps"] == 2
+
+
+# --- data that has a name ---------------------------------------------------------------------------------------------
+
+
+def test_the_default_data_is_listed(task):
+    listed = any(item.is_named(TASKS[task].default_data) for _, item in list_named_data())
+    assert listed != (task in UNLISTED_DATA)
+
+
+def test_named_data_is_recognized_and_says_where_it_is_or_belongs(task, monkeypatch, tmp_path):
+    monkeypatch.setenv("THALWEG_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for item in TASKS[task].named_data():
+        row = item.row(task)
+        assert row["license"] and row["summary"] and row["description"] and dump_json(row)
+        assert guess_task(Path(item.name)) == task
+        if item.where is not None:
+            assert item.fetch(True, print) is None
+            continue
+        with pytest.raises(ResourceError) as error:
+            item.fetch(True, print)
+        assert str(tmp_path) in str(error.value.path) and error.value.cure

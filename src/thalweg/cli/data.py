@@ -74,7 +74,7 @@ def _save_image(image: Any, path: str) -> None:
 
 @data_app.command("list")
 def data_list(json: JsonOption = False) -> None:
-    """List the data sets that have a name, and where they are."""
+    """List the data that has a name, of every task: how much it is, its terms, and where it is."""
     from .. import api
     from . import predictions
 
@@ -95,7 +95,7 @@ def data_download(
 
     folder = api.download_dataset(name, offline=offline)
     if folder is None:
-        return print_notice(f"'{name}' is bundled; there is nothing to download.")
+        return print_notice(f"'{name}' is bundled or made here; there is nothing to download.")
     print_result(str(folder))
 
 
@@ -117,13 +117,22 @@ def data_export_samples(
 
 
 def _readable_sizes(rows: list[dict[str, Any]], json: bool) -> list[dict[str, Any]]:
-    """Return the rows with sizes as people read them: 170.5 MB; JSON keeps bytes."""
-    if json:
+    """Return the rows as people read them: sizes as 170.5 MB, and only what all rows have; JSON keeps everything."""
+    if json or not rows:
         return rows
+    shared = [name for name in rows[0] if all(name in row for row in rows)]
     readable = []
     for row in rows:
-        size = row.get("bytes")
-        if isinstance(size, int) and size:
-            row = {**row, "bytes": f"{size / 1e6:.1f} MB"}
-        readable.append(row)
+        shown = {name: row[name] for name in shared}
+        size = shown.get("bytes")
+        if isinstance(size, int):
+            shown["bytes"] = _format_size(size)
+        readable.append(shown)
     return readable
+
+
+def _format_size(size: int) -> str | None:
+    """Format bytes; None for nothing."""
+    if size >= 1e5:
+        return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e3:.1f} kB" if size else None

@@ -15,6 +15,7 @@ from .parsing import Range, format_setting, non_default, option_fields, parse_op
 T = TypeVar("T")
 
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "muon"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 Schedule = Literal["constant", "step", "linear", "cosine", "one-cycle"]
 
 #: optimizers whose update can be recorded as a CUDA graph: they count and decide nothing on the host
@@ -110,7 +111,10 @@ class TrainOptions:
         "weight snapshots for `thalweg explain landscape`  [default: 12, fewer above 100 MB]",
         Range(0, 1000),
     ] = None
-    tensorboard: Annotated[bool, "also write TensorBoard files into the run"] = False
+    tracker: Annotated[
+        list[TrackerName] | None, "also log to tensorboard, mlflow or wandb, with commas between, in the run's folder"
+    ] = None
+    tensorboard: Annotated[bool, "the same as --tracker tensorboard"] = False
     report: Annotated[bool, "write the plots and report.html at the end"] = True
     offline: Annotated[bool, "never use the network"] = False
 

@@ -223,7 +223,7 @@ def convert(name: str, value: Any, kind: Any, prefix: str = "--") -> Any:
         if fits:
             return result
     flag = f"{prefix}{name.replace('_', '-')}"
-    choices = literal_choices(kind)
+    choices = literal_choices(kind) or item_choices(kind)
     cure = ""
     if choices:
         cure = did_you_mean(str(value), choices)
@@ -254,6 +254,15 @@ def literal_choices(kind: Any) -> list[str]:
     for member in union_members(kind):
         if typing.get_origin(member) is Literal:
             choices += typing.get_args(member)
+    return choices
+
+
+def item_choices(kind: Any) -> list[str]:
+    """Return the words that a list may hold: those of its Literals; empty for other types."""
+    choices: list[str] = []
+    for member in union_members(kind):
+        if typing.get_origin(member) is list:
+            choices += literal_choices(typing.get_args(member)[0])
     return choices
 
 
@@ -360,6 +369,8 @@ def describe_type(kind: Any) -> str:
 def _describe_list(inner: Any) -> str:
     if typing.get_origin(inner) is list:
         return "rows of numbers, as 1,2;3,4"
+    if choices := literal_choices(inner):
+        return f"{', '.join(choices)}, with commas between"
     return "values with commas between, as 1,2,3"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -110,6 +112,55 @@ class Dataset(Generic[S]):
         elif more > 1:
             lines.append(f"skipped: {more:,} more files")
         return lines
+
+
+def _fetch_nothing(offline: bool, log: Callable[[str], None]) -> None:
+    """Return None: the data is made here, or comes with a package."""
+
+
+@dataclass(frozen=True)
+class NamedData:
+    """Data that has a name: a row of `thalweg data list`.
+
+    Attributes:
+        name: The name.
+        description: What it is, by whom, from when.
+        summary: Number and form of the examples.
+        license: Terms of the data.
+        where: Its folder or file on this machine, or "installed" or "generated"; None where it is not here.
+        bytes: Size of its files, or of what is downloaded; None where that is not known.
+        fetch: Called with `offline` and a log: return where the data is, and download it if it has an address. It
+            returns None for data that needs no file. Raises ResourceError that says where files have to be put.
+        suffix: Regular expression of what may follow the name: the length in adding-600.
+        details: Further values of the row in JSON.
+    """
+
+    name: str
+    description: str
+    summary: str
+    license: str
+    where: str | None = "generated"
+    bytes: int | None = 0
+    fetch: Callable[[bool, Callable[[str], None]], Path | None] = _fetch_nothing
+    suffix: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_named(self, source: str) -> bool:
+        """Whether a source means this data."""
+        return re.fullmatch(f"{re.escape(self.name)}(?:{self.suffix})?", source) is not None
+
+    def row(self, task: str) -> dict[str, Any]:
+        """Return the row of a list."""
+        return {
+            "name": self.name,
+            "task": task,
+            "description": self.description,
+            "summary": self.summary,
+            **self.details,
+            "bytes": self.bytes,
+            "license": self.license,
+            "where": self.where,
+        }
 
 
 @dataclass(frozen=True)

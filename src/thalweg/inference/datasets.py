@@ -9,7 +9,8 @@ import torch
 
 from ..config.options import split_options
 from ..config.parsing import parse_options
-from ..data.base import DataRequest
+from ..data.base import DataRequest, NamedData
+from ..errors import NotFoundError
 from ..io.log import Notify
 from ..registry import find_task, get_tasks
 from ..tasks.base import Context
@@ -32,9 +33,31 @@ def check_source(source: str, task_name: str | None, options: dict[str, Any], no
 
 
 def guess_task(path: Path) -> str:
-    """Return the task that recognizes the data at a path, else the first of all."""
-    names = list(get_tasks())
-    for name, cls in get_tasks().items():
-        if path.exists() and cls().recognizes(path):
+    """Return the task that recognizes the data at a path or has data of this name, else the first of all."""
+    tasks = get_tasks()
+    if path.exists():
+        for name, cls in tasks.items():
+            if cls().recognizes(path):
+                return name
+    for name, item in list_named_data():
+        if item.is_named(str(path)):
             return name
-    return names[0]
+    return next(iter(tasks))
+
+
+def list_named_data() -> list[tuple[str, NamedData]]:
+    """List the data that has a name, each with the first task that reads it."""
+    items: dict[str, tuple[str, NamedData]] = {}
+    for task, cls in get_tasks().items():
+        for item in cls.named_data():
+            items.setdefault(item.name, (task, item))
+    return list(items.values())
+
+
+def find_named_data(name: str) -> NamedData:
+    """Return data by its name. Raises NotFoundError."""
+    items = [item for _, item in list_named_data()]
+    for item in items:
+        if item.is_named(name):
+            return item
+    raise NotFoundError.for_unknown("dataset", name, [item.name for item in items])

@@ -112,6 +112,14 @@ def data_roots() -> list[Path]:
     return roots
 
 
+def find_data_file(name: str) -> Path | None:
+    """Return a file of named data, given as folder/file; None where it is below none of the roots."""
+    for root in data_roots():
+        if (root / name).is_file():
+            return root / name
+    return None
+
+
 def is_offline() -> bool:
     """Tell whether THALWEG_OFFLINE forbids the network."""
     return os.environ.get("THALWEG_OFFLINE", "").lower() not in ("", "0", "false", "no")

@@ -1,4 +1,4 @@
-"""What a run leaves for people: plots, samples, report.html, MODEL_CARD.md, and TensorBoard files on request."""
+"""What a run leaves for people: plots, samples, report.html, MODEL_CARD.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from ..data.base import Split
-from ..errors import ResourceError
 from ..io.atomic_write import atomic_write
 from ..pages.model_card import render_card
 from ..pages.report_html import build_report, render_report
@@ -138,19 +137,6 @@ def save_files(files: Mapping[str, bytes], folder: str | Path) -> list[Path]:
         atomic_write(path, content, cure="Make room, or give another --save.")
         written.append(path)
     return written
-
-
-def open_tensorboard_writer(folder: Path) -> Any:
-    """Open a writer of TensorBoard files. Raises ResourceError where the package is missing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ResourceError(
-            "--tensorboard needs the package tensorboard, which is not installed.",
-            'pip install "thalweg[tensorboard]"',
-            option="tensorboard",
-        ) from error
-    return SummaryWriter(str(folder))
 
 
 def all_finite(model: torch.nn.Module) -> bool:

@@ -6,6 +6,7 @@
     state/                 checkpoints, for --resume
     snapshots/             weights along the way, for `thalweg explain landscape`
     plots/, samples/, report.html, MODEL_CARD.md
+    tensorboard/, mlflow/, wandb/, trackers.json   where --tracker asks for them
     checksums.sha256       SHA-256 of run.json, metrics.jsonl and weights.safetensors of a finished run
 
 Read and written here only. JSON never contains NaN: what is not finite is null.
@@ -43,6 +44,9 @@ WRITTEN_NAMES = (
     "plots",
     "samples",
     "tensorboard",
+    "mlflow",
+    "wandb",
+    "trackers.json",
     "report.html",
     "MODEL_CARD.md",
     "train_keys.npy",

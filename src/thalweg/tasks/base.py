@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..config.options import TrainOptions
-from ..data.base import DataRequest, Dataset
+from ..data.base import DataRequest, Dataset, NamedData
 from ..data.batches import BatchStream
 from ..errors import OptionError
 from ..objectives.base import Batch, Objective
@@ -284,6 +284,11 @@ class Task(ABC):
     def for_inference(self, model: nn.Module, spec: Any, batch_size: int) -> nn.Module:
         """Return a model that predicts the same faster, for many sources."""
         return model
+
+    @staticmethod
+    def named_data() -> list[NamedData]:
+        """List the data that this task reads by name."""
+        return []
 
     def recognizes(self, path: Path) -> bool:
         """Whether a file or folder looks like data of this task."""

@@ -24,6 +24,7 @@ from ..data.images.input_spec import (
     preprocess_image,
     to_normalized_float,
 )
+from ..data.images.named_datasets import list_named_images
 from ..data.images.synthetic import make_bars
 from ..data.images.transfer import adapt_to_model, transfer_spec
 from ..data.images.validate import DatasetReport, check_dataset
@@ -108,6 +109,7 @@ class Classify(Task):
     description = "Which class is in the image?"
     default_model = "convnet"
     default_data = "digits"
+    named_data = staticmethod(list_named_images)
     metrics = (
         Metric("accuracy", "accuracy", unit="fraction"),
         Metric("loss", "loss", higher_is_better=False, unit="nats"),

@@ -105,6 +105,7 @@ class Forecast(Task):
     description = "How will these series go on?"
     default_model = "sparsetsf"
     default_data = named.DEFAULT_NAME
+    named_data = staticmethod(named.list_named_series)
     metrics = (
         Metric("mse_scaled", "standardized squared error", higher_is_better=False),
         Metric("mae_scaled", "standardized absolute error", higher_is_better=False),

@@ -24,6 +24,7 @@ from ..data.long_memory.dataset import (
     build_dataset,
     check_problem,
     check_same_problem,
+    list_named_sequences,
     load_sequences,
 )
 from ..data.long_memory.sequences import MAX_ERROR, Problem, ProblemName, generate_sequences
@@ -130,6 +131,7 @@ class Remember(Task):
     description = "How far back does a network remember?"
     default_model = "memory_lstm"
     default_data = "adding"
+    named_data = staticmethod(list_named_sequences)
     metrics = (
         Metric("loss", "loss", higher_is_better=False),
         Metric("solved", "sequences solved", unit="fraction"),

@@ -44,6 +44,7 @@ class TrainKeywords(TypedDict, total=False):
     cuda_graph: bool
     checkpoint_every: float
     snapshots: int | None
+    tracker: list[Literal["tensorboard", "mlflow", "wandb"]] | None
     tensorboard: bool
     report: bool
     offline: bool

@@ -15,6 +15,7 @@ from ..data.base import DataRequest, take_dataset
 from ..data.pairs import pair_sources
 from ..data.pairs.batches import PairBatches
 from ..data.pairs.build_vocabulary import build_piece_vocabulary, build_word_vocabulary
+from ..data.pairs.named_pairs import list_named_pairs
 from ..data.pairs.pair_dataset import PairDataset, PairSplit
 from ..data.pairs.pair_report import PairReport, check_pair_dataset
 from ..data.pairs.tokens import SPECIAL_TOKENS, Vocabulary
@@ -127,6 +128,7 @@ class Translate(Task):
     description = "What does it mean in another language?"
     default_model = "gru_attention"
     default_data = pair_sources.DEFAULT_NAME
+    named_data = staticmethod(list_named_pairs)
     metrics = (
         Metric("nats_per_token", "nats per token", higher_is_better=False, unit="nats"),
         Metric("bleu", "BLEU", in_curves=False),

@@ -129,6 +129,7 @@ class Write(Task):
     description = "How does the text go on?"
     default_model = "lstm"
     default_data = texts.DEFAULT_NAME
+    named_data = staticmethod(texts.list_named_texts)
     metrics = (
         Metric("nats_per_character", "nats per character", higher_is_better=False, unit="nats"),
         Metric("bits_per_character", "bits per character", higher_is_better=False, unit="bits"),

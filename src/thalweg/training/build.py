@@ -26,6 +26,7 @@ from ..runs.run_record import (
     parse_data_spec,
     parse_record_part,
 )
+from ..runs.trackers import check_trackers
 from ..tasks.base import Context, Setup, Task
 from ..weights.initial import InitialWeights
 from . import autotune
@@ -94,6 +95,7 @@ def build_training(
     if existing is not None and run_dir is not None:
         check_data_given(existing, request.data, run_dir)
     validate_options(options)
+    check_trackers(options)
     _set_threads(options, existing, log)
     has_checkpoint = existing is not None and run_dir is not None and run_dir.has_checkpoint
     entry, initial = _find_model(task, options, existing, has_checkpoint, log)

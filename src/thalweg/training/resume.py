@@ -20,6 +20,7 @@ RESUMABLE_OPTIONS = {
     "steps",
     "checkpoint_every",
     "report",
+    "tracker",
     "tensorboard",
     "offline",
     "cpu_threads",

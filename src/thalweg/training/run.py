@@ -18,7 +18,6 @@ from ..errors import InterruptedTrainingError, NonFiniteError, OptionError
 from ..io.log import log_warning
 from ..runs.artifacts import (
     all_finite,
-    open_tensorboard_writer,
     write_examples,
     write_report,
     write_samples,
@@ -27,6 +26,7 @@ from ..runs.artifacts import (
 )
 from ..runs.run_dir import MetricsFile, RunDir
 from ..runs.run_record import Results, RunRecord, Status
+from ..runs.trackers import TrackerGroup, list_trackers
 from ..tasks.base import EvalResult
 from .build import TrainingParts, TrainingRequest, build_training, describe_plan
 from .interrupts import on_interrupt
@@ -151,7 +151,7 @@ class _Loop:
         self.plan = parts.plan
         self.state = run.state
         self.metrics: MetricsFile | None = None
-        self.board: Any = None
+        self.trackers = TrackerGroup(run.warnings.append)
         self.is_main = parts.context.rank == 0
         self.first_step = 0
         self.loop_started_at = run.started_at
@@ -185,9 +185,9 @@ class _Loop:
                 self.run.warnings.append(
                     f"{self.metrics.path} lost rows since the last checkpoint; training continues."
                 )
-            if self.parts.options.tensorboard:
-                self.board = open_tensorboard_writer(self.run.path / "tensorboard")
-                stack.callback(self.board.close)
+            names = list_trackers(self.parts.options)
+            self.trackers.open(names, self.run.run_dir, self.run.record, self.trainer.step)
+            stack.push(self.close_trackers)
         if saved is None:
             if self.is_main:
                 write_examples(self.run.run_dir, self.parts.setup.examples)
@@ -236,6 +236,7 @@ class _Loop:
         self.write_row("val", step.step, result.metrics)
         if self.is_main and result.samples:
             write_samples(self.run.run_dir, step.step, result.samples)
+            self.trackers.log_samples(step.step, result.samples)
         self.run.warnings += result.warnings
         metric = self.parts.task.metrics[0]
         value = result.metrics.get(metric.name)
@@ -308,6 +309,7 @@ class _Loop:
             seconds=round(time.monotonic() - self.run.started_at, 1),
         )
         self.run.record = replace(self.run.record, weights_sha256=digest, results=results)
+        self.trackers.log_metrics("test", self.trainer.step, test.metrics)
         write_training_keys(self.run.run_dir, parts.dataset.train)
         write_time_lapse(self.run.run_dir)
         history = self.run.run_dir.read_metrics()
@@ -316,6 +318,8 @@ class _Loop:
             self.write_record("running")
             plots = parts.task.plots(model, parts.dataset, parts.spec, parts.task_options, test, history)
             write_report(self.run.run_dir, self.run.record, parts.task, parts.spec, plots)
+            images = {f"plots/{plot.name}": plot.image for plot in plots if plot.image is not None}
+            self.trackers.log_images(self.trainer.step, images)
         self.write_record("finished")
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -416,15 +420,21 @@ class _Loop:
             self.run.record = replace(self.run.record, status=status)
             self.run.run_dir.write_record(self.run.record)
 
+    def close_trackers(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Close the trackers; they are told how the run ended."""
+        if kind is None:
+            self.trackers.close("finished")
+        elif issubclass(kind, InterruptedTrainingError | GeneratorExit):
+            self.trackers.close("stopped")
+        else:
+            self.trackers.close("failed")
+
     def write_row(self, split: str, step: int, values: dict[str, Any]) -> None:
         """Write one row of metrics."""
         row = {"step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "split": split, **values}
         if self.metrics is not None:
             self.metrics.append(row)
-        if self.board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self.board.add_scalar(f"{split}/{name}", value, step)
+        self.trackers.log_metrics(split, step, values)
 
     def progress(self, report: StepReport, val: dict[str, Any] | None) -> TrainingProgress:
         """Return where the training stands."""

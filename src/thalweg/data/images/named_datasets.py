@@ -14,6 +14,7 @@ import numpy as np
 
 from ...errors import DataError, NotFoundError, ResourceError
 from ...io.download import DownloadOptions, DownloadProgress, cache_dir, data_roots, fetch, is_offline
+from ..base import NamedData
 from .catalog import NAMED_DATASETS, NamedDataset, RemoteFile
 from .cifar import build_cifar_dataset
 from .dataset import ImageSplit
@@ -165,21 +166,23 @@ def read_digits() -> RawDataset:
     return RawDataset("scikit-learn's digits", str(path), NAMED_DATASETS["digits"].classes, {"train": split})
 
 
-def list_datasets() -> list[dict[str, object]]:
-    """List the named datasets, with the bytes to download and where they are (None: not on this machine)."""
+def list_named_images() -> list[NamedData]:
+    """List the named datasets, with the bytes to download and where they are."""
     rows = []
     for dataset in NAMED_DATASETS.values():
         folder = find_local(dataset) if dataset.files else "installed"
         files = (dataset.archive,) if dataset.archive else dataset.files
         rows.append(
-            {
-                "name": dataset.name,
-                "description": dataset.description,
-                "images": dataset.num_images,
-                "classes": len(dataset.classes),
-                "bytes": sum(file.size for file in files),
-                "license": dataset.license,
-                "where": str(folder) if folder else None,
-            }
+            NamedData(
+                dataset.name,
+                dataset.description,
+                f"{dataset.num_images}; {len(dataset.classes)} classes",
+                dataset.license,
+                where=str(folder) if folder else None,
+                bytes=sum(file.size for file in files),
+                fetch=lambda offline, log, name=dataset.name: ensure_downloaded(name, offline, log),
+                suffix=":.*",
+                details={"images": dataset.num_images, "classes": len(dataset.classes)},
+            )
         )
     return rows

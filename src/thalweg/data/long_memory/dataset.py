@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ...errors import DataError, OptionError, did_you_mean
-from ..base import SPLITS, DataRequest, Dataset
+from ..base import SPLITS, DataRequest, Dataset, NamedData
 from .sequences import (
     DEFAULT_SYMBOLS,
     MIN_LENGTHS,
@@ -89,6 +89,20 @@ def build_dataset(problem: Problem, counts: dict[str, int], name: str | None = N
         unit="sequence",
         official_splits=SPLITS,
     )
+
+
+def list_named_sequences() -> list[NamedData]:
+    """List the memory problems; a length may follow their names, as in adding-600."""
+    descriptions = {
+        "adding": "add the two numbers that are marked (Hochreiter, Schmidhuber 1997)",
+        "copy": "repeat ten symbols after a long blank (Hochreiter, Schmidhuber 1997)",
+        "temporal-order": "say in which order two symbols came (Hochreiter, Schmidhuber 1997)",
+    }
+    rows = []
+    for name in PROBLEMS:
+        summary = f"{DEFAULT_LENGTH} steps, or as many as follow the name: {name}-600"
+        rows.append(NamedData(name, descriptions[name], summary, "Apache-2.0", suffix=r"-\d{1,6}"))
+    return rows
 
 
 def load_sequences(request: DataRequest, length: int | None, symbols: int | None) -> SequenceDataset:

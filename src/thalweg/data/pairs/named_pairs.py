@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import ResourceError
-from ...io.download import cache_dir, data_roots, fetch, is_offline
+from ...io.download import cache_dir, fetch, find_data_file, is_offline
+from ..base import NamedData
+from .toy_language import DEFAULT_NAME, NUM_PAIRS
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,10 @@ class NamedPairs:
         is_folder: Whether the folder is read, or the main file alone.
         base_url: Address in front of the names of the files; empty for files that have no lasting address.
         checksums: SHA-256 by file.
-        homepage: Where people find the files, and whose they are.
+        homepage: Where people find the files.
+        summary: Number of pairs.
+        license: Terms of the pairs, and whose they are.
+        size: Bytes of the files that have an address; None where none has.
     """
 
     name: str
@@ -29,6 +34,9 @@ class NamedPairs:
     main_file: str
     is_folder: bool
     homepage: str
+    summary: str
+    license: str
+    size: int | None = None
     base_url: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,7 +59,10 @@ NAMED_PAIRS = {
         languages=("en", "de"),
         main_file="train.en.gz",
         is_folder=True,
-        homepage="github.com/multi30k/dataset; for research, by Elliott et al. 2016, arXiv:1605.00459",
+        homepage="github.com/multi30k/dataset",
+        summary="29,000 + 1,014 + 1,000 captions of photographs in English, German and French",
+        license="for research; Elliott et al. 2016, arXiv:1605.00459",
+        size=1_945_824,
         base_url="https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/",
         checksums=_MULTI30K_CHECKSUMS,
     ),
@@ -60,9 +71,46 @@ NAMED_PAIRS = {
         languages=("en", "fr"),
         main_file="fra-eng.zip",
         is_folder=False,
-        homepage="www.manythings.org/anki; CC BY 2.0, by tatoeba.org",
+        homepage="www.manythings.org/anki",
+        summary="short sentences in English and French, more with every year",
+        license="CC BY 2.0; tatoeba.org",
     ),
 }
+
+
+def list_named_pairs() -> list[NamedData]:
+    """List the sentence pairs that have a name."""
+    made = NamedData(
+        DEFAULT_NAME,
+        "English sentences of a small grammar, and a made-up language",
+        f"{NUM_PAIRS:,} pairs",
+        "Apache-2.0",
+    )
+    return [made, *map(_describe, NAMED_PAIRS.values())]
+
+
+def _describe(dataset: NamedPairs) -> NamedData:
+    path = find_named_pairs(dataset)
+    size = dataset.size
+    if size is None and path is not None:
+        size = path.stat().st_size
+    return NamedData(
+        dataset.name,
+        f"from {dataset.homepage}",
+        dataset.summary,
+        dataset.license,
+        where=str(path) if path else None,
+        bytes=size,
+        fetch=lambda offline, log: locate_named_pairs(dataset, offline, log),
+    )
+
+
+def find_named_pairs(dataset: NamedPairs) -> Path | None:
+    """Return the folder or file of a named dataset on this machine; None where it is not."""
+    file = find_data_file(f"{dataset.name}/{dataset.main_file}")
+    if file is None:
+        return None
+    return file.parent if dataset.is_folder else file
 
 
 def locate_named_pairs(dataset: NamedPairs, offline: bool, log: Callable[[str], None]) -> Path:
@@ -79,16 +127,16 @@ def locate_named_pairs(dataset: NamedPairs, offline: bool, log: Callable[[str], 
     Raises:
         ResourceError: Where it is nowhere and cannot be downloaded.
     """
-    for root in data_roots():
-        file = root / dataset.name / dataset.main_file
-        if file.is_file():
-            return file.parent if dataset.is_folder else file
+    path = find_named_pairs(dataset)
+    if path is not None:
+        return path
     folder = cache_dir() / "data" / dataset.name
     if not dataset.base_url or offline or is_offline():
         raise ResourceError(
             f"'{dataset.name}' is not on this machine: {dataset.main_file}; expected it below THALWEG_DATA or in "
             f"{folder}.",
-            f"Put the files there ({dataset.homepage}), or allow the network where they have an address.",
+            f"Put the files there ({dataset.homepage}; {dataset.license}), or allow the network where they have an "
+            "address.",
             path=folder,
             value=dataset.main_file,
         )

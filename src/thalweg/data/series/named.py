@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ...errors import ResourceError
-from ...io.download import data_roots
+from ...io.download import data_roots, find_data_file
+from ..base import NamedData
 from .table import Table, read_table
 
 DEFAULT_NAME = "hourly"
@@ -17,18 +19,27 @@ _START = "2024-01-01"
 
 @dataclass(frozen=True)
 class NamedSeries:
-    """A published series: where its file may be below THALWEG_DATA, and where it comes from."""
+    """A published series: its file below THALWEG_DATA, where it comes from, its size in words, and its license."""
 
     file: str
     source: str
+    summary: str
+    license: str
 
+
+_ETT_HOURS, _ETT_QUARTERS = "17,420 hours of 7 columns", "69,680 quarters of an hour of 7 columns"
 
 PUBLISHED = {
-    "etth1": NamedSeries("ett/ETTh1.csv", "zhouhaoyi/ETDataset, ETT-small/ETTh1.csv (CC BY-ND 4.0)"),
-    "etth2": NamedSeries("ett/ETTh2.csv", "zhouhaoyi/ETDataset, ETT-small/ETTh2.csv (CC BY-ND 4.0)"),
-    "ettm1": NamedSeries("ett/ETTm1.csv", "zhouhaoyi/ETDataset, ETT-small/ETTm1.csv (CC BY-ND 4.0)"),
-    "ettm2": NamedSeries("ett/ETTm2.csv", "zhouhaoyi/ETDataset, ETT-small/ETTm2.csv (CC BY-ND 4.0)"),
-    "airline": NamedSeries("airline/airline-passengers.csv", "jbrownlee/Datasets, airline-passengers.csv"),
+    "etth1": NamedSeries("ett/ETTh1.csv", "zhouhaoyi/ETDataset, ETT-small/ETTh1.csv", _ETT_HOURS, "CC BY-ND 4.0"),
+    "etth2": NamedSeries("ett/ETTh2.csv", "zhouhaoyi/ETDataset, ETT-small/ETTh2.csv", _ETT_HOURS, "CC BY-ND 4.0"),
+    "ettm1": NamedSeries("ett/ETTm1.csv", "zhouhaoyi/ETDataset, ETT-small/ETTm1.csv", _ETT_QUARTERS, "CC BY-ND 4.0"),
+    "ettm2": NamedSeries("ett/ETTm2.csv", "zhouhaoyi/ETDataset, ETT-small/ETTm2.csv", _ETT_QUARTERS, "CC BY-ND 4.0"),
+    "airline": NamedSeries(
+        "airline/airline-passengers.csv",
+        "jbrownlee/Datasets, airline-passengers.csv",
+        "144 months of 1 column",
+        "none stated",
+    ),
 }
 NAMES = (DEFAULT_NAME, *PUBLISHED)
 
@@ -37,18 +48,48 @@ def read_named(name: str) -> Table:
     """Read a series by name. Raises ResourceError where its file is not on this machine."""
     if name == DEFAULT_NAME:
         return make_hourly()
+    table = read_table(find_series(name))
+    return Table(name, table.format, table.path, table.columns, table.lines)
+
+
+def find_series(name: str) -> Path:
+    """Return the file of a published series. Raises ResourceError where it is not on this machine."""
     series = PUBLISHED[name]
+    path = find_data_file(series.file)
+    if path is not None:
+        return path
     roots = data_roots()
-    for root in roots:
-        if (root / series.file).is_file():
-            table = read_table(root / series.file)
-            return Table(name, table.format, table.path, table.columns, table.lines)
     raise ResourceError(
         f"The series '{name}' is not on this machine: {series.file} is in none of {', '.join(map(str, roots))}.",
-        f"Put it there; it comes from {series.source}.",
+        f"Put it there; it comes from {series.source} ({series.license}).",
         path=roots[0] / series.file,
         value=name,
     )
+
+
+def list_named_series() -> list[NamedData]:
+    """List the series that have a name."""
+    made = NamedData(
+        DEFAULT_NAME,
+        "a load and a temperature with a day, a week, and noise that remembers",
+        f"{24 * _DAYS:,} hours of 2 columns",
+        "Apache-2.0",
+    )
+    rows = [made]
+    for name, series in PUBLISHED.items():
+        path = find_data_file(series.file)
+        rows.append(
+            NamedData(
+                name,
+                f"from {series.source}",
+                series.summary,
+                series.license,
+                where=str(path) if path else None,
+                bytes=path.stat().st_size if path else None,
+                fetch=lambda offline, log, name=name: find_series(name),
+            )
+        )
+    return rows
 
 
 def make_hourly(days: int = _DAYS, seed: int = 1) -> Table:

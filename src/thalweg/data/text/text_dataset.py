@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, OptionError, ResourceError
-from ...io.download import data_roots
-from ..base import SPLITS, DataRequest, Dataset, UnreadableFile
-from .grammar import generate_sentences
+from ...io.download import data_roots, find_data_file
+from ..base import SPLITS, DataRequest, Dataset, NamedData, UnreadableFile
+from .grammar import NUM_CHARACTERS, generate_sentences
 from .text_file import TEXT_SUFFIXES, read_text_file
 
 #: stands for every character that is not in the alphabet; its index is 0
@@ -214,7 +214,8 @@ def read_raw_texts(source: str | os.PathLike[str] | Sequence[str], strict: bool 
     if source == DEFAULT_NAME:
         return RawTexts(DEFAULT_NAME, "generated text", DEFAULT_NAME, {"all": generate_sentences()})
     if isinstance(source, str) and source in NAMED_TEXTS and not os.path.exists(source):
-        return _read_named_text(str(source))
+        path = find_named_text(source)
+        return RawTexts(source, "text file", str(path), {"all": read_text_file(path)})
     paths = _list_sources(source)
     if len(paths) == 1 and paths[0].is_dir():
         files = list_text_files(paths[0])
@@ -238,13 +239,31 @@ def read_raw_texts(source: str | os.PathLike[str] | Sequence[str], strict: bool 
     return _join_files(files, paths[0].stem, "text files", paths[0].parent, strict=True)
 
 
-def _read_named_text(name: str) -> RawTexts:
-    """Read a text by its name. Raises ResourceError where its file is not on this machine."""
+def list_named_texts() -> list[NamedData]:
+    """List the texts that have a name."""
+    made = NamedData(
+        DEFAULT_NAME, "little English sentences from a small grammar", f"{NUM_CHARACTERS:,} characters", "Apache-2.0"
+    )
+    path = find_data_file(NAMED_TEXTS["tinyshakespeare"][0])
+    shakespeare = NamedData(
+        "tinyshakespeare",
+        "plays of Shakespeare in one file, by Karpathy 2015",
+        "1,115,394 characters, 65 symbols",
+        "public domain",
+        where=str(path) if path else None,
+        bytes=1_115_394,
+        fetch=lambda offline, log: find_named_text("tinyshakespeare"),
+    )
+    return [made, shakespeare]
+
+
+def find_named_text(name: str) -> Path:
+    """Return the file of a text that has a name. Raises ResourceError where it is not on this machine."""
     file, origin = NAMED_TEXTS[name]
+    path = find_data_file(file)
+    if path is not None:
+        return path
     roots = data_roots()
-    for root in roots:
-        if (root / file).is_file():
-            return RawTexts(name, "text file", str(root / file), {"all": read_text_file(root / file)})
     raise ResourceError(
         f"The text '{name}' is not on this machine; expected {file} below {' or '.join(map(str, roots))}.",
         f"Put it there; it comes from {origin}.",

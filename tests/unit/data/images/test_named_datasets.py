@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from tests.unit.data.images import corpus
 from thalweg.data.images import named_datasets as named
 from thalweg.data.images.catalog import NAMED_DATASETS, NamedDataset, RemoteFile
-from thalweg.data.images.named_datasets import ensure_downloaded, find_local, list_datasets
+from thalweg.data.images.named_datasets import ensure_downloaded, find_local, list_named_images
 from thalweg.errors import DataError, NotFoundError, ResourceError
 
 
@@ -102,7 +102,7 @@ def test_a_dataset_is_found_in_every_folder(places, monkeypatch, folder):
     data = corpus.load("small", offline=True)
     assert (len(data.test), len(data.train) + len(data.val), data.is_handwriting) == (10, 40, True)
     assert ensure_downloaded("small", offline=True) == places / folder
-    assert next(entry for entry in list_datasets() if entry["name"] == "small")["where"] == str(places / folder)
+    assert next(item for item in list_named_images() if item.name == "small").where == str(places / folder)
 
 
 def test_a_file_with_a_wrong_checksum_is_rejected(places, monkeypatch):
@@ -212,7 +212,7 @@ def test_an_unknown_name_suggests_a_similar_one():
 
 
 def test_the_catalog_lists_every_dataset_with_its_size(places):
-    listed = {entry["name"]: entry for entry in list_datasets()}
+    listed = {item.name: item.row("classify") for item in list_named_images()}
     assert set(listed) == {"digits", "mnist", "fashion-mnist", "cifar10"}
     assert listed["digits"]["where"] == "installed" and listed["mnist"]["where"] is None
     assert listed["mnist"]["bytes"] == 11_594_722 and all(
