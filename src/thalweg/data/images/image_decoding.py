@@ -56,7 +56,7 @@ EXTENSIONS = frozenset(_FORMATS_BY_EXTENSION)
 ImageSource = str | os.PathLike[str] | bytes
 
 #: EXIF tag of the orientation, and its values that exchange width and height
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
 _TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 #: `to_8bit` works on this many rows at once, because all of them in double precision may be too large
@@ -94,7 +94,8 @@ class ImageHeader:
     misnamed: bool
 
 
-def _open_image(source: ImageSource) -> Image.Image:
+def open_image(source: ImageSource) -> Image.Image:
+    """Open an image of a format with a plain decoder, without decoding it. Raises ImageReadError and Pillow's errors."""
     formats: Sequence[str] = _ALL_FORMATS
     if isinstance(source, bytes):
         image = Image.open(io.BytesIO(source), formats=formats)
@@ -144,7 +145,7 @@ def _describe_unidentified(source: ImageSource) -> str:
 def read_header(source: ImageSource) -> ImageHeader:
     """Read the header of an image file or of its content, without decoding pixels. Raises ImageReadError."""
     try:
-        with _open_image(source) as image:
+        with open_image(source) as image:
             return _header_of(image, source)
     except ImageReadError:
         raise
@@ -156,7 +157,7 @@ def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
     width, height = image.size
     # Without this check Pillow decodes a whole PNG in search of EXIF data behind the pixels; cameras write it in front.
     if image.format != "PNG" or "exif" in image.info:
-        if image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+        if image.getexif().get(ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
             width, height = height, width
     image_format = image.format or ""
     if image_format == "MPO":
@@ -189,7 +190,7 @@ def decode_image(
         ImageReadError: The image cannot be read, with the reason.
     """
     try:
-        with _open_image(source) as image:
+        with open_image(source) as image:
             if image_size and image.format in ("JPEG", "MPO"):
                 _use_jpeg_draft(image, image_size, resize)
             upright = apply_exif_orientation(image, channels)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...errors import DataError
+from ..base import UnreadableFile
 from ..prefetch import prefetch_map
 from .encoded import EncodedImages
-from .image_decoding import decode_image
+from .image_decoding import ImageReadError, decode_image, describe_error
+
+#: bytes of images that `iter_image_batches` decodes ahead
+MAX_BYTES_AHEAD = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,23 @@ class StoredImages:
         """Decode one image to (H, W, C) uint8. Raises ImageReadError or OSError."""
         return decode_image(self.encoded.read(row), self.channels, self.size[0], self.resize)
 
+    def try_decode(self, row: int) -> np.ndarray | UnreadableFile:
+        """Decode one image, or say why it cannot be read."""
+        try:
+            return self.decode(row)
+        except (ImageReadError, OSError) as error:
+            reason = str(error) if isinstance(error, ImageReadError) else describe_error(error, b"")
+            return UnreadableFile(self.encoded.names([row])[0], reason)
+
     def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        """Decode the images at `rows` with threads: (n, H, W, C) uint8, a new array."""
+        """Decode the images at `rows` with threads: (n, H, W, C) uint8, a new array. Raises DataError."""
         indices = np.arange(len(self))[rows].tolist()
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
-        for index, image in enumerate(prefetch_map(self.decode, indices)):
+        for index, image in enumerate(prefetch_map(self.try_decode, indices)):
+            if isinstance(image, UnreadableFile):
+                raise DataError(
+                    f"{image.path} cannot be read any more: {image.reason}.", "Bring it back.", path=image.path
+                )
             images[index] = image
         return images
 
@@ -70,3 +87,40 @@ ImageArray = np.ndarray | StoredImages
 def take_images(images: ImageArray, rows: np.ndarray) -> ImageArray:
     """Return the images at `rows` (n,) int64; stored images stay encoded."""
     return images.take(rows) if isinstance(images, StoredImages) else images[rows]
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images (n, H, W, C) uint8 of those `rows` (n,) int64 that could be read, and the others' files."""
+
+    images: np.ndarray
+    rows: np.ndarray
+    unreadable: list[UnreadableFile]
+
+
+def iter_image_batches(images: ImageArray, batch_size: int) -> Iterator[ImageBatch]:
+    """Yield all images in order; threads decode stored ones while the caller works on a batch."""
+    if isinstance(images, StoredImages):
+        yield from _decode_batches(images, batch_size)
+        return
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        yield ImageBatch(batch, np.arange(start, start + len(batch)), [])
+
+
+def _decode_batches(images: StoredImages, batch_size: int) -> Iterator[ImageBatch]:
+    ahead = min(2 * batch_size, MAX_BYTES_AHEAD // max(1, images.nbytes // max(1, len(images))))
+    decoded = prefetch_map(images.try_decode, range(len(images)), ahead=max(1, ahead))
+    for start in range(0, len(images), batch_size):
+        size = min(batch_size, len(images) - start)
+        batch = np.empty((size, *images.shape[1:]), np.uint8)
+        rows: list[int] = []
+        unreadable: list[UnreadableFile] = []
+        for row in range(start, start + size):
+            image = next(decoded)
+            if isinstance(image, UnreadableFile):
+                unreadable.append(image)
+            else:
+                batch[len(rows)] = image
+                rows.append(row)
+        yield ImageBatch(batch[: len(rows)], np.array(rows, np.int64), unreadable)
