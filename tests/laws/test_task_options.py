@@ -28,6 +28,7 @@ from thalweg.cli.train import train as train_verb
 from thalweg.config.json_record import from_json, to_json
 from thalweg.config.options import TrainOptions
 from thalweg.config.parsing import OptionField, Range, option_fields, parse_options, union_members
+from thalweg.config.size import Size
 from thalweg.errors import ModelFileError, OptionError
 
 OPTION_TYPES = {
@@ -112,7 +113,7 @@ def test_an_option_has_help_and_says_what_is_allowed(verb, cls, field):
     for member in members:
         is_number = member in (int, float) or typing.get_args(member)[:1] in ((int,), (float,))
         assert not is_number or field.range is not None, "numbers have a range"
-        assert is_number or member in (bool, str) or typing.get_origin(member) in (Literal, list, dict)
+        assert is_number or member in (bool, str, Size) or typing.get_origin(member) in (Literal, list, dict)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
+import operator
 import subprocess
 import sys
 import typing
@@ -14,6 +16,8 @@ import pytest
 import thalweg as tw
 from thalweg import api, registry
 from thalweg.config.options import TrainOptions
+from thalweg.config.parsing import union_members
+from thalweg.config.size import Size
 from thalweg.errors import NotFoundError, OptionError
 from thalweg.tasks.train_keywords import TrainKeywords
 
@@ -96,6 +100,7 @@ def test_type_checkers_see_every_option_of_train():
     expected = {}
     for options in (TrainOptions, *(task.TrainOptions for task in registry.get_tasks().values())):
         for name, hint in typing.get_type_hints(options).items():
+            hint = functools.reduce(operator.or_, (str if member is Size else member for member in union_members(hint)))
             expected[name] = expected[name] | hint if name in expected else hint
     del expected["data"]  # an argument of its own
     assert written == expected

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..config.parsing import convert
+from ..config.size import Size
 from ..errors import OptionError
 from .console import escape_controls, print_notice, print_result, to_json
 
@@ -26,7 +28,9 @@ def data_callback(context: typer.Context) -> None:
 @data_app.command("check")
 def data_check(
     source: Annotated[str, typer.Argument(metavar="DATA", help="a folder, a file or the name of a data set")],
-    image_size: Annotated[int | None, typer.Option(metavar="N", help="height and width of the images")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="N|WIDTHxHEIGHT", help="size of the images in pixels, a square or not")
+    ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="TASK", help="check it for this task  [default: the one that recognizes it]")
     ] = None,
@@ -44,7 +48,7 @@ def data_check(
     """
     from .. import api
 
-    options = {} if image_size is None else {"image_size": image_size}
+    options = {} if image_size is None else {"image_size": convert("image_size", image_size, int | Size)}
     report = api.check_dataset(source, task, strict=strict, **options)
     if save:
         _save_image(report.picture(), save)

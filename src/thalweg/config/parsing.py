@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from ..errors import OptionError, did_you_mean
+from .size import Size, parse_size, to_height_width
 
 T = TypeVar("T")
 
@@ -25,14 +26,20 @@ T = TypeVar("T")
 UNBOUNDED = 1e12
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-_VALUE_NAMES = {int: "N", float: "NUMBER", str: "TEXT"}
-_JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
+_TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    Size: "WIDTHxHEIGHT, as 320x240",
+}
+_VALUE_NAMES = {int: "N", float: "NUMBER", str: "TEXT", Size: "WIDTHxHEIGHT"}
+_JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", Size: "string", types.NoneType: "null"}
 
 
 @dataclass(frozen=True)
 class Range:
-    """The smallest and the largest allowed value of a number, or of every number in a list.
+    """The smallest and the largest allowed value of a number, or of every number in a list or a Size.
 
     With `above`, the value has to be larger than `low`; with `below`, smaller than `high`.
     """
@@ -181,7 +188,9 @@ def parse_value(field: OptionField, value: Any, prefix: str = "--") -> Any:
 
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:
-    """Raise OptionError for a number outside of the range, also inside of lists."""
+    """Raise OptionError for a number outside of the range, also inside of lists and sizes."""
+    if isinstance(value, Size):
+        value = to_height_width(value)
     if isinstance(value, list | tuple):
         for inner in value:
             _check_range(name, inner, allowed)
@@ -263,6 +272,9 @@ def _coerce(value: Any, member: Any) -> tuple[bool, Any]:
         return _coerce_mapping(value, typing.get_args(member))
     if origin is list:
         return _coerce_list(value, typing.get_args(member)[0])
+    if member is Size:
+        size = parse_size(value) if isinstance(value, str) else None
+        return size is not None, size
     return isinstance(value, member), value
 
 

@@ -1,7 +1,7 @@
 """Pillow's resizing as tensor operations that torch.onnx.export can follow, for images of any size.
 
 Triangle filter, whole-number weights, and rounding after each of two passes, as `data.images.resize_and_crop` does: not
-one level differs. N images, h w their size, S the side of the result.
+one level differs. N images, h w their size, H W that of the result.
 """
 
 from __future__ import annotations
@@ -15,28 +15,53 @@ from torch import Tensor
 FIXED_POINT_ONE = 2**22
 
 
-def resize_and_crop(image_NhwC: Tensor, size: int, resize: int | None = None) -> Tensor:
-    """Resize the center of each image, first across, then downwards: (N, S, S, C), 0 to 255.
+def resize_and_crop(image_NhwC: Tensor, size: tuple[int, int], resize: int | None = None) -> Tensor:
+    """Resize the center of each image to `size` (H, W), first across, then downwards: (N, H, W, C), 0 to 255.
 
     Double precision holds every sum of bytes times Pillow's weights exactly.
     """
     h = torch.scalar_tensor(image_NhwC.shape[1], dtype=torch.float64)
     w = torch.scalar_tensor(image_NhwC.shape[2], dtype=torch.float64)
-    side = torch.minimum(h, w)
-    down_Sh = resampling_weights(image_NhwC.shape[1], *crop_range(h, side, size, resize), size)
-    across_wS = resampling_weights(image_NhwC.shape[2], *crop_range(w, side, size, resize), size).T
+    (top, height), (left, width) = crop_ranges(h, w, size, resize)
+    down_Hh = resampling_weights(image_NhwC.shape[1], top, height, size[0])
+    across_wW = resampling_weights(image_NhwC.shape[2], left, width, size[1]).T
     x_NChw = image_NhwC.permute(0, 3, 1, 2).to(torch.float64)
-    return round_levels(down_Sh @ round_levels(x_NChw @ across_wS)).permute(0, 2, 3, 1)
+    return round_levels(down_Hh @ round_levels(x_NChw @ across_wW)).permute(0, 2, 3, 1)
 
 
-def crop_range(length: Tensor, side: Tensor, size: int, resize: int | None) -> tuple[Tensor, Tensor]:
-    """Return start and length, in pixels, of the part of an image's height or width `length` that is kept.
+def crop_ranges(
+    h: Tensor, w: Tensor, size: tuple[int, int], resize: int | None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return start and length, in pixels, of the part of an image's height, and of its width, that is resized.
 
-    `side` is the shorter of the two. With `resize` that is brought to so many pixels, and `size` of them are kept.
+    Args:
+        h: Height of the image.
+        w: Its width.
+        size: Height and width of the result.
+        resize: The shorter side of what the whole image is resized to cover, before the center is cropped.
+
+    Returns:
+        Start and length of the rows, and of the columns.
     """
+    high, wide = size
     if resize is None:
-        return (length - side) / 2, side
-    resized = (resize * length / side).round()
+        # the part has the proportions of the result, in whole eighths of a pixel as in `data.images.resize_and_crop`
+        height = torch.minimum(h, _round_eighths(w * high, wide))
+        width = torch.minimum(w, _round_eighths(h * wide, high))
+        return ((h - height) / 2, height), ((w - width) / 2, width)
+    is_wide = w * high >= h * wide
+    target = torch.where(is_wide, float(high), float(wide)).to(torch.float64)
+    scale = min(size) * torch.where(is_wide, h, w)
+    return _center_range(h, high, resize * target * h / scale), _center_range(w, wide, resize * target * w / scale)
+
+
+def _round_eighths(numerator: Tensor, denominator: int) -> Tensor:
+    return (8 * numerator / denominator + 0.5).floor().clamp(min=1) / 8
+
+
+def _center_range(length: Tensor, size: int, resized: Tensor) -> tuple[Tensor, Tensor]:
+    """Return start and length, in pixels of the image, of the `size` central ones of so many `resized` pixels."""
+    resized = resized.round()
     scale = length / resized
     return ((resized - size) / 2).round() * scale, size * scale
 

@@ -29,7 +29,8 @@ def contact_sheet(images_NHWC: np.ndarray, labels: Sequence[str]) -> Image.Image
     for index, (pixels_HWC, label) in enumerate(zip(images_NHWC, labels, strict=True)):
         left = GAP + index % columns * cell_width
         top = GAP + index // columns * cell_height
-        sheet.paste(_resize_to_cell(pixels_HWC), (left, top))
+        cell = _resize_to_cell(pixels_HWC)
+        sheet.paste(cell, (left + (CELL_SIZE - cell.width) // 2, top + (CELL_SIZE - cell.height) // 2))
         draw.text((left, top + CELL_SIZE + 1), _fit_text(label, font), fill="black", font=font)
     return sheet
 
@@ -39,9 +40,10 @@ def _resize_to_cell(pixels_HWC: np.ndarray) -> Image.Image:
     if pixels_HWC.shape[2] == 1:
         pixels = pixels_HWC[..., 0]
     image = Image.fromarray(pixels)
-    is_small = max(image.size) <= CELL_SIZE
-    resampling = Image.Resampling.NEAREST if is_small else Image.Resampling.BOX
-    return image.resize((CELL_SIZE, CELL_SIZE), resampling)
+    longer = max(image.size)
+    resampling = Image.Resampling.NEAREST if longer <= CELL_SIZE else Image.Resampling.BOX
+    width, height = (max(1, round(CELL_SIZE * side / longer)) for side in image.size)
+    return image.resize((width, height), resampling)
 
 
 def _fit_text(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:

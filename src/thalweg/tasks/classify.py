@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..attribution.explain_image import METHODS, Explanation, InputImage, explain_image
 from ..config.parsing import Range
+from ..config.size import Size
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import FeatureViewBatches, InMemoryBatches
 from ..data.images.dataset import ImageDataset, ImageSplit, channel_mean_std
@@ -49,6 +50,10 @@ from .classify_support import (
 )
 
 
+#: pixels that a model initializes itself from, which need a hundred bytes each: 5,000 images of 96 x 96
+MAX_INIT_PIXELS = 5000 * 96 * 96
+
+
 @dataclass(frozen=True)
 class ClassifyOptions:
     """Training options that only classification understands."""
@@ -62,7 +67,7 @@ class ClassifyOptions:
         "[default: none; flip,shift for small sets of photos]",
     ] = "auto"
     tta: Annotated[TTA, "test-time augmentation: average over mirrored, and over shifted copies"] = "none"
-    image_size: Annotated[int | None, "height and width of the model's input in pixels", Range(1, 4096)] = None
+    image_size: Annotated[int | Size | None, "size of the model's input in pixels, a square or not", Range(1, 4096)] = None
     fold: Annotated[str | None, "validate on one of K equal parts of the training set, as 2/5"] = None
     cache_features: Annotated[bool, "cache backbone features when only the head is trained"] = True
     feature_views: Annotated[int, "random augmented views per image in the feature cache", Range(1, 1000)] = 1
@@ -121,9 +126,10 @@ class Classify(Task):
         self, request: DataRequest, options: ClassifyOptions, context: Context, spec: InputSpec | None = None
     ) -> ImageDataset:
         """Read the images of a folder, a file, arrays or a named data set. Raises DataError."""
-        take_dataset(request, ImageDataset, {"image_size": options.image_size, "fold": options.fold})
+        size = options.image_size
+        take_dataset(request, ImageDataset, {"image_size": size, "fold": options.fold})
         request = replace(request, fold=options.fold if request.make_splits else None)
-        dataset = load_for_model(request, options.image_size, spec)
+        dataset = load_for_model(request, size, spec)
         return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)
 
     def toy_dataset(self) -> ImageDataset:
@@ -148,7 +154,9 @@ class Classify(Task):
 
     def model_kwargs(self, spec: InputSpec) -> dict[str, Any]:
         """Return channels, number of classes and image size."""
-        return {"in_channels": spec.channels, "num_classes": len(spec.classes), "image_size": spec.image_size}
+        height, width = spec.size
+        size = height if height == width else (height, width)
+        return {"in_channels": spec.channels, "num_classes": len(spec.classes), "image_size": size}
 
     def default_options(
         self, dataset: ImageDataset, spec: InputSpec, options: ClassifyOptions, common: Any
@@ -160,7 +168,8 @@ class Classify(Task):
         """Show up to 5,000 images to a model that initializes itself from data, such as one with whitening filters."""
         initialize = getattr(model, "init_whitening", None)
         if initialize is not None:
-            rows = slice(None, None, max(1, len(dataset.train) // 5000))
+            limit = min(5000, max(8, MAX_INIT_PIXELS // (spec.size[0] * spec.size[1])))
+            rows = slice(None, None, max(1, len(dataset.train) // limit))
             images = torch.from_numpy(dataset.train.images[rows].copy()).to(context.device)
             initialize(to_normalized_float(images, spec))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -32,7 +33,7 @@ TOLERANCE = 1e-4
 SCALED_JPEG_TOLERANCE = 0.05
 #: most pixels of such a JPEG: each takes more than a hundred bytes to compare
 MAX_PIXELS = 6_000_000
-#: sizes (h, w) of the images that predictions are compared on, in sides of the model's input
+#: sizes (h, w) of the images that predictions are compared on, as factors of the model's input
 TEST_ASPECTS = ((1.6, 1.3), (0.7, 1.1), (1.1, 3.2), (2.9, 1.0), (0.4, 0.4))
 
 #: predictions (N, K) of images (N, h, w, C) uint8
@@ -49,20 +50,20 @@ class ExportableModel(nn.Module):
 
     def forward(self, image_NhwC: Tensor) -> Tensor:
         """Resize, normalize, predict."""
-        resized_NSSC = resize_and_crop(image_NhwC, self.spec.image_size, self.spec.resize)
-        return predict_proba(self.model, to_normalized_float(resized_NSSC, self.spec), self.spec.tta)
+        resized_NHWC = resize_and_crop(image_NhwC, self.spec.height_width, self.spec.resize)
+        return predict_proba(self.model, to_normalized_float(resized_NHWC, self.spec), self.spec.tta)
 
 
 def build_export_spec(model: nn.Module, spec: InputSpec, samples_NHWC: np.ndarray | None) -> ExportSpec:
     """Describe the export of a classifier; without samples the proof is on noise."""
     model = deepcopy(model).cpu().float().eval()
-    side = spec.image_size
+    height, width = spec.size
     if samples_NHWC is None or not len(samples_NHWC):
-        shape = (16 if side > 96 else 64, *spec.size, spec.channels)
+        shape = (16 if height * width > 96 * 96 else 64, *spec.size, spec.channels)
         samples_NHWC = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     samples = samples_NHWC[:64]
     # sizes that are equal to each other, or to the model's, would be taken for the only ones
-    example = torch.zeros(2, side + 3, side + 5, spec.channels, dtype=torch.uint8)
+    example = torch.zeros(2, max(spec.size) + 3, max(spec.size) + 5, spec.channels, dtype=torch.uint8)
     free = dict(enumerate(map(torch.export.Dim, ("N", "h", "w"))))
 
     def prove(run: Runner) -> ExportProof:
@@ -145,12 +146,12 @@ def compare_outputs(model: nn.Module, spec: InputSpec, run: Runner, samples_NHWC
 
 def make_test_files(samples_NHWC: np.ndarray, spec: InputSpec) -> Iterator[tuple[str, list[bytes]]]:
     """Yield image files by kind, those in a list of one size: all samples as they are, a few of each other form."""
-    side = spec.image_size
-    yield "PNG", [encode_image(sample, (side, side)) for sample in samples_NHWC]
+    high, wide = spec.size
+    yield "PNG", [encode_image(sample, (high, wide)) for sample in samples_NHWC]
     for index, aspect in enumerate(TEST_ASPECTS):
-        height, width = (max(1, round(side * factor)) | 1 for factor in aspect)
+        height, width = (max(1, round(side * factor)) | 1 for side, factor in zip(spec.size, aspect, strict=True))
         yield "PNG", [encode_image(sample, (height, width)) for sample in samples_NHWC[index :: len(TEST_ASPECTS)]]
-    odd = (2 * side + 1, 3 * side | 1)
+    odd = (2 * high + 1, 3 * wide | 1)
     rotated = Image.Exif()
     rotated[Base.Orientation] = 6
     few = samples_NHWC[:4]
@@ -163,8 +164,9 @@ def make_test_files(samples_NHWC: np.ndarray, spec: InputSpec) -> Iterator[tuple
 
 def make_large_jpeg(sample_HWC: np.ndarray, spec: InputSpec) -> bytes | None:
     """Return the smallest JPEG that `thalweg predict` decodes at a fraction; None where it is too large to compare."""
-    side = 2 * (DRAFT_MARGIN_CROPPED * spec.resize if spec.resize else DRAFT_MARGIN * spec.image_size)
-    return encode_image(sample_HWC, (side, side), "JPEG", quality=90) if side**2 <= MAX_PIXELS else None
+    shorter = 2 * (DRAFT_MARGIN_CROPPED * spec.resize if spec.resize else DRAFT_MARGIN * min(spec.size))
+    height, width = (2 * math.ceil(shorter * side / min(spec.size) / 2) for side in spec.size)
+    return encode_image(sample_HWC, (height, width), "JPEG", quality=90) if height * width <= MAX_PIXELS else None
 
 
 def encode_image(sample_HWC: np.ndarray, size: tuple[int, int], form: str = "PNG", **options: Any) -> bytes:

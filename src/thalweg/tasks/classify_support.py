@@ -25,6 +25,8 @@ from .base import CardText, Context
 SMALL_PHOTO_SET = 20_000
 #: images above so many pixels are trained by at most 32, because activation memory grows with their size
 LARGE_IMAGE_PIXELS = 160 * 160
+#: pixels of a batch of large images: 16 of 512 x 512, 4 of 1024 x 1024
+MAX_BATCH_PIXELS = 4 * 1024 * 1024
 
 
 def class_weights(counts: list[int]) -> Tensor:
@@ -89,15 +91,17 @@ def build_transform(augment: str, spec: InputSpec) -> Callable[[Batch], Batch]:
 
 
 def default_batch_size(num_examples: int, num_pixels: int = 0) -> int:
-    """Return a power of two from 16 to 128 that gives a small training set some 40 steps per epoch."""
-    largest = 5 if num_pixels > LARGE_IMAGE_PIXELS else 7
+    """Return a power of two from 16 to 128, fewer large images, that gives a small set some 40 steps per epoch."""
+    largest = 7
+    if num_pixels > LARGE_IMAGE_PIXELS:
+        largest = max(0, min(5, int(math.log2(MAX_BATCH_PIXELS / num_pixels))))
     return 2 ** min(largest, max(4, round(math.log2(max(1, num_examples) / 40))))
 
 
 def is_small_photo_set(dataset: ImageDataset, spec: InputSpec) -> bool:
     """Whether a set of color image files is so small that a model would memorize it."""
     from_files = bool(dataset.sizes)
-    return from_files and spec.channels == 3 and spec.size[0] >= 32 and sum(spec.class_counts) < SMALL_PHOTO_SET
+    return from_files and spec.channels == 3 and min(spec.size) >= 32 and sum(spec.class_counts) < SMALL_PHOTO_SET
 
 
 def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common: TrainOptions) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def resolve_augment(options: Any, dataset: ImageDataset, spec: InputSpec, common
         return options.augment
     if common is not None and can_cache_features(options, common):
         return "none"
-    return f"flip,shift={max(1, spec.size[0] // 16)}" if is_small_photo_set(dataset, spec) else "none"
+    return f"flip,shift={max(1, min(spec.size) // 16)}" if is_small_photo_set(dataset, spec) else "none"
 
 
 def can_cache_features(options: Any, common: TrainOptions) -> bool:
@@ -263,8 +267,16 @@ def _describe_preprocessing(spec: InputSpec) -> list[str]:
     color = "gray" if spec.channels == 1 else "color"
     if spec.resize:
         lines = [f"The shorter side is resized to {spec.resize} pixels, and the center of {width} x {height} is kept."]
-    else:
+        if height != width:
+            margin = f"{spec.resize / min(spec.size):.4g} times {width} x {height} pixels"
+            lines = [f"Images are resized until they cover {margin}, and the center of {width} x {height} is kept."]
+    elif height == width:
         lines = [f"Images are cropped to the center square and resized to {width} x {height} pixels, {color}."]
+    else:
+        lines = [
+            f"Images are cropped to the largest center with the proportions of {width} x {height}, and resized to "
+            f"{width} x {height} pixels, {color}."
+        ]
     mean = ", ".join(f"{value:.4g}" for value in spec.mean)
     std = ", ".join(f"{value:.4g}" for value in spec.std)
     lines.append(f"Levels from 0 to 1 are normalized with mean {mean} and standard deviation {std}.")

@@ -49,7 +49,7 @@ class TrainKeywords(TypedDict, total=False):
     offline: bool
     # classify, generate
     augment: str | Literal["none", "diff", "ada"]
-    image_size: int | None
+    image_size: int | str | None
     loss: (
         Literal["cross-entropy", "squared-error"]
         | Literal["logistic", "hinge", "least_squares", "wasserstein", "relativistic"]

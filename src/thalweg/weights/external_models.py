@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..config.size import PixelSize, to_height_width
 from ..errors import ModelFileError, NotFoundError, OptionError, ResourceError
 from ..io.download import is_offline
 from ..registry import ModelEntry, register_model_source
@@ -179,7 +180,7 @@ def build_external_model(
     model: str,
     in_channels: int,
     num_classes: int,
-    image_size: int = 224,
+    image_size: PixelSize = 224,
     pretrained: bool = False,
     offline: bool = False,
     **arguments: Any,
@@ -192,7 +193,7 @@ def build_external_model(
         model: The package and the name.
         in_channels: Channels of the images.
         num_classes: Number of classes.
-        image_size: Height and width of the images.
+        image_size: Height and width of the images, one number for squares.
         pretrained: Load the package's pretrained weights, and download them if needed.
         offline: Never download.
         **arguments: Further arguments of the model; see `check_arguments`.
@@ -218,6 +219,7 @@ def build_external_model(
             value=in_channels,
             allowed=[3],
         )
+    height, width = to_height_width(image_size)
     may_download = pretrained and not (offline or is_offline())
 
     def build(**more: Any) -> nn.Module:
@@ -225,7 +227,7 @@ def build_external_model(
         with guard:
             module = _create(model, in_channels, pretrained, {**arguments, **more})
         return check_output_shape(
-            ExternalModel(module, num_classes, model), (2, in_channels, image_size, image_size), num_classes
+            ExternalModel(module, num_classes, model), (2, in_channels, height, width), num_classes
         )
 
     try:
@@ -245,7 +247,7 @@ def build_external_model(
         ) from error
     except Exception as error:  # a model of another package may raise anything
         raise OptionError(
-            f"{model} cannot be built for images of {image_size} x {image_size}: {first_error_line(error)}.",
+            f"{model} cannot be built for images of {width} x {height}: {first_error_line(error)}.",
             cure="Choose another --image-size or --model.",
             option="model",
             value=model,

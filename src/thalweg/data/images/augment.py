@@ -190,11 +190,15 @@ def random_affine(x_BCHW: Tensor, amounts: Mapping[str, float], border: str = "z
     sin_B = torch.sin(angle_B) * scale_B
     dx_B = uniform(batch_size, 2 * amounts.get("shift", 0.0) / width, x_BCHW)
     dy_B = uniform(batch_size, 2 * amounts.get("shift", 0.0) / height, x_BCHW)
-    theta_B23 = torch.stack([cos_B, shear_B - sin_B, dx_B, sin_B, cos_B, dy_B], 1).view(batch_size, 2, 3)
+    # the grid counts in halves of the width and of the height, while angles and shear are those of pixels
+    across_B = (shear_B - sin_B) * (height / width)
+    down_B = sin_B * (width / height)
+    theta_B23 = torch.stack([cos_B, across_B, dx_B, down_B, cos_B, dy_B], 1).view(batch_size, 2, 3)
     grid_BHW2 = F.affine_grid(theta_B23, list(x_BCHW.shape), align_corners=False)
     if amounts.get("elastic"):
-        std = 2 * amounts["elastic"] / width
-        coarse = torch.randn(batch_size, 2, ELASTIC_GRID, ELASTIC_GRID, device=x_BCHW.device) * std
+        std_x, std_y = (2 * amounts["elastic"] / size for size in (width, height))
+        coarse = torch.randn(batch_size, 2, ELASTIC_GRID, ELASTIC_GRID, device=x_BCHW.device)
+        coarse = torch.stack([coarse[:, 0] * std_x, coarse[:, 1] * std_y], 1)
         field_B2HW = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
         grid_BHW2 = grid_BHW2 + field_B2HW.permute(0, 2, 3, 1)
     return F.grid_sample(x_BCHW.contiguous(), grid_BHW2, padding_mode=border, align_corners=False)

@@ -159,18 +159,24 @@ def _thumbnail_vectors(images: np.ndarray) -> np.ndarray:
 
 
 def _gray_thumbnails(images: np.ndarray, side: int) -> np.ndarray:
-    """Shrink (N, S, S, C) uint8 to gray (N, side, side) float32 by area averaging; `side` is at most S."""
-    size = images.shape[1]
-    side = min(side, size)
-    edges = np.arange(side + 1) * (size / side)
-    pixels = np.arange(size)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    weights = (np.maximum(overlap, 0) * (side / size)).astype(np.float32)
+    """Shrink (N, H, W, C) uint8 to gray (N, side, side) float32 by area averaging; `side` is at most H and W."""
+    height, width = images.shape[1:3]
+    side = min(side, height, width)
+    weights_sH = _area_weights(height, side)
+    weights_sW = _area_weights(width, side)
     thumbnails = np.empty((len(images), side, side), np.float32)
     for first in range(0, len(images), 1024):
         gray = images[first : first + 1024].mean(axis=-1, dtype=np.float32)
-        thumbnails[first : first + 1024] = gray if side == size else weights @ gray @ weights.T
+        thumbnails[first : first + 1024] = gray if side == height == width else weights_sH @ gray @ weights_sW.T
     return thumbnails
+
+
+def _area_weights(size: int, side: int) -> np.ndarray:
+    """Return the fraction (side, size) of each pixel of a line in each of `side` averages."""
+    edges = np.arange(side + 1) * (size / side)
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.maximum(overlap, 0) * (side / size)).astype(np.float32)
 
 
 def _nearest_neighbors(query_QD: np.ndarray, base_ND: np.ndarray, strides: int) -> tuple[np.ndarray, np.ndarray]:

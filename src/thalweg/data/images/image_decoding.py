@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ...config.size import PixelSize, to_height_width
+
 #: maximum number of pixels of an image
 MAX_PIXELS = 100_000_000
 
@@ -65,10 +67,18 @@ _ROWS_AT_ONCE = 1024
 #: Pillow's weights are whole multiples of 1 / 2^22
 _WEIGHT_SCALE = 2**22
 
-RESIZE_NOTE = "Images resized to {0}x{0}: shorter side scaled, center kept. Change it with --image-size."
+#: Lengths of a cropped center are whole multiples of 1 / 8 of a pixel: Pillow holds them in single precision.
+_CROP_STEPS = 8
 
 # Pillow warns about harmless irregularities of files; `load_images` counts the warnings instead of printing them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def describe_resize(size: PixelSize) -> str:
+    """Say what `resize_and_crop` did to images that were not of `size`."""
+    height, width = to_height_width(size)
+    scaled = "shorter side scaled" if height == width else "scaled until they cover it"
+    return f"Images resized to {width}x{height}: {scaled}, center kept. Change it with --image-size."
 
 
 class ImageReadError(Exception):
@@ -172,7 +182,7 @@ def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
 def decode_image(
     source: ImageSource,
     channels: int | None = None,
-    image_size: int | None = None,
+    image_size: PixelSize | None = None,
     resize: int | None = None,
 ) -> np.ndarray:
     """Decode an image file, upright, on white where it is transparent. Of an animation, decode the first frame.
@@ -217,16 +227,23 @@ def apply_exif_orientation(image: Image.Image, channels: int | None = None) -> I
         raise ImageReadError(describe_error(error, b"")) from None
 
 
-def _use_jpeg_draft(image: Image.Image, image_size: int, resize: int | None) -> None:
+def _use_jpeg_draft(image: Image.Image, image_size: PixelSize, resize: int | None) -> None:
     """Let Pillow decode a large photo at 1/2, 1/4 or 1/8 of its size, if that leaves more pixels than are needed.
 
     Only if the fraction keeps the aspect ratio; otherwise the pixels would move. With `resize` this changes a value by
     0.25 levels on average, hardly more than the order of the two resizing passes does (0.17).
     """
     width, height = image.size
-    min_side = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * image_size
+    target_height, target_width = to_height_width(image_size)
+    if target_height != target_width and image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+        target_height, target_width = target_width, target_height
+    shorter = min(target_height, target_width)
+    margin = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * shorter
     for divisor in (8, 4, 2):
-        if width % divisor == height % divisor == 0 and min(width, height) >= min_side * divisor:
+        is_whole = width % divisor == height % divisor == 0
+        is_wide = width * shorter >= margin * divisor * target_width
+        is_high = height * shorter >= margin * divisor * target_height
+        if is_whole and is_wide and is_high:
             image.draft(None, (width // divisor, height // divisor))
             return
 
@@ -289,50 +306,73 @@ def _composite(image: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
 
 
-def resize_and_crop(image: Image.Image, image_size: int, resize: int | None = None) -> Image.Image:
-    """Return the center square of an image, resized to `image_size`; antialiased when shrinking.
+def resize_and_crop(image: Image.Image, image_size: PixelSize, resize: int | None = None) -> Image.Image:
+    """Return the largest center of an image that has the proportions of `image_size`, resized to it.
 
-    With `resize`, at least `image_size`, the shorter side is resized to that before the center is cropped, as ImageNet
-    models are trained and tested (resize 256, crop 224). The longer side is rounded, while torchvision truncates it;
-    the published accuracies that we reproduce were measured with rounding.
+    Antialiased when shrinking. With `resize`, at least the shorter side of `image_size`, the image is resized until it
+    covers a size with that shorter side, and the center is cropped, as ImageNet models are trained and tested (resize
+    256, crop 224). The longer side is rounded, while torchvision truncates it; the published accuracies that we
+    reproduce were measured with rounding.
     """
-    width, height = image.size
-    side = min(width, height)
+    size = to_height_width(image_size)
     if resize:
-        return _center_crop(image, image_size, round(resize * width / side), round(resize * height / side))
-    if (width, height) == (image_size, image_size):
+        return _center_crop(image, size, _covering_size(image, size, resize))
+    if (image.height, image.width) == size:
         return image
-    left = (width - side) / 2
-    top = (height - side) / 2
-    return _resize_box(image, (image_size, image_size), (left, top, left + side, top + side))
+    height, width = _center_size(image.height, image.width, size)
+    left = (image.width - width) / 2
+    top = (image.height - height) / 2
+    return _resize_box(image, (size[1], size[0]), (left, top, left + width, top + height))
 
 
-def _center_crop(image: Image.Image, image_size: int, width: int, height: int) -> Image.Image:
-    """Resize an image to `width` x `height` and crop the center square of `image_size`."""
-    left = round((width - image_size) / 2)
-    top = round((height - image_size) / 2)
+def _center_size(height: int, width: int, size: tuple[int, int]) -> tuple[float, float]:
+    """Return height and width of the largest part of an image with the proportions of `size`."""
+    if width * size[0] >= height * size[1]:
+        return height, _round_length(height * size[1], size[0])
+    return _round_length(width * size[0], size[1]), width
+
+
+def _round_length(numerator: int, denominator: int) -> float:
+    return max(1, floor(_CROP_STEPS * numerator / denominator + 0.5)) / _CROP_STEPS
+
+
+def _covering_size(image: Image.Image, size: tuple[int, int], resize: int) -> tuple[int, int]:
+    """Return height and width of an image resized until it covers `size`, enlarged to a shorter side of `resize`."""
+    if image.width * size[0] >= image.height * size[1]:
+        side, target = image.height, size[0]
+    else:
+        side, target = image.width, size[1]
+    scale = min(size) * side
+    return round(resize * target * image.height / scale), round(resize * target * image.width / scale)
+
+
+def _center_crop(image: Image.Image, size: tuple[int, int], resized: tuple[int, int]) -> Image.Image:
+    """Resize an image to `resized` and crop the center of `size`, both height and width."""
+    height, width = resized
+    left = round((width - size[1]) / 2)
+    top = round((height - size[0]) / 2)
     if max(width, height) > MAX_ASPECT * min(width, height):
-        scale = (image.width / width, image.height / height)
-        return _center_crop_strip(image, image_size, (left, top), scale)
-    resized = image.resize((width, image.height), Image.Resampling.BILINEAR)
-    resized = resized.crop((left, 0, left + image_size, image.height))
-    resized = resized.resize((image_size, height), Image.Resampling.BILINEAR)
-    return resized.crop((0, top, image_size, top + image_size))
+        scale = (image.height / height, image.width / width)
+        return _center_crop_strip(image, size, (top, left), scale)
+    across = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    across = across.crop((left, 0, left + size[1], image.height))
+    down = across.resize((size[1], height), Image.Resampling.BILINEAR)
+    return down.crop((0, top, size[1], top + size[0]))
 
 
 def _center_crop_strip(
-    image: Image.Image, image_size: int, start: tuple[int, int], scale: tuple[float, float]
+    image: Image.Image, size: tuple[int, int], start: tuple[int, int], scale: tuple[float, float]
 ) -> Image.Image:
     """Do what `_center_crop` does to a long strip, computing only the pixels of the result.
 
     Pillow's own box argument would not do: it is held in single precision, which is too coarse for a strip.
     """
-    left, right, horizontal_Sw = _source_weights(image.width, start[0], image_size, scale[0])
-    top, bottom, vertical_Sh = _source_weights(image.height, start[1], image_size, scale[1])
+    top, bottom, vertical_Hh = _source_weights(image.height, start[0], size[0], scale[0])
+    left, right, horizontal_Ww = _source_weights(image.width, start[1], size[1], scale[1])
     pixels_Chw = to_array(image.crop((left, top, right, bottom)), 3).transpose(2, 0, 1).astype(np.float64)
-    rows_ChS = _round_weighted_sums(pixels_Chw @ horizontal_Sw.T)
-    pixels_CSS = _round_weighted_sums(vertical_Sh @ rows_ChS).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(pixels_CSS.transpose(1, 2, 0))).convert(image.mode)
+    rows_ChW = _round_weighted_sums(pixels_Chw @ horizontal_Ww.T)
+    pixels_CHW = _round_weighted_sums(vertical_Hh @ rows_ChW).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0))).convert(image.mode)
 
 
 def _source_weights(length: int, first: int, count: int, scale: float) -> tuple[int, int, np.ndarray]:

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...config.size import PixelSize, to_height_width
 from ...errors import pluralize
 from ...io.file_names import decode_file_name
 from ...io.free_memory import require_memory
 from ..base import UnreadableFile
 from ..prefetch import prefetch_map
-from .image_decoding import RESIZE_NOTE, ImageHeader, ImageReadError, decode_image, read_header
+from .image_decoding import ImageHeader, ImageReadError, decode_image, describe_resize, read_header
 from .raw_dataset import ReadOptions
 
 #: files that all have one size of up to MAX_NATIVE_SIZE pixels keep it; all others become DEFAULT_SIZE
@@ -35,7 +36,7 @@ class LoadedImages:
     """The images of those files that can be read.
 
     Attributes:
-        images: (N, size, size, C) uint8.
+        images: (N, H, W, C) uint8.
         rows: (N,) index of each image in the list of files.
         files: (N,) uint64 hash of the bytes of each file.
         unreadable: The other files.
@@ -57,7 +58,7 @@ def short_hash(content: bytes) -> int:
 
 
 def load_images(files: Sequence[Path], options: ReadOptions) -> LoadedImages:
-    """Load all files that can be read, as square images of one size.
+    """Load all files that can be read, as images of one size.
 
     `options.resize` counts only together with `options.image_size`. Raises ResourceError if the images need more than
     half of the free memory.
@@ -70,8 +71,9 @@ def load_images(files: Sequence[Path], options: ReadOptions) -> LoadedImages:
         image_size = _choose_size(sizes, options.image_size)
         resize = options.resize if options.image_size else None
         loaded = _decode_all(files, headers, ReadOptions(image_size, options.channels, resize, options.progress))
-    if not set(sizes) <= {(image_size, image_size)}:
-        loaded.warnings.append(RESIZE_NOTE.format(image_size))
+    height, width = image_size
+    if not set(sizes) <= {(width, height)}:
+        loaded.warnings.append(describe_resize(image_size))
     loaded.warnings += _format_warnings(files, headers)
     if pillow_warnings:
         count = pluralize(len(pillow_warnings), "warning")
@@ -92,7 +94,7 @@ def _decode_all(
     files: Sequence[Path], headers: Sequence[ImageHeader | UnreadableFile], options: ReadOptions
 ) -> LoadedImages:
     """Decode all files whose header could be read to `options.image_size`."""
-    size = options.image_size or DEFAULT_SIZE
+    height, width = to_height_width(options.image_size or DEFAULT_SIZE)
     channels = options.channels
     readable = []
     unreadable: dict[int, UnreadableFile] = {}
@@ -102,16 +104,16 @@ def _decode_all(
         else:
             readable.append(row)
     require_memory(
-        len(readable) * size * size * (channels or 3),
-        f"The dataset of {len(readable):,} images of {size}x{size}",
+        len(readable) * height * width * (channels or 3),
+        f"The dataset of {len(readable):,} images of {width}x{height}",
         cure="Choose a smaller --image-size.",
     )
-    images = np.empty((len(readable), size, size, channels or 1), np.uint8)
+    images = np.empty((len(readable), height, width, channels or 1), np.uint8)
     rows: list[int] = []
     hashes: list[int] = []
 
     def decode(row: int) -> tuple[np.ndarray, int] | UnreadableFile:
-        return _try_decode(files[row], channels, size, options.resize)
+        return _try_decode(files[row], channels, (height, width), options.resize)
 
     results = prefetch_map(decode, readable)
     num_without_header = len(unreadable)
@@ -143,7 +145,7 @@ def _try_read_header(file: Path) -> ImageHeader | UnreadableFile:
 
 
 def _try_decode(
-    file: Path, channels: int | None, image_size: int, resize: int | None
+    file: Path, channels: int | None, image_size: tuple[int, int], resize: int | None
 ) -> tuple[np.ndarray, int] | UnreadableFile:
     """Return the pixels of a file and the hash of its bytes."""
     try:
@@ -171,15 +173,16 @@ def _format_warnings(files: Sequence[Path], headers: Sequence[ImageHeader | Unre
     return lines
 
 
-def _choose_size(sizes: Counter[tuple[int, int]], requested: int | None) -> int:
-    """Return the height and width that all images are brought to."""
+def _choose_size(sizes: Counter[tuple[int, int]], requested: PixelSize | None) -> tuple[int, int]:
+    """Return the height and width that all images are brought to: squares, where nothing else is requested."""
+    size: PixelSize = DEFAULT_SIZE
     if requested:
-        return requested
-    if len(sizes) == 1:
+        size = requested
+    elif len(sizes) == 1:
         shorter_side = min(next(iter(sizes)))
         if shorter_side <= MAX_NATIVE_SIZE:
-            return shorter_side
-    return DEFAULT_SIZE
+            size = shorter_side
+    return to_height_width(size)
 
 
 @contextmanager

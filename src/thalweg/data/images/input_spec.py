@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...config.json_record import FieldError
 from ...config.parsing import Range
-from ...errors import DataError
+from ...config.size import PixelSize, to_height_width
+from ...errors import DataError, OptionError
 from ...layers.tta import TTA
 from ..base import DataRequest, UnreadableFile
 from ..prefetch import prefetch_map
@@ -31,7 +32,8 @@ from .image_decoding import (
     to_gray_or_rgb,
 )
 from .load import load_dataset
-from .raw_dataset import RawDataset
+from .npz import resize_dataset
+from .raw_dataset import RawDataset, ReadOptions
 from .splits import split_dataset
 
 #: maximum number of images in a batch, and of all their pixels, where nothing is trained. On a CPU, larger batches
@@ -49,8 +51,8 @@ MAX_PADDED_SIDE = 512
 class InputSpec:
     """What a classifier must know of its images; JSON values, kept in run.json.
 
-    `mean` and `std` are per channel on the scale of 0 to 1. `resize` is the shorter side before the center crop.
-    `handwriting`: the images are strokes, white on black, centered by mass, as in MNIST. `classes` is empty only for
+    `mean` and `std` are per channel on the scale of 0 to 1. With `resize`, images are resized until they cover `size`
+    enlarged to this shorter side, before the center of `size` is cropped. `handwriting`: the images are strokes, white on black, centered by mass, as in MNIST. `classes` is empty only for
     initial weights of which no more than the preprocessing is known.
     """
 
@@ -71,30 +73,58 @@ class InputSpec:
         for name, length in lists:
             if len(getattr(self, name)) != length:
                 raise FieldError(name, f"{length} numbers")
+        if self.handwriting and self.size[0] != self.size[1]:
+            raise FieldError("size", "a square, because the images are handwriting")
 
     @property
-    def image_size(self) -> int:
-        """The side of the square input in pixels."""
-        return self.size[0]
+    def height_width(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.size[0], self.size[1]
 
 
-def load_for_model(request: DataRequest, image_size: int | None, spec: InputSpec | None) -> ImageDataset:
+def load_for_model(request: DataRequest, image_size: PixelSize | None, spec: InputSpec | None) -> ImageDataset:
     """Read images from a path, a named data set, an ImageDataset or a pair of arrays (images, labels).
 
-    With a model's `spec`, images get its size and channels. Raises DataError.
+    With a model's `spec`, images get its size and channels. Raises DataError, and OptionError for handwriting that is
+    requested at another size than a square.
     """
     source = request.source
     if isinstance(source, ImageDataset):
         return source
+    size = None if image_size is None else to_height_width(image_size)
     if isinstance(source, tuple | list) and len(source) == 2:
-        return pad_to_square(split_dataset(_from_arrays(*source), "arrays", request))
-    resize = channels = None
-    if spec is not None:
-        channels = spec.channels
-        size = image_size or spec.image_size
-        resize = round(spec.resize * size / spec.image_size) if spec.resize else None
-        image_size = size
-    return pad_to_square(load_dataset(request, image_size, resize, channels))
+        raw = _from_arrays(*source)
+        if size is not None:
+            return split_dataset(resize_dataset(raw, ReadOptions(size)), "arrays", request)
+        dataset = split_dataset(raw, "arrays", request)
+        is_expected = spec is not None and dataset.shape[:2] == spec.height_width
+        return dataset if is_expected else pad_to_square(dataset)
+    if spec is None:
+        dataset = load_dataset(request, size)
+    else:
+        size = size or spec.height_width
+        dataset = load_dataset(request, size, scale_resize(spec, size), spec.channels)
+    if dataset.is_handwriting and size is not None:
+        require_square(size)
+    return dataset
+
+
+def scale_resize(spec: InputSpec, size: tuple[int, int]) -> int | None:
+    """Return the `resize` that leaves the same margin around `size` as that of `spec` around its own size."""
+    return round(spec.resize * min(size) / min(spec.size)) if spec.resize else None
+
+
+def require_square(size: tuple[int, int]) -> None:
+    """Raise OptionError for a size at which handwriting cannot be normalized: MNIST's form is a square."""
+    height, width = size
+    if height != width:
+        raise OptionError(
+            f"--image-size: {width}x{height} for images of handwriting; expected a square.",
+            f"Give --image-size {max(size)}.",
+            option="image_size",
+            value=f"{width}x{height}",
+            allowed=[min(size), max(size)],
+        )
 
 
 def _from_arrays(images: np.ndarray, labels: np.ndarray) -> RawDataset:
@@ -137,7 +167,7 @@ def preprocess_image(source: Any, spec: InputSpec, raw: bool = False) -> np.ndar
     normalize = spec.handwriting and not raw
     try:
         if is_file and not normalize:
-            return decode_image(source, spec.channels, spec.image_size, spec.resize)
+            return decode_image(source, spec.channels, spec.height_width, spec.resize)
         if is_file:
             pixels = decode_image(source)
             image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
@@ -146,7 +176,7 @@ def preprocess_image(source: Any, spec: InputSpec, raw: bool = False) -> np.ndar
             image = apply_exif_orientation(image, None if normalize else spec.channels)
         if normalize:
             return _normalize_drawing(image, spec)
-        return to_array(resize_and_crop(image, spec.image_size, spec.resize), spec.channels)
+        return to_array(resize_and_crop(image, spec.height_width, spec.resize), spec.channels)
     except ImageReadError as error:
         raise DataError(str(error)) from error
     except MemoryError as error:  # concerns this image alone, and must not end the prediction of the others
@@ -155,20 +185,20 @@ def preprocess_image(source: Any, spec: InputSpec, raw: bool = False) -> np.ndar
 
 def _normalize_drawing(image: Image.Image, spec: InputSpec) -> np.ndarray:
     """Normalize a drawing; where it is tiny, or no stroke is found in it, only resize it."""
-    if max(image.size) <= spec.image_size // 2:
+    if max(image.size) <= spec.size[0] // 2:
         return _resize_tiny(image, spec)
     try:
-        return normalize_handwriting(image, spec.image_size)[..., None]
+        return normalize_handwriting(image, spec.size[0])[..., None]
     except DataError:
         gray = np.asarray(image.convert("L"))
         if int(gray.max()) - int(gray.min()) < MIN_CONTRAST:
             raise
-        return to_array(resize_and_crop(image, spec.image_size, None), spec.channels)
+        return to_array(resize_and_crop(image, spec.height_width, None), spec.channels)
 
 
 def _resize_tiny(image: Image.Image, spec: InputSpec) -> np.ndarray:
     """Enlarge an image in which strokes are a pixel or two wide; dark strokes on white are inverted."""
-    pixels = to_array(resize_and_crop(to_gray_or_rgb(image, spec.channels), spec.image_size, None), spec.channels)
+    pixels = to_array(resize_and_crop(to_gray_or_rgb(image, spec.channels), spec.height_width, None), spec.channels)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return 255 - pixels if border.mean() > 127 else pixels
 
@@ -264,8 +294,7 @@ def _normalize_split(split: ImageSplit, spec: InputSpec, unreadable: list[Unread
         else:
             images.append(result)
             rows.append(row)
-    side = spec.image_size
-    array = np.array(images, np.uint8).reshape(-1, side, side, 1)
+    array = np.array(images, np.uint8).reshape(-1, *spec.size, 1)
     return replace(split.take(np.array(rows, np.int64)), images=array)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...config.size import PixelSize, to_height_width
 from ...errors import DataError, NotFoundError, OptionError, did_you_mean, pluralize
 from ...io.file_names import decode_file_name
 from ..base import DataRequest
@@ -28,7 +29,7 @@ _ARCHIVE_EXTENSIONS = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz
 
 def load_dataset(
     request: DataRequest,
-    image_size: int | None = None,
+    image_size: PixelSize | None = None,
     resize: int | None = None,
     channels: int | None = None,
 ) -> ImageDataset:
@@ -36,7 +37,7 @@ def load_dataset(
 
     Args:
         request: What to read and how to split it.
-        image_size: Height and width of the images; None keeps the size of the source where all images share it.
+        image_size: Height and width of the images, one number for squares; None keeps the size of the source where all images share it.
         resize: Resize the shorter side to this, then crop the center to `image_size`.
         channels: 1 (gray), 3 (RGB) or None (as in the source).
 
@@ -57,7 +58,7 @@ def load_dataset(
             value=channels,
             allowed=[1, 3],
         )
-    if image_size is not None and image_size < 1:
+    if image_size is not None and min(to_height_width(image_size)) < 1:
         raise OptionError(
             f"--image-size: {image_size}; expected 1 or more pixels.",
             cure="Use a size such as 64.",

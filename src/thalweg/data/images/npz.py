@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...config.size import to_height_width
 from ...errors import DataError
 from ...io.free_memory import require_memory
 from .idx import dataset_from_arrays
-from .image_decoding import RESIZE_NOTE, ImageReadError, resize_and_crop, to_8bit
+from .image_decoding import ImageReadError, describe_resize, resize_and_crop, to_8bit
 from .raw_dataset import RawDataset, ReadOptions
 
 #: names of the arrays of images and labels of each split; the first pair that the file has is used
@@ -186,16 +187,16 @@ def _encode_label_names(
 
 
 def resize_dataset(raw: RawDataset, options: ReadOptions) -> RawDataset:
-    """Return a dataset of arrays with square images of the requested size and channels.
+    """Return a dataset of arrays with images of the requested size and channels.
 
-    Without a requested size, images are cropped to their shorter side. Raises DataError if splits differ in size.
+    Without a requested size, images are cropped to squares of their shorter side. Raises DataError if splits differ in size.
     """
     shapes_before = {split.images.shape[1:3] for split in raw.splits.values()}
     channels = options.channels or max(split.images.shape[3] for split in raw.splits.values())
     splits = {}
     for split_name, split in raw.splits.items():
-        image_size = options.image_size or min(split.images.shape[1:3])
-        images = _set_channels(_resize_images(split.images, image_size, channels, options.resize), channels)
+        size = to_height_width(options.image_size or min(split.images.shape[1:3]))
+        images = _set_channels(_resize_images(split.images, size, channels, options.resize), channels)
         splits[split_name] = replace(split, images=images)
     shapes = {split.images.shape[1:3] for split in splits.values()}
     if len(shapes) > 1:
@@ -208,25 +209,24 @@ def resize_dataset(raw: RawDataset, options: ReadOptions) -> RawDataset:
         )
     warnings = list(raw.warnings)
     if shapes != shapes_before:
-        warnings.append(RESIZE_NOTE.format(max(shapes)[0]))
+        warnings.append(describe_resize(max(shapes)))
     return replace(raw, splits=splits, warnings=warnings)
 
 
-def _resize_images(images: np.ndarray, image_size: int, channels: int, resize: int | None) -> np.ndarray:
-    """Resize images (N, H, W, C) to squares. Raises ResourceError if they do not fit with `channels` into memory."""
+def _resize_images(images: np.ndarray, size: tuple[int, int], channels: int, resize: int | None) -> np.ndarray:
+    """Resize images (N, H, W, C) to `size`. Raises ResourceError if they do not fit with `channels` into memory."""
     count, height, width, num_channels = images.shape
     require_memory(
-        count * image_size * image_size * channels,
-        f"The dataset of {count:,} images of {image_size}x{image_size}",
+        count * size[0] * size[1] * channels,
+        f"The dataset of {count:,} images of {size[1]}x{size[0]}",
         "Choose a smaller --image-size.",
     )
-    if (height, width) == (image_size, image_size):
+    if (height, width) == size:
         return images
-    resized = np.empty((count, image_size, image_size, num_channels), np.uint8)
+    resized = np.empty((count, *size, num_channels), np.uint8)
     for row, pixels in enumerate(images):
         image = Image.fromarray(pixels[..., 0] if num_channels == 1 else pixels)
-        square = np.asarray(resize_and_crop(image, image_size, resize))
-        resized[row] = square.reshape(image_size, image_size, num_channels)
+        resized[row] = np.asarray(resize_and_crop(image, size, resize)).reshape(*size, num_channels)
     return resized
 
 

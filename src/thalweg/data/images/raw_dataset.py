@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...config.size import PixelSize
 from ..base import UnreadableFile
 from .dataset import ImageSplit
 
@@ -28,13 +29,13 @@ class ReadOptions:
     """The format that a reader brings all images to.
 
     Attributes:
-        image_size: Height and width in pixels; None keeps the size where all images share it.
+        image_size: Height and width in pixels, one number for squares; None keeps the size where all images share it.
         channels: 1 (gray), 3 (RGB) or None (as in the files).
         resize: With `image_size`: resize the shorter side to this before cropping the center.
         progress: Called with (files read, files in total).
     """
 
-    image_size: int | None = None
+    image_size: PixelSize | None = None
     channels: int | None = None
     resize: int | None = None
     progress: Callable[[int, int], None] | None = None

@@ -53,7 +53,7 @@ class StoredImages:
 
     def decode(self, row: int) -> np.ndarray:
         """Decode one image to (H, W, C) uint8. Raises ImageReadError or OSError."""
-        return decode_image(self.encoded.read(row), self.channels, self.size[0], self.resize)
+        return decode_image(self.encoded.read(row), self.channels, self.size, self.resize)
 
     def try_decode(self, row: int) -> np.ndarray | UnreadableFile:
         """Decode one image, or say why it cannot be read."""

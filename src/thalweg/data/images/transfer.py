@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import DataError
 from .dataset import ImageDataset
-from .input_spec import InputSpec, normalize_drawings
+from .input_spec import InputSpec, normalize_drawings, require_square, scale_resize
 
 
 def adapt_to_model(dataset: ImageDataset, spec: InputSpec) -> ImageDataset:
@@ -42,7 +42,10 @@ def adapt_to_model(dataset: ImageDataset, spec: InputSpec) -> ImageDataset:
 
 
 def transfer_spec(old: InputSpec, new: InputSpec) -> InputSpec:
-    """Return the spec of new data with the normalization that the weights were trained with. Raises DataError."""
+    """Return the spec of new data with the normalization that the weights were trained with.
+
+    Raises DataError for other channels, and OptionError where weights for handwriting get other images than squares.
+    """
     if old.channels != new.channels:
         raise DataError(
             f"The weights expect images with {old.channels} channels; these have {new.channels}.",
@@ -50,7 +53,7 @@ def transfer_spec(old: InputSpec, new: InputSpec) -> InputSpec:
             value=new.channels,
             allowed=[old.channels],
         )
-    resize = old.resize
-    if resize is not None:
-        resize = round(resize * new.image_size / old.image_size)
+    if old.handwriting:
+        require_square(new.height_width)
+    resize = scale_resize(old, new.height_width)
     return replace(new, resize=resize, mean=old.mean, std=old.std, handwriting=old.handwriting)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...config.size import PixelSize
 from ...errors import pluralize
 from ...plots.contact_sheet import contact_sheet
 from ..base import SPLITS, DataRequest
@@ -220,7 +221,7 @@ def _format_list(noun: str, details: str, entries: list[str]) -> list[str]:
 
 def check_dataset(
     request: DataRequest,
-    image_size: int | None = None,
+    image_size: PixelSize | None = None,
     channels: int | None = None,
     near_duplicates: bool = True,
 ) -> DatasetReport:

@@ -103,7 +103,14 @@ def meta_builder(
 def _from_trained(trained: TrainedModel) -> tuple[ModelEntry, dict[str, Any], InputShape]:
     """Return the model of a trained one, the arguments that were given to it, and what it reads."""
     spec = trained.spec
-    shape = InputShape(spec.image_size, spec.channels, len(spec.classes))
+    height, width = spec.size
+    if height != width:
+        raise OptionError(
+            f"{trained.name} reads images of {width}x{height}; this concept expects squares.",
+            "Give the name of its model instead.",
+            value=f"{width}x{height}",
+        )
+    shape = InputShape(height, spec.channels, len(spec.classes))
     if isinstance(trained, Run):
         return find_model(trained.record.model), dict(trained.record.model_kwargs), shape
     return find_model(trained.name), dict(trained.options.model_kwargs), shape

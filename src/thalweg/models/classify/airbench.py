@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ...config.size import PixelSize, format_size, to_height_width
 from ...errors import OptionError
 from ...layers.activations import build_activation
 from ...registry import register_model
@@ -92,7 +93,7 @@ class Mul(nn.Module):
 
 
 class AirBench(nn.Module):
-    """(B, C, S, S) pixels -> (B, K) logits: `head(features(x))`."""
+    """(B, C, H, W) pixels -> (B, K) logits: `head(features(x))`."""
 
     def __init__(self, in_channels: int, num_classes: int, widths: Sequence[int], activation: str, scale: float):
         super().__init__()
@@ -119,7 +120,7 @@ class AirBench(nn.Module):
 def airbench(
     in_channels: int,
     num_classes: int,
-    image_size: int = 32,
+    image_size: PixelSize = 32,
     widths: Sequence[int] | int = (32, 128, 128),
     activation: str = "relu",
     scale: float = 1 / 9,
@@ -129,7 +130,7 @@ def airbench(
     Args:
         in_channels: channels of the images.
         num_classes: number of logits.
-        image_size: height and width of the images in pixels.
+        image_size: height and width of the images in pixels, one number for squares.
         widths: channels of each group of convolutions; the paper uses 64, 256, 256.
         activation: a name in `layers.activations`.
         scale: factor before the last layer.
@@ -148,10 +149,10 @@ def airbench(
             option="widths",
             value=widths,
         )
-    if (image_size - 1) >> len(widths) < 1:
+    if (min(to_height_width(image_size)) - 1) >> len(widths) < 1:
         min_size = 2 ** len(widths) + 1
         raise OptionError(
-            f"image_size: {image_size}; airbench with {len(widths)} widths needs at least {min_size} pixels.",
+            f"image_size: {format_size(image_size)}; airbench with {len(widths)} widths needs at least {min_size} pixels.",
             cure=f"Give --image-size {min_size} or more, or fewer widths.",
             option="image_size",
             value=image_size,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ...config.size import PixelSize, to_height_width
 from ...errors import OptionError
 from ...registry import register_model
 
@@ -26,14 +27,14 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: i
 
 
 class ConvNet(nn.Module):
-    """(B, C, S, S) pixels -> (B, K) logits: `head(features(x))`."""
+    """(B, C, H, W) pixels -> (B, K) logits: `head(features(x))`."""
 
     def __init__(
-        self, in_channels: int, num_classes: int, image_size: int, widths: Sequence[int], depth: int, stem: int
+        self, in_channels: int, num_classes: int, image_size: PixelSize, widths: Sequence[int], depth: int, stem: int
     ):
         super().__init__()
         layers = conv_bn_relu(in_channels, widths[0], kernel=5 if stem == 2 else 3, stride=stem)
-        map_size = -(-image_size // stem)
+        map_size = -(-min(to_height_width(image_size)) // stem)
         in_channels = widths[0]
         for index, width in enumerate(widths):
             for _ in range(depth):
@@ -55,7 +56,7 @@ class ConvNet(nn.Module):
 def convnet(
     in_channels: int,
     num_classes: int,
-    image_size: int = 28,
+    image_size: PixelSize = 28,
     widths: Sequence[int] | int = (32, 64, 128),
     depth: int = 1,
     stem: int = 1,
@@ -65,7 +66,7 @@ def convnet(
     Args:
         in_channels: channels of the images.
         num_classes: number of logits.
-        image_size: height and width of the images in pixels.
+        image_size: height and width of the images in pixels, one number for squares.
         widths: channels of each stage.
         depth: convolutions of each stage.
         stem: stride of the first convolution, 1 or 2.

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...config.size import PixelSize
 from ...errors import OptionError
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
@@ -249,7 +250,7 @@ def to_inception_range(x_B3HW: Tensor) -> Tensor:
 def inception_v3(
     in_channels: int,
     num_classes: int,
-    image_size: int = 299,
+    image_size: PixelSize = 299,
     aux_logits: bool = True,
     transform_input: bool = False,
     dropout: float = 0.5,
@@ -259,7 +260,7 @@ def inception_v3(
     Args:
         in_channels: channels of the images.
         num_classes: number of logits.
-        image_size: height and width of the images in pixels.
+        image_size: height and width of the images in pixels, one number for squares.
         aux_logits: whether to add the auxiliary head, which is used in training only.
         transform_input: whether to rescale images from ImageNet's mean and std to [-1, 1].
         dropout: probability of dropping a feature before the last layer during training.

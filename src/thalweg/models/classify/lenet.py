@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...config.size import PixelSize, format_size, to_height_width
 from ...errors import OptionError
 from ...layers.activations import build_activation
 from ...registry import register_model
@@ -69,7 +70,7 @@ class SparseConv2d(nn.Conv2d):
 
 
 class LeNet(nn.Module):
-    """(B, C, S, S) pixels -> (B, K) logits: `head(features(x))`."""
+    """(B, C, H, W) pixels -> (B, K) logits: `head(features(x))`."""
 
     def __init__(self, features: nn.Sequential, head: nn.Linear):
         super().__init__()
@@ -82,37 +83,40 @@ class LeNet(nn.Module):
 
 
 def lenet_modern(
-    in_channels: int, num_classes: int, image_size: int, activation: str, filters: tuple[int, int], hidden: int
+    in_channels: int, num_classes: int, image_size: PixelSize, activation: str, filters: tuple[int, int], hidden: int
 ) -> LeNet:
     """Build the talk's variant. Images below 16 pixels are padded to 16 or 17, which both filters and poolings need."""
-    padding = 0 if image_size >= 16 else (16 - image_size + 1) // 2
-    map_size = ((image_size + 2 * padding - 4) // 2 - 4) // 2
+    size = to_height_width(image_size)
+    padding_y, padding_x = (0 if side >= 16 else (16 - side + 1) // 2 for side in size)
+    map_height = ((size[0] + 2 * padding_y - 4) // 2 - 4) // 2
+    map_width = ((size[1] + 2 * padding_x - 4) // 2 - 4) // 2
     features = nn.Sequential(
-        nn.Conv2d(in_channels, filters[0], 5, padding=padding),
+        nn.Conv2d(in_channels, filters[0], 5, padding=(padding_y, padding_x)),
         nn.MaxPool2d(2),
         build_activation(activation),
         nn.Conv2d(filters[0], filters[1], 5),
         nn.MaxPool2d(2),
         build_activation(activation),
         nn.Flatten(),
-        nn.Linear(filters[1] * map_size * map_size, hidden),
+        nn.Linear(filters[1] * map_height * map_width, hidden),
         build_activation(activation),
     )
     return LeNet(features, nn.Linear(hidden, num_classes))
 
 
-def lenet5(in_channels: int, num_classes: int, image_size: int) -> LeNet:
+def lenet5(in_channels: int, num_classes: int, image_size: PixelSize) -> LeNet:
     """Build the network of the paper. Raises OptionError for images of other sizes than 28 or 32 pixels."""
-    if image_size not in (28, 32):
+    height, width = to_height_width(image_size)
+    if not {height, width} <= {28, 32}:
         raise OptionError(
-            f"image_size: {image_size}; LeNet-5 of 1998 expects 28 or 32 pixels.",
+            f"image_size: {format_size(image_size)}; LeNet-5 of 1998 expects 28 or 32 pixels.",
             cure="Give --image-size 28, or use variant=talk.",
             option="image_size",
             value=image_size,
             allowed=(28, 32),
         )
     features = nn.Sequential(
-        nn.Conv2d(in_channels, 6, 5, padding=(32 - image_size) // 2),
+        nn.Conv2d(in_channels, 6, 5, padding=((32 - height) // 2, (32 - width) // 2)),
         ScaledTanh(),
         Subsampling(6),
         ScaledTanh(),
@@ -134,7 +138,7 @@ def lenet5(in_channels: int, num_classes: int, image_size: int) -> LeNet:
 def lenet(  # noqa: PLR0913
     in_channels: int,
     num_classes: int,
-    image_size: int = 28,
+    image_size: PixelSize = 28,
     variant: str = "talk",
     activation: str = "relu",
     filters: tuple[int, int] = (20, 50),
@@ -145,7 +149,7 @@ def lenet(  # noqa: PLR0913
     Args:
         in_channels: channels of the images.
         num_classes: number of logits.
-        image_size: height and width of the images in pixels.
+        image_size: height and width of the images in pixels, one number for squares.
         variant: "talk" or "1998".
         activation: a name in `layers.activations`.
         filters: filters of the two convolutions.

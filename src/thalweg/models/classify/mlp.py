@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ...config.size import PixelSize, to_height_width
 from ...errors import OptionError
 from ...layers.activations import build_activation
 from ...registry import register_model
@@ -40,7 +41,7 @@ class MLP(nn.Module):
 def mlp(
     in_channels: int,
     num_classes: int,
-    image_size: int = 28,
+    image_size: PixelSize = 28,
     widths: Sequence[int] | int = (128, 64),
     activation: str = "relu",
     dropout: float = 0.0,
@@ -50,7 +51,7 @@ def mlp(
     Args:
         in_channels: channels of the images.
         num_classes: number of logits.
-        image_size: height and width of the images in pixels.
+        image_size: height and width of the images in pixels, one number for squares.
         widths: neurons of each hidden layer; none for a linear classifier.
         activation: a name in `layers.activations`.
         dropout: probability of dropping a hidden neuron during training, in [0, 1).
@@ -77,4 +78,5 @@ def mlp(
             option="dropout",
             value=dropout,
         )
-    return MLP(in_channels * image_size * image_size, widths, num_classes, activation, dropout)
+    height, width = to_height_width(image_size)
+    return MLP(in_channels * height * width, widths, num_classes, activation, dropout)

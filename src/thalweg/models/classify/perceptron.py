@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ...config.size import PixelSize, to_height_width
 from ...registry import register_model
 
 
@@ -25,6 +26,7 @@ class Perceptron(nn.Module):
 
 
 @register_model(task="classify", paper="Rosenblatt 1958, doi:10.1037/h0042519")
-def perceptron(in_channels: int, num_classes: int, image_size: int = 28) -> nn.Module:
+def perceptron(in_channels: int, num_classes: int, image_size: PixelSize = 28) -> nn.Module:
     """One layer of neurons: a weighted sum of all pixels per class."""
-    return Perceptron(in_channels * image_size * image_size, num_classes)
+    height, width = to_height_width(image_size)
+    return Perceptron(in_channels * height * width, num_classes)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ...config.size import PixelSize, to_height_width
 from ...errors import OptionError
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
@@ -146,7 +147,7 @@ def build_resnet(
     depths: Sequence[int],
     in_channels: int,
     num_classes: int,
-    image_size: int,
+    image_size: PixelSize,
     stem: str,
 ) -> ResNet:
     """Build and initialize a ResNet.
@@ -156,7 +157,7 @@ def build_resnet(
         depths: blocks of each of the four stages.
         in_channels: channels of the images.
         num_classes: number of logits.
-        image_size: height and width of the images in pixels.
+        image_size: height and width of the images in pixels, one number for squares.
         stem: "imagenet" (7x7 of stride two, then pooling), "small" (3x3), or "auto", which decides by the image size.
 
     Returns:
@@ -174,12 +175,12 @@ def build_resnet(
             value=stem,
             allowed=STEMS,
         )
-    small = stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE_SIZE)
+    small = stem == "small" or (stem == "auto" and min(to_height_width(image_size)) <= SMALL_IMAGE_SIZE)
     return he_normal_(ResNet(block, depths, in_channels, num_classes, small))
 
 
 @register_model(task="classify", paper=PAPER)
-def resnet18(in_channels: int, num_classes: int, image_size: int = 224, stem: str = "auto") -> nn.Module:
+def resnet18(in_channels: int, num_classes: int, image_size: PixelSize = 224, stem: str = "auto") -> nn.Module:
     """ResNet-18: 11.7 million weights, fast; the first one to fine-tune.
 
     `stem` is auto, imagenet (7x7 of stride two, then pooling) or small (3x3). Raises OptionError for another.
@@ -188,24 +189,24 @@ def resnet18(in_channels: int, num_classes: int, image_size: int = 224, stem: st
 
 
 @register_model(task="classify", paper=PAPER)
-def resnet34(in_channels: int, num_classes: int, image_size: int = 224, stem: str = "auto") -> nn.Module:
+def resnet34(in_channels: int, num_classes: int, image_size: PixelSize = 224, stem: str = "auto") -> nn.Module:
     """ResNet-34: 21.8 million weights; `stem` as for resnet18."""
     return build_resnet(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, image_size, stem)
 
 
 @register_model(task="classify", paper=PAPER)
-def resnet50(in_channels: int, num_classes: int, image_size: int = 224, stem: str = "auto") -> nn.Module:
+def resnet50(in_channels: int, num_classes: int, image_size: PixelSize = 224, stem: str = "auto") -> nn.Module:
     """ResNet-50: 25.6 million weights in bottlenecks; `stem` as for resnet18."""
     return build_resnet(Bottleneck, (3, 4, 6, 3), in_channels, num_classes, image_size, stem)
 
 
 @register_model(task="classify", paper=PAPER)
-def resnet101(in_channels: int, num_classes: int, image_size: int = 224, stem: str = "auto") -> nn.Module:
+def resnet101(in_channels: int, num_classes: int, image_size: PixelSize = 224, stem: str = "auto") -> nn.Module:
     """ResNet-101: 44.5 million weights in bottlenecks; `stem` as for resnet18."""
     return build_resnet(Bottleneck, (3, 4, 23, 3), in_channels, num_classes, image_size, stem)
 
 
 @register_model(task="classify", paper=PAPER)
-def resnet152(in_channels: int, num_classes: int, image_size: int = 224, stem: str = "auto") -> nn.Module:
+def resnet152(in_channels: int, num_classes: int, image_size: PixelSize = 224, stem: str = "auto") -> nn.Module:
     """ResNet-152: 60.2 million weights in bottlenecks, slow and accurate; `stem` as for resnet18."""
     return build_resnet(Bottleneck, (3, 8, 36, 3), in_channels, num_classes, image_size, stem)

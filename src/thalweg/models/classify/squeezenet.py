@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...config.size import PixelSize
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
 from ...registry import register_model
@@ -63,14 +64,14 @@ class SqueezeNet(FeaturesClassifier):
 
 
 @register_model(task="classify", paper=PAPER)
-def squeezenet1_0(in_channels: int, num_classes: int, image_size: int = 224, dropout: float = 0.5) -> nn.Module:
+def squeezenet1_0(in_channels: int, num_classes: int, image_size: PixelSize = 224, dropout: float = 0.5) -> nn.Module:
     """SqueezeNet 1.0: 5 MB of weights, for images of 21 pixels and up. Raises OptionError for smaller ones."""
     check_min_size(21, image_size, "SqueezeNet 1.0")
     return SqueezeNet(nn.Conv2d(in_channels, 96, 7, stride=2), (2, 6, 11), num_classes, dropout)
 
 
 @register_model(task="classify", paper=PAPER)
-def squeezenet1_1(in_channels: int, num_classes: int, image_size: int = 224, dropout: float = 0.5) -> nn.Module:
+def squeezenet1_1(in_channels: int, num_classes: int, image_size: PixelSize = 224, dropout: float = 0.5) -> nn.Module:
     """SqueezeNet 1.1: 5 MB of weights, for images of 17 pixels and up. Raises OptionError for smaller ones."""
     check_min_size(17, image_size, "SqueezeNet 1.1")
     return SqueezeNet(nn.Conv2d(in_channels, 64, 3, stride=2), (2, 5, 8), num_classes, dropout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from ...config.size import PixelSize
 from ...errors import OptionError
 from ...layers.init import he_normal_
 from ...layers.input_size import check_min_size
@@ -53,13 +54,13 @@ class VGG(FeaturesClassifier):
         )
 
 
-def build_vgg(layers: list[nn.Module], num_classes: int, image_size: int, hidden: int, dropout: float) -> VGG:
+def build_vgg(layers: list[nn.Module], num_classes: int, image_size: PixelSize, hidden: int, dropout: float) -> VGG:
     """Build and initialize a VGG.
 
     Args:
         layers: the stages that `make_features` returns.
         num_classes: number of logits.
-        image_size: height and width of the images in pixels, at least 32.
+        image_size: height and width of the images in pixels, one number for squares, at least 32.
         hidden: neurons of each hidden layer.
         dropout: probability of dropping a hidden neuron during training.
 
@@ -77,7 +78,7 @@ def build_vgg(layers: list[nn.Module], num_classes: int, image_size: int, hidden
 
 @register_model(task="classify", paper=PAPER)
 def vgg11(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-11 (column A): 133 million weights, 124 of them in the linear layers of `hidden` neurons.
 
@@ -88,7 +89,7 @@ def vgg11(
 
 @register_model(task="classify", paper=PAPER)
 def vgg13(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-13 (column B): 133 million weights; choices as for vgg11."""
     return build_vgg(make_features("B", in_channels), num_classes, image_size, hidden, dropout)
@@ -96,7 +97,7 @@ def vgg13(
 
 @register_model(task="classify", paper=PAPER)
 def vgg16(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-16 (column D): 138 million weights, the usual VGG of the literature; choices as for vgg11."""
     return build_vgg(make_features("D", in_channels), num_classes, image_size, hidden, dropout)
@@ -104,7 +105,7 @@ def vgg16(
 
 @register_model(task="classify", paper=PAPER)
 def vgg19(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-19 (column E): 144 million weights; choices as for vgg11."""
     return build_vgg(make_features("E", in_channels), num_classes, image_size, hidden, dropout)
@@ -112,7 +113,7 @@ def vgg19(
 
 @register_model(task="classify", paper=PAPER)
 def vgg11_bn(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-11 with batch normalization; choices as for vgg11."""
     return build_vgg(make_features("A", in_channels, batch_norm=True), num_classes, image_size, hidden, dropout)
@@ -120,7 +121,7 @@ def vgg11_bn(
 
 @register_model(task="classify", paper=PAPER)
 def vgg13_bn(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-13 with batch normalization; choices as for vgg11."""
     return build_vgg(make_features("B", in_channels, batch_norm=True), num_classes, image_size, hidden, dropout)
@@ -128,7 +129,7 @@ def vgg13_bn(
 
 @register_model(task="classify", paper=PAPER)
 def vgg16_bn(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-16 with batch normalization; choices as for vgg11."""
     return build_vgg(make_features("D", in_channels, batch_norm=True), num_classes, image_size, hidden, dropout)
@@ -136,7 +137,7 @@ def vgg16_bn(
 
 @register_model(task="classify", paper=PAPER)
 def vgg19_bn(
-    in_channels: int, num_classes: int, image_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> nn.Module:
     """VGG-19 with batch normalization; choices as for vgg11."""
     return build_vgg(make_features("E", in_channels, batch_norm=True), num_classes, image_size, hidden, dropout)
