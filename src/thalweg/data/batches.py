@@ -85,10 +85,14 @@ class BatchOrder:
         """Return the indices (B,) of the examples that step `step` uses on this rank."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._permutation = torch.randperm(self.num_examples, generator=self.generator(epoch)).to(self.device)
+            self._permutation = self.permutation(epoch).to(self.device)
             self._epoch = epoch
         start = position * self.batch_size + self.rank * self.rank_size
         return self._permutation[start : start + self.rank_size]
+
+    def permutation(self, epoch: int) -> Tensor:
+        """Return the order of the examples in an epoch."""
+        return torch.randperm(self.num_examples, generator=self.generator(epoch))
 
     def generator(self, epoch: int) -> torch.Generator:
         """Return a random generator for an epoch."""

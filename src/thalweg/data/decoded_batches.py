@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,18 +32,18 @@ DecodeFunction = Callable[[int, int], tuple[np.ndarray, int]]
 class _PendingBatch:
     """A batch whose images are being decoded into their slots."""
 
-    images: np.ndarray
+    images: Any
     futures: list[Future[int]]
 
 
-class DecodedBatches(OrderedBatches):
-    """Batches with an `image` (B, H, W, C) uint8 that threads decode, beside tensors that are indexed.
+class AheadBatches(OrderedBatches):
+    """Batches of images that threads decode ahead, beside tensors that are indexed.
 
     The same bits come with any number of threads, and from any position.
 
     Args:
         decode: Called in the threads. What it draws at random must depend on row, epoch and its own seed alone.
-        shape: (H, W, C) of an image.
+        batch_bytes: Bytes of the images of a batch, on average; they decide how many batches are decoded ahead.
         tensors: The other tensors by name, with the first dimension N, on the device of the batches.
         order: Which examples each step uses.
         threads: The number of threads; None uses as many as there are processors.
@@ -51,18 +52,24 @@ class DecodedBatches(OrderedBatches):
     def __init__(
         self,
         decode: DecodeFunction,
-        shape: tuple[int, int, int],
+        batch_bytes: int,
         tensors: dict[str, Tensor],
         order: BatchOrder,
         threads: int | None = None,
     ):
         super().__init__(order, next(iter(tensors.values())).device)
         self.decode = decode
-        self.shape = shape
         self.tensors = tensors
         self.threads = threads or cpu_count()
-        batch_bytes = order.rank_size * int(np.prod(shape))
         self.batches_ahead = max(1, min(MAX_BATCHES_AHEAD, MAX_BYTES_AHEAD // max(1, batch_bytes)))
+
+    def allocate(self, count: int) -> Any:
+        """Return slots for the images of a batch."""
+        raise NotImplementedError
+
+    def collate(self, images: Any) -> dict[str, np.ndarray]:
+        """Return what a batch holds of the images in its slots."""
+        raise NotImplementedError
 
     def __iter__(self) -> Generator[dict[str, Tensor]]:
         pending: deque[_PendingBatch] = deque()
@@ -86,7 +93,7 @@ class DecodedBatches(OrderedBatches):
         """Start to decode the images of a step, each into its slot of a new batch."""
         rows = self.order.indices(step).tolist()
         epoch = step // self.steps_per_epoch
-        images = np.empty((len(rows), *self.shape), np.uint8)
+        images = self.allocate(len(rows))
 
         def fill(slot: int, row: int) -> int:
             images[slot], row = self.decode(row, epoch)
@@ -96,12 +103,36 @@ class DecodedBatches(OrderedBatches):
 
     def _wait(self, pending: _PendingBatch) -> dict[str, Tensor]:
         """Return a batch once all of it is decoded. An error of a thread is raised here, at its own step."""
-        rows = [future.result() for future in pending.futures]
-        row_B = torch.tensor(rows, device=self.device)
-        batch = {"image": torch.from_numpy(pending.images).to(self.device)}
+        row_B = torch.tensor([future.result() for future in pending.futures], device=self.device)
+        batch = {}
+        for name, array in self.collate(pending.images).items():
+            batch[name] = torch.from_numpy(array).to(self.device)
         for name, values in self.tensors.items():
             batch[name] = values.index_select(0, row_B)
         return batch
+
+
+class DecodedBatches(AheadBatches):
+    """Batches with an `image` (B, H, W, C) uint8. `shape` is the (H, W, C) of each; see `AheadBatches` for the rest."""
+
+    def __init__(
+        self,
+        decode: DecodeFunction,
+        shape: tuple[int, int, int],
+        tensors: dict[str, Tensor],
+        order: BatchOrder,
+        threads: int | None = None,
+    ):
+        super().__init__(decode, order.rank_size * int(np.prod(shape)), tensors, order, threads)
+        self.shape = shape
+
+    def allocate(self, count: int) -> np.ndarray:
+        """Return an array (B, H, W, C) that the threads fill."""
+        return np.empty((count, *self.shape), np.uint8)
+
+    def collate(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the array."""
+        return {"image": images}
 
 
 def _cancel(pending: deque[_PendingBatch]) -> None:

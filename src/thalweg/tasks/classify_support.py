@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from ..config.options import TrainOptions
 from ..data.images.augment import build_augmentation, build_mixing
 from ..data.images.dataset import ImageDataset
 from ..data.images.input_spec import InputSpec, eval_batch_size, standardize_, to_normalized_float
+from ..data.images.stored_images import StoredImages
 from ..engine.cached_features import FeatureRequest, load_or_compute
 from ..errors import NonFiniteError, OptionError, ResourceError
 from ..losses.classification import LOSSES
@@ -175,6 +177,8 @@ def cached_features(
         return transform({"image": torch.from_numpy(images.copy()).to(context.device)})["image"]
 
     form = {name: asdict(spec)[name] for name in ("size", "resize", "channels", "mean", "std")}
+    if isinstance(dataset.train.images, StoredImages):
+        form["pillow"] = PIL.__version__  # the digests are those of the files, whose pixels depend on the decoder
     changes = [options.augment, options.feature_views, context.seed] if options.feature_views > 1 else []
     request = FeatureRequest(
         images={name: split.images for name, split in dataset.splits.items()},

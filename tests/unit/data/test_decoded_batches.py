@@ -98,8 +98,10 @@ def test_ranks_split_the_batch_of_one_rank(photos):
 
 def test_each_epoch_draws_new_boxes_and_the_center_stays(photos):
     def by_label(batches: list[dict[str, torch.Tensor]]) -> dict[int, list]:
-        pairs = [(label, image) for batch in batches for label, image in zip(batch["label"], batch["image"])]
-        return {int(label): image.tolist() for label, image in pairs}
+        images: dict[int, list] = {}
+        for batch in batches:
+            images |= dict(zip(batch["label"].tolist(), batch["image"].tolist(), strict=True))
+        return images
 
     random = take(make_batches(photos), 10)
     first = by_label(random[:5])

@@ -193,7 +193,7 @@ def test_metrics_of_cached_features_are_those_of_the_images(tmp_path, monkeypatc
     spec = TASK.data_spec(BARS, ClassifyOptions())
     model = registry.find_model("lenet")(in_channels=1, num_classes=4, image_size=16, hidden=8).eval()
     setup = TASK.setup(model, BARS, spec, ClassifyOptions(), 16, CONTEXT)
-    assert setup.validate is not None and setup.record == {"cached_features": True}
+    assert setup.validate is not None and setup.record == {"cached_features": True, "storage": "memory"}
     result = TASK.evaluate(model, BARS.val, spec, ClassifyOptions(), CONTEXT)
     assert setup.validate(model).metrics == pytest.approx(result.metrics, abs=1e-5)
     assert result.evidence.split is BARS.val

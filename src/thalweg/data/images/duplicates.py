@@ -14,13 +14,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...io.download import cache_dir
 from .dataset import ImageSplit
+from .stored_images import ImageArray, StoredImages, iter_image_batches
 
 #: side of the thumbnails that are compared, and of the images that are fitted, in pixels
 COARSE_SIZE = 12
@@ -72,11 +73,12 @@ def find_near_duplicates(splits: Mapping[str, ImageSplit], exact: Sequence[Dupli
     for name, split in splits.items():
         if not len(split):
             continue
+        images = shrink_images(split.images)
         if base_images:
-            for row, base_row, mirrored in near_duplicate_pairs(split.images, base_images):
+            for row, base_row, mirrored in near_duplicate_pairs(images, base_images):
                 if (name, row) not in known:
                     pairs.append(DuplicatePair(base_examples[base_row], (name, row), mirrored))
-        base_images.append(split.images)
+        base_images.append(images)
         base_examples += [(name, row) for row in range(len(split))]
     return pairs
 
@@ -92,8 +94,10 @@ def leaked_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
 
 def leaked_test_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
     """Return what `leaked_rows` returns, cached by the hash of the images: 10k x 50k takes about a minute."""
-    sha = hashlib.sha256(np.ascontiguousarray(train.images).data)
-    sha.update(np.ascontiguousarray(test.images).data)
+    sha = hashlib.sha256()
+    for split in (train, test):
+        content = split.images.digests if isinstance(split.images, StoredImages) else split.images
+        sha.update(np.ascontiguousarray(content).data)
     path = cache_dir() / "duplicates" / f"{sha.hexdigest()[:32]}.json"
     rows = _load_rows(path, len(test))
     if rows is None:
@@ -102,6 +106,18 @@ def leaked_test_rows(train: ImageSplit, test: ImageSplit) -> np.ndarray:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(rows.tolist()), encoding="utf-8")
     return rows
+
+
+def shrink_images(images: ImageArray) -> np.ndarray:
+    """Return stored images as small gray ones in memory, black where they cannot be read; others as they are."""
+    if not isinstance(images, StoredImages):
+        return images
+    resize = None if images.resize is None else round(images.resize * FINE_SIZE / min(images.size))
+    small = replace(images, size=(FINE_SIZE, FINE_SIZE), resize=resize, channels=1)
+    array = np.zeros(small.shape, np.uint8)
+    for batch in iter_image_batches(small, QUERY_BLOCK):
+        array[batch.rows] = batch.images
+    return array
 
 
 def _load_rows(path: Path, count: int) -> np.ndarray | None:

@@ -111,7 +111,9 @@ def _center_box(width: int, height: int, ratio: float) -> Box:
     return left, top, left + box_width, top + box_height
 
 
-def decode_box(source: ImageSource, channels: int, size: tuple[int, int], draw: Callable[[int, int], Box]) -> np.ndarray:
+def decode_box(
+    source: ImageSource, channels: int, size: tuple[int, int], draw: Callable[[int, int], Box]
+) -> np.ndarray:
     """Decode a box of an image, resized.
 
     Args:
@@ -145,9 +147,13 @@ def _decode_box(
         image.load()  # a PNG may have its orientation behind the pixels
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
     is_transposed = orientation in (5, 6, 7, 8)
-    upright_width, upright_height = image.size[::-1] if is_transposed else image.size
-    target_size = size if is_transposed else size[::-1]
-    box = _stored_box(draw(upright_height, upright_width), (upright_height, upright_width), orientation)
+    width, height = image.size
+    target_height, target_width = size
+    if is_transposed:
+        width, height = height, width
+        target_width, target_height = target_height, target_width
+    target_size = (target_width, target_height)
+    box = _stored_box(draw(height, width), (height, width), orientation)
     if is_jpeg:
         box = _use_jpeg_draft(image, target_size, box)
     resized = to_gray_or_rgb(image, channels).resize(target_size, Image.Resampling.BILINEAR, box)
