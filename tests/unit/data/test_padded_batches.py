@@ -60,13 +60,13 @@ def test_real_marks_exactly_the_pixels_of_the_images(multiple):
 
 
 def make_batches(threads: int, rank: int = 0, world_size: int = 1) -> PaddedBatches:
-    sizes = make_sizes(50) // 10
+    sizes = make_sizes(50) // 40
 
     def decode(row: int, epoch: int) -> tuple[np.ndarray, int]:
         return np.full((*sizes[row], 3), row + 50 * (epoch % 2) + 1, np.uint8), row
 
     order = ShapeOrder(sizes, 4, 3, rank, world_size)
-    return PaddedBatches(decode, {"row": torch.arange(50)}, order, threads)
+    return PaddedBatches(decode, {"row": torch.arange(50)}, order, threads, multiple=4)
 
 
 def take(batches: PaddedBatches, count: int) -> list[list]:

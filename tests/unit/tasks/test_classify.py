@@ -220,7 +220,8 @@ def test_the_accuracy_without_near_duplicates(monkeypatch, rows, expected):
     monkeypatch.setattr(classify_module, "leaked_test_rows", lambda train, test: np.array(rows, np.int64))
     split = replace(BARS.test.take(np.arange(4)), labels=LABELS.numpy())
     dataset = replace(BARS, splits={**BARS.splits, "test": split})
-    result = EvalResult({}, evidence=Evidence(split, torch.eye(3)[torch.tensor([0, 2, 0, 2])].numpy(), None))
+    probabilities = torch.eye(3)[torch.tensor([0, 2, 0, 2])].numpy()
+    result = EvalResult({}, evidence=Evidence(split, probabilities, None, np.arange(4)))
     model = nn.Identity()
     assert TASK.final_details(model, dataset, SPEC, ClassifyOptions(), result) == {}
     details = TASK.final_details(model, dataset, SPEC, ClassifyOptions(check_leakage=True), result)
