@@ -127,7 +127,6 @@ class DataRequest:
         for_training: The examples will be trained on: with a model's spec, only its form of inputs is applied, and
             labels may be others.
         progress: Called with (examples read, examples in total) while files are read.
-        storage: Where examples that are files are kept: "memory", "disk", or "auto" by their size.
     """
 
     source: Any
@@ -139,7 +138,6 @@ class DataRequest:
     for_training: bool = False
     log: Callable[[str], None] = log_warning
     progress: Callable[[int, int], None] | None = None
-    storage: str = "auto"
 
 
 def take_dataset(request: DataRequest, cls: type[D], options: Mapping[str, Any]) -> D | None:

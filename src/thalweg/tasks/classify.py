@@ -134,8 +134,8 @@ class Classify(Task):
         storage = None if options.storage == "auto" else options.storage
         take_dataset(request, ImageDataset, {"image_size": size, "fold": options.fold, "storage": storage})
         fold = options.fold if request.make_splits else None
-        request = replace(request, fold=fold, storage=choose_storage(request, options, context))
-        dataset = load_for_model(request, size, spec)
+        request = replace(request, fold=fold)
+        dataset = load_for_model(request, size, spec, choose_storage(request, options, context))
         return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)
 
     def toy_dataset(self) -> ImageDataset:

@@ -1,15 +1,22 @@
-"""Image classification datasets in memory."""
+"""Image classification datasets, in memory or on disk."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..base import Dataset
-from .stored_images import ImageArray, StoredImages, take_images
+from ..prefetch import prefetch_map
+from .encoded import EncodedNames
+from .image_decoding import ImageReadError
+from .stored_images import ImageArray, StoredImages, concatenate_images, take_images
+
+
+#: images on disk that are decoded to compute their mean and standard deviation
+MAX_DECODED = 2000
 
 
 def sha256_rows(images: np.ndarray) -> np.ndarray:
@@ -55,7 +62,11 @@ class ImageSplit:
 
     def take(self, rows: np.ndarray) -> ImageSplit:
         """Return the examples at `rows` (n,) int64, in that order."""
-        return ImageSplit(take_images(self.images, rows), self.labels[rows], self.names(rows.tolist()))
+        if isinstance(self.sources, EncodedNames):
+            sources = self.sources.take(rows)
+        else:
+            sources = self.names(rows.tolist())
+        return ImageSplit(take_images(self.images, rows), self.labels[rows], sources)
 
 
 @dataclass(frozen=True)
@@ -78,11 +89,13 @@ class ImageDataset(Dataset[ImageSplit]):
     def all(self) -> ImageSplit:
         """All examples of all splits."""
         splits = list(self.splits.values())
+        images = concatenate_images([split.images for split in splits])
+        labels = np.concatenate([split.labels for split in splits])
+        if isinstance(images, StoredImages):
+            return ImageSplit(images, labels, EncodedNames(images.encoded))
         sources: list[str] = []
         for split in splits:
             sources += split.sources
-        images = np.concatenate([split.images for split in splits])
-        labels = np.concatenate([split.labels for split in splits])
         return ImageSplit(images, labels, sources)
 
     @property
@@ -92,23 +105,43 @@ class ImageDataset(Dataset[ImageSplit]):
         return height, width, channels
 
 
-def summarize_images(classes: Sequence[str], images: np.ndarray) -> str:
+def summarize_images(classes: Sequence[str], images: ImageArray) -> str:
     """Describe a dataset in a few words: '10 classes, 28x28 gray'. `images` is (N, H, W, C)."""
     height, width, channels = images.shape[1:]
     color = "gray" if channels == 1 else "RGB"
     return f"{len(classes)} classes, {width}x{height} {color}"
 
 
-def channel_mean_std(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def channel_mean_std(images: ImageArray) -> tuple[np.ndarray, np.ndarray]:
     """Compute mean and std (C,) of images (N, H, W, C) uint8 on the scale of 0 to 1, by counting the 256 levels.
 
-    As floats, ten thousand images of 224 pixels would take six gigabytes.
+    As floats, ten thousand images of 224 pixels would take six gigabytes. Of images on disk, up to MAX_DECODED ones
+    from all over count, and those that cannot be read do not.
     """
     count_CL = np.zeros((images.shape[3], 256), np.int64)
-    for start in range(0, len(images), 64):
+    for block_NHWC in _iterate_blocks(images):
         for channel, count_L in enumerate(count_CL):
-            count_L += np.bincount(images[start : start + 64, ..., channel].ravel(), minlength=256)
+            count_L += np.bincount(block_NHWC[..., channel].ravel(), minlength=256)
     fraction_CL = count_CL / max(1, count_CL[0].sum())
     level_L = np.arange(256) / 255
     mean_C = fraction_CL @ level_L
     return mean_C, np.sqrt((fraction_CL * (level_L - mean_C[:, None]) ** 2).sum(1))
+
+
+def _iterate_blocks(images: ImageArray) -> Iterator[np.ndarray]:
+    """Yield the images in small blocks; of stored images a subset, one by one."""
+    if not isinstance(images, StoredImages):
+        for start in range(0, len(images), 64):
+            yield images[start : start + 64]
+        return
+    stored = images
+
+    def try_decode(row: int) -> np.ndarray | None:
+        try:
+            return stored.decode(row)
+        except (ImageReadError, OSError):
+            return None
+
+    for image in prefetch_map(try_decode, range(0, len(stored), -(-len(stored) // MAX_DECODED) or 1)):
+        if image is not None:
+            yield image

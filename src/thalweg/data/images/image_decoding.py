@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -50,12 +51,15 @@ _FORMATS_BY_EXTENSION: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((".pgm", ".ppm", ".pbm", ".pnm"), ("PPM",)),
     ".avif": ("AVIF",),
 }
-_ALL_FORMATS = (*COMMON_FORMATS, "TIFF", "PPM", "AVIF")
+ALL_FORMATS = (*COMMON_FORMATS, "TIFF", "PPM", "AVIF")
 
 EXTENSIONS = frozenset(_FORMATS_BY_EXTENSION)
 
 #: path of an image file, or its content
 ImageSource = str | os.PathLike[str] | bytes
+
+#: modes of images without colors, beside those with 16 bits
+_GRAY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 #: EXIF tag of the orientation, and its values that exchange width and height
 ORIENTATION_TAG = 0x0112
@@ -69,6 +73,9 @@ _WEIGHT_SCALE = 2**22
 
 #: Lengths of a cropped center are whole multiples of 1 / 8 of a pixel: Pillow holds them in single precision.
 _CROP_STEPS = 8
+
+#: a JPEG or PNG file has the mark of its end in so many last bytes
+TRAILER_BYTES = 64
 
 # Pillow warns about harmless irregularities of files; `load_images` counts the warnings instead of printing them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -95,6 +102,7 @@ class ImageHeader:
         format: Pillow's name of the format.
         animated: The file has several frames.
         misnamed: The file has the extension of another common format. This is harmless and frequent on the web.
+        gray: The format of the pixels has no colors.
     """
 
     width: int
@@ -102,15 +110,22 @@ class ImageHeader:
     format: str
     animated: bool
     misnamed: bool
+    gray: bool = False
 
 
-def open_image(source: ImageSource) -> Image.Image:
-    """Open an image of a format with a plain decoder, without decoding it. Raises ImageReadError and Pillow's errors."""
-    formats: Sequence[str] = _ALL_FORMATS
-    if isinstance(source, bytes):
-        image = Image.open(io.BytesIO(source), formats=formats)
+def open_image(source: ImageSource, content: bytes | None = None) -> Image.Image:
+    """Open an image of a format with a plain decoder, without decoding it. Raises ImageReadError and Pillow's errors.
+
+    `content` is what has been read from the file, if it has been.
+    """
+    formats: Sequence[str] = ALL_FORMATS
+    if not isinstance(source, bytes):
+        formats = _FORMATS_BY_EXTENSION.get(os.path.splitext(source)[1].lower(), ALL_FORMATS)
+    elif content is None:
+        content = source
+    if content is not None:
+        image = Image.open(io.BytesIO(content), formats=formats)
     else:
-        formats = _FORMATS_BY_EXTENSION.get(Path(source).suffix.lower(), _ALL_FORMATS)
         image = Image.open(os.fspath(source), formats=formats)
     _check_size(image)
     return image
@@ -146,7 +161,7 @@ def describe_error(error: Exception, source: ImageSource) -> str:
 
 def _describe_unidentified(source: ImageSource) -> str:
     if isinstance(source, bytes):
-        return "not an image"
+        return "not an image" if source else "the file is empty"
     if not Path(source).stat().st_size:
         return "the file is empty"
     return "not an image of a format that its file extension allows"
@@ -176,7 +191,45 @@ def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
     if not isinstance(source, bytes):
         expected_format = _COMMON_EXTENSIONS.get(Path(source).suffix.lower(), image_format)
     animated = image_format != "JPEG" and getattr(image, "is_animated", False)
-    return ImageHeader(width, height, image_format, animated, expected_format != image_format)
+    is_gray = image.mode in _GRAY_MODES or image.mode.startswith("I;16")
+    return ImageHeader(width, height, image_format, animated, expected_format != image_format, is_gray)
+
+
+def inspect_image(source: ImageSource, content: bytes) -> ImageHeader:
+    """Read the header of an image, and make sure that `content` is all of it. Raises ImageReadError.
+
+    A file that ends as its format says is not decoded. Any other file is, which tells whether it can be used.
+    """
+    try:
+        with open_image(source, content) as image:
+            header = _header_of(image, source)
+            if not _is_complete(image, content):
+                with open_image(source, content) as image_again:
+                    to_array(apply_exif_orientation(image_again), None)
+            return header
+    except ImageReadError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise ImageReadError(describe_error(error, source)) from None
+
+
+def _is_complete(image: Image.Image, content: bytes) -> bool:
+    """Tell whether a file ends as its format says, and the checksums of a PNG hold."""
+    if 0 in image.size:
+        return False
+    if image.format in ("JPEG", "MPO"):
+        return content.rfind(b"\xff\xd9", -TRAILER_BYTES) >= 0
+    if image.format == "PNG" and content.rfind(b"IEND", -TRAILER_BYTES) >= 0:
+        with suppress(Exception):  # a damaged file; decoding it says how
+            image.verify()
+            return True
+    if image.format == "WEBP":
+        return len(content) >= int.from_bytes(content[4:8], "little") + 8
+    if image.format == "GIF":
+        return content.endswith(b";")
+    return False
 
 
 def decode_image(
@@ -235,7 +288,7 @@ def _use_jpeg_draft(image: Image.Image, image_size: PixelSize, resize: int | Non
     """
     width, height = image.size
     target_height, target_width = to_height_width(image_size)
-    if target_height != target_width and image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+    if target_height != target_width and image.getexif().get(ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
         target_height, target_width = target_width, target_height
     shorter = min(target_height, target_width)
     margin = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * shorter

@@ -15,14 +15,16 @@ from ...errors import DataError, pluralize
 from ...io.file_names import decode_file_name
 from ..base import SPLITS
 from .dataset import ImageSplit
+from .encoded import EncodedNames, ImageFiles
 from .image_decoding import EXTENSIONS
 from .image_loading import load_images
 from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, quote_names
+from .stored_images import take_images
 
 _IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
-#: image files of each class
-FilesByClass = dict[str, list[Path]]
+#: paths of the image files of each class
+FilesByClass = dict[str, list[str]]
 
 
 @dataclass
@@ -35,27 +37,30 @@ class SkippedEntries:
     """
 
     extensions: Counter[str] = field(default_factory=Counter)
-    links: list[Path] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
 
-def _list_entries(folder: Path) -> list[Path]:
+def is_hidden(name: str) -> bool:
+    """Tell whether an entry is hidden, or belongs to the operating system."""
+    return name.startswith(".") or name.lower() in _IGNORED_NAMES
+
+
+def _list_entries(folder: str | Path) -> list[os.DirEntry[str]]:
     """List a folder, sorted by name, without hidden files and files of the operating system."""
-    names = []
-    for name in os.listdir(folder):
-        if not name.startswith(".") and name.lower() not in _IGNORED_NAMES:
-            names.append(name)
-    return [folder / name for name in sorted(names, key=decode_file_name)]
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not is_hidden(entry.name)]
+    return sorted(visible, key=lambda entry: decode_file_name(entry.name))
 
 
 def list_subdirs(folder: Path) -> list[Path]:
     """List the folders directly in `folder`, sorted by name."""
-    return [entry for entry in _list_entries(folder) if entry.is_dir()]
+    return [folder / entry.name for entry in _list_entries(folder) if entry.is_dir()]
 
 
 def list_images(
-    folder: Path, skipped: SkippedEntries | None = None, parents: frozenset[str] = frozenset()
-) -> list[Path]:
-    """List all image files in `folder` and below, sorted.
+    folder: str | Path, skipped: SkippedEntries | None = None, parents: frozenset[str] = frozenset()
+) -> list[str]:
+    """List the paths of all image files in `folder` and below, sorted.
 
     Args:
         folder: Where to search.
@@ -67,18 +72,25 @@ def list_images(
     images = []
     for entry in _list_entries(folder):
         if entry.is_dir():
-            if _contains_any(entry, parents):
-                skipped.links.append(entry)
+            if _contains_any(entry.path, parents):
+                skipped.links.append(entry.path)
             else:
-                images += list_images(entry, skipped, parents)
-        elif entry.suffix.lower() in EXTENSIONS:
-            images.append(entry)
+                images += list_images(entry.path, skipped, parents)
+            continue
+        extension = _extension_of(entry.name)
+        if extension in EXTENSIONS:
+            images.append(entry.path)
         else:
-            skipped.extensions[entry.suffix.lower() or entry.name] += 1
+            skipped.extensions[extension or entry.name] += 1
     return images
 
 
-def _contains_any(folder: Path, paths: frozenset[str]) -> bool:
+def _extension_of(name: str) -> str:
+    extension = os.path.splitext(name)[1].lower()
+    return "" if extension == "." else extension
+
+
+def _contains_any(folder: str | Path, paths: frozenset[str]) -> bool:
     """Tell whether a folder is, or contains, one of `paths`. Only a link can do that to the folders above it."""
     real = os.path.realpath(folder)
     prefix = real.rstrip(os.sep) + os.sep
@@ -119,8 +131,8 @@ def find_split_dirs(root: Path) -> dict[str, Path] | None:
 def _skip_wrapper_dirs(root: Path) -> Path:
     """Return the folder in which the classes begin: an archive is often unpacked into folder/folder/."""
     entries = _list_entries(root)
-    while len(entries) == 1 and entries[0].is_dir() and len(list_subdirs(entries[0])) > 1:
-        root = entries[0]
+    while len(entries) == 1 and entries[0].is_dir() and len(list_subdirs(root / entries[0].name)) > 1:
+        root = root / entries[0].name
         entries = _list_entries(root)
     return root
 
@@ -131,7 +143,7 @@ def _files_by_class(folder: Path, skipped: SkippedEntries) -> FilesByClass:
     parents = frozenset([os.path.realpath(folder)])
     for child in list_subdirs(folder):
         if _contains_any(child, parents):
-            skipped.links.append(child)
+            skipped.links.append(str(child))
             continue
         name = unicodedata.normalize("NFC", decode_file_name(child.name))
         files.setdefault(name, []).extend(list_images(child, skipped, parents))
@@ -152,24 +164,27 @@ def read_image_folder(path: Path, options: ReadOptions) -> RawDataset:
             files_by_split[split_name] = _files_by_class(split_dirs[split_name], skipped)
     classes = tuple(sorted(files_by_split["train"]))
     _check_structure(path, split_dirs, files_by_split)
-    files: list[Path] = []
+    parent = "" if str(root) == "." else str(root)  # paths below the current folder do not begin with it
+    prefix_length = len(os.path.join(parent, ""))
+    files: list[str] = []
     labels: list[int] = []
     split_names: list[str] = []
     for split_name, files_by_class in files_by_split.items():
         for label, class_name in enumerate(classes):
             class_files = files_by_class.get(class_name, [])
-            files += class_files
+            files += [file[prefix_length:] for file in class_files]
             labels += [label] * len(class_files)
             split_names += [split_name] * len(class_files)
-    loaded = load_images(files, options)
+    encoded = ImageFiles(files, parent, os.path.realpath(root))
+    loaded = load_images(encoded, options)
     label_N = np.array(labels, np.int64)[loaded.rows]
     split_N = np.array(split_names, object)[loaded.rows]
+    names = EncodedNames(encoded.take(loaded.rows))
     splits = {}
     for split_name in files_by_split:
         rows = np.flatnonzero(split_N == split_name)
-        images = loaded.images if len(files_by_split) == 1 else loaded.images[rows]
-        sources = [str(files[loaded.rows[row]]) for row in rows]
-        splits[split_name] = ImageSplit(images, label_N[rows], sources)
+        images = loaded.images if len(files_by_split) == 1 else take_images(loaded.images, rows)
+        splits[split_name] = ImageSplit(images, label_N[rows], names.take(rows))
     return RawDataset(
         format="image folder",
         path=str(path),
@@ -223,7 +238,7 @@ def _skipped_warnings(root: Path, split_dirs: Mapping[str, Path], skipped: Skipp
     for folder in dict.fromkeys([root, *split_dirs.values()]):
         count = 0
         for entry in _list_entries(folder):
-            if entry.suffix.lower() in EXTENSIONS and entry.is_file():
+            if _extension_of(entry.name) in EXTENSIONS and entry.is_file():
                 count += 1
         if count:
             lines.append(f"Skipped {pluralize(count, 'image')} directly in {folder}, without a class.")
@@ -231,6 +246,6 @@ def _skipped_warnings(root: Path, split_dirs: Mapping[str, Path], skipped: Skipp
         counts = ", ".join(f"{count} {extension}" for extension, count in skipped.extensions.most_common(5))
         lines.append(f"Skipped files that are not images by their extension: {counts}.")
     if skipped.links:
-        links = quote_names([str(link) for link in skipped.links])
+        links = quote_names(skipped.links)
         lines.append(f"Skipped {pluralize(len(skipped.links), 'link')} to a folder that contains it: {links}.")
     return lines

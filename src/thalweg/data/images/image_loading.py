@@ -1,4 +1,4 @@
-"""Load many image files into one array. Unreadable files are listed, not raised."""
+"""Load many encoded images, into memory or to be decoded later. Unreadable ones are listed, not raised."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ...config.size import PixelSize, to_height_width
-from ...errors import pluralize
-from ...io.file_names import decode_file_name
-from ...io.free_memory import require_memory
+from ...errors import OptionError, did_you_mean, pluralize
+from ...io.free_memory import format_bytes, get_free_memory, require_memory
 from ..base import UnreadableFile
 from ..prefetch import prefetch_map
+from .encoded import EncodedImages
 from .image_decoding import ImageHeader, ImageReadError, decode_image, describe_resize, read_header
-from .raw_dataset import ReadOptions
+from .index import ImageIndex, index_images, list_unreadable
+from .raw_dataset import STORAGES, ReadOptions
+from .stored_images import ImageArray, StoredImages
+
+#: with storage "auto", decoded images are in memory up to this size
+MAX_MEMORY_BYTES = 1_000_000_000
+
+STORAGE_NOTE = "{0} of {1}x{2} would take {3}; they are decoded from disk as needed (--storage)."
 
 #: files that all have one size of up to MAX_NATIVE_SIZE pixels keep it; all others become DEFAULT_SIZE
 MAX_NATIVE_SIZE = 96
@@ -36,7 +43,7 @@ class LoadedImages:
     """The images of those files that can be read.
 
     Attributes:
-        images: (N, H, W, C) uint8.
+        images: (N, H, W, C) uint8, in memory or on disk.
         rows: (N,) index of each image in the list of files.
         files: (N,) uint64 hash of the bytes of each file.
         unreadable: The other files.
@@ -44,7 +51,7 @@ class LoadedImages:
         sizes: (width, height) of all files with their counts, the most frequent first.
     """
 
-    images: np.ndarray
+    images: ImageArray
     rows: np.ndarray
     files: np.ndarray
     unreadable: list[UnreadableFile] = field(default_factory=list)
@@ -57,29 +64,105 @@ def short_hash(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
-def load_images(files: Sequence[Path], options: ReadOptions) -> LoadedImages:
-    """Load all files that can be read, as images of one size.
+def load_images(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
+    """Load all images that can be read, as images of one size, or leave them on disk to be decoded later.
 
-    `options.resize` counts only together with `options.image_size`. Raises ResourceError if the images need more than
-    half of the free memory.
+    `options.resize` counts only together with `options.image_size`. `options.storage` "auto" chooses memory where the
+    decoded images need at most a quarter of the free memory, and at most a gigabyte.
+
+    Args:
+        encoded: The images.
+        options: The format that they are brought to, and where they are kept.
+
+    Returns:
+        The images.
+
+    Raises:
+        OptionError: `options.storage` is none of STORAGES.
+        ResourceError: Images that are to be in memory need more than half of the free memory.
     """
-    if options.progress:
-        options.progress(0, len(files))
+    if options.storage not in STORAGES:
+        raise OptionError(
+            f"--storage: {options.storage}; expected one of {', '.join(STORAGES)}.",
+            did_you_mean(options.storage, STORAGES),
+            option="storage",
+            value=options.storage,
+            allowed=list(STORAGES),
+        )
+    largest_size = to_height_width(options.image_size or MAX_NATIVE_SIZE)
+    if options.storage == "memory" or (options.storage == "auto" and _fits(len(encoded), largest_size, options)):
+        return _load_into_memory(encoded, options)
     with count_pillow_warnings() as pillow_warnings:
-        headers = list(prefetch_map(_try_read_header, files))
+        index = index_images(encoded, options.progress)
+    sizes = _count_indexed_sizes(index)
+    size = _choose_size(sizes, options.image_size)
+    if options.storage == "auto" and _fits(len(index.rows), size, options):
+        return _load_into_memory(encoded, options)
+    return _leave_on_disk(encoded, index, size, options, pillow_warnings)
+
+
+def _fits(count: int, size: tuple[int, int], options: ReadOptions) -> bool:
+    """Tell whether `count` images of `size` (height, width) are few enough to be decoded at once."""
+    free = get_free_memory()
+    limit = MAX_MEMORY_BYTES if free is None else min(MAX_MEMORY_BYTES, free // 4)
+    return count * size[0] * size[1] * (options.channels or 3) <= limit
+
+
+def _load_into_memory(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
+    if options.progress:
+        options.progress(0, len(encoded))
+    with count_pillow_warnings() as pillow_warnings:
+        headers = list(prefetch_map(lambda row: _try_read_header(encoded, row), range(len(encoded))))
         sizes = _count_sizes(headers)
         image_size = _choose_size(sizes, options.image_size)
         resize = options.resize if options.image_size else None
-        loaded = _decode_all(files, headers, ReadOptions(image_size, options.channels, resize, options.progress))
-    height, width = image_size
-    if not set(sizes) <= {(width, height)}:
-        loaded.warnings.append(describe_resize(image_size))
-    loaded.warnings += _format_warnings(files, headers)
-    if pillow_warnings:
-        count = pluralize(len(pillow_warnings), "warning")
-        loaded.warnings.append(f"{count} of Pillow about irregular files, e.g. '{pillow_warnings[0]}'.")
+        loaded = _decode_all(encoded, headers, replace(options, image_size=image_size, resize=resize))
+    animated = []
+    misnamed = []
+    for row, header in enumerate(headers):
+        if isinstance(header, ImageHeader) and header.animated:
+            animated.append(row)
+        if isinstance(header, ImageHeader) and header.misnamed:
+            misnamed.append((row, header.format))
+    loaded.warnings += _size_notes(sizes, image_size)
+    loaded.warnings += _format_warnings(encoded, animated, misnamed)
+    loaded.warnings += _pillow_notes(pillow_warnings)
     loaded.sizes = dict(sizes.most_common())
     return loaded
+
+
+def _leave_on_disk(
+    encoded: EncodedImages,
+    index: ImageIndex,
+    size: tuple[int, int],
+    options: ReadOptions,
+    pillow_warnings: Sequence[str],
+) -> LoadedImages:
+    """Return the images of an index as stored images of `size` (height, width)."""
+    rows = index.rows
+    images = StoredImages(
+        encoded=encoded.take(rows),
+        digests=index.digest[rows],
+        sizes=np.stack([index.height[rows], index.width[rows]], axis=1),
+        size=size,
+        channels=options.channels or (1 if index.is_gray and len(rows) else 3),
+        resize=options.resize if options.image_size else None,
+    )
+    sizes = _count_indexed_sizes(index)
+    misnamed = [(row, index.format_name(row)) for row in index.misnamed.tolist()]
+    return LoadedImages(
+        images=images,
+        rows=rows,
+        files=np.ascontiguousarray(images.digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64),
+        unreadable=list_unreadable(encoded, index),
+        warnings=[
+            STORAGE_NOTE.format(pluralize(len(rows), "image"), size[1], size[0], format_bytes(images.nbytes)),
+            *_size_notes(sizes, size),
+            *_format_warnings(encoded, index.animated.tolist(), misnamed),
+            *_pillow_notes(pillow_warnings),
+        ],
+        sizes=dict(sizes.most_common()),
+    )
 
 
 def _count_sizes(headers: Sequence[ImageHeader | UnreadableFile]) -> Counter[tuple[int, int]]:
@@ -90,10 +173,21 @@ def _count_sizes(headers: Sequence[ImageHeader | UnreadableFile]) -> Counter[tup
     return sizes
 
 
+def _count_indexed_sizes(index: ImageIndex) -> Counter[tuple[int, int]]:
+    """Count (width, height) of the readable images, those of the first images first."""
+    pair_N = index.width[index.rows].astype(np.int64) << 32 | index.height[index.rows]
+    pairs, first, counts = np.unique(pair_N, return_index=True, return_counts=True)
+    sizes: Counter[tuple[int, int]] = Counter()
+    for number in np.argsort(first):
+        pair = int(pairs[number])
+        sizes[pair >> 32, pair & 0xFFFFFFFF] = int(counts[number])
+    return sizes
+
+
 def _decode_all(
-    files: Sequence[Path], headers: Sequence[ImageHeader | UnreadableFile], options: ReadOptions
+    encoded: EncodedImages, headers: Sequence[ImageHeader | UnreadableFile], options: ReadOptions
 ) -> LoadedImages:
-    """Decode all files whose header could be read to `options.image_size`."""
+    """Decode all images whose header could be read to `options.image_size`."""
     height, width = to_height_width(options.image_size or DEFAULT_SIZE)
     channels = options.channels
     readable = []
@@ -106,20 +200,16 @@ def _decode_all(
     require_memory(
         len(readable) * height * width * (channels or 3),
         f"The dataset of {len(readable):,} images of {width}x{height}",
-        cure="Choose a smaller --image-size.",
+        cure="Choose a smaller --image-size, or --storage disk.",
     )
     images = np.empty((len(readable), height, width, channels or 1), np.uint8)
     rows: list[int] = []
     hashes: list[int] = []
-
-    def decode(row: int) -> tuple[np.ndarray, int] | UnreadableFile:
-        return _try_decode(files[row], channels, (height, width), options.resize)
-
-    results = prefetch_map(decode, readable)
+    results = prefetch_map(lambda row: _try_decode(encoded, row, options), readable)
     num_without_header = len(unreadable)
     for count, (row, result) in enumerate(zip(readable, results, strict=True), 1):
         if options.progress:
-            options.progress(num_without_header + count, len(files))
+            options.progress(num_without_header + count, len(encoded))
         if isinstance(result, UnreadableFile):
             unreadable[row] = result
             continue
@@ -137,39 +227,46 @@ def _decode_all(
     )
 
 
-def _try_read_header(file: Path) -> ImageHeader | UnreadableFile:
+def _try_read_header(encoded: EncodedImages, row: int) -> ImageHeader | UnreadableFile:
     try:
-        return read_header(file)
-    except ImageReadError as error:
-        return UnreadableFile(decode_file_name(str(file)), str(error))
-
-
-def _try_decode(
-    file: Path, channels: int | None, image_size: tuple[int, int], resize: int | None
-) -> tuple[np.ndarray, int] | UnreadableFile:
-    """Return the pixels of a file and the hash of its bytes."""
-    try:
-        return decode_image(file, channels, image_size, resize), short_hash(file.read_bytes())
+        return read_header(encoded.read(row))
     except (ImageReadError, OSError) as error:
-        return UnreadableFile(decode_file_name(str(file)), str(error))
+        return UnreadableFile(encoded.names([row])[0], str(error))
 
 
-def _format_warnings(files: Sequence[Path], headers: Sequence[ImageHeader | UnreadableFile]) -> list[str]:
+def _try_decode(encoded: EncodedImages, row: int, options: ReadOptions) -> tuple[np.ndarray, int] | UnreadableFile:
+    """Return the pixels of an image and the hash of its bytes."""
+    try:
+        source = encoded.read(row)
+        pixels = decode_image(source, options.channels, options.image_size, options.resize)
+        return pixels, short_hash(source if isinstance(source, bytes) else Path(source).read_bytes())
+    except (ImageReadError, OSError) as error:
+        return UnreadableFile(encoded.names([row])[0], str(error))
+
+
+def _size_notes(sizes: Counter[tuple[int, int]], size: tuple[int, int]) -> list[str]:
+    """Return a note if any image is resized to `size` (height, width)."""
+    return [] if set(sizes) <= {(size[1], size[0])} else [describe_resize(size)]
+
+
+def _pillow_notes(texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    return [f"{pluralize(len(texts), 'warning')} of Pillow about irregular files, e.g. '{texts[0]}'."]
+
+
+def _format_warnings(
+    encoded: EncodedImages, animated: Sequence[int], misnamed: Sequence[tuple[int, str]]
+) -> list[str]:
     """Return warnings about animations and files with the extension of another format."""
-    animated = []
-    misnamed = []
-    for file, header in zip(files, headers, strict=True):
-        if isinstance(header, UnreadableFile):
-            continue
-        if header.animated:
-            animated.append(str(file))
-        if header.misnamed:
-            misnamed.append(f"{file} is {header.format}")
     lines = []
     if animated:
-        lines.append(f"{pluralize(len(animated), 'animation')}, e.g. {animated[0]}: only the first frame is used.")
+        example = encoded.names(animated[:1])[0]
+        lines.append(f"{pluralize(len(animated), 'animation')}, e.g. {example}: only the first frame is used.")
     if misnamed:
-        lines.append(f"{pluralize(len(misnamed), 'file')} with the extension of another format: {misnamed[0]}.")
+        row, format_name = misnamed[0]
+        example = f"{encoded.names([row])[0]} is {format_name}"
+        lines.append(f"{pluralize(len(misnamed), 'file')} with the extension of another format: {example}.")
     return lines
 
 

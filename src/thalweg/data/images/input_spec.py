@@ -16,6 +16,7 @@ from ...config.json_record import FieldError
 from ...config.parsing import Range
 from ...config.size import PixelSize, to_height_width
 from ...errors import DataError, OptionError
+from ...io.file_names import encode_file_name
 from ...layers.tta import TTA
 from ..base import DataRequest, UnreadableFile
 from ..prefetch import prefetch_map
@@ -35,6 +36,7 @@ from .load import load_dataset
 from .npz import resize_dataset
 from .raw_dataset import RawDataset, ReadOptions
 from .splits import split_dataset
+from .stored_images import StoredImages
 
 #: maximum number of images in a batch, and of all their pixels, where nothing is trained. On a CPU, larger batches
 #: leave the cache: ResNet-50 at 224x224 is a fifth faster with batches of 8 than of 32.
@@ -82,11 +84,13 @@ class InputSpec:
         return self.size[0], self.size[1]
 
 
-def load_for_model(request: DataRequest, image_size: PixelSize | None, spec: InputSpec | None) -> ImageDataset:
+def load_for_model(
+    request: DataRequest, image_size: PixelSize | None, spec: InputSpec | None, storage: str = "auto"
+) -> ImageDataset:
     """Read images from a path, a named data set, an ImageDataset or a pair of arrays (images, labels).
 
-    With a model's `spec`, images get its size and channels. Raises DataError, and OptionError for handwriting that is
-    requested at another size than a square.
+    With a model's `spec`, images get its size and channels. `storage`: see `load_dataset`. Raises DataError, and
+    OptionError for handwriting that is requested at another size than a square.
     """
     source = request.source
     if isinstance(source, ImageDataset):
@@ -100,10 +104,10 @@ def load_for_model(request: DataRequest, image_size: PixelSize | None, spec: Inp
         is_expected = spec is not None and dataset.shape[:2] == spec.height_width
         return dataset if is_expected else pad_to_square(dataset)
     if spec is None:
-        dataset = load_dataset(request, size)
+        dataset = load_dataset(request, size, storage=storage)
     else:
         size = size or spec.height_width
-        dataset = load_dataset(request, size, scale_resize(spec, size), spec.channels)
+        dataset = load_dataset(request, size, scale_resize(spec, size), spec.channels, storage)
     if dataset.is_handwriting and size is not None:
         require_square(size)
     return dataset
@@ -279,16 +283,21 @@ def normalize_drawings(dataset: ImageDataset, spec: InputSpec) -> ImageDataset:
 
 
 def _normalize_split(split: ImageSplit, spec: InputSpec, unreadable: list[UnreadableFile]) -> ImageSplit:
-    def read_one(drawing: tuple[str, np.ndarray]) -> np.ndarray | UnreadableFile:
-        source, image = drawing
+    def read_one(row: int) -> np.ndarray | UnreadableFile:
+        source = split.sources[row]
         try:
-            return preprocess_image(source if os.path.isfile(source) else image, spec)
+            if isinstance(split.images, StoredImages):
+                return preprocess_image(split.images.encoded.read(row), spec)
+            file = encode_file_name(source)
+            return preprocess_image(file if os.path.isfile(file) else split.images[row], spec)
         except DataError as error:
             return UnreadableFile(source, error.message)
+        except (ImageReadError, OSError) as error:
+            return UnreadableFile(source, str(error))
 
     images: list[np.ndarray] = []
     rows: list[int] = []
-    for row, result in enumerate(prefetch_map(read_one, zip(split.sources, split.images, strict=True))):
+    for row, result in enumerate(prefetch_map(read_one, range(len(split)))):
         if isinstance(result, UnreadableFile):
             unreadable.append(result)
         else:
@@ -316,7 +325,7 @@ def pad_to_square(dataset: ImageDataset) -> ImageDataset:
     margins = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
     splits = {}
     for name, split in dataset.splits.items():
-        splits[name] = replace(split, images=np.pad(split.images, margins))
+        splits[name] = replace(split, images=np.pad(split.images[:], margins))
     return replace(
         dataset,
         splits=splits,

@@ -32,14 +32,16 @@ def load_dataset(
     image_size: PixelSize | None = None,
     resize: int | None = None,
     channels: int | None = None,
+    storage: str = "auto",
 ) -> ImageDataset:
-    """Load a dataset into memory, with training, validation and test splits.
+    """Load a dataset, with training, validation and test splits.
 
     Args:
         request: What to read and how to split it.
         image_size: Height and width of the images, one number for squares; None keeps the size of the source where all images share it.
         resize: Resize the shorter side to this, then crop the center to `image_size`.
         channels: 1 (gray), 3 (RGB) or None (as in the source).
+        storage: Where the images of files are: "memory", "disk" (decoded when they are indexed), or "auto".
 
     Returns:
         The dataset. Unreadable files are skipped and listed in `unreadable`.
@@ -65,7 +67,7 @@ def load_dataset(
             option="image_size",
             value=image_size,
         )
-    raw = read_raw(request, ReadOptions(image_size, channels, resize, request.progress))
+    raw = read_raw(request, ReadOptions(image_size, channels, resize, request.progress, storage))
     if request.strict:
         _check_all_readable(raw)
     if str(request.source).partition(":")[0] in NAMED_DATASETS:

@@ -196,7 +196,7 @@ def resize_dataset(raw: RawDataset, options: ReadOptions) -> RawDataset:
     splits = {}
     for split_name, split in raw.splits.items():
         size = to_height_width(options.image_size or min(split.images.shape[1:3]))
-        images = _set_channels(_resize_images(split.images, size, channels, options.resize), channels)
+        images = _set_channels(_resize_images(split.images[:], size, channels, options.resize), channels)
         splits[split_name] = replace(split, images=images)
     shapes = {split.images.shape[1:3] for split in splits.values()}
     if len(shapes) > 1:

@@ -32,7 +32,7 @@ from ...io.download import cache_dir
 from ...io.file_lock import lock_file
 from ...io.free_memory import format_bytes
 from ..prefetch import prefetch_map
-from .encoded import EncodedImages
+from .encoded import EncodedImages, Stamps
 from .image_decoding import ImageReadError, ImageSource, read_header
 from .random_crop import decode_box
 from .stored_images import StoredImages
@@ -110,6 +110,8 @@ class Pack:
 class PackedImages:
     """Images of a pack at `indices` (N,) int64; the originals where the pack has none."""
 
+    collection = ""
+
     def __init__(self, pack: Pack, indices: np.ndarray, originals: EncodedImages):
         self.pack = pack
         self.indices = indices
@@ -130,6 +132,10 @@ class PackedImages:
     def take(self, rows: np.ndarray) -> PackedImages:
         """Return the images at `rows` (n,) int64, in that order."""
         return PackedImages(self.pack, self.indices[rows], self.originals.take(rows))
+
+    def stamps(self) -> Stamps:
+        """Return what tells whether the originals have changed."""
+        return self.originals.stamps()
 
 
 def pack_side(size: tuple[int, int], random_crops: bool) -> int:
@@ -165,7 +171,8 @@ def pack_images(images: StoredImages, side: int, log: Log) -> StoredImages:
     if pack is None:
         raise ResourceError(f"{settings.path} cannot be read.", "Leave out --cache-images.", path=settings.path)
     _remove_oldest(settings.path)
-    return replace(images, encoded=PackedImages(pack, np.arange(len(images)), images.encoded))
+    encoded: EncodedImages = PackedImages(pack, np.arange(len(images)), images.encoded)
+    return replace(images, encoded=encoded)
 
 
 def _open_pack(settings: PackSettings, count: int) -> Pack | None:

@@ -24,6 +24,10 @@ SPLIT_ALIASES = {
 }
 
 
+#: where the images of files are kept: decoded in memory, or as they are on disk; "auto" chooses by their size
+STORAGES = ("auto", "memory", "disk")
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """The format that a reader brings all images to.
@@ -33,12 +37,14 @@ class ReadOptions:
         channels: 1 (gray), 3 (RGB) or None (as in the files).
         resize: With `image_size`: resize the shorter side to this before cropping the center.
         progress: Called with (files read, files in total).
+        storage: One of STORAGES.
     """
 
     image_size: PixelSize | None = None
     channels: int | None = None
     resize: int | None = None
     progress: Callable[[int, int], None] | None = None
+    storage: str = "auto"
 
 
 @dataclass

@@ -16,6 +16,7 @@ from .catalog import NAMED_DATASETS
 from .cifar import is_cifar
 from .csv_dataset import find_table
 from .dataset import ImageSplit, sha256_rows, summarize_images
+from .encoded import ImageFiles
 from .idx import is_idx
 from .image_folder import list_images, list_subdirs
 from .image_loading import load_images
@@ -23,6 +24,7 @@ from .load import read_raw
 from .npz import resize_dataset
 from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, quote_names
 from .splits import TEST_FRACTION, ImageGroups, assign_by_hash, duplicate_groups, hash_keys
+from .stored_images import ImageArray
 
 #: heights and widths that images can be brought to
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -179,7 +181,7 @@ def load_square_images(
             allowed=SIZES,
         )
     path = Path(str(request.source)).expanduser()
-    raw = _read(request, path, ReadOptions(image_size, channels, None, request.progress), has_classes)
+    raw = _read(request, path, ReadOptions(image_size, channels, None, request.progress, "memory"), has_classes)
     if request.strict and raw.unreadable:
         file = raw.unreadable[0]
         raise DataError(
@@ -231,18 +233,18 @@ def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
     named = {SPLIT_ALIASES.get(folder.name.lower(), ""): folder for folder in list_subdirs(path)}
     if {"train", "test"} <= set(named):
         split_dirs = {name: named[name] for name in SPLITS if name in named}
-    files: list[Path] = []
+    files: list[str] = []
     split_names: list[str] = []
     for name, folder in split_dirs.items():
         images = list_images(folder)
         files += images
         split_names += [name] * len(images)
-    loaded = load_images(files, options)
+    loaded = load_images(ImageFiles(files), options)
     split_N = np.array(split_names, object)[loaded.rows]
     splits = {}
     for name in split_dirs:
         rows = np.flatnonzero(split_N == name)
-        sources = [str(files[loaded.rows[row]]) for row in rows]
+        sources = [files[loaded.rows[row]] for row in rows]
         splits[name] = ImageSplit(loaded.images[rows], np.zeros(len(rows), np.int64), sources)
     return RawDataset(
         format="folder of images",
@@ -262,7 +264,7 @@ def split_square_images(raw: RawDataset, name: str, request: DataRequest) -> Squ
     for split_name, split in raw.splits.items():
         if len(split) or split_name == "train":
             labels = split.labels if raw.classes else None
-            official[split_name] = SquareImages(split.images, split.sources, labels)
+            official[split_name] = SquareImages(split.images[:], split.sources, labels)
     train = official["train"]
     if len(train) < MIN_IMAGES:
         raise _too_few_error(raw, len(train))
@@ -290,7 +292,7 @@ def split_square_images(raw: RawDataset, name: str, request: DataRequest) -> Squ
     )
 
 
-def _summarize(classes: Sequence[str], images: np.ndarray) -> str:
+def _summarize(classes: Sequence[str], images: ImageArray) -> str:
     if classes:
         return summarize_images(classes, images)
     height, width, channels = images.shape[1:]

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import DataError
 from ..base import UnreadableFile
 from ..prefetch import prefetch_map
-from .encoded import EncodedImages
+from .encoded import ConcatenatedImages, EncodedImages
 from .image_decoding import ImageReadError, decode_image, describe_error
 
 #: bytes of images that `iter_image_batches` decodes ahead
@@ -63,17 +63,40 @@ class StoredImages:
             reason = str(error) if isinstance(error, ImageReadError) else describe_error(error, b"")
             return UnreadableFile(self.encoded.names([row])[0], reason)
 
-    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        """Decode the images at `rows` with threads: (n, H, W, C) uint8, a new array. Raises DataError."""
-        indices = np.arange(len(self))[rows].tolist()
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """Decode the images at `rows` with threads: (n, H, W, C) uint8, a new array; one image for an int.
+
+        Raises DataError for an image that can no longer be read.
+        """
+        if isinstance(rows, int | np.integer):
+            return self._decode_or_raise(range(len(self))[rows])
+        if isinstance(rows, slice):
+            indices = np.arange(*rows.indices(len(self)))
+        else:
+            indices = np.arange(len(self))[rows]
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
-        for index, image in enumerate(prefetch_map(self.try_decode, indices)):
-            if isinstance(image, UnreadableFile):
-                raise DataError(
-                    f"{image.path} cannot be read any more: {image.reason}.", "Bring it back.", path=image.path
-                )
+        for index, image in enumerate(prefetch_map(self._decode_or_raise, indices.tolist())):
             images[index] = image
         return images
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Decode one image (H, W, C) after the other, a few ahead."""
+        return prefetch_map(self._decode_or_raise, range(len(self)))
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        """Refuse to become an array: there may be more images than memory. `images[:]` decodes all of them."""
+        raise TypeError("images on disk are decoded by indexing, such as images[:64]; expected an array")
+
+    def _decode_or_raise(self, row: int) -> np.ndarray:
+        image = self.try_decode(row)
+        if isinstance(image, UnreadableFile):
+            raise DataError(
+                f"{image.path}: {image.reason}; it could be read when the data was listed.",
+                "Put the file back, or start again: the list is then renewed.",
+                path=image.path,
+                value=image.reason,
+            )
+        return image
 
     def take(self, rows: np.ndarray) -> StoredImages:
         """Return the images at `rows` (n,) int64, in that order, without decoding them."""
@@ -87,6 +110,20 @@ ImageArray = np.ndarray | StoredImages
 def take_images(images: ImageArray, rows: np.ndarray) -> ImageArray:
     """Return the images at `rows` (n,) int64; stored images stay encoded."""
     return images.take(rows) if isinstance(images, StoredImages) else images[rows]
+
+
+def concatenate_images(parts: Sequence[ImageArray]) -> ImageArray:
+    """Return the images of all parts; stored ones of one collection stay encoded."""
+    first = parts[0]
+    if not isinstance(first, StoredImages):
+        return np.concatenate([part[:] for part in parts])
+    stored = [part for part in parts if isinstance(part, StoredImages)]
+    return replace(
+        first,
+        encoded=ConcatenatedImages([part.encoded for part in stored]),
+        digests=np.concatenate([part.digests for part in stored]),
+        sizes=np.concatenate([part.sizes for part in stored]),
+    )
 
 
 @dataclass(frozen=True)

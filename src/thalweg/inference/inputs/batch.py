@@ -42,10 +42,10 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     if trained_loss != getattr(settings, "loss", trained_loss):
         notes.append(f"{trained.name} was trained with another loss: --set loss={trained_loss}")
     return {
-        "images": split.images,
+        "images": split.images[:],
         "labels": split.labels,
         "classes": list(dataset.classes),
-        "logits": compute_logits(trained, split.images).numpy(),
+        "logits": compute_logits(trained, split.images[:]).numpy(),
         "sources": [str(source) for source in split.sources],
         "title": f"{trained.name} on {dataset.name}",
         "notes": notes,
