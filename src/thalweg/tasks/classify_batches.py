@@ -106,7 +106,7 @@ def cache_images(images: StoredImages, options: Any, context: Context) -> Stored
     """Return training images as they are read: from a cache of small JPEGs, where that was asked for."""
     if not options.cache_images:
         return images
-    return pack_images(images, pack_side(images.size, split_crop(options.augment)[0] is not None), context.log)
+    return pack_images(images, pack_side(images.size, split_crop(options.augment)[0]), context.log)
 
 
 def sample_images(images: ImageArray, max_count: int) -> np.ndarray:

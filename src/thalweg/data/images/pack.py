@@ -40,9 +40,11 @@ from .stored_images import StoredImages
 #: changes with the layout of a pack, or with how its images are made
 VERSION = 1
 QUALITY = 90
-#: the shorter side of a packed image, in shorter sides of the model's input: most random boxes are not enlarged then
-SIDE_FOR_CROPS = 1.7
+#: the shorter side of a packed image, in shorter sides of the model's input: most boxes are not enlarged then. Random
+#: boxes of less than this area need the larger side.
 SIDE_FOR_CENTERS = 1.15
+SIDE_FOR_SMALL_BOXES = 1.7
+SMALL_BOX_AREA = 0.35
 #: bytes that all packs may take together, or this fraction of the free disk, before the oldest are removed
 MAX_BYTES = 20_000_000_000
 MAX_DISK_FRACTION = 0.1
@@ -138,9 +140,18 @@ class PackedImages:
         return self.originals.stamps()
 
 
-def pack_side(size: tuple[int, int], random_crops: bool) -> int:
-    """Return the shorter side of packed images for a model's input of `size` (height, width)."""
-    return round(min(size) * (SIDE_FOR_CROPS if random_crops else SIDE_FOR_CENTERS))
+def pack_side(size: tuple[int, int], min_area: float | None) -> int:
+    """Return the shorter side of packed images.
+
+    Args:
+        size: (height, width) of the model's input.
+        min_area: The smallest area of random crops, as a fraction; None without any.
+
+    Returns:
+        The side in pixels.
+    """
+    has_small_boxes = min_area is not None and min_area < SMALL_BOX_AREA
+    return round(min(size) * (SIDE_FOR_SMALL_BOXES if has_small_boxes else SIDE_FOR_CENTERS))
 
 
 def pack_images(images: StoredImages, side: int, log: Log) -> StoredImages:

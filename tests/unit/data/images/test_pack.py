@@ -81,7 +81,7 @@ def test_a_gray_model_gets_gray_jpegs(photos):
 
 
 def test_sides_leave_room_for_random_boxes():
-    assert pack_side((224, 224), True) == 381 and pack_side((224, 320), False) == 258
+    assert [pack_side((224, 320), area) for area in (0.08, 0.35, None)] == [381, 258, 258]
 
 
 def test_the_shorter_side_is_never_below_that_of_the_center_crop(photos):
