@@ -1,4 +1,4 @@
-"""Endless batches from data that is already on the device; the order is a function of the step.
+"""Endless batches; the order is a function of the step. Here are those from data that is already on the device.
 
 A batch stream knows its seed and rank, counts the batches it has yielded, and can name the examples of any step.
 Resuming is therefore exact, and a bad batch can be reported.
@@ -6,7 +6,7 @@ Resuming is therefore exact, and a bad batch can be reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import torch
@@ -16,13 +16,16 @@ from ..errors import DataError
 
 
 class BatchStream(Protocol):
-    """What the trainer needs from a source of batches. `batch_size` counts the examples over all ranks."""
+    """What the trainer needs from a source of batches. `batch_size` counts the examples over all ranks.
+
+    An iterator is closed when it is no longer needed: a stream that works ahead in threads ends them then.
+    """
 
     steps_per_epoch: int
     batch_size: int
     device: torch.device
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Generator[dict[str, Tensor]]:
         """Yield batches without end, from the current position."""
         ...
 
@@ -39,15 +42,92 @@ class BatchStream(Protocol):
         ...
 
 
-class InMemoryBatches:
-    """Batches that index tensors on the device.
+class BatchOrder:
+    """Which examples each step uses.
 
     The order of epoch e is a random permutation seeded by (seed, e). Examples that do not fill a last batch are left
     out of that epoch.
 
     Args:
-        tensors: Tensors by name, with a common first dimension N.
+        num_examples: The number of examples.
         batch_size: The number of examples per step over all ranks; each rank takes an equal part.
+        seed: Seeds the order.
+        rank: The index of this process.
+        world_size: The number of processes.
+        device: Where the indices are needed.
+
+    Raises:
+        DataError: If there are no examples, or the ranks cannot take equal parts of a batch.
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+    ):
+        self.num_examples = num_examples
+        self.batch_size = min(batch_size, num_examples)
+        if self.batch_size < world_size or self.batch_size % world_size:
+            raise _batch_split_error(self.batch_size, world_size)
+        self.seed = seed
+        self.rank = rank
+        self.rank_size = self.batch_size // world_size
+        self.steps_per_epoch = num_examples // self.batch_size
+        self.device = device
+        self._epoch = -1
+        self._permutation = torch.empty(0)
+
+    def indices(self, step: int) -> Tensor:
+        """Return the indices (B,) of the examples that step `step` uses on this rank."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._permutation = self.permutation(epoch).to(self.device)
+            self._epoch = epoch
+        start = position * self.batch_size + self.rank * self.rank_size
+        return self._permutation[start : start + self.rank_size]
+
+    def permutation(self, epoch: int) -> Tensor:
+        """Return the order of the examples in an epoch."""
+        return torch.randperm(self.num_examples, generator=self.generator(epoch))
+
+    def generator(self, epoch: int) -> torch.Generator:
+        """Return a random generator for an epoch."""
+        return torch.Generator().manual_seed((self.seed << 20) + epoch)
+
+
+class OrderedBatches:
+    """What all streams in the order of a `BatchOrder` share: their position is the number of batches yielded."""
+
+    def __init__(self, order: BatchOrder, device: torch.device):
+        self.order = order
+        self.batch_size = order.batch_size
+        self.steps_per_epoch = order.steps_per_epoch
+        self.device = device
+        self.step = 0
+
+    def batch_indices(self, step: int) -> list[int]:
+        """Return the indices of the examples that step `step` uses on this rank."""
+        return self.order.indices(step).tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of batches yielded."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after that number of batches."""
+        self.step = state["step"]
+
+
+class InMemoryBatches(OrderedBatches):
+    """Batches that index tensors on the device.
+
+    Args:
+        tensors: Tensors by name, with a common first dimension N.
+        batch_size: See `BatchOrder`, as the others.
         seed: Seeds the order.
         rank: The index of this process.
         world_size: The number of processes.
@@ -59,49 +139,16 @@ class InMemoryBatches:
     def __init__(self, tensors: dict[str, Tensor], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         first = next(iter(tensors.values()))
         self.tensors = tensors
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.num_examples = len(first)
-        self.batch_size = min(batch_size, self.num_examples)
-        if self.batch_size < world_size or self.batch_size % world_size:
-            raise _batch_split_error(self.batch_size, world_size)
-        self.device = first.device
-        self.steps_per_epoch = self.num_examples // self.batch_size
-        self.step = 0
-        self._epoch = -1
-        self._order = torch.empty(0)
+        super().__init__(BatchOrder(len(first), batch_size, seed, rank, world_size, first.device), first.device)
 
-    def _indices(self, step: int) -> Tensor:
-        epoch, position = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-            self._order = torch.randperm(self.num_examples, generator=generator).to(self.device)
-            self._epoch = epoch
-        size = self.batch_size // self.world_size
-        start = position * self.batch_size + self.rank * size
-        return self._order[start : start + size]
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Generator[dict[str, Tensor]]:
         while True:
-            indices_B = self._indices(self.step)
+            indices_B = self.order.indices(self.step)
             self.step += 1
             batch = {}
             for name, values in self.tensors.items():
                 batch[name] = values.index_select(0, indices_B)
             yield batch
-
-    def batch_indices(self, step: int) -> list[int]:
-        """Return the indices of the examples that step `step` uses on this rank."""
-        return self._indices(step).tolist()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the number of batches yielded."""
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after that number of batches."""
-        self.step = state["step"]
 
 
 class FeatureViewBatches(InMemoryBatches):
@@ -116,12 +163,11 @@ class FeatureViewBatches(InMemoryBatches):
         del others["features"]
         super().__init__(others, batch_size, seed, rank, world_size)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Generator[dict[str, Tensor]]:
         while True:
-            indices_B = self._indices(self.step)
-            epoch = self.step // self.steps_per_epoch
-            generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-            view_N = torch.randint(len(self.features), (self.num_examples,), generator=generator)
+            indices_B = self.order.indices(self.step)
+            generator = self.order.generator(self.step // self.steps_per_epoch)
+            view_N = torch.randint(len(self.features), (self.order.num_examples,), generator=generator)
             view_B = view_N.to(self.device)[indices_B]
             self.step += 1
             batch = {"features": match_memory_format(self.features[view_B, indices_B])}
@@ -179,7 +225,7 @@ class SequenceBatches:
         self.steps_per_epoch = row_length // length
         self.step = 0
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Generator[dict[str, Tensor]]:
         while True:
             position = self.step % self.steps_per_epoch
             start = position * self.length

@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 #: items per thread that are being worked on or wait to be taken
 PREFETCH_PER_THREAD = 8
@@ -30,7 +32,10 @@ def cpu_count() -> int:
 
 
 def prefetch_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int | None = None,
+    ahead: int | None = None,
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, while threads work ahead.
 
@@ -40,8 +45,10 @@ def prefetch_map(
         function: Called in the threads.
         items: May be endless.
         workers: Number of threads; None uses up to 8, at most one per processor.
+        ahead: Number of items that are being worked on or wait to be taken; None for a few per thread.
     """
     workers = workers or min(MAX_WORKERS, cpu_count())
+    ahead = ahead or PREFETCH_PER_THREAD * workers
     iterator = iter(items)
     first = list(islice(iterator, 2))
     if len(first) < 2:  # threads would only cost time
@@ -51,7 +58,7 @@ def prefetch_map(
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for item in islice(iterator, PREFETCH_PER_THREAD * workers):
+            for item in islice(iterator, ahead):
                 pending.append(pool.submit(function, item))
             while pending:
                 yield pending.popleft().result()
@@ -59,3 +66,12 @@ def prefetch_map(
                     pending.append(pool.submit(function, item))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def prefetch_slices(array: Any, size: int) -> Iterator[Any]:
+    """Yield `array[start : start + size]` in order; what is read from disk is read while the caller works."""
+    slices = [slice(start, start + size) for start in range(0, len(array), size)]
+    if isinstance(array, np.ndarray):
+        yield from map(array.__getitem__, slices)
+    else:
+        yield from prefetch_map(array.__getitem__, slices, workers=1, ahead=1)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.prefetch import prefetch_slices
 from ..io.download import cache_dir
 from ..io.free_memory import format_bytes, get_free_memory
 from ..layers.fuse import optimize_for_inference
@@ -30,12 +31,12 @@ MAX_BYTES = 4_000_000_000
 class FeatureRequest:
     """What features are wanted of.
 
-    `images` are arrays (N, ...) by split; `to_input` turns a part of them into the model's input, `augment` the same
-    with random changes, for `views` random versions of the training split. `settings` are JSON values that the cache
-    key depends on besides weights and images.
+    `images` are arrays (N, ...) by split, or what is read from disk like one and has `digests` of its content;
+    `to_input` turns a part of them into the model's input, `augment` the same with random changes, for `views` random
+    versions of the training split. `settings` are JSON values that the cache key depends on besides weights and images.
     """
 
-    images: Mapping[str, np.ndarray]
+    images: Mapping[str, Any]
     to_input: Callable[[np.ndarray], Tensor]
     augment: Callable[[np.ndarray], Tensor] | None = None
     views: int = 1
@@ -98,8 +99,9 @@ def _num_views(name: str, request: FeatureRequest) -> int:
     return 1
 
 
-def _cache_path(model_key: str, views: int, images: np.ndarray) -> Path:
-    content = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+def _cache_path(model_key: str, views: int, images: Any) -> Path:
+    content_array = getattr(images, "digests", images)
+    content = hashlib.sha256(np.ascontiguousarray(content_array).data).hexdigest()
     key = hashlib.sha256(f"{model_key} {views} {content}".encode()).hexdigest()[:32]
     return cache_dir() / "features" / f"{key}.npy"
 
@@ -121,7 +123,7 @@ def extract(model: Any, x: Tensor) -> Tensor:
     return features
 
 
-def _compute(extractor: nn.Module, images: np.ndarray, name: str, request: FeatureRequest) -> Tensor:
+def _compute(extractor: nn.Module, images: Any, name: str, request: FeatureRequest) -> Tensor:
     torch.manual_seed(request.seed)
     to_input = request.to_input
     if request.augment is not None and request.views > 1:
@@ -133,13 +135,12 @@ def _compute(extractor: nn.Module, images: np.ndarray, name: str, request: Featu
 
 
 def _extract_all(
-    extractor: nn.Module, images: np.ndarray, to_input: Callable[[np.ndarray], Tensor], batch_size: int
+    extractor: nn.Module, images: Any, to_input: Callable[[np.ndarray], Tensor], batch_size: int
 ) -> Tensor:
     batches = []
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            x = to_input(images[start : start + batch_size])
-            batches.append(extractor(x).float().cpu().clone())
+        for part in prefetch_slices(images, batch_size):
+            batches.append(extractor(to_input(part)).float().cpu().clone())
     if not batches:
         return torch.empty(0)
     return torch.cat(batches)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,23 +163,26 @@ class Trainer:
 
     def __iter__(self) -> Iterator[StepReport]:
         self.objective.train()
-        batches = iter(self.batches)
-        while self.step < self.config.steps:
-            if self.freeze_schedule:
-                self.freeze_schedule.set_trainable(self.step)
-            self._set_lr()
-            seed_generators(self.step_seed(), self.device)
-            due = [phase for phase in self.phases if phase.is_due(self.step)]
-            run_step = self.graphed_step or self.train_step
-            run_step(due, next(batches))
-            if self.ema_model is not None:
-                decay = ema.ema_decay_at(self.step, self.config.ema_decay)
-                ema.update_ema(self.ema_model, self.objective.model, decay)
-            self.step += 1
-            if self.report_due:
-                yield self.collect_report()
-            elif self.step in self.extra_yield_steps or self._pauses_here():
-                yield StepReport(self.step, {}, self.config.lr_at(self.step - 1))
+        with closing(iter(self.batches)) as batches:
+            while self.step < self.config.steps:
+                self._run_step(batches)
+                if self.report_due:
+                    yield self.collect_report()
+                elif self.step in self.extra_yield_steps or self._pauses_here():
+                    yield StepReport(self.step, {}, self.config.lr_at(self.step - 1))
+
+    def _run_step(self, batches: Iterator[Batch]) -> None:
+        if self.freeze_schedule:
+            self.freeze_schedule.set_trainable(self.step)
+        self._set_lr()
+        seed_generators(self.step_seed(), self.device)
+        due = [phase for phase in self.phases if phase.is_due(self.step)]
+        run_step = self.graphed_step or self.train_step
+        run_step(due, next(batches))
+        if self.ema_model is not None:
+            decay = ema.ema_decay_at(self.step, self.config.ema_decay)
+            ema.update_ema(self.ema_model, self.objective.model, decay)
+        self.step += 1
 
     def _pauses_here(self) -> bool:
         return self.pause_requested and self.world_size == 1  # several ranks pause together, at a report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..registry import find_model, find_task
 from ..runs.artifacts import read_training_keys
 from ..runs.run_dir import RunDir, bundled_models
 from ..runs.run_record import parse_data_spec, parse_record_part
+from ..tasks.base import Context
 from ..training.resume import recorded_options
 from ..weights import files
 from .model import TrainedModel
@@ -53,6 +54,11 @@ class Run(TrainedModel):
     def path(self) -> Path:
         """Its folder."""
         return self.run_dir.path
+
+    @property
+    def context(self) -> Context:
+        """Where its task runs, with what the training's setup left in run.json."""
+        return replace(super().context, setup_record=self.record.setup)
 
     @property
     def results(self) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class Setup:
 
     `validate` replaces the evaluation on the validation split; `record` is kept in run.json for resuming; `examples` of
     the data are saved by name beside the samples before the first step, so that one sees what these should become.
+    `notes` are lines for the plan that is printed at the beginning.
     """
 
     objective: Objective
@@ -114,6 +115,7 @@ class Setup:
     validate: Callable[[nn.Module], EvalResult] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Prediction] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from ..attribution.explain_image import METHODS, Explanation, InputImage, explai
 from ..config.parsing import Range
 from ..config.size import Size
 from ..data.base import DataRequest, take_dataset
-from ..data.batches import FeatureViewBatches, InMemoryBatches
+from ..data.batches import FeatureViewBatches
 from ..data.images.dataset import ImageDataset, ImageSplit, channel_mean_std
 from ..data.images.duplicates import leaked_test_rows
 from ..data.images.input_spec import (
@@ -31,13 +31,22 @@ from ..data.images.validate import DatasetReport, check_dataset
 from ..errors import NotFoundError
 from ..layers.fuse import optimize_for_inference
 from ..layers.tta import TTA, TTAModel, predict_proba
-from ..metrics.classification import MetricAccumulator
 from ..objectives.supervised import Supervised
 from ..plots.classification_report import plot_report
 from ..predictions.base import Prediction
 from ..predictions.label import LabelPrediction
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, ExportSpec, InputType, Metric, Plot, Setup, Task
+from .classify_batches import (
+    Evidence,
+    augmented_sample,
+    build_batches,
+    choose_storage,
+    collect_evidence,
+    predict_split,
+    sample_images,
+    storage_of,
+)
 from .classify_export import build_export_spec
 from .classify_support import (
     build_criterion,
@@ -74,6 +83,9 @@ class ClassifyOptions:
     cache_features: Annotated[bool, "cache backbone features when only the head is trained"] = True
     feature_views: Annotated[int, "random augmented views per image in the feature cache", Range(1, 1000)] = 1
     check_leakage: Annotated[bool, "also score without test images that nearly are training images"] = False
+    storage: Annotated[Literal["auto", "memory", "disk"], "where images are kept while training"] = "auto"
+    cache_images: Annotated[bool, "keep small copies of images on disk, which are faster to decode"] = False
+    decode_threads: Annotated[int | None, "threads that decode images  [default: all]", Range(1, 1024)] = None
 
 
 @dataclass(frozen=True)
@@ -90,15 +102,6 @@ class ExplainOptions:
 
     target_class: Annotated[str | None, "class to explain  [default: the most probable]"] = None
     methods: Annotated[list[str] | None, f"any of {', '.join(METHODS)}  [default: all]"] = None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a classifier predicted on a split."""
-
-    split: ImageSplit
-    probabilities: np.ndarray
-    scores: MetricAccumulator
 
 
 @register_task
@@ -130,9 +133,11 @@ class Classify(Task):
     ) -> ImageDataset:
         """Read the images of a folder, a file, arrays or a named data set. Raises DataError."""
         size = options.image_size
-        take_dataset(request, ImageDataset, {"image_size": size, "fold": options.fold})
-        request = replace(request, fold=options.fold if request.make_splits else None)
-        dataset = load_for_model(request, size, spec)
+        storage = None if options.storage == "auto" else options.storage
+        take_dataset(request, ImageDataset, {"image_size": size, "fold": options.fold, "storage": storage})
+        fold = options.fold if request.make_splits else None
+        request = replace(request, fold=fold)
+        dataset = load_for_model(request, size, spec, choose_storage(request, options, context))
         return dataset if spec is None or request.for_training else adapt_to_model(dataset, spec)
 
     def toy_dataset(self) -> ImageDataset:
@@ -172,9 +177,7 @@ class Classify(Task):
         initialize = getattr(model, "init_whitening", None)
         if initialize is not None:
             limit = min(5000, max(8, MAX_INIT_PIXELS // (spec.size[0] * spec.size[1])))
-            rows = slice(None, None, max(1, len(dataset.train) // limit))
-            images = torch.from_numpy(dataset.train.images[rows].copy()).to(context.device)
-            initialize(to_normalized_float(images, spec))
+            initialize(self.to_input(sample_images(dataset.train.images, limit), spec, context.device))
 
     def setup(
         self,
@@ -187,21 +190,25 @@ class Classify(Task):
     ) -> Setup:
         """Minimize the loss of one model over images in memory, or over cached features of a frozen backbone."""
         objective = Supervised(model, build_criterion(spec, options, context.device))
-        order = (batch_size, context.seed, context.rank, context.world_size)
-        augment = resolve_augment(options, dataset, spec, context.options)
-        features = cached_features(model, dataset, spec, replace(options, augment=augment), context)
-        record = {"cached_features": features is not None}
-        labels = torch.from_numpy(np.require(dataset.train.labels, requirements="W")).to(context.device)
+        options = replace(options, augment=resolve_augment(options, dataset, spec, context.options))
+        features = cached_features(model, dataset, spec, options, context)
+        record: dict[str, Any] = {"cached_features": features is not None}
         if features is None:
-            images = torch.from_numpy(np.require(dataset.train.images, requirements="W")).to(context.device)
-            batches = InMemoryBatches({"image": images, "label": labels}, *order)
-            return Setup(objective, batches, build_transform(augment, spec), record=record)
+            source = build_batches(dataset.train, options, batch_size, context)
+            transform = build_transform(source.augment, spec)
+            return Setup(objective, source.stream, transform, record=record | source.record, notes=source.notes)
 
         def validate(model: nn.Module) -> EvalResult:
             head = model.get_submodule("head").eval()
-            return self._score(dataset.val, spec, context, lambda rows: head(features["val"][0][rows]).softmax(1))
+            with torch.inference_mode():
+                probabilities_NK = head(features["val"][0]).softmax(1).float().cpu().numpy()
+            rows = np.arange(len(dataset.val))
+            return _to_result(collect_evidence(dataset.val, probabilities_NK, rows))
 
-        batches = FeatureViewBatches({"features": features["train"], "label": labels}, *order)
+        labels = torch.from_numpy(np.require(dataset.train.labels, requirements="W")).to(context.device)
+        tensors = {"features": features["train"], "label": labels}
+        batches = FeatureViewBatches(tensors, batch_size, context.seed, context.rank, context.world_size)
+        record["storage"] = storage_of(dataset.train.images)
         return Setup(objective, batches, lambda batch: batch, validate, record)
 
     def evaluate(
@@ -209,26 +216,11 @@ class Classify(Task):
     ) -> EvalResult:
         """Compute accuracy, top-5, loss, F1, calibration … in evaluation mode."""
 
-        def predict_rows(rows: slice) -> Tensor:
-            images = torch.from_numpy(split.images[rows].copy()).to(context.device)
-            return predict_proba(model, to_normalized_float(images, spec), spec.tta)
+        def predict(images: np.ndarray) -> Tensor:
+            return predict_proba(model, self.to_input(images, spec, context.device), spec.tta)
 
         model.eval()
-        return self._score(split, spec, context, predict_rows)
-
-    def _score(
-        self, split: ImageSplit, spec: InputSpec, context: Context, predict_rows: Callable[[slice], Tensor]
-    ) -> EvalResult:
-        batch_size = eval_batch_size(spec, context.device)
-        batches = [np.empty((0, len(spec.classes)), np.float32)]
-        with torch.inference_mode():
-            for start in range(0, len(split), batch_size):
-                batches.append(predict_rows(slice(start, start + batch_size)).float().cpu().numpy())
-        probabilities = np.concatenate(batches)
-        scores = MetricAccumulator(len(spec.classes))
-        scores.add(probabilities, split.labels)
-        details = {"per_class": scores.per_class, "confusion": scores.confusion.tolist()}
-        return EvalResult(scores.results(), details, Evidence(split, probabilities, scores))
+        return _to_result(predict_split(split, spec, predict, context))
 
     def final_details(
         self, model: nn.Module, dataset: ImageDataset, spec: InputSpec, options: ClassifyOptions, result: EvalResult
@@ -237,9 +229,10 @@ class Classify(Task):
         if not options.check_leakage:
             return {}
         rows = leaked_test_rows(dataset.train, dataset.test)
-        rest = np.setdiff1d(np.arange(len(dataset.test)), rows)
-        is_right = result.evidence.probabilities[rest].argmax(1) == dataset.test.labels[rest]
-        accuracy = float(is_right.mean()) if len(rest) else None
+        evidence = result.evidence
+        is_right = evidence.probabilities.argmax(1) == evidence.split.labels
+        is_right = is_right[~np.isin(evidence.rows, rows)]
+        accuracy = float(is_right.mean()) if len(is_right) else None
         return {"near_duplicates": {"examples": len(rows), "accuracy_without": accuracy}}
 
     def plots(
@@ -255,8 +248,10 @@ class Classify(Task):
         augment = resolve_augment(options, dataset, spec)
         rows = np.random.default_rng(0).permutation(len(dataset.train))[:48]
         torch.manual_seed(0)
-        batch = build_transform(augment, spec)({"image": torch.from_numpy(dataset.train.images[rows])})
-        batch_labels = [spec.classes[label] for label in dataset.train.labels[rows]]
+        images, rows, augment = augmented_sample(dataset.train.images, rows, augment)
+        label_B = torch.from_numpy(dataset.train.labels[rows])
+        batch = build_transform(augment, spec)({"image": torch.from_numpy(images), "label": label_B})
+        batch_labels = [spec.classes[label] for label in label_B.tolist()]
         return [Plot(*part) for part in plot_report(model, spec, result.evidence, (batch["image"], batch_labels))]
 
     def preprocess(self, source: Any, spec: InputSpec, options: ClassifyPredictOptions) -> np.ndarray:
@@ -339,3 +334,9 @@ class Classify(Task):
     def export_spec(self, model: nn.Module, spec: InputSpec, samples: ImageSplit | None) -> ExportSpec:
         """Export with the preprocessing inside; prove it on image files made of the samples."""
         return build_export_spec(model, spec, None if samples is None else samples.images[:64])
+
+
+def _to_result(evidence: Evidence) -> EvalResult:
+    scores = evidence.scores
+    details = {"per_class": scores.per_class, "confusion": scores.confusion.tolist()}
+    return EvalResult(scores.results(), details, evidence)

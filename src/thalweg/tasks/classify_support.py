@@ -8,13 +8,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor, nn
 
 from ..config.options import TrainOptions
-from ..data.images.augment import build_augmentation
+from ..data.images.augment import build_augmentation, build_mixing
 from ..data.images.dataset import ImageDataset
 from ..data.images.input_spec import InputSpec, eval_batch_size, standardize_, to_normalized_float
+from ..data.images.stored_images import StoredImages
 from ..engine.cached_features import FeatureRequest, load_or_compute
 from ..errors import NonFiniteError, OptionError, ResourceError
 from ..losses.classification import LOSSES
@@ -36,19 +38,33 @@ def class_weights(counts: list[int]) -> Tensor:
 
 
 def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Callable[[nn.Module, Batch], Loss]:
-    """Build the loss of a batch: cross-entropy, or squared error, with the accuracy of the batch beside it."""
+    """Build the loss of a batch: cross-entropy, or squared error, with the accuracy of the batch beside it.
+
+    Where a batch has `other_label` and `mix`, its images are mixed: the loss for the other label weighs `mix`, and the
+    accuracy is that of the label with the larger weight.
+    """
     loss_fn = LOSSES[options.loss]
     smoothing = options.label_smoothing
     weight_K = class_weights(spec.class_counts).to(device) if options.balance_classes else None
 
+    def mean_loss(logits_BK: Tensor, label_B: Tensor, mix_B: Tensor | None) -> Tensor:
+        weight_B = None if weight_K is None else weight_K[label_B]
+        if mix_B is not None:
+            weight_B = mix_B if weight_B is None else mix_B * weight_B
+        return loss_fn(logits_BK.float(), label_B, smoothing, weight_B)
+
     def criterion(model: nn.Module, batch: Batch) -> Loss:
         label_B = batch["label"]
+        targets: list[tuple[Tensor, Tensor | None]] = [(label_B, None)]
+        if "mix" in batch:
+            mix_B = batch["mix"]
+            targets = [(label_B, 1 - mix_B), (batch["other_label"], mix_B)]
+            label_B = torch.where(mix_B > 0.5, batch["other_label"], label_B)
         output = model.get_submodule("head")(batch["features"]) if "features" in batch else model(batch["image"])
         logits_BK, *auxiliary = output if isinstance(output, tuple) else (output,)
-        weight_B = None if weight_K is None else weight_K[label_B]
-        loss = loss_fn(logits_BK.float(), label_B, smoothing, weight_B)
+        loss = sum(mean_loss(logits_BK, *target) for target in targets)
         for aux_BK in auxiliary:  # Szegedy et al. 2016, arXiv:1512.00567, section 4; the weight is torchvision's
-            loss = loss + 0.4 * loss_fn(aux_BK.float(), label_B, smoothing, weight_B)
+            loss = loss + 0.4 * sum(mean_loss(aux_BK, *target) for target in targets)
         accuracy = (logits_BK.detach().argmax(1) == label_B).float().mean()
         return Loss(loss, len(label_B), {"accuracy": accuracy})
 
@@ -56,14 +72,22 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
 
 
 def build_transform(augment: str, spec: InputSpec) -> Callable[[Batch], Batch]:
-    """Build the function from bytes (B, H, W, C) to normalized floats (B, C, H, W), augmented at random."""
+    """Build the function from bytes (B, H, W, C) to normalized floats (B, C, H, W), augmented at random.
+
+    Mixed images bring the label of the other image, `other_label` (B,), and its weight, `mix` (B,).
+    """
     if augment in ("", "none"):
         return lambda batch: {**batch, "image": to_normalized_float(batch["image"], spec)}
     augment_batch = build_augmentation(augment, spec.handwriting)
+    mix_batch = build_mixing(augment)
 
     def transform(batch: Batch) -> Batch:
         image_BCHW = augment_batch(batch["image"].permute(0, 3, 1, 2))
-        return {**batch, "image": standardize_(image_BCHW, spec, 1.0)}
+        if mix_batch is None:
+            return {**batch, "image": standardize_(image_BCHW, spec, 1.0)}
+        mixed_BCHW, mix_B = mix_batch(image_BCHW)
+        other_label_B = batch["label"].roll(1)
+        return {**batch, "image": standardize_(mixed_BCHW, spec, 1.0), "other_label": other_label_B, "mix": mix_B}
 
     return transform
 
@@ -153,6 +177,8 @@ def cached_features(
         return transform({"image": torch.from_numpy(images.copy()).to(context.device)})["image"]
 
     form = {name: asdict(spec)[name] for name in ("size", "resize", "channels", "mean", "std")}
+    if isinstance(dataset.train.images, StoredImages):
+        form["pillow"] = PIL.__version__  # the digests are those of the files, whose pixels depend on the decoder
     changes = [options.augment, options.feature_views, context.seed] if options.feature_views > 1 else []
     request = FeatureRequest(
         images={name: split.images for name, split in dataset.splits.items()},

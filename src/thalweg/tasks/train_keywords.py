@@ -64,6 +64,9 @@ class TrainKeywords(TypedDict, total=False):
     cache_features: bool
     feature_views: int
     check_leakage: bool
+    storage: Literal["auto", "memory", "disk"]
+    cache_images: bool
+    decode_threads: int | None
     # edit
     generator: str | None
     classifier: str | None

@@ -403,7 +403,12 @@ class _Builder:
 
     def _build_record(self, request: TrainingRequest, model: nn.Module, built: _Built) -> RunRecord:
         if self.existing is not None:
-            return replace(self.existing, options=asdict(self.options), plan=built.plan.json())
+            return replace(
+                self.existing,
+                options=asdict(self.options),
+                task_options=asdict(self.task_options),
+                plan=built.plan.json(),
+            )
         data = request.data
         in_memory = data is not None and not isinstance(data, str) and not hasattr(data, "__fspath__")
         return RunRecord.begin(
@@ -465,6 +470,7 @@ def describe_plan(parts: TrainingParts) -> list[str]:
         lines.append("only the head is trained: backbone features are computed once")
     if config.unfreeze_interval:
         lines.append(f"one more layer group is unfrozen every {config.unfreeze_interval:,} steps")
+    lines += parts.setup.notes
     lines += dataset.messages()
     if parts.snapshots.steps:
         count = len(parts.snapshots.steps)

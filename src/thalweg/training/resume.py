@@ -24,6 +24,7 @@ RESUMABLE_OPTIONS = {
     "tensorboard",
     "offline",
     "cpu_threads",
+    "decode_threads",
 }
 
 
@@ -96,7 +97,8 @@ def resume_options(
     changes = {name: getattr(common, name) for name in common_values if name in RESUMABLE_OPTIONS}
     if {"epochs", "steps"} & set(changes):
         changes = {"epochs": None, "steps": None, "time_budget": None, **changes}
-    return replace(before, **changes), own_before
+    own_changes = {name: getattr(own, name) for name in own_values if name in RESUMABLE_OPTIONS}
+    return replace(before, **changes), replace(own_before, **own_changes)
 
 
 def recorded_options(record: RunRecord, task_class: type, path: Path) -> tuple[TrainOptions, Any]:

@@ -193,7 +193,7 @@ def test_metrics_of_cached_features_are_those_of_the_images(tmp_path, monkeypatc
     spec = TASK.data_spec(BARS, ClassifyOptions())
     model = registry.find_model("lenet")(in_channels=1, num_classes=4, image_size=16, hidden=8).eval()
     setup = TASK.setup(model, BARS, spec, ClassifyOptions(), 16, CONTEXT)
-    assert setup.validate is not None and setup.record == {"cached_features": True}
+    assert setup.validate is not None and setup.record == {"cached_features": True, "storage": "memory"}
     result = TASK.evaluate(model, BARS.val, spec, ClassifyOptions(), CONTEXT)
     assert setup.validate(model).metrics == pytest.approx(result.metrics, abs=1e-5)
     assert result.evidence.split is BARS.val
@@ -220,7 +220,8 @@ def test_the_accuracy_without_near_duplicates(monkeypatch, rows, expected):
     monkeypatch.setattr(classify_module, "leaked_test_rows", lambda train, test: np.array(rows, np.int64))
     split = replace(BARS.test.take(np.arange(4)), labels=LABELS.numpy())
     dataset = replace(BARS, splits={**BARS.splits, "test": split})
-    result = EvalResult({}, evidence=Evidence(split, torch.eye(3)[torch.tensor([0, 2, 0, 2])].numpy(), None))
+    probabilities = torch.eye(3)[torch.tensor([0, 2, 0, 2])].numpy()
+    result = EvalResult({}, evidence=Evidence(split, probabilities, None, np.arange(4)))
     model = nn.Identity()
     assert TASK.final_details(model, dataset, SPEC, ClassifyOptions(), result) == {}
     details = TASK.final_details(model, dataset, SPEC, ClassifyOptions(check_leakage=True), result)

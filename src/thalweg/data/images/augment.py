@@ -8,28 +8,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...config.parsing import Range
 from ...errors import OptionError, did_you_mean
+from .augment_policy import MAX_MAGNITUDE, rand_augment, trivial_augment
+from .photo_augment import color_jitter, cutmix, mixup, random_crop, random_erase, uniform
 
-#: name -> (default amount, meaning of the amount)
-DEFAULT_AMOUNTS = {
-    "shift": (2.0, "maximum shift in pixels"),
-    "rotate": (10.0, "maximum angle in degrees"),
-    "scale": (0.1, "maximum change of size, as a fraction"),
-    "shear": (0.1, "maximum shear, as a fraction of the height"),
-    "elastic": (1.0, "standard deviation of the elastic shift in pixels (Simard et al. 2003)"),
-    "thickness": (0.3, "fraction of the images whose strokes become thinner or thicker"),
-    "flip": (0.5, "fraction of the images that are mirrored"),
-    "cutout": (0.25, "side of the blank square, as a fraction (DeVries and Taylor 2017)"),
+
+class Amount(NamedTuple):
+    """The number after the name of an operation: its default, its range, and what it means."""
+
+    default: float
+    range: Range
+    meaning: str
+
+
+_FRACTION = Range(0, 1)
+_ANY = Range(0, 1000, below=True)
+_ALPHA = Range(0, 100, above=True)
+
+#: operations by name
+OPERATIONS = {
+    "crop": Amount(0.35, Range(0, 1, above=True), "smallest area of the random crop, as a fraction"),
+    "shift": Amount(2.0, _ANY, "maximum shift in pixels"),
+    "rotate": Amount(10.0, _ANY, "maximum angle in degrees"),
+    "scale": Amount(0.1, _ANY, "maximum change of size, as a fraction"),
+    "shear": Amount(0.1, _ANY, "maximum shear, as a fraction of the height"),
+    "elastic": Amount(1.0, _ANY, "standard deviation of the elastic shift in pixels (Simard et al. 2003)"),
+    "thickness": Amount(0.3, _FRACTION, "fraction of the images whose strokes become thinner or thicker"),
+    "flip": Amount(0.5, _FRACTION, "fraction of the images that are mirrored"),
+    "randaugment": Amount(9.0, Range(0, MAX_MAGNITUDE), "magnitude of two random operations"),
+    "trivial": Amount(1.0, _FRACTION, "largest strength of one random operation"),
+    "color": Amount(0.4, _FRACTION, "maximum change of brightness, contrast and saturation, as a fraction"),
+    "cutout": Amount(0.25, _ANY, "side of the blank square, as a fraction (DeVries and Taylor 2017)"),
+    "erase": Amount(0.25, _FRACTION, "fraction of the images in which a rectangle is erased"),
+    "mixup": Amount(0.2, _ALPHA, "parameter of the Beta distribution that two images are blended by"),
+    "cutmix": Amount(1.0, _ALPHA, "parameter of the Beta distribution of the area that comes from another image"),
 }
 AFFINE_OPS = ("rotate", "scale", "shear", "elastic")
-
-#: amounts are below this
-MAX_AMOUNT = 1000
 
 #: control points along each side of the elastic field
 ELASTIC_GRID = 6
@@ -48,60 +70,93 @@ def parse_augmentation(text: str) -> dict[str, float]:
 
 def _parse_amount(part: str, name: str, amount: str) -> float:
     """Return the amount of one operation, such as "shift=3". Raises OptionError."""
-    if name not in DEFAULT_AMOUNTS:
+    if name not in OPERATIONS:
         raise OptionError(
             f"--augment: unknown operation '{name}'.",
-            cure=did_you_mean(name, DEFAULT_AMOUNTS),
+            cure=did_you_mean(name, OPERATIONS),
             option="augment",
             value=name,
-            allowed=list(DEFAULT_AMOUNTS),
+            allowed=list(OPERATIONS),
         )
-    default, meaning = DEFAULT_AMOUNTS[name]
+    operation = OPERATIONS[name]
     if not amount:
-        return default
+        return operation.default
     try:
         value = float(amount)
     except ValueError:
         value = math.nan
-    if not 0 <= value < MAX_AMOUNT:
+    if math.isnan(value) or value not in operation.range:
         raise OptionError(
-            f"--augment: {part}; expected a number from 0 to below {MAX_AMOUNT} after '='.",
-            cure=f"The number is the {meaning}.",
+            f"--augment: {part}; expected {operation.range} after '='.",
+            cure=f"The number is the {operation.meaning}.",
             option="augment",
             value=part,
+            allowed=[operation.range.low, operation.range.high],
         )
     return value
 
 
 def build_augmentation(text: str, is_handwriting: bool) -> Callable[[Tensor], Tensor]:
-    """Build a function for all operations of `text`: bytes (B, C, H, W) to floats of 0 to 1.
+    """Build a function for all operations of `text` on single images: bytes (B, C, H, W) to floats of 0 to 1.
 
     The edges of handwriting are filled with black, those of other images by reflection.
     """
     amounts = parse_augmentation(text)
     border = "zeros" if is_handwriting else "reflection"
     needs_resampling = any(name in amounts for name in AFFINE_OPS)
+    changes: list[Callable[[Tensor], Tensor]] = []
+    if needs_resampling:
+        changes.append(partial(random_affine, amounts=amounts, border=border))
+    by_name: dict[str, Callable[..., Tensor]] = {
+        "crop": random_crop,
+        "thickness": random_stroke_width,
+        "flip": random_flip,
+        "randaugment": partial(rand_augment, border=border),
+        "trivial": partial(trivial_augment, border=border),
+        "color": color_jitter,
+        "cutout": cutout,
+        "erase": random_erase,
+    }
+    for name, change in by_name.items():
+        if name in amounts:
+            changes.append(partial(_apply, change, amounts[name]))
 
     def augment(image_BCHW: Tensor) -> Tensor:
         if "shift" in amounts and not needs_resampling:
             image_BCHW = random_shift(image_BCHW, int(amounts["shift"]), border)
         x_BCHW = image_BCHW.to(torch.float32).mul_(1 / 255)
-        if needs_resampling:
-            x_BCHW = random_affine(x_BCHW, amounts, border)
-        if "thickness" in amounts:
-            x_BCHW = random_stroke_width(x_BCHW, amounts["thickness"])
-        if "flip" in amounts:
-            x_BCHW = random_flip(x_BCHW, amounts["flip"])
-        if "cutout" in amounts:
-            x_BCHW = cutout(x_BCHW, amounts["cutout"])
+        for change in changes:
+            x_BCHW = change(x_BCHW)
         return x_BCHW
 
     return augment
 
 
-def uniform(count: int, amount: float, like: Tensor) -> Tensor:
-    """Return (count,) numbers uniform in [-amount, amount], on the device of `like`."""
-    return (torch.rand(count, device=like.device) * 2 - 1) * amount
+def _apply(change: Callable[[Tensor, float], Tensor], amount: float, x_BCHW: Tensor) -> Tensor:
+    return change(x_BCHW, amount)
+
+
+def build_mixing(text: str) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """Build a function that mixes each image (B, C, H, W) with the one before it, if `text` has such operations.
+
+    It returns the images and the weight (B,) of the other image. Of mixup and cutmix, each batch gets one at random.
+    """
+    amounts = parse_augmentation(text)
+    if "mixup" not in amounts and "cutmix" not in amounts:
+        return None
+    if "cutmix" not in amounts:
+        return partial(mixup, alpha=amounts["mixup"])
+    if "mixup" not in amounts:
+        return partial(cutmix, alpha=amounts["cutmix"])
+
+    def mix(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        is_blended = torch.rand((), device=x_BCHW.device) < 0.5
+        blended_BCHW, blended_mix_B = mixup(x_BCHW, amounts["mixup"])
+        pasted_BCHW, pasted_mix_B = cutmix(x_BCHW, amounts["cutmix"])
+        mixed_BCHW = torch.where(is_blended, blended_BCHW, pasted_BCHW)
+        return mixed_BCHW, torch.where(is_blended, blended_mix_B, pasted_mix_B)
+
+    return mix
 
 
 def random_shift(x_BCHW: Tensor, pixels: int, border: str = "zeros") -> Tensor:

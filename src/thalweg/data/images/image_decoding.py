@@ -64,7 +64,7 @@ ImageSource = str | os.PathLike[str] | bytes
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 #: EXIF tag of the orientation, and its values that exchange width and height
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
 _TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 #: `to_8bit` works on this many rows at once, because all of them in double precision may be too large
@@ -114,8 +114,11 @@ class ImageHeader:
     gray: bool = False
 
 
-def _open_image(source: ImageSource, content: bytes | None = None) -> Image.Image:
-    """Open an image; `content` is what has been read from the file, if it has been."""
+def open_image(source: ImageSource, content: bytes | None = None) -> Image.Image:
+    """Open an image of a format with a plain decoder, without decoding it. Raises ImageReadError and Pillow's errors.
+
+    `content` is what has been read from the file, if it has been.
+    """
     formats: Sequence[str] = ALL_FORMATS
     if not isinstance(source, bytes):
         formats = _FORMATS_BY_EXTENSION.get(os.path.splitext(source)[1].lower(), ALL_FORMATS)
@@ -168,7 +171,7 @@ def _describe_unidentified(source: ImageSource) -> str:
 def read_header(source: ImageSource) -> ImageHeader:
     """Read the header of an image file or of its content, without decoding pixels. Raises ImageReadError."""
     try:
-        with _open_image(source) as image:
+        with open_image(source) as image:
             return _header_of(image, source)
     except ImageReadError:
         raise
@@ -180,7 +183,7 @@ def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
     width, height = image.size
     # Without this check Pillow decodes a whole PNG in search of EXIF data behind the pixels; cameras write it in front.
     if image.format != "PNG" or "exif" in image.info:
-        if image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+        if image.getexif().get(ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
             width, height = height, width
     image_format = image.format or ""
     if image_format == "MPO":
@@ -200,10 +203,10 @@ def inspect_image(source: ImageSource, content: bytes) -> ImageHeader:
     whether it can be used.
     """
     try:
-        with _open_image(source, content) as image:
+        with open_image(source, content) as image:
             header = _header_of(image, source)
             if not _is_complete(image, content):
-                with _open_image(source, content) as image_again:
+                with open_image(source, content) as image_again:
                     to_array(apply_exif_orientation(image_again), None)
             return header
     except ImageReadError:
@@ -248,7 +251,7 @@ def decode_image(
         ImageReadError: The image cannot be read, with the reason.
     """
     try:
-        with _open_image(source) as image:
+        with open_image(source) as image:
             if image_size and image.format in ("JPEG", "MPO"):
                 _use_jpeg_draft(image, image_size, resize)
             upright = apply_exif_orientation(image, channels)
@@ -343,7 +346,7 @@ def _use_jpeg_draft(image: Image.Image, image_size: PixelSize, resize: int | Non
     """
     width, height = image.size
     target_height, target_width = to_height_width(image_size)
-    if target_height != target_width and image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+    if target_height != target_width and image.getexif().get(ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
         target_height, target_width = target_width, target_height
     shorter = min(target_height, target_width)
     margin = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * shorter

@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import DataError
+from ..base import UnreadableFile
 from ..prefetch import prefetch_map
 from .encoded import ConcatenatedImages, EncodedImages
 from .image_decoding import ImageReadError, decode_image, describe_error
+
+#: bytes of images that `iter_image_batches` decodes ahead
+MAX_BYTES_AHEAD = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ class StoredImages:
         """Decode one image to (H, W, C) uint8. Raises ImageReadError or OSError."""
         return decode_image(self.encoded.read(row), self.channels, self.size, self.resize)
 
+    def try_decode(self, row: int) -> np.ndarray | UnreadableFile:
+        """Decode one image, or say why it cannot be read."""
+        try:
+            return self.decode(row)
+        except (ImageReadError, OSError) as error:
+            reason = str(error) if isinstance(error, ImageReadError) else describe_error(error, b"")
+            return UnreadableFile(self.encoded.names([row])[0], reason)
+
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode the images at `rows` with threads: (n, H, W, C) uint8, a new array; one image for an int.
 
@@ -76,17 +88,15 @@ class StoredImages:
         raise TypeError("images on disk are decoded by indexing, such as images[:64]; expected an array")
 
     def _decode_or_raise(self, row: int) -> np.ndarray:
-        try:
-            return self.decode(row)
-        except (ImageReadError, OSError) as error:
-            name = self.encoded.names([row])[0]
-            reason = str(error) if isinstance(error, ImageReadError) else describe_error(error, b"")
+        image = self.try_decode(row)
+        if isinstance(image, UnreadableFile):
             raise DataError(
-                f"{name}: {reason}; it could be read when the data was listed.",
+                f"{image.path}: {image.reason}; it could be read when the data was listed.",
                 "Put the file back, or start again: the list is then renewed.",
-                path=name,
-                value=reason,
-            ) from error
+                path=image.path,
+                value=image.reason,
+            )
+        return image
 
     def take(self, rows: np.ndarray) -> StoredImages:
         """Return the images at `rows` (n,) int64, in that order, without decoding them."""
@@ -114,3 +124,40 @@ def concatenate_images(parts: Sequence[ImageArray]) -> ImageArray:
         digests=np.concatenate([part.digests for part in stored]),
         sizes=np.concatenate([part.sizes for part in stored]),
     )
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images (n, H, W, C) uint8 of those `rows` (n,) int64 that could be read, and the others' files."""
+
+    images: np.ndarray
+    rows: np.ndarray
+    unreadable: list[UnreadableFile]
+
+
+def iter_image_batches(images: ImageArray, batch_size: int) -> Iterator[ImageBatch]:
+    """Yield all images in order; threads decode stored ones while the caller works on a batch."""
+    if isinstance(images, StoredImages):
+        yield from _decode_batches(images, batch_size)
+        return
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        yield ImageBatch(batch, np.arange(start, start + len(batch)), [])
+
+
+def _decode_batches(images: StoredImages, batch_size: int) -> Iterator[ImageBatch]:
+    ahead = min(2 * batch_size, MAX_BYTES_AHEAD // max(1, images.nbytes // max(1, len(images))))
+    decoded = prefetch_map(images.try_decode, range(len(images)), ahead=max(1, ahead))
+    for start in range(0, len(images), batch_size):
+        size = min(batch_size, len(images) - start)
+        batch = np.empty((size, *images.shape[1:]), np.uint8)
+        rows: list[int] = []
+        unreadable: list[UnreadableFile] = []
+        for row in range(start, start + size):
+            image = next(decoded)
+            if isinstance(image, UnreadableFile):
+                unreadable.append(image)
+            else:
+                batch[len(rows)] = image
+                rows.append(row)
+        yield ImageBatch(batch[: len(rows)], np.array(rows, np.int64), unreadable)

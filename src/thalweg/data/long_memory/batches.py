@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +70,7 @@ class FreshBatches:
             "targets": torch.from_numpy(sequences.targets[part]).to(self.device),
         }
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Generator[dict[str, Tensor]]:
         while True:
             batch = self.make_batch(self.step)
             self.step += 1

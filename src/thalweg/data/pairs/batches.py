@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,7 @@ class PairBatches:
             self._epoch = epoch
         return self._batches_LB[position, self.rank :: self.world_size].tolist()
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Generator[dict[str, Tensor]]:
         while True:
             rows = self.batch_indices(self.step)
             batch = make_batch(self.pairs, rows, self.device)
