@@ -43,11 +43,14 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
     smoothing = options.label_smoothing
     weight_K = class_weights(spec.class_counts).to(device) if options.balance_classes else None
 
-    def mean_loss(logits_BK: Tensor, label_B: Tensor, mix_B: Tensor | None) -> Tensor:
-        weight_B = None if weight_K is None else weight_K[label_B]
-        if mix_B is not None:
-            weight_B = mix_B if weight_B is None else mix_B * weight_B
-        return loss_fn(logits_BK.float(), label_B, smoothing, weight_B)
+    def target_loss(logits_BK: Tensor, targets: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+        losses = []
+        for label_B, mix_B in targets:
+            weight_B = mix_B
+            if weight_K is not None:
+                weight_B = weight_K[label_B] if mix_B is None else weight_K[label_B] * mix_B
+            losses.append(loss_fn(logits_BK.float(), label_B, smoothing, weight_B))
+        return losses[0] if len(losses) == 1 else losses[0] + losses[1]
 
     def criterion(model: nn.Module, batch: Batch) -> Loss:
         label_B = batch["label"]
@@ -58,9 +61,9 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
             label_B = torch.where(mix_B > 0.5, batch["other_label"], label_B)
         output = model.get_submodule("head")(batch["features"]) if "features" in batch else model(batch["image"])
         logits_BK, *auxiliary = output if isinstance(output, tuple) else (output,)
-        loss = sum(mean_loss(logits_BK, *target) for target in targets)
+        loss = target_loss(logits_BK, targets)
         for aux_BK in auxiliary:  # Szegedy et al. 2016, arXiv:1512.00567, section 4; the weight is torchvision's
-            loss = loss + 0.4 * sum(mean_loss(aux_BK, *target) for target in targets)
+            loss = loss + 0.4 * target_loss(aux_BK, targets)
         accuracy = (logits_BK.detach().argmax(1) == label_B).float().mean()
         return Loss(loss, len(label_B), {"accuracy": accuracy})
 
@@ -158,6 +161,13 @@ def cached_features(
             "--feature-views needs --freeze and --augment: it caches augmented views of a frozen backbone.",
             option="feature_views",
             value=options.feature_views,
+        )
+    if options.feature_views > 1 and build_mixing(options.augment) is not None:
+        raise OptionError(
+            f"--augment {options.augment} mixes labels; --feature-views caches views that have one label each.",
+            "Leave out mixup and cutmix, or --feature-views.",
+            option="augment",
+            value=options.augment,
         )
     had_features = (context.setup_record or {}).get("cached_features")
     if context.options is None or had_features is False or not can_cache_features(options, context.options):

@@ -20,13 +20,14 @@ from thalweg.data.images.dataset import ImageDataset, channel_mean_std
 from thalweg.data.images.input_spec import InputSpec
 from thalweg.data.images.synthetic import make_bars
 from thalweg.data.images.transfer import adapt_to_model, transfer_spec
-from thalweg.errors import DataError
+from thalweg.errors import DataError, OptionError
 from thalweg.tasks import classify as classify_module
 from thalweg.tasks.base import Context, EvalResult
 from thalweg.tasks.classify import Classify, ClassifyOptions, Evidence
 from thalweg.tasks.classify_support import (
     SMALL_PHOTO_SET,
     build_criterion,
+    build_transform,
     class_weights,
     is_small_photo_set,
     resolve_augment,
@@ -183,6 +184,50 @@ def test_features_go_through_the_head_alone():
     model = Echo()
     loss = compute_loss(model, {"features": LOGITS, "label": LABELS}).mean.item()
     assert loss == pytest.approx(F.cross_entropy(model.head(LOGITS), LABELS).item())
+
+
+MIXED = {**BATCH, "other_label": LABELS.roll(1), "mix": torch.tensor([0.0, 0.3, 0.7, 1.0])}
+
+
+@pytest.mark.parametrize("options", [{}, {"balance_classes": True}, {"label_smoothing": 0.2, "balance_classes": True}])
+@pytest.mark.parametrize("kind", ["cross-entropy", "squared-error"])
+def test_the_loss_of_mixed_images_is_the_mixture_of_their_losses(kind, options):
+    expected = 0.0
+    for row, mix in enumerate(MIXED["mix"].tolist()):
+        for label, weight in ((MIXED["label"][row], 1 - mix), (MIXED["other_label"][row], mix)):
+            single = {"image": LOGITS[row : row + 1], "label": label[None]}
+            expected += weight * compute_loss(Echo(), single, loss=kind, **options).mean.item() / 4
+    model = Echo(auxiliary=True)
+    loss = compute_loss(model.eval(), MIXED, loss=kind, **options)
+    assert loss.mean.item() == pytest.approx(expected, rel=1e-5)
+    negative = compute_loss(model, {**MIXED, "image": -LOGITS}, loss=kind, **options).mean.item()
+    assert compute_loss(model.train(), MIXED, loss=kind, **options).mean.item() == pytest.approx(
+        expected + 0.4 * negative, rel=1e-5
+    )
+
+
+def test_the_accuracy_of_mixed_images_is_that_of_the_dominating_label():
+    labels = torch.tensor([0, 1, 1, 2])  # the label itself twice, then the other one twice
+    logits = 5 * torch.eye(3)[labels]
+    assert compute_loss(Echo(), {**MIXED, "image": logits}).metrics["accuracy"].item() == 1
+    assert compute_loss(Echo(), {**MIXED, "image": logits.roll(1, 1)}).metrics["accuracy"].item() == 0
+
+
+def test_a_transform_that_mixes_brings_both_labels():
+    spec = replace(SPEC, mean=[0.0], std=[1.0])
+    image = torch.tensor([0, 255, 51, 102], dtype=torch.uint8)[:, None, None, None].expand(-1, 4, 4, 1)
+    batch = build_transform("cutmix", spec)({"image": image, "label": LABELS})
+    own_B = image[:, 0, 0, 0] / 255
+    mean_B = torch.lerp(own_B, own_B.roll(1), batch["mix"])
+    torch.testing.assert_close(batch["image"].mean((1, 2, 3)), mean_B)
+    assert torch.equal(batch["other_label"], LABELS.roll(1)) and torch.equal(batch["label"], LABELS)
+    assert {"mix", "other_label"}.isdisjoint(build_transform("crop,flip", spec)({"image": image, "label": LABELS}))
+
+
+def test_views_of_mixed_images_are_not_cached():
+    with pytest.raises(OptionError) as error:
+        TASK.setup(Echo(), BARS, SPEC, ClassifyOptions(augment="mixup", feature_views=2), 16, CONTEXT)
+    assert (error.value.option, error.value.value) == ("augment", "mixup")
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
