@@ -51,6 +51,7 @@ VALUES: dict[tuple[str, str], Any] = {
     ("edit", "num_axes"): 2,
     ("edit", "num_latents"): 60,
     ("classify", "augment"): "shift",
+    ("classify", "tta"): "flip",
     ("classify", "fold"): "2/5",
     ("classify", "image_size"): 8,
     ("forecast", "horizon"): 5,

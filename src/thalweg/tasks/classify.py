@@ -14,6 +14,7 @@ from ..attribution.explain_image import METHODS, Explanation, InputImage, explai
 from ..config.parsing import Range
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import FeatureViewBatches, InMemoryBatches
+from ..data.images.augment import parse_augmentation
 from ..data.images.dataset import ImageDataset, ImageSplit, channel_mean_std
 from ..data.images.duplicates import leaked_test_rows
 from ..data.images.input_spec import (
@@ -28,7 +29,7 @@ from ..data.images.transfer import adapt_to_model, transfer_spec
 from ..data.images.validate import DatasetReport, check_dataset
 from ..errors import NotFoundError
 from ..layers.fuse import optimize_for_inference
-from ..layers.tta import TTA, TTAModel, predict_proba
+from ..layers.tta import TTAModel, predict_proba
 from ..metrics.classification import MetricAccumulator
 from ..objectives.supervised import Supervised
 from ..plots.classification_report import plot_report
@@ -37,15 +38,18 @@ from ..predictions.label import LabelPrediction
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, ExportSpec, InputType, Metric, Plot, Setup, Task
 from .classify_export import build_export_spec
+from .classify_pictures import augment_batch, plot_operations
 from .classify_support import (
     build_criterion,
     build_transform,
     cached_features,
+    can_cache_features,
     check_finite,
     choose_defaults,
     describe_card,
     resolve_augment,
     suggest_next,
+    suggest_weights,
 )
 
 
@@ -58,10 +62,15 @@ class ClassifyOptions:
     balance_classes: Annotated[bool, "weight classes so that rare ones count as much as frequent ones"] = False
     augment: Annotated[
         str,
-        "comma-separated: shift, rotate, scale, shear, elastic, thickness, flip, cutout, as shift=3; or none  "
-        "[default: none; flip,shift for small sets of photos]",
+        "comma-separated, with amounts as shift=3: crop, flip, color, trivial, randaugment, erase, mixup, cutmix for "
+        "photos; shift, rotate, scale, shear, elastic, thickness, cutout; or none  "
+        "[default: none; crop,flip for small sets of photos]",
     ] = "auto"
-    tta: Annotated[TTA, "test-time augmentation: average over mirrored, and over shifted copies"] = "none"
+    tta: Annotated[
+        Literal["auto", "none", "flip", "flip-shift", "zoom"],
+        "test-time augmentation: average over mirrored, and over shifted copies; or see the center enlarged  "
+        "[default: none; zoom after --augment crop]",
+    ] = "auto"
     image_size: Annotated[int | None, "height and width of the model's input in pixels", Range(1, 4096)] = None
     fold: Annotated[str | None, "validate on one of K equal parts of the training set, as 2/5"] = None
     cache_features: Annotated[bool, "cache backbone features when only the head is trained"] = True
@@ -142,7 +151,7 @@ class Classify(Task):
             mean=[round(mean, 6) for mean in mean_C.tolist()],
             std=[round(max(std, 1e-3), 6) for std in std_C.tolist()],
             handwriting=dataset.is_handwriting,
-            tta=options.tta,
+            tta="none" if options.tta == "auto" else options.tta,
             class_counts=np.bincount(dataset.train.labels, minlength=len(dataset.classes)).tolist(),
         )
 
@@ -239,13 +248,11 @@ class Classify(Task):
         result: EvalResult,
         history: list[dict[str, Any]],
     ) -> list[Plot]:
-        """Draw confusion, worst mistakes, calibration, a batch as the model saw it, and the first filters."""
+        """Draw confusion, worst mistakes, calibration, a batch as the model saw it, each operation, and filters."""
         augment = resolve_augment(options, dataset, spec)
-        rows = np.random.default_rng(0).permutation(len(dataset.train))[:48]
-        torch.manual_seed(0)
-        batch = build_transform(augment, spec)({"image": torch.from_numpy(dataset.train.images[rows])})
-        batch_labels = [spec.classes[label] for label in dataset.train.labels[rows]]
-        return [Plot(*part) for part in plot_report(model, spec, result.evidence, (batch["image"], batch_labels))]
+        batch = augment_batch(dataset, spec, augment)
+        plots = [Plot(*part) for part in plot_report(model, spec, result.evidence, batch)]
+        return plots + plot_operations(dataset, spec, augment)
 
     def preprocess(self, source: Any, spec: InputSpec, options: ClassifyPredictOptions) -> np.ndarray:
         """Turn a file, bytes, Pillow image or array into (H, W, C) uint8 of the model's size. Raises DataError."""
@@ -298,13 +305,23 @@ class Classify(Task):
         """Read the spec that comes with published weights, or guess one from the tensors."""
         return InputSpec(**weights.spec_values)
 
+    def spec_for_training(
+        self, spec: InputSpec, dataset: ImageDataset, options: ClassifyOptions, common: Any
+    ) -> InputSpec:
+        """Zoom in on images where training sees random crops, unless the preprocessing of weights does so already."""
+        augment = parse_augmentation(resolve_augment(options, dataset, spec, common))
+        sees_crops = "crop" in augment and not can_cache_features(options, common)
+        if options.tta == "auto" and sees_crops and spec.resize is None:
+            return replace(spec, tta="zoom")
+        return spec
+
     def dataset_report(self, request: DataRequest, options: ClassifyOptions, context: Context) -> DatasetReport:
         """Count classes and sizes; find unreadable files, duplicates and contradicting labels."""
         return check_dataset(request, options.image_size)
 
-    def advice(self, history: list[dict[str, Any]], options: ClassifyOptions, common: Any) -> list[str]:
-        """Say when the model memorizes the training set, and what to try."""
-        return suggest_next(history, options.augment, common)
+    def advice(self, history: list[dict[str, Any]], spec: InputSpec, options: ClassifyOptions, common: Any) -> list[str]:
+        """Suggest pretrained weights for a small set of photos; say when the model memorizes the training set."""
+        return suggest_weights(history, spec, common) + suggest_next(history, options.augment, common)
 
     def card_text(self, spec: InputSpec, options: ClassifyOptions, results: Mapping[str, Any]) -> CardText:
         """Describe classes, limits and preprocessing."""

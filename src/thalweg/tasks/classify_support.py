@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,12 +20,23 @@ from ..engine.cached_features import FeatureRequest, load_or_compute
 from ..errors import NonFiniteError, OptionError, ResourceError
 from ..losses.classification import LOSSES
 from ..objectives.base import Batch, Loss
+from ..weights.store import lookup
 from .base import CardText, Context
 
+#: the smallest published model of today's accuracy, and the accuracy above which nothing is suggested
+SMALL_PRETRAINED = "mobilenet_v3_small"
+SOLVED = 0.95
 #: photo sets with fewer training images are augmented, and their best weights are kept, by default
 SMALL_PHOTO_SET = 20_000
+#: what such sets are augmented by; measured by benchmarks/photo_defaults.py
+PHOTO_AUGMENT = "crop,flip"
+#: images that a model sees in a training from scratch on such a set, in at most so many epochs
+PHOTO_EXAMPLES = 65_000
+MAX_PHOTO_EPOCHS = 120
 #: images above so many pixels are trained by at most 32, because activation memory grows with their size
 LARGE_IMAGE_PIXELS = 160 * 160
+#: epochs of a run whose length nobody chose, for all other data
+MAX_EPOCHS = 40
 
 
 def class_weights(counts: list[int]) -> Tensor:
@@ -99,8 +111,12 @@ def default_batch_size(num_examples: int, num_pixels: int = 0) -> int:
 
 def is_small_photo_set(dataset: ImageDataset, spec: InputSpec) -> bool:
     """Whether a set of color image files is so small that a model would memorize it."""
-    from_files = bool(dataset.sizes)
-    return from_files and spec.channels == 3 and spec.size[0] >= 32 and sum(spec.class_counts) < SMALL_PHOTO_SET
+    return bool(dataset.sizes) and has_few_color_images(spec)
+
+
+def has_few_color_images(spec: InputSpec) -> bool:
+    """Whether a model was trained on a small number of color images of 32 pixels or more."""
+    return spec.channels == 3 and min(spec.size) >= 32 and sum(spec.class_counts) < SMALL_PHOTO_SET
 
 
 def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common: TrainOptions) -> dict[str, Any]:
@@ -113,7 +129,8 @@ def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common
         common: The common ones.
 
     Returns:
-        Values by name: a batch size; float32 where features may come from the cache; the best weights of photos.
+        Values by name: a batch size; float32 where features may come from the cache; for few photos the best weights,
+        and more epochs, because augmented images are hard to memorize.
     """
     pixels = 0 if can_cache_features(options, common) else spec.size[0] * spec.size[1]
     defaults: dict[str, Any] = {"batch_size": default_batch_size(sum(spec.class_counts), pixels)}
@@ -121,6 +138,9 @@ def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common
         defaults["precision"] = "float32"  # cached features and recomputed ones must give the same weights
     if is_small_photo_set(dataset, spec):
         defaults["keep_best"] = True
+        epochs = min(MAX_PHOTO_EPOCHS, PHOTO_EXAMPLES // max(1, sum(spec.class_counts)))
+        if common.weights is None and epochs > MAX_EPOCHS:
+            defaults["epochs"] = float(epochs)
     return defaults
 
 
@@ -134,13 +154,13 @@ def resolve_augment(options: Any, dataset: ImageDataset, spec: InputSpec, common
         common: The common options, where a training is set up.
 
     Returns:
-        Mirrored and shifted photos for small sets; none for others, and where features are computed only once.
+        Cropped and mirrored photos for small sets; none for others, and where features are computed only once.
     """
     if options.augment != "auto":
         return options.augment
     if common is not None and can_cache_features(options, common):
         return "none"
-    return f"flip,shift={max(1, spec.size[0] // 16)}" if is_small_photo_set(dataset, spec) else "none"
+    return PHOTO_AUGMENT if is_small_photo_set(dataset, spec) else "none"
 
 
 def can_cache_features(options: Any, common: TrainOptions) -> bool:
@@ -148,7 +168,7 @@ def can_cache_features(options: Any, common: TrainOptions) -> bool:
     is_fixed = options.augment in ("", "none", "auto") or options.feature_views > 1
     only_head = (common.freeze or common.unfreeze_groups == 0) and not common.unfreeze_groups
     is_frozen = only_head and common.unfreeze_every is None
-    return bool(options.cache_features and is_frozen and is_fixed and options.tta == "none")
+    return bool(options.cache_features and is_frozen and is_fixed and options.tta in ("auto", "none"))
 
 
 def cached_features(
@@ -211,6 +231,21 @@ def check_finite(probabilities: np.ndarray, name: str) -> None:
         )
 
 
+def suggest_weights(history: list[dict[str, Any]], spec: InputSpec, common: TrainOptions) -> list[str]:
+    """Name the command that starts from pretrained weights, where few photos were learned from scratch."""
+    accuracies = [row["accuracy"] for row in history if row.get("split") == "val" and row.get("accuracy") is not None]
+    is_solved = max(accuracies, default=0.0) >= SOLVED
+    if common.weights is not None or is_solved or not has_few_color_images(spec):
+        return []
+    megabytes = lookup(SMALL_PRETRAINED).bytes / 1e6
+    source = shlex.quote(common.data) if common.data else "DATA"
+    return [
+        f"{sum(spec.class_counts):,} photos are few to train a model from scratch; pretrained weights usually reach far "
+        f"more: thalweg train classify {source} --model {SMALL_PRETRAINED} --weights imagenet --freeze  (this downloads "
+        f"{megabytes:.0f} MB, once)"
+    ]
+
+
 def suggest_next(history: list[dict[str, Any]], augment: str, common: TrainOptions) -> list[str]:
     """Say when the model memorizes the training set, and what to try."""
     train = [row["accuracy"] for row in history if row.get("split") == "train" and row.get("accuracy") is not None]
@@ -219,7 +254,7 @@ def suggest_next(history: list[dict[str, Any]], augment: str, common: TrainOptio
         return []
     ideas = []
     if augment in ("", "none"):
-        ideas.append("--augment flip,shift=4")
+        ideas.append("--augment crop,flip")
     if common.weights is None:
         ideas.append("--model resnet18 --weights imagenet --freeze")
     if common.patience is None:
@@ -280,6 +315,8 @@ def _describe_preprocessing(spec: InputSpec) -> list[str]:
     lines.append(f"Levels from 0 to 1 are normalized with mean {mean} and standard deviation {std}.")
     if spec.handwriting:
         lines.append("Drawings are brought to the form of MNIST: white on black, centered by mass.")
-    if spec.tta != "none":
+    if spec.tta == "zoom":
+        lines.append("The central 7/8 of each side is enlarged to that size again (--tta zoom).")
+    elif spec.tta != "none":
         lines.append(f"Logits are averaged over augmented copies of each image (--tta {spec.tta}).")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tracemalloc
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from thalweg.tasks.classify_support import (
     SMALL_PHOTO_SET,
     build_criterion,
     build_transform,
+    choose_defaults,
     class_weights,
     is_small_photo_set,
     resolve_augment,
@@ -287,13 +289,13 @@ def photos(side: int = 32, channels: int = 3, count: int = 100, sizes: bool = Tr
 @pytest.mark.parametrize(
     ("settings", "augment"),
     [
-        ({}, "flip,shift=2"),
-        ({"side": 224}, "flip,shift=14"),
+        ({}, "crop,flip"),
+        ({"side": 224}, "crop,flip"),
         ({"side": 16}, "none"),
         ({"channels": 1}, "none"),
         ({"sizes": False}, "none"),
         ({"count": SMALL_PHOTO_SET}, "none"),
-        ({"count": SMALL_PHOTO_SET - 1}, "flip,shift=2"),
+        ({"count": SMALL_PHOTO_SET - 1}, "crop,flip"),
     ],
     ids=str,
 )
@@ -303,6 +305,74 @@ def test_small_sets_of_photos_are_augmented_by_default(settings, augment):
     assert is_small_photo_set(dataset, spec) is (augment != "none")
     assert resolve_augment(ClassifyOptions(augment="none"), dataset, spec) == "none"
     assert resolve_augment(ClassifyOptions(augment="rotate"), dataset, spec) == "rotate"
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "epochs"),
+    [
+        ({"count": 540}, {}, 120.0),
+        ({"count": 1000}, {}, 65.0),
+        ({"count": 3000}, {}, None),
+        ({"count": 540}, {"weights": "imagenet"}, None),
+        ({"count": 540, "sizes": False}, {}, None),
+    ],
+)
+def test_few_photos_are_trained_for_longer(settings, options, epochs):
+    defaults = choose_defaults(*photos(**settings), ClassifyOptions(), TrainOptions(**options))
+    assert defaults.get("epochs") == epochs
+
+
+@pytest.mark.parametrize(
+    ("augment", "tta", "expected", "resize"),
+    [
+        ("auto", "auto", "zoom", None),
+        ("crop=0.5,color", "auto", "zoom", None),
+        ("flip,shift=2", "auto", "none", None),
+        ("crop", "none", "none", None),
+        ("crop", "flip", "flip", None),
+        ("crop", "auto", "none", 40),  # the weights' own center crop
+    ],
+)
+def test_models_trained_on_crops_zoom_in(augment, tta, expected, resize):
+    dataset, spec = photos()
+    options = ClassifyOptions(augment=augment, tta=tta)
+    spec = replace(spec, tta="none" if tta == "auto" else tta, resize=resize)
+    assert TASK.spec_for_training(spec, dataset, options, TrainOptions()).tta == expected
+    options = replace(options, feature_views=2)
+    frozen = TASK.spec_for_training(spec, dataset, options, TrainOptions(freeze=True))
+    assert frozen.tta == spec.tta  # features are cached, and those of whole images validated
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "val", "is_suggested"),
+    [
+        ({}, {}, 0.5, True),
+        ({"channels": 1}, {}, 0.5, False),
+        ({"count": SMALL_PHOTO_SET}, {}, 0.5, False),
+        ({}, {"weights": "imagenet"}, 0.5, False),
+        ({}, {}, 0.97, False),
+    ],
+)
+def test_pretrained_weights_are_suggested_for_few_photos(settings, options, val, is_suggested):
+    _, spec = photos(**settings)
+    common = TrainOptions(data="my photos", **options)
+    lines = TASK.advice(make_history(0.6, val), spec, ClassifyOptions(), common)
+    assert bool(lines) is is_suggested
+    if is_suggested:
+        words = shlex.split(lines[0].partition("thalweg ")[2].partition("  (")[0])
+        assert words[:3] == ["train", "classify", "my photos"]
+        assert parse_flags(words[3:]) == {"--model": "mobilenet_v3_small", "--weights": "imagenet", "--freeze": True}
+        assert "10 MB" in lines[0]
+
+
+def parse_flags(words: list[str]) -> dict:
+    flags = {}
+    for word in words:
+        if word.startswith("--"):
+            flags[word] = True
+        else:
+            flags[list(flags)[-1]] = word
+    return flags
 
 
 def make_history(train: float, val: float) -> list[dict]:
