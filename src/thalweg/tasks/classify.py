@@ -14,7 +14,6 @@ from ..attribution.explain_image import METHODS, Explanation, InputImage, explai
 from ..config.parsing import Range
 from ..data.base import DataRequest, take_dataset
 from ..data.batches import FeatureViewBatches, InMemoryBatches
-from ..data.images.augment import parse_augmentation
 from ..data.images.dataset import ImageDataset, ImageSplit, channel_mean_std
 from ..data.images.duplicates import leaked_test_rows
 from ..data.images.input_spec import (
@@ -38,18 +37,17 @@ from ..predictions.label import LabelPrediction
 from ..registry import register_task
 from .base import CardText, Context, EvalResult, ExportSpec, InputType, Metric, Plot, Setup, Task
 from .classify_export import build_export_spec
+from .classify_photos import choose_tta, suggest_weights
 from .classify_pictures import augment_batch, plot_operations
 from .classify_support import (
     build_criterion,
     build_transform,
     cached_features,
-    can_cache_features,
     check_finite,
     choose_defaults,
     describe_card,
     resolve_augment,
     suggest_next,
-    suggest_weights,
 )
 
 
@@ -308,18 +306,16 @@ class Classify(Task):
     def spec_for_training(
         self, spec: InputSpec, dataset: ImageDataset, options: ClassifyOptions, common: Any
     ) -> InputSpec:
-        """Zoom in on images where training sees random crops, unless the preprocessing of weights does so already."""
-        augment = parse_augmentation(resolve_augment(options, dataset, spec, common))
-        sees_crops = "crop" in augment and not can_cache_features(options, common)
-        if options.tta == "auto" and sees_crops and spec.resize is None:
-            return replace(spec, tta="zoom")
-        return spec
+        """Zoom in on images where training sees random crops."""
+        return replace(spec, tta=choose_tta(dataset, spec, options, common))
 
     def dataset_report(self, request: DataRequest, options: ClassifyOptions, context: Context) -> DatasetReport:
         """Count classes and sizes; find unreadable files, duplicates and contradicting labels."""
         return check_dataset(request, options.image_size)
 
-    def advice(self, history: list[dict[str, Any]], spec: InputSpec, options: ClassifyOptions, common: Any) -> list[str]:
+    def advice(
+        self, history: list[dict[str, Any]], spec: InputSpec, options: ClassifyOptions, common: Any
+    ) -> list[str]:
         """Suggest pretrained weights for a small set of photos; say when the model memorizes the training set."""
         return suggest_weights(history, spec, common) + suggest_next(history, options.augment, common)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,12 +19,8 @@ from ..engine.cached_features import FeatureRequest, load_or_compute
 from ..errors import NonFiniteError, OptionError, ResourceError
 from ..losses.classification import LOSSES
 from ..objectives.base import Batch, Loss
-from ..weights.store import lookup
 from .base import CardText, Context
 
-#: the smallest published model of today's accuracy, and the accuracy above which nothing is suggested
-SMALL_PRETRAINED = "mobilenet_v3_small"
-SOLVED = 0.95
 #: photo sets with fewer training images are augmented, and their best weights are kept, by default
 SMALL_PHOTO_SET = 20_000
 #: what such sets are augmented by; measured by benchmarks/photo_defaults.py
@@ -229,21 +224,6 @@ def check_finite(probabilities: np.ndarray, name: str) -> None:
             f"{name}: the model's output is NaN or inf; expected probabilities.",
             "Its weights are not finite, or too large: give others, or train again with a smaller --lr.",
         )
-
-
-def suggest_weights(history: list[dict[str, Any]], spec: InputSpec, common: TrainOptions) -> list[str]:
-    """Name the command that starts from pretrained weights, where few photos were learned from scratch."""
-    accuracies = [row["accuracy"] for row in history if row.get("split") == "val" and row.get("accuracy") is not None]
-    is_solved = max(accuracies, default=0.0) >= SOLVED
-    if common.weights is not None or is_solved or not has_few_color_images(spec):
-        return []
-    megabytes = lookup(SMALL_PRETRAINED).bytes / 1e6
-    source = shlex.quote(common.data) if common.data else "DATA"
-    return [
-        f"{sum(spec.class_counts):,} photos are few to train a model from scratch; pretrained weights usually reach far "
-        f"more: thalweg train classify {source} --model {SMALL_PRETRAINED} --weights imagenet --freeze  (this downloads "
-        f"{megabytes:.0f} MB, once)"
-    ]
 
 
 def suggest_next(history: list[dict[str, Any]], augment: str, common: TrainOptions) -> list[str]:

@@ -20,6 +20,7 @@ from ...errors import OptionError, did_you_mean
 from .augment_policy import MAX_MAGNITUDE, rand_augment, trivial_augment
 from .photo_augment import color_jitter, cutmix, mixup, random_crop, random_erase, uniform
 
+
 class Amount(NamedTuple):
     """The number after the name of an operation: its default, its range, and what it means."""
 

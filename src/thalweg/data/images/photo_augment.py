@@ -27,9 +27,7 @@ def uniform(count: int, amount: float, like: Tensor) -> Tensor:
     return (torch.rand(count, device=like.device) * 2 - 1) * amount
 
 
-def draw_box_sizes(
-    x_BCHW: Tensor, area: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[Tensor, Tensor]:
+def draw_box_sizes(x_BCHW: Tensor, area: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Draw boxes that fit into the images; their area is uniform, the logarithm of width / height too.
 
     Args:

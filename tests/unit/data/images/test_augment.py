@@ -218,9 +218,7 @@ def test_strokes_become_thinner_or_thicker():
 
 
 @pytest.mark.parametrize("is_handwriting", [True, False])
-@pytest.mark.parametrize(
-    "text", ["none", "shift", *OPERATIONS, ",".join(OPERATIONS), "shift=1,flip,thickness=1"]
-)
+@pytest.mark.parametrize("text", ["none", "shift", *OPERATIONS, ",".join(OPERATIONS), "shift=1,flip,thickness=1"])
 def test_bytes_become_floats_of_zero_to_one(text, is_handwriting):
     x = random_images(batch=5, height=8, width=8)
     before = x.clone()

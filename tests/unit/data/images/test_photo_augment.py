@@ -1,4 +1,4 @@
-"""Augmentation of photos: operations beside Pillow's, boxes beside their distributions, mixtures beside their labels."""
+"""Augmentation of photos beside Pillow, beside distributions of boxes, and beside the labels of mixtures."""
 
 from __future__ import annotations
 
@@ -194,7 +194,9 @@ def test_a_crop_is_a_box_of_its_image_enlarged():
     y = random_crop(x.expand(200, -1, -1, -1), 0.25)
     inner = y[..., 4:-4, 4:-4]
     steps_B2 = torch.stack([inner[:, 0].diff(dim=1).mean((1, 2)), inner[:, 1].diff(dim=2).mean((1, 2))], 1) * size
-    torch.testing.assert_close(inner[:, 0].diff(dim=1), (steps_B2[:, :1, None] / size).expand(200, 31, 32), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        inner[:, 0].diff(dim=1), (steps_B2[:, :1, None] / size).expand(200, 31, 32), atol=1e-4, rtol=0
+    )
     area_B = steps_B2.prod(1)
     assert 0.25 <= float(area_B.min()) < 0.3 and 0.95 < float(area_B.max()) <= 1 + 1e-4
     centers_B2 = y.mean((2, 3))
