@@ -52,6 +52,7 @@ VALUES: dict[tuple[str, str], Any] = {
     ("edit", "num_axes"): 2,
     ("edit", "num_latents"): 60,
     ("classify", "augment"): "shift",
+    ("classify", "tta"): "flip",
     ("classify", "fold"): "2/5",
     ("classify", "storage"): "disk",
     ("classify", "image_size"): 8,

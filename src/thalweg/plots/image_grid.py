@@ -83,7 +83,7 @@ def plot_augmented_batch(
 
     Args:
         images_BCHW: The normalized images, floats.
-        captions: A caption for each image.
+        captions: A caption for each image, of one or more lines.
         title: Title of the figure.
         limit: Maximum number of images.
 
@@ -184,8 +184,11 @@ def _colorize_filters(filters_OHWC: np.ndarray) -> np.ndarray:
 def _draw_captioned(images_NHWC: np.ndarray, captions: Sequence[str], title: str) -> Figure:
     longest = max((len(str(caption)) for caption in captions), default=0)
     columns = 16 if longest <= 3 else 8
-    lines = [style.fit_text(caption, _tile_width(columns), _FONT_SIZE) for caption in captions]
-    return _draw_grid(images_NHWC, lines, columns, title)
+    fitted = []
+    for caption in captions:
+        lines = [style.fit_text(line, _tile_width(columns), _FONT_SIZE) for line in str(caption).split("\n")]
+        fitted.append("\n".join(lines))
+    return _draw_grid(images_NHWC, fitted, columns, title)
 
 
 def _tile_width(columns: int) -> float:

@@ -271,6 +271,10 @@ class Task(ABC):
         """Return the spec of a run on data `new` that begins with weights trained with spec `old`."""
         return new
 
+    def spec_for_training(self, spec: Any, dataset: Any, options: Any, common: TrainOptions) -> Any:
+        """Return the spec of a new run, where it depends on how the model is trained."""
+        return spec
+
     def spec_from_weights(self, weights: Any) -> Any:
         """Derive a DataSpec for weights that are not a run's."""
         raise OptionError(f"{self.name} has no pretrained weights.", "Give the folder of a run.", value=self.name)
@@ -306,7 +310,7 @@ class Task(ABC):
         """Return further figures of the final test that need the whole data set."""
         return {}
 
-    def advice(self, history: list[dict[str, Any]], options: Any, common: TrainOptions) -> list[str]:
+    def advice(self, history: list[dict[str, Any]], spec: Any, options: Any, common: TrainOptions) -> list[str]:
         """Return what to try next, judged by the learning curves."""
         return []
 

@@ -30,7 +30,7 @@ from ..data.images.transfer import adapt_to_model, transfer_spec
 from ..data.images.validate import DatasetReport, check_dataset
 from ..errors import NotFoundError
 from ..layers.fuse import optimize_for_inference
-from ..layers.tta import TTA, TTAModel, predict_proba
+from ..layers.tta import TTAModel, predict_proba
 from ..objectives.supervised import Supervised
 from ..plots.classification_report import plot_report
 from ..predictions.base import Prediction
@@ -39,7 +39,6 @@ from ..registry import register_task
 from .base import CardText, Context, EvalResult, ExportSpec, InputType, Metric, Plot, Setup, Task
 from .classify_batches import (
     Evidence,
-    augmented_sample,
     build_batches,
     choose_storage,
     collect_evidence,
@@ -48,6 +47,8 @@ from .classify_batches import (
     storage_of,
 )
 from .classify_export import build_export_spec
+from .classify_photos import choose_tta, suggest_weights
+from .classify_pictures import augment_batch, plot_operations
 from .classify_support import (
     build_criterion,
     build_transform,
@@ -72,10 +73,15 @@ class ClassifyOptions:
     balance_classes: Annotated[bool, "weight classes so that rare ones count as much as frequent ones"] = False
     augment: Annotated[
         str,
-        "comma-separated: shift, rotate, scale, shear, elastic, thickness, flip, cutout, as shift=3; or none  "
-        "[default: none; flip,shift for small sets of photos]",
+        "comma-separated, with amounts as shift=3: crop, flip, color, trivial, randaugment, erase, mixup, cutmix for "
+        "photos; shift, rotate, scale, shear, elastic, thickness, cutout; or none  "
+        "[default: none; crop,flip for small sets of photos]",
     ] = "auto"
-    tta: Annotated[TTA, "test-time augmentation: average over mirrored, and over shifted copies"] = "none"
+    tta: Annotated[
+        Literal["auto", "none", "flip", "flip-shift", "zoom"],
+        "test-time augmentation: average over mirrored, and over shifted copies; or see the center enlarged  "
+        "[default: none; zoom after --augment crop]",
+    ] = "auto"
     image_size: Annotated[int | Size | None, "size of the model's input in pixels, a square or not", Range(1, 4096)] = (
         None
     )
@@ -156,7 +162,7 @@ class Classify(Task):
             mean=[round(mean, 6) for mean in mean_C.tolist()],
             std=[round(max(std, 1e-3), 6) for std in std_C.tolist()],
             handwriting=dataset.is_handwriting,
-            tta=options.tta,
+            tta="none" if options.tta == "auto" else options.tta,
             class_counts=np.bincount(dataset.train.labels, minlength=len(dataset.classes)).tolist(),
         )
 
@@ -244,15 +250,11 @@ class Classify(Task):
         result: EvalResult,
         history: list[dict[str, Any]],
     ) -> list[Plot]:
-        """Draw confusion, worst mistakes, calibration, a batch as the model saw it, and the first filters."""
+        """Draw confusion, worst mistakes, calibration, a batch as the model saw it, each operation, and filters."""
         augment = resolve_augment(options, dataset, spec)
-        rows = np.random.default_rng(0).permutation(len(dataset.train))[:48]
-        torch.manual_seed(0)
-        images, rows, augment = augmented_sample(dataset.train.images, rows, augment)
-        label_B = torch.from_numpy(dataset.train.labels[rows])
-        batch = build_transform(augment, spec)({"image": torch.from_numpy(images), "label": label_B})
-        batch_labels = [spec.classes[label] for label in label_B.tolist()]
-        return [Plot(*part) for part in plot_report(model, spec, result.evidence, (batch["image"], batch_labels))]
+        batch = augment_batch(dataset, spec, augment)
+        plots = [Plot(*part) for part in plot_report(model, spec, result.evidence, batch)]
+        return plots + plot_operations(dataset, spec, augment)
 
     def preprocess(self, source: Any, spec: InputSpec, options: ClassifyPredictOptions) -> np.ndarray:
         """Turn a file, bytes, Pillow image or array into (H, W, C) uint8 of the model's size. Raises DataError."""
@@ -305,13 +307,21 @@ class Classify(Task):
         """Read the spec that comes with published weights, or guess one from the tensors."""
         return InputSpec(**weights.spec_values)
 
+    def spec_for_training(
+        self, spec: InputSpec, dataset: ImageDataset, options: ClassifyOptions, common: Any
+    ) -> InputSpec:
+        """Zoom in on images where training sees random crops."""
+        return replace(spec, tta=choose_tta(dataset, spec, options, common))
+
     def dataset_report(self, request: DataRequest, options: ClassifyOptions, context: Context) -> DatasetReport:
         """Count classes and sizes; find unreadable files, duplicates and contradicting labels."""
         return check_dataset(request, options.image_size)
 
-    def advice(self, history: list[dict[str, Any]], options: ClassifyOptions, common: Any) -> list[str]:
-        """Say when the model memorizes the training set, and what to try."""
-        return suggest_next(history, options.augment, common)
+    def advice(
+        self, history: list[dict[str, Any]], spec: InputSpec, options: ClassifyOptions, common: Any
+    ) -> list[str]:
+        """Suggest pretrained weights for a small set of photos; say when the model memorizes the training set."""
+        return suggest_weights(history, spec, common) + suggest_next(history, options.augment, common)
 
     def card_text(self, spec: InputSpec, options: ClassifyOptions, results: Mapping[str, Any]) -> CardText:
         """Describe classes, limits and preprocessing."""

@@ -25,10 +25,17 @@ from .base import CardText, Context
 
 #: photo sets with fewer training images are augmented, and their best weights are kept, by default
 SMALL_PHOTO_SET = 20_000
+#: what such sets are augmented by; measured by benchmarks/photo_defaults.py
+PHOTO_AUGMENT = "crop,flip"
+#: images that a model sees in a training from scratch on such a set, in at most so many epochs
+PHOTO_EXAMPLES = 65_000
+MAX_PHOTO_EPOCHS = 120
 #: images above so many pixels are trained by at most 32, because activation memory grows with their size
 LARGE_IMAGE_PIXELS = 160 * 160
 #: pixels of a batch of large images: 16 of 512 x 512, 4 of 1024 x 1024
 MAX_BATCH_PIXELS = 4 * 1024 * 1024
+#: epochs of a run whose length nobody chose, for all other data
+MAX_EPOCHS = 40
 
 
 def class_weights(counts: list[int]) -> Tensor:
@@ -47,11 +54,14 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
     smoothing = options.label_smoothing
     weight_K = class_weights(spec.class_counts).to(device) if options.balance_classes else None
 
-    def mean_loss(logits_BK: Tensor, label_B: Tensor, mix_B: Tensor | None) -> Tensor:
-        weight_B = None if weight_K is None else weight_K[label_B]
-        if mix_B is not None:
-            weight_B = mix_B if weight_B is None else mix_B * weight_B
-        return loss_fn(logits_BK.float(), label_B, smoothing, weight_B)
+    def target_loss(logits_BK: Tensor, targets: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+        losses = []
+        for label_B, mix_B in targets:
+            weight_B = mix_B
+            if weight_K is not None:
+                weight_B = weight_K[label_B] if mix_B is None else weight_K[label_B] * mix_B
+            losses.append(loss_fn(logits_BK.float(), label_B, smoothing, weight_B))
+        return losses[0] if len(losses) == 1 else losses[0] + losses[1]
 
     def criterion(model: nn.Module, batch: Batch) -> Loss:
         label_B = batch["label"]
@@ -62,9 +72,9 @@ def build_criterion(spec: InputSpec, options: Any, device: torch.device) -> Call
             label_B = torch.where(mix_B > 0.5, batch["other_label"], label_B)
         output = model.get_submodule("head")(batch["features"]) if "features" in batch else model(batch["image"])
         logits_BK, *auxiliary = output if isinstance(output, tuple) else (output,)
-        loss = sum(mean_loss(logits_BK, *target) for target in targets)
+        loss = target_loss(logits_BK, targets)
         for aux_BK in auxiliary:  # Szegedy et al. 2016, arXiv:1512.00567, section 4; the weight is torchvision's
-            loss = loss + 0.4 * sum(mean_loss(aux_BK, *target) for target in targets)
+            loss = loss + 0.4 * target_loss(aux_BK, targets)
         accuracy = (logits_BK.detach().argmax(1) == label_B).float().mean()
         return Loss(loss, len(label_B), {"accuracy": accuracy})
 
@@ -102,8 +112,12 @@ def default_batch_size(num_examples: int, num_pixels: int = 0) -> int:
 
 def is_small_photo_set(dataset: ImageDataset, spec: InputSpec) -> bool:
     """Whether a set of color image files is so small that a model would memorize it."""
-    from_files = bool(dataset.sizes)
-    return from_files and spec.channels == 3 and min(spec.size) >= 32 and sum(spec.class_counts) < SMALL_PHOTO_SET
+    return bool(dataset.sizes) and has_few_color_images(spec)
+
+
+def has_few_color_images(spec: InputSpec) -> bool:
+    """Whether a model was trained on a small number of color images of 32 pixels or more."""
+    return spec.channels == 3 and min(spec.size) >= 32 and sum(spec.class_counts) < SMALL_PHOTO_SET
 
 
 def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common: TrainOptions) -> dict[str, Any]:
@@ -116,7 +130,8 @@ def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common
         common: The common ones.
 
     Returns:
-        Values by name: a batch size; float32 where features may come from the cache; the best weights of photos.
+        Values by name: a batch size; float32 where features may come from the cache; for few photos the best weights,
+        and more epochs, because augmented images are hard to memorize.
     """
     pixels = 0 if can_cache_features(options, common) else spec.size[0] * spec.size[1]
     defaults: dict[str, Any] = {"batch_size": default_batch_size(sum(spec.class_counts), pixels)}
@@ -124,6 +139,9 @@ def choose_defaults(dataset: ImageDataset, spec: InputSpec, options: Any, common
         defaults["precision"] = "float32"  # cached features and recomputed ones must give the same weights
     if is_small_photo_set(dataset, spec):
         defaults["keep_best"] = True
+        epochs = min(MAX_PHOTO_EPOCHS, PHOTO_EXAMPLES // max(1, sum(spec.class_counts)))
+        if common.weights is None and epochs > MAX_EPOCHS:
+            defaults["epochs"] = float(epochs)
     return defaults
 
 
@@ -137,13 +155,13 @@ def resolve_augment(options: Any, dataset: ImageDataset, spec: InputSpec, common
         common: The common options, where a training is set up.
 
     Returns:
-        Mirrored and shifted photos for small sets; none for others, and where features are computed only once.
+        Cropped and mirrored photos for small sets; none for others, and where features are computed only once.
     """
     if options.augment != "auto":
         return options.augment
     if common is not None and can_cache_features(options, common):
         return "none"
-    return f"flip,shift={max(1, min(spec.size) // 16)}" if is_small_photo_set(dataset, spec) else "none"
+    return PHOTO_AUGMENT if is_small_photo_set(dataset, spec) else "none"
 
 
 def can_cache_features(options: Any, common: TrainOptions) -> bool:
@@ -151,7 +169,7 @@ def can_cache_features(options: Any, common: TrainOptions) -> bool:
     is_fixed = options.augment in ("", "none", "auto") or options.feature_views > 1
     only_head = (common.freeze or common.unfreeze_groups == 0) and not common.unfreeze_groups
     is_frozen = only_head and common.unfreeze_every is None
-    return bool(options.cache_features and is_frozen and is_fixed and options.tta == "none")
+    return bool(options.cache_features and is_frozen and is_fixed and options.tta in ("auto", "none"))
 
 
 def cached_features(
@@ -164,6 +182,13 @@ def cached_features(
             "--feature-views needs --freeze and --augment: it caches augmented views of a frozen backbone.",
             option="feature_views",
             value=options.feature_views,
+        )
+    if options.feature_views > 1 and build_mixing(options.augment) is not None:
+        raise OptionError(
+            f"--augment {options.augment} mixes labels; --feature-views caches views that have one label each.",
+            "Leave out mixup and cutmix, or --feature-views.",
+            option="augment",
+            value=options.augment,
         )
     had_features = (context.setup_record or {}).get("cached_features")
     if context.options is None or had_features is False or not can_cache_features(options, context.options):
@@ -217,7 +242,7 @@ def suggest_next(history: list[dict[str, Any]], augment: str, common: TrainOptio
         return []
     ideas = []
     if augment in ("", "none"):
-        ideas.append("--augment flip,shift=4")
+        ideas.append("--augment crop,flip")
     if common.weights is None:
         ideas.append("--model resnet18 --weights imagenet --freeze")
     if common.patience is None:
@@ -286,6 +311,8 @@ def _describe_preprocessing(spec: InputSpec) -> list[str]:
     lines.append(f"Levels from 0 to 1 are normalized with mean {mean} and standard deviation {std}.")
     if spec.handwriting:
         lines.append("Drawings are brought to the form of MNIST: white on black, centered by mass.")
-    if spec.tta != "none":
+    if spec.tta == "zoom":
+        lines.append("The central 7/8 of each side is enlarged to that size again (--tta zoom).")
+    elif spec.tta != "none":
         lines.append(f"Logits are averaged over augmented copies of each image (--tta {spec.tta}).")
     return lines

@@ -252,7 +252,7 @@ class Forecast(Task):
         """Check a table."""
         return check_series(self.load_data(request, options, context))
 
-    def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
+    def advice(self, history: list[dict[str, Any]], spec: Any, options: Any, common: Any) -> list[str]:
         """Say where a simple forecast was better on the validation windows, and where training went on for too long."""
         lines = []
         skills = [row["skill"] for row in history if row.get("split") == "val" and row.get("skill") is not None]

@@ -202,7 +202,7 @@ class Generate(Task):
         """Yield images, a grid, an animation or mixed styles; the k-th image is that of seed + k."""
         return sample(model, spec, options)
 
-    def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
+    def advice(self, history: list[dict[str, Any]], spec: Any, options: Any, common: Any) -> list[str]:
         """Say where training collapsed, and what to try."""
         return suggest_next(history)
 

@@ -59,7 +59,7 @@ class TrainKeywords(TypedDict, total=False):
     # classify
     label_smoothing: float
     balance_classes: bool
-    tta: Literal["none", "flip", "flip-shift"]
+    tta: Literal["auto", "none", "flip", "flip-shift", "zoom"]
     fold: str | None
     cache_features: bool
     feature_views: int

@@ -327,7 +327,7 @@ class Translate(Task):
             dataset = self.load_data(request, replace(options, languages=names), context)
         return check_pair_dataset(dataset)
 
-    def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
+    def advice(self, history: list[dict[str, Any]], spec: Any, options: Any, common: Any) -> list[str]:
         """Say where the validation metric was best long before the end."""
         overfitting = describe_overfitting(history, self.metrics[0].name, MIN_RISE)
         cure = "Try --set dropout=0.4, fewer --epochs, --keep-best, or more pairs."

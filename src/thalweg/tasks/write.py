@@ -303,7 +303,7 @@ class Write(Task):
         """Check a text."""
         return check_text_dataset(texts.read_text_dataset(request))
 
-    def advice(self, history: list[dict[str, Any]], options: Any, common: Any) -> list[str]:
+    def advice(self, history: list[dict[str, Any]], spec: Any, options: Any, common: Any) -> list[str]:
         """Say where the validation metric was best long before the end."""
         overfitting = describe_overfitting(history, self.metrics[0].name, MIN_RISE)
         cure = "Try --set dropout=0.3, fewer --epochs, a smaller --set width=128, or more text."

@@ -309,7 +309,9 @@ class _Builder:
         if self.existing is not None:
             return parse_data_spec(self.existing, self.task.DataSpec, self.run_dir.path / "run.json")
         spec = self.task.data_spec(self.dataset, self.task_options)
-        return spec if self.old_spec is None else self.task.spec_for_transfer(self.old_spec, spec)
+        if self.old_spec is not None:
+            spec = self.task.spec_for_transfer(self.old_spec, spec)
+        return self.task.spec_for_training(spec, self.dataset, self.task_options, self.options)
 
     def _build_model(self, spec: Any) -> tuple[nn.Module, dict[str, Any]]:
         torch.manual_seed(self.options.seed)

@@ -313,7 +313,7 @@ class _Loop:
         write_training_keys(self.run.run_dir, parts.dataset.train)
         write_time_lapse(self.run.run_dir)
         history = self.run.run_dir.read_metrics()
-        self.run.warnings += parts.task.advice(history, parts.task_options, parts.options)
+        self.run.warnings += parts.task.advice(history, parts.spec, parts.task_options, parts.options)
         if parts.options.report:
             self.write_record("running")
             plots = parts.task.plots(model, parts.dataset, parts.spec, parts.task_options, test, history)

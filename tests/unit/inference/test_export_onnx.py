@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import thalweg
 from thalweg.cli import main as cli
 from thalweg.data.images import image_decoding
-from thalweg.data.images.image_decoding import resize_and_crop
+from thalweg.data.images.image_resizing import resize_and_crop
 from thalweg.data.images.input_spec import InputSpec
 from thalweg.errors import ExportError, OptionError, ResourceError
 from thalweg.inference import export_onnx

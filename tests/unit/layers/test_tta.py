@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thalweg.layers.tta import TTAModel, predict_proba, tta_logits
+from thalweg.layers.tta import TTAModel, predict_proba, tta_logits, zoom_center
 
 
 class Linear(nn.Module):
@@ -47,7 +47,17 @@ def test_flip_shift_gives_shifted_copies_half_of_the_weight():
     torch.testing.assert_close(tta_logits(Linear(), X_BCHW, "flip-shift"), expected)
 
 
-@pytest.mark.parametrize("tta", ["none", "flip", "flip-shift"])
+def test_zoom_enlarges_seven_eighths_of_each_side():
+    ramp = torch.arange(32.0)
+    x_BCHW = torch.stack([ramp.expand(32, 32), ramp[:, None].expand(32, 32)])[None]
+    seen_BCHW = zoom_center(x_BCHW)
+    expected = (2 + (ramp + 0.5) * 7 / 8 - 0.5).clamp(2, 29)
+    torch.testing.assert_close(seen_BCHW[0, 0], expected.expand(32, 32))
+    torch.testing.assert_close(seen_BCHW[0, 1], expected[:, None].expand(32, 32))
+    torch.testing.assert_close(tta_logits(Linear(), X_BCHW, "zoom"), Linear()(zoom_center(X_BCHW)))
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "flip-shift", "zoom"])
 def test_probabilities_are_the_softmax_of_the_averaged_logits(tta):
     logits = tta_logits(Linear(), X_BCHW, tta)
     torch.testing.assert_close(predict_proba(Linear(), X_BCHW, tta), logits.softmax(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tracemalloc
 from dataclasses import replace
 
@@ -20,13 +21,15 @@ from thalweg.data.images.dataset import ImageDataset, channel_mean_std
 from thalweg.data.images.input_spec import InputSpec
 from thalweg.data.images.synthetic import make_bars
 from thalweg.data.images.transfer import adapt_to_model, transfer_spec
-from thalweg.errors import DataError
+from thalweg.errors import DataError, OptionError
 from thalweg.tasks import classify as classify_module
 from thalweg.tasks.base import Context, EvalResult
 from thalweg.tasks.classify import Classify, ClassifyOptions, Evidence
 from thalweg.tasks.classify_support import (
     SMALL_PHOTO_SET,
     build_criterion,
+    build_transform,
+    choose_defaults,
     class_weights,
     is_small_photo_set,
     resolve_augment,
@@ -185,6 +188,50 @@ def test_features_go_through_the_head_alone():
     assert loss == pytest.approx(F.cross_entropy(model.head(LOGITS), LABELS).item())
 
 
+MIXED = {**BATCH, "other_label": LABELS.roll(1), "mix": torch.tensor([0.0, 0.3, 0.7, 1.0])}
+
+
+@pytest.mark.parametrize("options", [{}, {"balance_classes": True}, {"label_smoothing": 0.2, "balance_classes": True}])
+@pytest.mark.parametrize("kind", ["cross-entropy", "squared-error"])
+def test_the_loss_of_mixed_images_is_the_mixture_of_their_losses(kind, options):
+    expected = 0.0
+    for row, mix in enumerate(MIXED["mix"].tolist()):
+        for label, weight in ((MIXED["label"][row], 1 - mix), (MIXED["other_label"][row], mix)):
+            single = {"image": LOGITS[row : row + 1], "label": label[None]}
+            expected += weight * compute_loss(Echo(), single, loss=kind, **options).mean.item() / 4
+    model = Echo(auxiliary=True)
+    loss = compute_loss(model.eval(), MIXED, loss=kind, **options)
+    assert loss.mean.item() == pytest.approx(expected, rel=1e-5)
+    negative = compute_loss(model, {**MIXED, "image": -LOGITS}, loss=kind, **options).mean.item()
+    assert compute_loss(model.train(), MIXED, loss=kind, **options).mean.item() == pytest.approx(
+        expected + 0.4 * negative, rel=1e-5
+    )
+
+
+def test_the_accuracy_of_mixed_images_is_that_of_the_dominating_label():
+    labels = torch.tensor([0, 1, 1, 2])  # the label itself twice, then the other one twice
+    logits = 5 * torch.eye(3)[labels]
+    assert compute_loss(Echo(), {**MIXED, "image": logits}).metrics["accuracy"].item() == 1
+    assert compute_loss(Echo(), {**MIXED, "image": logits.roll(1, 1)}).metrics["accuracy"].item() == 0
+
+
+def test_a_transform_that_mixes_brings_both_labels():
+    spec = replace(SPEC, mean=[0.0], std=[1.0])
+    image = torch.tensor([0, 255, 51, 102], dtype=torch.uint8)[:, None, None, None].expand(-1, 4, 4, 1)
+    batch = build_transform("cutmix", spec)({"image": image, "label": LABELS})
+    own_B = image[:, 0, 0, 0] / 255
+    mean_B = torch.lerp(own_B, own_B.roll(1), batch["mix"])
+    torch.testing.assert_close(batch["image"].mean((1, 2, 3)), mean_B)
+    assert torch.equal(batch["other_label"], LABELS.roll(1)) and torch.equal(batch["label"], LABELS)
+    assert {"mix", "other_label"}.isdisjoint(build_transform("crop,flip", spec)({"image": image, "label": LABELS}))
+
+
+def test_views_of_mixed_images_are_not_cached():
+    with pytest.raises(OptionError) as error:
+        TASK.setup(Echo(), BARS, SPEC, ClassifyOptions(augment="mixup", feature_views=2), 16, CONTEXT)
+    assert (error.value.option, error.value.value) == ("augment", "mixup")
+
+
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
@@ -243,13 +290,13 @@ def photos(side: int = 32, channels: int = 3, count: int = 100, sizes: bool = Tr
 @pytest.mark.parametrize(
     ("settings", "augment"),
     [
-        ({}, "flip,shift=2"),
-        ({"side": 224}, "flip,shift=14"),
+        ({}, "crop,flip"),
+        ({"side": 224}, "crop,flip"),
         ({"side": 16}, "none"),
         ({"channels": 1}, "none"),
         ({"sizes": False}, "none"),
         ({"count": SMALL_PHOTO_SET}, "none"),
-        ({"count": SMALL_PHOTO_SET - 1}, "flip,shift=2"),
+        ({"count": SMALL_PHOTO_SET - 1}, "crop,flip"),
     ],
     ids=str,
 )
@@ -259,6 +306,74 @@ def test_small_sets_of_photos_are_augmented_by_default(settings, augment):
     assert is_small_photo_set(dataset, spec) is (augment != "none")
     assert resolve_augment(ClassifyOptions(augment="none"), dataset, spec) == "none"
     assert resolve_augment(ClassifyOptions(augment="rotate"), dataset, spec) == "rotate"
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "epochs"),
+    [
+        ({"count": 540}, {}, 120.0),
+        ({"count": 1000}, {}, 65.0),
+        ({"count": 3000}, {}, None),
+        ({"count": 540}, {"weights": "imagenet"}, None),
+        ({"count": 540, "sizes": False}, {}, None),
+    ],
+)
+def test_few_photos_are_trained_for_longer(settings, options, epochs):
+    defaults = choose_defaults(*photos(**settings), ClassifyOptions(), TrainOptions(**options))
+    assert defaults.get("epochs") == epochs
+
+
+@pytest.mark.parametrize(
+    ("augment", "tta", "expected", "resize"),
+    [
+        ("auto", "auto", "zoom", None),
+        ("crop=0.5,color", "auto", "zoom", None),
+        ("flip,shift=2", "auto", "none", None),
+        ("crop", "none", "none", None),
+        ("crop", "flip", "flip", None),
+        ("crop", "auto", "none", 40),  # the weights' own center crop
+    ],
+)
+def test_models_trained_on_crops_zoom_in(augment, tta, expected, resize):
+    dataset, spec = photos()
+    options = ClassifyOptions(augment=augment, tta=tta)
+    spec = replace(spec, tta="none" if tta == "auto" else tta, resize=resize)
+    assert TASK.spec_for_training(spec, dataset, options, TrainOptions()).tta == expected
+    options = replace(options, feature_views=2)
+    frozen = TASK.spec_for_training(spec, dataset, options, TrainOptions(freeze=True))
+    assert frozen.tta == spec.tta  # features are cached, and those of whole images validated
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "val", "is_suggested"),
+    [
+        ({}, {}, 0.5, True),
+        ({"channels": 1}, {}, 0.5, False),
+        ({"count": SMALL_PHOTO_SET}, {}, 0.5, False),
+        ({}, {"weights": "imagenet"}, 0.5, False),
+        ({}, {}, 0.97, False),
+    ],
+)
+def test_pretrained_weights_are_suggested_for_few_photos(settings, options, val, is_suggested):
+    _, spec = photos(**settings)
+    common = TrainOptions(data="my photos", **options)
+    lines = TASK.advice(make_history(0.6, val), spec, ClassifyOptions(), common)
+    assert bool(lines) is is_suggested
+    if is_suggested:
+        words = shlex.split(lines[0].partition("thalweg ")[2].partition("  (")[0])
+        assert words[:3] == ["train", "classify", "my photos"]
+        assert parse_flags(words[3:]) == {"--model": "mobilenet_v3_small", "--weights": "imagenet", "--freeze": True}
+        assert "10 MB" in lines[0]
+
+
+def parse_flags(words: list[str]) -> dict:
+    flags = {}
+    for word in words:
+        if word.startswith("--"):
+            flags[word] = True
+        else:
+            flags[list(flags)[-1]] = word
+    return flags
 
 
 def make_history(train: float, val: float) -> list[dict]:

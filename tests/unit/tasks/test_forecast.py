@@ -187,8 +187,8 @@ def test_a_sentence_says_when_a_simple_forecast_wins(tmp_path):
     for name in ("report.html", "MODEL_CARD.md"):
         assert "A simple forecast wins" in (run.path / name).read_text(encoding="utf-8")
     history = [{"split": "val", "skill": -0.5, "epoch": 1, "mse_scaled": 1.0}]
-    assert "A simple forecast wins" in TASK.advice(history, None, None)[0]
-    assert not TASK.advice([{**history[0], "skill": 0.1}], None, None)
+    assert "A simple forecast wins" in TASK.advice(history, None, None, None)[0]
+    assert not TASK.advice([{**history[0], "skill": 0.1}], None, None, None)
     assert describe_baseline({"test": {"skill": 0.2}, "best_baseline": "drift"}) == ""
 
 

@@ -320,8 +320,8 @@ def test_data_is_read_in_the_terms_of_the_spec(tmp_path):
 
 def test_overfitting_is_described_with_its_best_epoch():
     rows = [{"split": "val", "epoch": e, "nats_per_character": n} for e, n in [(1, 2.0), (2, 1.5), (3, 1.7)]]
-    assert len(TASK.advice(rows, OPTIONS, None)) == 1 and "epoch 2" in TASK.advice(rows, OPTIONS, None)[0]
-    assert TASK.advice(rows[:2], OPTIONS, None) == TASK.advice([], OPTIONS, None) == []
+    assert len(TASK.advice(rows, None, OPTIONS, None)) == 1 and "epoch 2" in TASK.advice(rows, None, OPTIONS, None)[0]
+    assert TASK.advice(rows[:2], None, OPTIONS, None) == TASK.advice([], None, OPTIONS, None) == []
     assert describe_overfitting([{"split": "train", "loss": 1.0}], "nats_per_character", 0.1) == ""
 
 

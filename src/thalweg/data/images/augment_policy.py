@@ -128,8 +128,8 @@ def geometric_matrices(op_B: Tensor, signed_B: Tensor, strengths: Strengths, x_B
     angle_B = amounts["rotate"] * (math.pi / 180)
     cos_B = angle_B.cos()
     sin_B = angle_B.sin()
-    x_from_y_B = sin_B * (height / width) + amounts["shear_x"]
-    y_from_x_B = -sin_B * (width / height) + amounts["shear_y"]
+    x_from_y_B = -sin_B * (height / width) + amounts["shear_x"]
+    y_from_x_B = sin_B * (width / height) + amounts["shear_y"]
     rows = [cos_B, x_from_y_B, 2 * amounts["translate_x"], y_from_x_B, cos_B, 2 * amounts["translate_y"]]
     return torch.stack(rows, 1).view(-1, 2, 3)
 

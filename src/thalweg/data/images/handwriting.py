@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...errors import DataError
-from .image_decoding import ImageReadError, to_8bit, to_array, to_gray_or_rgb
+from .image_decoding import ImageReadError, to_8bit, to_gray_or_rgb
+from .image_resizing import to_array
 
 #: longer side, in pixels, of the image in which the stroke is searched, and of that in which the paper is estimated
 WORKING_SIZE = 256

@@ -27,11 +27,10 @@ from .image_decoding import (
     apply_exif_orientation,
     decode_image,
     describe_error,
-    resize_and_crop,
     to_8bit,
-    to_array,
     to_gray_or_rgb,
 )
+from .image_resizing import resize_and_crop, to_array
 from .load import load_dataset
 from .npz import resize_dataset
 from .raw_dataset import RawDataset, ReadOptions

@@ -14,7 +14,8 @@ from ...config.size import to_height_width
 from ...errors import DataError
 from ...io.free_memory import require_memory
 from .idx import dataset_from_arrays
-from .image_decoding import ImageReadError, describe_resize, resize_and_crop, to_8bit
+from .image_decoding import ImageReadError, describe_resize, to_8bit
+from .image_resizing import resize_and_crop
 from .raw_dataset import RawDataset, ReadOptions
 
 #: names of the arrays of images and labels of each split; the first pair that the file has is used

@@ -20,9 +20,9 @@ from .image_decoding import (
     ImageSource,
     describe_error,
     open_image,
-    to_array,
     to_gray_or_rgb,
 )
+from .image_resizing import to_array
 
 #: width / height of a box, for a square input
 MIN_RATIO, MAX_RATIO = 3 / 4, 4 / 3

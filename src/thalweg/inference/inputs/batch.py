@@ -37,7 +37,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     dataset = load_images(trained, words[1] if len(words) > 1 else data)
     split, notes = sample(evaluation_split(dataset), settings.examples, settings.seed)
     if trained.spec.tta != "none":
-        notes.append("The logits are averaged over augmented copies of each image, as this model predicts.")
+        notes.append("The logits are those of augmented copies of each image, as this model predicts.")
     trained_loss = trained.task_options.loss
     if trained_loss != getattr(settings, "loss", trained_loss):
         notes.append(f"{trained.name} was trained with another loss: --set loss={trained_loss}")

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ...data.images.image_decoding import ImageReadError, apply_exif_orientation, decode_image, to_array
+from ...data.images.image_decoding import ImageReadError, apply_exif_orientation, decode_image
+from ...data.images.image_resizing import to_array
 from ...data.images.input_spec import to_uint8
 from ...errors import DataError, OptionError, ResourceError
 from ...tasks.base import InputType

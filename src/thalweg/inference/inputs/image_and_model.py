@@ -38,7 +38,7 @@ def load_input(words: list[Any], settings: Any, weights: str | None, offline: bo
     else:
         name, image_HWC, order = _sample_test_image(dataset, order, settings.seed)
     if spec.tta != "none":
-        notes.append("The prediction is averaged over augmented copies; the layers are those of the image itself.")
+        notes.append("The prediction is that of augmented copies; the layers are those of the image itself.")
     x_1CHW = to_normalized_float(torch.from_numpy(image_HWC[None].copy()), spec)
     with torch.no_grad():
         probability_K = predict_proba(trained.model, x_1CHW.clone(), spec.tta)[0].numpy()

@@ -10,7 +10,7 @@ import torch
 
 from thalweg.data.images import augment
 from thalweg.data.images.augment import (
-    DEFAULT_AMOUNTS,
+    OPERATIONS,
     build_augmentation,
     cutout,
     parse_augmentation,
@@ -35,11 +35,10 @@ def random_images(batch: int = 6, channels: int = 3, height: int = 9, width: int
 
 
 def test_names_and_amounts_are_parsed():
-    assert parse_augmentation("shift=3, rotate") == {"shift": 3.0, "rotate": DEFAULT_AMOUNTS["rotate"][0]}
+    assert parse_augmentation("shift=3, rotate") == {"shift": 3.0, "rotate": OPERATIONS["rotate"].default}
     assert parse_augmentation("none") == parse_augmentation("") == parse_augmentation(" , ") == {}
-    assert parse_augmentation(",".join(DEFAULT_AMOUNTS)) == {
-        name: amount for name, (amount, _) in DEFAULT_AMOUNTS.items()
-    }
+    assert parse_augmentation(",".join(OPERATIONS)) == {name: amount.default for name, amount in OPERATIONS.items()}
+    assert all(amount.default in amount.range for amount in OPERATIONS.values())
 
 
 @pytest.mark.parametrize(
@@ -51,6 +50,12 @@ def test_names_and_amounts_are_parsed():
         ("shift=nan", "shift=nan"),
         ("shift=1e9", "shift=1e9"),
         ("flip,shift 3", "shift 3"),
+        ("erase=1.1", "erase=1.1"),
+        ("flip=1.5", "flip=1.5"),
+        ("crop=0", "crop=0"),
+        ("color=2", "color=2"),
+        ("mixup=0", "mixup=0"),
+        ("randaugment=31", "randaugment=31"),
     ],
 )
 def test_a_mistake_is_reported(text, value):
@@ -122,7 +127,7 @@ def test_affine_without_amounts_is_the_identity(amounts, border):
 def test_every_affine_operation_changes_images_within_their_range():
     x = torch.rand(4, 1, 12, 12)
     for name in (*augment.AFFINE_OPS, "shift"):
-        y = random_affine(x, {name: DEFAULT_AMOUNTS[name][0]})
+        y = random_affine(x, {name: OPERATIONS[name].default})
         assert y.shape == x.shape and not torch.allclose(x, y, atol=1e-3), name
         assert 0 <= float(y.min()) and float(y.max()) <= 1 + 1e-6
 
@@ -213,9 +218,7 @@ def test_strokes_become_thinner_or_thicker():
 
 
 @pytest.mark.parametrize("is_handwriting", [True, False])
-@pytest.mark.parametrize(
-    "text", ["none", "shift", *DEFAULT_AMOUNTS, ",".join(DEFAULT_AMOUNTS), "shift=1,flip,thickness=1"]
-)
+@pytest.mark.parametrize("text", ["none", "shift", *OPERATIONS, ",".join(OPERATIONS), "shift=1,flip,thickness=1"])
 def test_bytes_become_floats_of_zero_to_one(text, is_handwriting):
     x = random_images(batch=5, height=8, width=8)
     before = x.clone()
@@ -238,7 +241,7 @@ def test_edges_of_handwriting_are_black_and_of_photos_reflected():
 
 
 def test_equal_seeds_give_equal_augmentations():
-    x, change = random_images(), build_augmentation(",".join(DEFAULT_AMOUNTS), is_handwriting=True)
+    x, change = random_images(), build_augmentation(",".join(OPERATIONS), is_handwriting=True)
     torch.manual_seed(3)
     one = change(x)
     torch.manual_seed(3)

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 import thalweg as tw
 from thalweg.data.base import DataRequest
 from thalweg.data.images.augment import random_affine
-from thalweg.data.images.image_decoding import decode_image, resize_and_crop
+from thalweg.data.images.image_decoding import decode_image
+from thalweg.data.images.image_resizing import resize_and_crop
 from thalweg.data.images.input_spec import InputSpec, load_for_model
 from thalweg.data.images.transfer import transfer_spec
 from thalweg.errors import OptionError
