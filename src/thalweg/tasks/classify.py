@@ -82,9 +82,7 @@ class ClassifyOptions:
         "test-time augmentation: average over mirrored, and over shifted copies; or see the center enlarged  "
         "[default: none; zoom after --augment crop]",
     ] = "auto"
-    image_size: Annotated[int | Size | None, "size of the model's input in pixels, a square or not", Range(1, 4096)] = (
-        None
-    )
+    image_size: Annotated[int | Size | None, "size of the model's input in pixels", Range(1, 4096)] = None
     fold: Annotated[str | None, "validate on one of K equal parts of the training set, as 2/5"] = None
     cache_features: Annotated[bool, "cache backbone features when only the head is trained"] = True
     feature_views: Annotated[int, "random augmented views per image in the feature cache", Range(1, 1000)] = 1

@@ -211,14 +211,8 @@ def build_external_model(
     pretrained = pretrained is True  # a run folder from elsewhere may hold any JSON value
     package, _ = _package_and_name(model)
     check_exists(model)
-    if package == "torchvision" and in_channels != 3:
-        raise OptionError(
-            f"{model} needs color images: {in_channels} channel; expected 3.",
-            cure="Use images with three channels.",
-            option="model",
-            value=in_channels,
-            allowed=[3],
-        )
+    if package == "torchvision":
+        _check_color(model, in_channels)
     may_download = pretrained and not (offline or is_offline())
 
     def build(**more: Any) -> nn.Module:
@@ -250,6 +244,18 @@ def build_external_model(
             option="model",
             value=model,
         ) from error
+
+
+def _check_color(model: str, in_channels: int) -> None:
+    """Raise OptionError for images that are not in color."""
+    if in_channels != 3:
+        raise OptionError(
+            f"{model} needs color images: {in_channels} channel; expected 3.",
+            cure="Use images with three channels.",
+            option="model",
+            value=in_channels,
+            allowed=[3],
+        )
 
 
 def _create(model: str, channels: int, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:

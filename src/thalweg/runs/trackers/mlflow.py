@@ -35,7 +35,7 @@ def load_package() -> Any:
     """Import MLflow, with its telemetry off. Raises ImportError."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import mlflow
+    import mlflow  # pyright: ignore[reportMissingImports]
 
     return mlflow
 

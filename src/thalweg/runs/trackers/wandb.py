@@ -35,7 +35,7 @@ EXIT_CODES = {"finished": 0, "stopped": 255, "failed": 1}
 def load_package() -> Any:
     """Import Weights & Biases, with its reports of errors off. Raises ImportError."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     return wandb
 
