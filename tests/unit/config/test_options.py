@@ -315,7 +315,8 @@ def is_valid(value: Any, rule: dict[str, Any]) -> bool:
         return any(is_valid(value, member) for member in rule["anyOf"])
     if "enum" in rule:
         return value in rule["enum"]
-    types = {"integer": int, "number": (int, float), "string": str, "boolean": bool, "null": type(None), "object": dict}
+    types = {"integer": int, "number": (int, float), "string": str, "boolean": bool, "null": type(None)}
+    types |= {"object": dict, "array": list}
     if isinstance(value, bool) and rule["type"] != "boolean":
         return False
     return isinstance(value, types[rule["type"]])
@@ -330,6 +331,7 @@ def test_schema_is_json_and_every_default_is_valid():
         assert rule["description"] and is_valid(rule["default"], rule), name
     assert not is_valid("adamm", rules["optimizer"]) and is_valid("adam", rules["optimizer"])
     assert is_valid("auto", rules["lr"]) and not is_valid([], rules["lr"])
+    assert is_valid(["mlflow"], rules["tracker"]) and not is_valid("mlflow", rules["tracker"])
     assert (rules["momentum"]["minimum"], rules["momentum"]["exclusiveMaximum"]) == (0, 1)
 
 
@@ -357,6 +359,9 @@ def values_of(field: OptionField) -> st.SearchStrategy:
             strategies.append(st.none())
         elif isinstance(member, type) or getattr(member, "__origin__", None) is dict:
             strategies.append(st.dictionaries(st.text(), st.integers()))
+        elif getattr(member, "__origin__", None) is list:
+            (inner,) = get_args(member)
+            strategies.append(st.lists(st.sampled_from(get_args(inner)), min_size=1))
         else:
             strategies.append(st.sampled_from(get_args(member)))
     return st.one_of(strategies)

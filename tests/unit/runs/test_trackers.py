@@ -132,6 +132,7 @@ def make_wandb(store: FakeStore) -> ModuleType:
     def init(**values: Any) -> Run:
         store.inits.append(values)
         store.where.append(values["mode"])
+        store.run(values["id"])["rows"] = []  # offline, each part of a run is a folder of its own
         return Run(values["id"])
 
     module = ModuleType("wandb")
@@ -166,6 +167,7 @@ def resume(out: Path, **options: Any) -> TrainingRun:
 
 
 def steps_of(store: FakeStore, name: str) -> list[int]:
+    """The steps of a metric: of the one run, of which the last folder counts."""
     (run,) = store.runs.values()
     return [step for step, values in run["rows"] if name in values]
 

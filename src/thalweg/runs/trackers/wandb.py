@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..run_dir import RunDir
 from ..run_record import RunRecord
-from .base import PROJECT, TrackerStatus, allows_network, read_run_id, write_run_id
+from .base import PROJECT, TrackerStatus, allows_network, read_run_id, select_finite, write_run_id
 
 NAME = "wandb"
 #: nothing but what is logged here: no console, git, code, packages, machine or prompt; and no other run is touched
@@ -41,11 +41,12 @@ def load_package() -> Any:
 
 
 class WandbTracker:
-    """Logs to one run. Every part of a resumed run has a folder of its own with the same id."""
+    """Logs to one run. Offline, every part of a resumed run has a folder of its own; the newest holds all rows."""
 
     def __init__(self, run_dir: RunDir, record: RunRecord, step: int):
         self._wandb = load_package()
         run_id = read_run_id(run_dir, NAME)
+        is_resumed = run_id is not None
         if run_id is None:
             run_id = uuid.uuid4().hex[:12]
             write_run_id(run_dir, NAME, run_id)
@@ -58,9 +59,17 @@ class WandbTracker:
             name=run_dir.path.resolve().name,
             dir=str(run_dir.path),
             mode=mode,
-            resume="allow" if mode == "online" else None,  # files of one id are joined when they are uploaded
+            resume="allow" if mode == "online" else None,
             settings=self._wandb.Settings(**settings),
         )
+        if is_resumed and mode != "online":
+            self._log_earlier_rows(run_dir)
+
+    def _log_earlier_rows(self, run_dir: RunDir) -> None:
+        """Log what metrics.jsonl holds: a killed process leaves a folder without its last rows, or without any."""
+        for row in run_dir.read_metrics():
+            values = {name: value for name, value in row.items() if name not in ("step", "epoch", "split")}
+            self.log_metrics(row["step"], select_finite(row["split"], values))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log settings as the run's configuration; a resumed run may have changed some."""
