@@ -34,8 +34,6 @@ MAX_ASPECT = 8
 #: changed its probabilities for 48 photos by up to 0.19 with a margin of 2, 0.03 with 4, 0.01 with 8 and 0 with 16.
 DRAFT_MARGIN = 16
 DRAFT_MARGIN_CROPPED = 3
-#: The same for gray thumbnails, which show what an image is of, and need no more.
-DRAFT_MARGIN_GRAY = 1.5
 
 #: formats of cameras, browsers and drawing programs; read under the file extension of any of them
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
@@ -64,8 +62,8 @@ ImageSource = str | os.PathLike[str] | bytes
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 #: EXIF tag of the orientation, and its values that exchange width and height
-_ORIENTATION_TAG = 0x0112
-_TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
+ORIENTATION_TAG = 0x0112
+TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 #: `to_8bit` works on this many rows at once, because all of them in double precision may be too large
 _ROWS_AT_ONCE = 1024
@@ -114,7 +112,7 @@ class ImageHeader:
     gray: bool = False
 
 
-def _open_image(source: ImageSource, content: bytes | None = None) -> Image.Image:
+def open_image(source: ImageSource, content: bytes | None = None) -> Image.Image:
     """Open an image; `content` is what has been read from the file, if it has been."""
     formats: Sequence[str] = ALL_FORMATS
     if not isinstance(source, bytes):
@@ -168,7 +166,7 @@ def _describe_unidentified(source: ImageSource) -> str:
 def read_header(source: ImageSource) -> ImageHeader:
     """Read the header of an image file or of its content, without decoding pixels. Raises ImageReadError."""
     try:
-        with _open_image(source) as image:
+        with open_image(source) as image:
             return _header_of(image, source)
     except ImageReadError:
         raise
@@ -180,7 +178,7 @@ def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
     width, height = image.size
     # Without this check Pillow decodes a whole PNG in search of EXIF data behind the pixels; cameras write it in front.
     if image.format != "PNG" or "exif" in image.info:
-        if image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+        if image.getexif().get(ORIENTATION_TAG, 1) in TRANSPOSED_ORIENTATIONS:
             width, height = height, width
     image_format = image.format or ""
     if image_format == "MPO":
@@ -200,10 +198,10 @@ def inspect_image(source: ImageSource, content: bytes) -> ImageHeader:
     whether it can be used.
     """
     try:
-        with _open_image(source, content) as image:
+        with open_image(source, content) as image:
             header = _header_of(image, source)
             if not _is_complete(image, content):
-                with _open_image(source, content) as image_again:
+                with open_image(source, content) as image_again:
                     to_array(apply_exif_orientation(image_again), None)
             return header
     except ImageReadError:
@@ -248,7 +246,7 @@ def decode_image(
         ImageReadError: The image cannot be read, with the reason.
     """
     try:
-        with _open_image(source) as image:
+        with open_image(source) as image:
             if image_size and image.format in ("JPEG", "MPO"):
                 _use_jpeg_draft(image, image_size, resize)
             upright = apply_exif_orientation(image, channels)
@@ -259,66 +257,6 @@ def decode_image(
         raise
     except Exception as error:  # a decoder may raise anything for a damaged file
         raise ImageReadError(describe_error(error, source)) from None
-
-
-def decode_gray_center(source: ImageSource, size: tuple[int, int], resize: int | None, side: int) -> np.ndarray:
-    """Decode the center of an image that `resize_and_crop` keeps, as a gray square by area averaging.
-
-    Several times faster than `decode_image`, because a JPEG is decoded at a fraction of its size, and only its gray.
-
-    Args:
-        source: Path of a file, or its content.
-        size: (height, width) for `resize_and_crop`.
-        resize: The same.
-        side: Height and width of the result.
-
-    Returns:
-        (side, side) uint8, upright.
-
-    Raises:
-        ImageReadError: The image cannot be read, with the reason.
-    """
-    try:
-        with _open_image(source) as image:
-            divisor = 1
-            width, height = image.size
-            if image.format in ("JPEG", "MPO"):
-                divisor = _use_gray_draft(image, min(_kept_size(height, width, size, resize)) / side)
-            image.load()
-            gray = to_gray_or_rgb(image, 1)
-            if divisor == 1:
-                width, height = image.size
-            if image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
-                size = (size[1], size[0])
-            box_height, box_width = _kept_size(height, width, size, resize)
-            left = (width - box_width) / 2 / divisor
-            top = (height - box_height) / 2 / divisor
-            box = (left, top, left + box_width / divisor, top + box_height / divisor)
-            # What is kept lies in the center, so the thumbnail can be turned instead of the image.
-            thumbnail = ImageOps.exif_transpose(gray.resize((side, side), Image.Resampling.BOX, box))
-            return np.asarray(thumbnail)
-    except ImageReadError:
-        raise
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        raise ImageReadError(describe_error(error, source)) from None
-
-
-def _kept_size(height: int, width: int, size: tuple[int, int], resize: int | None) -> tuple[float, float]:
-    """Return height and width of the part of an image that `resize_and_crop` keeps."""
-    kept_height, kept_width = _center_size(height, width, size)
-    scale = min(size) / resize if resize else 1
-    return kept_height * scale, kept_width * scale
-
-
-def _use_gray_draft(image: Image.Image, margin: float) -> int:
-    """Let Pillow decode a JPEG to gray at a fraction of its size; `margin` is how many times too large it is."""
-    width, height = image.size
-    for divisor in (8, 4, 2):
-        if margin >= DRAFT_MARGIN_GRAY * divisor:
-            image.draft("L", (max(1, width // divisor), max(1, height // divisor)))
-            return divisor
-    image.draft("L", image.size)
-    return 1
 
 
 def apply_exif_orientation(image: Image.Image, channels: int | None = None) -> Image.Image:
@@ -343,7 +281,7 @@ def _use_jpeg_draft(image: Image.Image, image_size: PixelSize, resize: int | Non
     """
     width, height = image.size
     target_height, target_width = to_height_width(image_size)
-    if target_height != target_width and image.getexif().get(_ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+    if target_height != target_width and image.getexif().get(ORIENTATION_TAG, 1) in TRANSPOSED_ORIENTATIONS:
         target_height, target_width = target_width, target_height
     shorter = min(target_height, target_width)
     margin = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * shorter
@@ -427,13 +365,13 @@ def resize_and_crop(image: Image.Image, image_size: PixelSize, resize: int | Non
         return _center_crop(image, size, _covering_size(image, size, resize))
     if (image.height, image.width) == size:
         return image
-    height, width = _center_size(image.height, image.width, size)
+    height, width = center_size(image.height, image.width, size)
     left = (image.width - width) / 2
     top = (image.height - height) / 2
     return _resize_box(image, (size[1], size[0]), (left, top, left + width, top + height))
 
 
-def _center_size(height: int, width: int, size: tuple[int, int]) -> tuple[float, float]:
+def center_size(height: int, width: int, size: tuple[int, int]) -> tuple[float, float]:
     """Return height and width of the largest part of an image with the proportions of `size`."""
     if width * size[0] >= height * size[1]:
         return height, _round_length(height * size[1], size[0])
