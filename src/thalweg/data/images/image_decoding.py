@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...config.size import PixelSize, to_height_width
-from .image_resizing import center_size, resize_and_crop, to_array
+from .image_resizing import resize_and_crop, to_array
 
 #: maximum number of pixels of an image
 MAX_PIXELS = 100_000_000
@@ -32,8 +32,6 @@ MAX_SIDE = 1_000_000
 #: changed its probabilities for 48 photos by up to 0.19 with a margin of 2, 0.03 with 4, 0.01 with 8 and 0 with 16.
 DRAFT_MARGIN = 16
 DRAFT_MARGIN_CROPPED = 3
-#: The same for gray thumbnails, which show what an image is of, and need no more.
-DRAFT_MARGIN_GRAY = 1.5
 
 #: formats of cameras, browsers and drawing programs; read under the file extension of any of them
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
@@ -63,7 +61,7 @@ _GRAY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 #: EXIF tag of the orientation, and its values that exchange width and height
 ORIENTATION_TAG = 0x0112
-_TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
+TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 #: `to_8bit` works on this many rows at once, because all of them in double precision may be too large
 _ROWS_AT_ONCE = 1024
@@ -177,7 +175,7 @@ def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
     width, height = image.size
     # Without this check Pillow decodes a whole PNG in search of EXIF data behind the pixels; cameras write it in front.
     if image.format != "PNG" or "exif" in image.info:
-        if image.getexif().get(ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+        if image.getexif().get(ORIENTATION_TAG, 1) in TRANSPOSED_ORIENTATIONS:
             width, height = height, width
     image_format = image.format or ""
     if image_format == "MPO":
@@ -258,66 +256,6 @@ def decode_image(
         raise ImageReadError(describe_error(error, source)) from None
 
 
-def decode_gray_center(source: ImageSource, size: tuple[int, int], resize: int | None, side: int) -> np.ndarray:
-    """Decode the center of an image that `resize_and_crop` keeps, as a gray square by area averaging.
-
-    Several times faster than `decode_image`, because a JPEG is decoded at a fraction of its size, and only its gray.
-
-    Args:
-        source: Path of a file, or its content.
-        size: (height, width) for `resize_and_crop`.
-        resize: The same.
-        side: Height and width of the result.
-
-    Returns:
-        (side, side) uint8, upright.
-
-    Raises:
-        ImageReadError: The image cannot be read, with the reason.
-    """
-    try:
-        with open_image(source) as image:
-            divisor = 1
-            width, height = image.size
-            if image.format in ("JPEG", "MPO"):
-                divisor = _use_gray_draft(image, min(_kept_size(height, width, size, resize)) / side)
-            image.load()
-            gray = to_gray_or_rgb(image, 1)
-            if divisor == 1:
-                width, height = image.size
-            if image.getexif().get(ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
-                size = (size[1], size[0])
-            box_height, box_width = _kept_size(height, width, size, resize)
-            left = (width - box_width) / 2 / divisor
-            top = (height - box_height) / 2 / divisor
-            box = (left, top, left + box_width / divisor, top + box_height / divisor)
-            # What is kept lies in the center, so the thumbnail can be turned instead of the image.
-            thumbnail = ImageOps.exif_transpose(gray.resize((side, side), Image.Resampling.BOX, box))
-            return np.asarray(thumbnail)
-    except ImageReadError:
-        raise
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        raise ImageReadError(describe_error(error, source)) from None
-
-
-def _kept_size(height: int, width: int, size: tuple[int, int], resize: int | None) -> tuple[float, float]:
-    """Return height and width of the part of an image that `resize_and_crop` keeps."""
-    kept_height, kept_width = center_size(height, width, size)
-    scale = min(size) / resize if resize else 1
-    return kept_height * scale, kept_width * scale
-
-
-def _use_gray_draft(image: Image.Image, margin: float) -> int:
-    """Let Pillow decode a JPEG to gray at a fraction of its size; `margin` is how many times too large it is."""
-    width, height = image.size
-    for divisor in (8, 4, 2):
-        if margin >= DRAFT_MARGIN_GRAY * divisor:
-            image.draft("L", (max(1, width // divisor), max(1, height // divisor)))
-            return divisor
-    image.draft("L", image.size)
-    return 1
-
-
 def apply_exif_orientation(image: Image.Image, channels: int | None = None) -> Image.Image:
     """Return an upright image in mode L or RGB, see `to_gray_or_rgb`. Raises ImageReadError."""
     if 0 in image.size:
@@ -340,7 +278,7 @@ def _use_jpeg_draft(image: Image.Image, image_size: PixelSize, resize: int | Non
     """
     width, height = image.size
     target_height, target_width = to_height_width(image_size)
-    if target_height != target_width and image.getexif().get(ORIENTATION_TAG, 1) in _TRANSPOSED_ORIENTATIONS:
+    if target_height != target_width and image.getexif().get(ORIENTATION_TAG, 1) in TRANSPOSED_ORIENTATIONS:
         target_height, target_width = target_width, target_height
     shorter = min(target_height, target_width)
     margin = DRAFT_MARGIN_CROPPED * resize if resize else DRAFT_MARGIN * shorter

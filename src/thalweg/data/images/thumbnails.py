@@ -11,14 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from ...io.download import cache_dir
 from ..prefetch import prefetch_map
-from .image_decoding import ImageReadError, decode_gray_center, describe_error
+from .image_decoding import (
+    ORIENTATION_TAG,
+    TRANSPOSED_ORIENTATIONS,
+    ImageReadError,
+    ImageSource,
+    describe_error,
+    open_image,
+    to_gray_or_rgb,
+)
+from .image_resizing import center_size
 from .stored_images import ImageArray, StoredImages
 
 #: height and width of a thumbnail in pixels, at most
 THUMBNAIL_SIZE = 32
+#: A JPEG is decoded at a fraction of its size if that leaves this many times the pixels of a thumbnail along each side.
+DRAFT_MARGIN = 1.5
 #: thumbnails that are cached take at most this much of the disk; the oldest go first
 MAX_CACHE_BYTES = 1 << 30
 #: part of the key of the cache: raise it when thumbnails are made in another way
@@ -122,6 +134,66 @@ def _decode(images: StoredImages, rows: np.ndarray) -> Iterator[tuple[int, tuple
             return row, describe_error(error, b"")
 
     return prefetch_map(decode, rows.tolist())
+
+
+def decode_gray_center(source: ImageSource, size: tuple[int, int], resize: int | None, side: int) -> np.ndarray:
+    """Decode the center of an image that `resize_and_crop` keeps, as a gray square by area averaging.
+
+    Several times faster than `decode_image`, because a JPEG is decoded at a fraction of its size, and only its gray.
+
+    Args:
+        source: Path of a file, or its content.
+        size: (height, width) for `resize_and_crop`.
+        resize: The same.
+        side: Height and width of the result.
+
+    Returns:
+        (side, side) uint8, upright.
+
+    Raises:
+        ImageReadError: The image cannot be read, with the reason.
+    """
+    try:
+        with open_image(source) as image:
+            divisor = 1
+            width, height = image.size
+            if image.format in ("JPEG", "MPO"):
+                divisor = _use_gray_draft(image, min(_kept_size(height, width, size, resize)) / side)
+            image.load()
+            gray = to_gray_or_rgb(image, 1)
+            if divisor == 1:
+                width, height = image.size
+            if image.getexif().get(ORIENTATION_TAG, 1) in TRANSPOSED_ORIENTATIONS:
+                size = (size[1], size[0])
+            box_height, box_width = _kept_size(height, width, size, resize)
+            left = (width - box_width) / 2 / divisor
+            top = (height - box_height) / 2 / divisor
+            box = (left, top, left + box_width / divisor, top + box_height / divisor)
+            # What is kept lies in the center, so the thumbnail can be turned instead of the image.
+            thumbnail = ImageOps.exif_transpose(gray.resize((side, side), Image.Resampling.BOX, box))
+            return np.asarray(thumbnail)
+    except ImageReadError:
+        raise
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise ImageReadError(describe_error(error, source)) from None
+
+
+def _kept_size(height: int, width: int, size: tuple[int, int], resize: int | None) -> tuple[float, float]:
+    """Return height and width of the part of an image that `resize_and_crop` keeps."""
+    kept_height, kept_width = center_size(height, width, size)
+    scale = min(size) / resize if resize else 1
+    return kept_height * scale, kept_width * scale
+
+
+def _use_gray_draft(image: Image.Image, margin: float) -> int:
+    """Let Pillow decode a JPEG to gray at a fraction of its size; `margin` is how many times too large it is."""
+    width, height = image.size
+    for divisor in (8, 4, 2):
+        if margin >= DRAFT_MARGIN * divisor:
+            image.draft("L", (max(1, width // divisor), max(1, height // divisor)))
+            return divisor
+    image.draft("L", image.size)
+    return 1
 
 
 def _cache_key(images: StoredImages) -> str:
