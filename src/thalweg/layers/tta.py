@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 TTA = Literal["none", "flip", "flip-shift", "zoom"]
 
-#: part of each side that `zoom` leaves, as in the usual center crop of 224 pixels out of 256
-ZOOM = 7 / 8
+#: part of each side that `zoom` leaves; from 8/10 to 1, it was the best for models trained on `crop,flip,trivial`
+ZOOM = 15 / 16
 
 
 def predict_proba(model: nn.Module, x_BCHW: Tensor, tta: TTA = "none") -> Tensor:
@@ -41,7 +41,7 @@ def tta_logits(model: nn.Module, x_BCHW: Tensor, tta: TTA = "none") -> Tensor:
 
 
 def zoom_center(x_BCHW: Tensor) -> Tensor:
-    """Enlarge the central 7/8 of each side to the full size, bilinear."""
+    """Enlarge the central 15/16 of each side to the full size, bilinear."""
     height, width = x_BCHW.shape[2:]
     top = round(height * (1 - ZOOM) / 2)
     left = round(width * (1 - ZOOM) / 2)

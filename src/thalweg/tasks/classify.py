@@ -75,7 +75,7 @@ class ClassifyOptions:
         str,
         "comma-separated, with amounts as shift=3: crop, flip, color, trivial, randaugment, erase, mixup, cutmix for "
         "photos; shift, rotate, scale, shear, elastic, thickness, cutout; or none  "
-        "[default: none; crop,flip for small sets of photos]",
+        "[default: none; crop,flip,trivial for small sets of photos]",
     ] = "auto"
     tta: Annotated[
         Literal["auto", "none", "flip", "flip-shift", "zoom"],

@@ -26,7 +26,7 @@ from .base import CardText, Context
 #: photo sets with fewer training images are augmented, and their best weights are kept, by default
 SMALL_PHOTO_SET = 20_000
 #: what such sets are augmented by; measured by benchmarks/photo_defaults.py
-PHOTO_AUGMENT = "crop,flip"
+PHOTO_AUGMENT = "crop,flip,trivial"
 #: images that a model sees in a training from scratch on such a set, in at most so many epochs
 PHOTO_EXAMPLES = 65_000
 MAX_PHOTO_EPOCHS = 120
@@ -242,7 +242,7 @@ def suggest_next(history: list[dict[str, Any]], augment: str, common: TrainOptio
         return []
     ideas = []
     if augment in ("", "none"):
-        ideas.append("--augment crop,flip")
+        ideas.append("--augment crop,flip,trivial")
     if common.weights is None:
         ideas.append("--model resnet18 --weights imagenet --freeze")
     if common.patience is None:
@@ -312,7 +312,7 @@ def _describe_preprocessing(spec: InputSpec) -> list[str]:
     if spec.handwriting:
         lines.append("Drawings are brought to the form of MNIST: white on black, centered by mass.")
     if spec.tta == "zoom":
-        lines.append("The central 7/8 of each side is enlarged to that size again (--tta zoom).")
+        lines.append("The central 15/16 of each side is enlarged to that size again (--tta zoom).")
     elif spec.tta != "none":
         lines.append(f"Logits are averaged over augmented copies of each image (--tta {spec.tta}).")
     return lines

@@ -47,11 +47,11 @@ def test_flip_shift_gives_shifted_copies_half_of_the_weight():
     torch.testing.assert_close(tta_logits(Linear(), X_BCHW, "flip-shift"), expected)
 
 
-def test_zoom_enlarges_seven_eighths_of_each_side():
+def test_zoom_enlarges_fifteen_sixteenths_of_each_side():
     ramp = torch.arange(32.0)
     x_BCHW = torch.stack([ramp.expand(32, 32), ramp[:, None].expand(32, 32)])[None]
     seen_BCHW = zoom_center(x_BCHW)
-    expected = (2 + (ramp + 0.5) * 7 / 8 - 0.5).clamp(2, 29)
+    expected = (1 + (ramp + 0.5) * 15 / 16 - 0.5).clamp(1, 30)
     torch.testing.assert_close(seen_BCHW[0, 0], expected.expand(32, 32))
     torch.testing.assert_close(seen_BCHW[0, 1], expected[:, None].expand(32, 32))
     torch.testing.assert_close(tta_logits(Linear(), X_BCHW, "zoom"), Linear()(zoom_center(X_BCHW)))

@@ -290,13 +290,13 @@ def photos(side: int = 32, channels: int = 3, count: int = 100, sizes: bool = Tr
 @pytest.mark.parametrize(
     ("settings", "augment"),
     [
-        ({}, "crop,flip"),
-        ({"side": 224}, "crop,flip"),
+        ({}, "crop,flip,trivial"),
+        ({"side": 224}, "crop,flip,trivial"),
         ({"side": 16}, "none"),
         ({"channels": 1}, "none"),
         ({"sizes": False}, "none"),
         ({"count": SMALL_PHOTO_SET}, "none"),
-        ({"count": SMALL_PHOTO_SET - 1}, "crop,flip"),
+        ({"count": SMALL_PHOTO_SET - 1}, "crop,flip,trivial"),
     ],
     ids=str,
 )
