@@ -19,6 +19,7 @@ from thalweg.data.images.input_spec import to_normalized_float
 from thalweg.data.images.synthetic import make_bars
 from thalweg.engine.config import TrainConfig
 from thalweg.engine.trainer import Trainer
+from thalweg.config.size import PixelSize
 from thalweg.errors import OptionError
 from thalweg.layers.activations import ACTIVATIONS
 from thalweg.tasks.base import Context
@@ -72,12 +73,12 @@ class Case(NamedTuple):
         """Whether the model is held to the costly laws."""
         return self.name in REPRESENTATIVES.get(self.file, [self.name])
 
-    def build(self, in_channels: int = 1, image_size: int | None = None) -> nn.Module:
+    def build(self, in_channels: int = 1, image_size: PixelSize | None = None) -> nn.Module:
         """Build the model with the weights of seed 0, by default for the size of most tests."""
         torch.manual_seed(0)
         return self.build_unseeded(in_channels, image_size or self.size)
 
-    def build_unseeded(self, in_channels: int, image_size: int) -> nn.Module:
+    def build_unseeded(self, in_channels: int, image_size: PixelSize) -> nn.Module:
         """Build the model with the next random weights."""
         arguments = {**SMALLER.get(self.file, {}), **self.arguments}
         return MODELS[self.name](in_channels=in_channels, num_classes=NUM_CLASSES, image_size=image_size, **arguments)
@@ -154,6 +155,14 @@ def test_a_model_reads_its_default_size_and_one_of_the_test_sizes(case):
         assert len(features) == 2 and model.head(features).shape == (2, NUM_CLASSES)
     layers = [layer for layer in model.head.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     assert len(layers[-1].weight) == NUM_CLASSES
+
+
+@every_model
+def test_images_need_not_be_squares(case):
+    for size in ((case.size, case.size + 4), (case.size + 4, case.size)):
+        with case.shape_device:
+            model = case.build(in_channels=3, image_size=size).eval()
+            assert model(torch.zeros(2, 3, *size)).shape == (2, NUM_CLASSES)
 
 
 @every_representative

@@ -119,6 +119,14 @@ def test_resizing_equals_pillow_s_in_every_level(channels):
         assert np.array_equal(resized.numpy(), expected.reshape(*size, channels)), (h, w, size, resize)
 
 
+def test_an_export_for_images_that_are_no_squares_agrees(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    spec = replace(SPEC, size=[64, 96], resize=72)
+    proof = write(model, spec, tmp_path / "model.onnx", make_images(6, 64, 96, 3)).proof
+    assert proof.problem == "" and proof.numbers["agreement"] == 1 and proof.numbers["max_difference"] <= 1e-5
+
+
 def test_the_export_is_one_file_that_describes_inputs_and_outputs(report):
     import onnx
 

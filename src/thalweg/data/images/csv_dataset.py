@@ -1,4 +1,4 @@
-"""Read tables of images: CSV or TSV with the columns path and label and, optionally, split and group."""
+"""Read tables of images: CSV, TSV or Parquet with the columns path and label and, optionally, split and group."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from ...errors import DataError, did_you_mean, pluralize
 from ...io.file_names import decode_file_name, encode_file_name
 from ..base import SPLITS, UnreadableFile
 from .dataset import ImageSplit
+from .encoded import EncodedNames, ImageFiles
 from .image_decoding import EXTENSIONS
 from .image_loading import load_images, short_hash
+from .parquet_files import parquet_to_csv
 from .raw_dataset import SPLIT_ALIASES, RawDataset, ReadOptions, look_like_numbers
+from .stored_images import ImageArray
 
-TABLE_EXTENSIONS = (".csv", ".tsv")
+TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 
 #: accepted names of each column; those of the second row count only where the table has none of the first
 _COLUMN_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -211,26 +214,33 @@ def read_table(path: Path, options: ReadOptions) -> RawDataset:
     Missing and unreadable images are listed in `unreadable`. Raises DataError with file and line.
     """
     table_name = decode_file_name(path.name)
-    rows, warnings = parse_table(path.read_bytes(), table_name)
-    files: list[Path] = []
-    existing_files: list[Path] = []
+    if path.suffix.lower() == ".parquet":
+        content = parquet_to_csv(path, list(chain(*chain(*_COLUMN_NAMES.values()))))
+    else:
+        content = path.read_bytes()
+    rows, warnings = parse_table(content, table_name)
+    files: list[str] = []
+    existing_files: list[str] = []
     existing_rows: list[CsvRow] = []
     missing_rows: list[CsvRow] = []
     unreadable: list[UnreadableFile] = []
     for row in rows:
         file = _resolve_path(path, row)
         files.append(file)
-        if file.is_file():
+        if os.path.isfile(path.parent / file):
             existing_files.append(file)
             existing_rows.append(row)
         else:
             missing_rows.append(row)
-            unreadable.append(UnreadableFile(f"{table_name}, line {row.line}: {row.path}", _missing_file_reason(file)))
+            reason = _missing_file_reason(path.parent / file)
+            unreadable.append(UnreadableFile(f"{table_name}, line {row.line}: {row.path}", reason))
     _check_missing(path, existing_rows, missing_rows)
-    loaded = load_images(existing_files, options)
-    loaded_rows = [existing_rows[index] for index in loaded.rows]
-    sources = [str(existing_files[index]) for index in loaded.rows]
-    classes, splits = _group_by_split(loaded.images, loaded_rows, sources)
+    parent = "" if str(path.parent) == "." else str(path.parent)
+    encoded = ImageFiles(existing_files, parent, os.path.realpath(path))
+    loaded = load_images(encoded, options)
+    loaded_rows = [existing_rows[index] for index in loaded.rows.tolist()]
+    names = EncodedNames(encoded.take(loaded.rows))
+    classes, splits = _group_by_split(loaded.images, loaded_rows, names)
     if missing_rows:
         warnings.append(_format_missing(missing_rows))
     warnings += loaded.warnings
@@ -252,7 +262,7 @@ def read_table(path: Path, options: ReadOptions) -> RawDataset:
 
 
 def _group_by_split(
-    images: np.ndarray, rows: Sequence[CsvRow], sources: Sequence[str]
+    images: ImageArray, rows: Sequence[CsvRow], sources: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
     """Return the classes, and the images of each split that the table has; rows without a split are in train."""
     classes = tuple(sorted({row.label for row in rows}))
@@ -302,8 +312,11 @@ def _format_missing(missing: Sequence[CsvRow]) -> str:
     return f"{pluralize(len(missing), 'file')} of the table {verb} missing, e.g. {missing[0].path}."
 
 
-def _resolve_path(table: Path, row: CsvRow) -> Path:
-    """Return the file of a row. Raises DataError for a path that leaves the table's folder, with either slash."""
+def _resolve_path(table: Path, row: CsvRow) -> str:
+    """Return the file of a row, relative to the table's folder.
+
+    Raises DataError for a path that leaves the folder, with either slash.
+    """
     slashed = row.path.replace("\\", "/")
     normalized = posixpath.normpath(slashed)
     is_absolute = "://" in row.path or normalized.startswith("/") or slashed[1:2] == ":"
@@ -315,10 +328,10 @@ def _resolve_path(table: Path, row: CsvRow) -> Path:
             line=row.line,
             value=row.path,
         )
-    exact = table.parent / encode_file_name(os.path.normpath(row.path))
-    if exact.is_file():
+    exact = encode_file_name(os.path.normpath(row.path))
+    if slashed == row.path or os.path.isfile(table.parent / exact):
         return exact
-    return table.parent / encode_file_name(normalized)
+    return encode_file_name(normalized)
 
 
 def _missing_file_reason(file: Path) -> str:
@@ -362,16 +375,26 @@ def _has_several_labels(label: str, labels: set[str]) -> bool:
     return len(parts) > 1 and not parts.isdisjoint(labels)
 
 
-def _outside_warnings(table: Path, files: Sequence[Path]) -> list[str]:
+def _outside_warnings(table: Path, files: Sequence[str]) -> list[str]:
     """Return a warning about files that are outside of the table's folder because of links."""
     root = os.path.realpath(table.parent).rstrip(os.sep)
     outside = []
+    is_inside: dict[str, bool] = {}
     for file in files:
-        if not os.path.realpath(file).startswith(root + os.sep):
+        folder = os.path.dirname(file)
+        path = os.path.join(table.parent, file)
+        if folder not in is_inside:
+            real = os.path.realpath(os.path.join(table.parent, folder))
+            is_inside[folder] = (real + os.sep).startswith(root + os.sep)
+        if os.path.islink(path):
+            inside = os.path.realpath(path).startswith(root + os.sep)
+        else:
+            inside = is_inside[folder]
+        if not inside:
             outside.append(file)
     if not outside:
         return []
     verb = "is" if len(outside) == 1 else "are"
     count = pluralize(len(outside), "file")
-    example = decode_file_name(str(outside[0].relative_to(table.parent)))
+    example = decode_file_name(outside[0])
     return [f"{count} of the table {verb} outside of its folder because of links, e.g. {example}."]

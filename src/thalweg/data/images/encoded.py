@@ -99,7 +99,7 @@ class ImageFiles:
                 continue
             size_N[row] = status.st_size
             modified_N[row] = status.st_mtime_ns
-        return Stamps(list(map(os.fspath, self.paths)), size_N, modified_N)
+        return Stamps([os.fspath(path) for path in self.paths], size_N, modified_N)
 
 
 class ConcatenatedImages:
@@ -117,8 +117,8 @@ class ConcatenatedImages:
         self.parts = parts
         if rows is None:
             lengths = list(map(len, parts))
-            row_N = np.concatenate([np.arange(length) for length in lengths])
-            rows = np.repeat(np.arange(len(parts)), lengths), row_N
+            row_N = np.concatenate([np.zeros(0, np.int64), *map(np.arange, lengths)])
+            rows = np.repeat(np.arange(len(parts)), np.array(lengths, np.int64)), row_N
         self.part_N, self.row_N = rows
 
     def __len__(self) -> int:

@@ -71,11 +71,10 @@ _ROWS_AT_ONCE = 1024
 #: Pillow's weights are whole multiples of 1 / 2^22
 _WEIGHT_SCALE = 2**22
 
-#: Lengths of a cropped center are whole multiples of 1 / 8 of a pixel: Pillow holds them in single precision.
-_CROP_STEPS = 8
-
 #: a JPEG or PNG file has the mark of its end in so many last bytes
 TRAILER_BYTES = 64
+#: Lengths of a cropped center are whole multiples of 1 / 8 of a pixel: Pillow holds them in single precision.
+_CROP_STEPS = 8
 
 # Pillow warns about harmless irregularities of files; `load_images` counts the warnings instead of printing them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -198,7 +197,8 @@ def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
 def inspect_image(source: ImageSource, content: bytes) -> ImageHeader:
     """Read the header of an image, and make sure that `content` is all of it. Raises ImageReadError.
 
-    A file that ends as its format says is not decoded. Any other file is, which tells whether it can be used.
+    A JPEG that ends as it should, and a PNG whose checksums hold, are not decoded. Any other file is, which tells
+    whether it can be used.
     """
     try:
         with open_image(source, content) as image:
@@ -216,7 +216,7 @@ def inspect_image(source: ImageSource, content: bytes) -> ImageHeader:
 
 
 def _is_complete(image: Image.Image, content: bytes) -> bool:
-    """Tell whether a file ends as its format says, and the checksums of a PNG hold."""
+    """Tell whether a JPEG ends with the mark of its end, or the checksums of a PNG hold; False for other formats."""
     if 0 in image.size:
         return False
     if image.format in ("JPEG", "MPO"):
@@ -225,10 +225,6 @@ def _is_complete(image: Image.Image, content: bytes) -> bool:
         with suppress(Exception):  # a damaged file; decoding it says how
             image.verify()
             return True
-    if image.format == "WEBP":
-        return len(content) >= int.from_bytes(content[4:8], "little") + 8
-    if image.format == "GIF":
-        return content.endswith(b";")
     return False
 
 

@@ -89,23 +89,23 @@ def load_images(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
             value=options.storage,
             allowed=list(STORAGES),
         )
-    largest_size = to_height_width(options.image_size or MAX_NATIVE_SIZE)
+    largest_size = options.image_size or MAX_NATIVE_SIZE
     if options.storage == "memory" or (options.storage == "auto" and _fits(len(encoded), largest_size, options)):
         return _load_into_memory(encoded, options)
     with count_pillow_warnings() as pillow_warnings:
         index = index_images(encoded, options.progress)
-    sizes = _count_indexed_sizes(index)
-    size = _choose_size(sizes, options.image_size)
-    if options.storage == "auto" and _fits(len(index.rows), size, options):
+    loaded = _leave_on_disk(encoded, index, options, pillow_warnings)
+    if options.storage == "auto" and _fits(len(loaded.rows), (loaded.images.shape[1], loaded.images.shape[2]), options):
         return _load_into_memory(encoded, options)
-    return _leave_on_disk(encoded, index, size, options, pillow_warnings)
+    return loaded
 
 
-def _fits(count: int, size: tuple[int, int], options: ReadOptions) -> bool:
-    """Tell whether `count` images of `size` (height, width) are few enough to be decoded at once."""
+def _fits(count: int, size: PixelSize, options: ReadOptions) -> bool:
+    """Tell whether `count` images are few enough to be decoded at once."""
+    height, width = to_height_width(size)
     free = get_free_memory()
     limit = MAX_MEMORY_BYTES if free is None else min(MAX_MEMORY_BYTES, free // 4)
-    return count * size[0] * size[1] * (options.channels or 3) <= limit
+    return count * height * width * (options.channels or 3) <= limit
 
 
 def _load_into_memory(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
@@ -132,14 +132,12 @@ def _load_into_memory(encoded: EncodedImages, options: ReadOptions) -> LoadedIma
 
 
 def _leave_on_disk(
-    encoded: EncodedImages,
-    index: ImageIndex,
-    size: tuple[int, int],
-    options: ReadOptions,
-    pillow_warnings: Sequence[str],
+    encoded: EncodedImages, index: ImageIndex, options: ReadOptions, pillow_warnings: Sequence[str]
 ) -> LoadedImages:
-    """Return the images of an index as stored images of `size` (height, width)."""
+    """Return the images of an index as stored images."""
     rows = index.rows
+    sizes = _count_indexed_sizes(index)
+    size = _choose_size(sizes, options.image_size)
     images = StoredImages(
         encoded=encoded.take(rows),
         digests=index.digest[rows],
@@ -148,7 +146,6 @@ def _leave_on_disk(
         channels=options.channels or (1 if index.is_gray and len(rows) else 3),
         resize=options.resize if options.image_size else None,
     )
-    sizes = _count_indexed_sizes(index)
     misnamed = [(row, index.format_name(row)) for row in index.misnamed.tolist()]
     return LoadedImages(
         images=images,
@@ -245,8 +242,9 @@ def _try_decode(encoded: EncodedImages, row: int, options: ReadOptions) -> tuple
 
 
 def _size_notes(sizes: Counter[tuple[int, int]], size: tuple[int, int]) -> list[str]:
-    """Return a note if any image is resized to `size` (height, width)."""
-    return [] if set(sizes) <= {(size[1], size[0])} else [describe_resize(size)]
+    """Return a note if any image is resized."""
+    height, width = size
+    return [] if set(sizes) <= {(width, height)} else [describe_resize(size)]
 
 
 def _pillow_notes(texts: Sequence[str]) -> list[str]:
@@ -255,9 +253,7 @@ def _pillow_notes(texts: Sequence[str]) -> list[str]:
     return [f"{pluralize(len(texts), 'warning')} of Pillow about irregular files, e.g. '{texts[0]}'."]
 
 
-def _format_warnings(
-    encoded: EncodedImages, animated: Sequence[int], misnamed: Sequence[tuple[int, str]]
-) -> list[str]:
+def _format_warnings(encoded: EncodedImages, animated: Sequence[int], misnamed: Sequence[tuple[int, str]]) -> list[str]:
     """Return warnings about animations and files with the extension of another format."""
     lines = []
     if animated:

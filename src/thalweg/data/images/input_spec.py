@@ -54,8 +54,9 @@ class InputSpec:
     """What a classifier must know of its images; JSON values, kept in run.json.
 
     `mean` and `std` are per channel on the scale of 0 to 1. With `resize`, images are resized until they cover `size`
-    enlarged to this shorter side, before the center of `size` is cropped. `handwriting`: the images are strokes, white on black, centered by mass, as in MNIST. `classes` is empty only for
-    initial weights of which no more than the preprocessing is known.
+    enlarged to this shorter side, before the center of `size` is cropped. `handwriting`: the images are strokes, white
+    on black, centered by mass, as in MNIST. `classes` is empty only for initial weights of which no more than the
+    preprocessing is known.
     """
 
     classes: Annotated[list[str], "class names, in the order of the logits"]

@@ -20,11 +20,15 @@ from .dataset import ImageDataset
 from .idx import is_idx, read_idx
 from .image_decoding import EXTENSIONS
 from .image_folder import read_image_folder
+from .labeled_images import list_files
 from .npz import read_npz, resize_dataset
+from .parquet_images import has_image_bytes, read_parquet_images
 from .raw_dataset import RawDataset, ReadOptions
 from .splits import split_dataset
+from .tar_dataset import check_not_compressed, read_tars
+from .zip_dataset import read_zip
 
-_ARCHIVE_EXTENSIONS = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
+_ARCHIVE_EXTENSIONS = (".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
 
 
 def load_dataset(
@@ -38,7 +42,8 @@ def load_dataset(
 
     Args:
         request: What to read and how to split it.
-        image_size: Height and width of the images, one number for squares; None keeps the size of the source where all images share it.
+        image_size: Height and width of the images, one number for squares; None keeps the size of the source where all
+            images share it.
         resize: Resize the shorter side to this, then crop the center to `image_size`.
         channels: 1 (gray), 3 (RGB) or None (as in the source).
         storage: Where the images of files are: "memory", "disk" (decoded when they are indexed), or "auto".
@@ -119,7 +124,7 @@ def read_raw(request: DataRequest, options: ReadOptions) -> RawDataset:
 def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
     entries = list(path.iterdir())
     if not any(entry.is_file() or entry.name == BATCHES_FOLDER for entry in entries):
-        return read_image_folder(path, options)
+        return _read_shards(path, options)
     if is_cifar(path):
         return resize_dataset(read_cifar(path), options)
     if any(map(is_idx, entries)):
@@ -127,6 +132,18 @@ def _read_folder(path: Path, options: ReadOptions) -> RawDataset:
     table = find_table(path)
     if table:
         return read_table(table, options)
+    return _read_shards(path, options)
+
+
+def _read_shards(path: Path, options: ReadOptions) -> RawDataset:
+    """Read the Parquet files with images, or the tar files, of a folder without images; else a folder of images."""
+    if not _contains_images(path, depth=3):
+        files = list_files(path, ".parquet")
+        if files and has_image_bytes(files[0]):
+            return read_parquet_images(path, files, options)
+        files = list_files(path, ".tar")
+        if files:
+            return read_tars(path, files, options)
     return read_image_folder(path, options)
 
 
@@ -136,8 +153,16 @@ def _read_file(path: Path, options: ReadOptions) -> RawDataset:
         return resize_dataset(read_idx(path), options)
     if extension == ".npz":
         return resize_dataset(read_npz(path), options)
+    if extension == ".parquet" and has_image_bytes(path):
+        return read_parquet_images(path, [path], options)
     if extension in TABLE_EXTENSIONS:
         return read_table(path, options)
+    if extension == ".tar":
+        return read_tars(path, [path], options)
+    if extension == ".zip":
+        return read_zip(path, options)
+    if path.name.lower().endswith((".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        check_not_compressed(path)
     raise DataError(f"{path}: not a dataset file.", cure=_dataset_file_cure(path), path=path, value=extension)
 
 
@@ -147,10 +172,13 @@ def _dataset_file_cure(path: Path) -> str:
     if is_cifar_batch(path):
         return f"Pass the folder that contains it: {path.parent}."
     if extension in _ARCHIVE_EXTENSIONS:
-        return "Unpack it and pass the folder."
+        return "Unpack it and pass the folder, or pack the images as .zip or .tar."
     if extension in EXTENSIONS:
         return "Pass a folder: of images, or, where classes are needed, of one folder of images per class."
-    return "Pass a folder, a .csv or .tsv table, an .npz file, an IDX file or a name from `thalweg data list`."
+    return (
+        "Pass a folder, a .csv, .tsv or .parquet table, a .zip or .tar archive, an .npz file, an IDX file "
+        "or a name from `thalweg data list`."
+    )
 
 
 def _list_datasets_beside(path: Path) -> list[str]:
@@ -167,7 +195,7 @@ def _looks_like_dataset(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if not path.is_dir():
-        return path.suffix.lower() in (*TABLE_EXTENSIONS, ".npz") or is_idx(path)
+        return path.suffix.lower() in (*TABLE_EXTENSIONS, ".npz", ".tar", ".zip") or is_idx(path)
     return is_cifar(path) or _contains_images(path, depth=3)
 
 

@@ -189,7 +189,8 @@ def _encode_label_names(
 def resize_dataset(raw: RawDataset, options: ReadOptions) -> RawDataset:
     """Return a dataset of arrays with images of the requested size and channels.
 
-    Without a requested size, images are cropped to squares of their shorter side. Raises DataError if splits differ in size.
+    Without a requested size, images are cropped to squares of their shorter side. Raises DataError if splits differ in
+    size.
     """
     shapes_before = {split.images.shape[1:3] for split in raw.splits.values()}
     channels = options.channels or max(split.images.shape[3] for split in raw.splits.values())

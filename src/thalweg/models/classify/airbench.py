@@ -151,8 +151,9 @@ def airbench(
         )
     if (min(to_height_width(image_size)) - 1) >> len(widths) < 1:
         min_size = 2 ** len(widths) + 1
+        size = format_size(image_size)
         raise OptionError(
-            f"image_size: {format_size(image_size)}; airbench with {len(widths)} widths needs at least {min_size} pixels.",
+            f"image_size: {size}; airbench with {len(widths)} widths needs at least {min_size} pixels.",
             cure=f"Give --image-size {min_size} or more, or fewer widths.",
             option="image_size",
             value=image_size,

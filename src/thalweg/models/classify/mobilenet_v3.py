@@ -160,14 +160,18 @@ class MobileNetV3(FeaturesClassifier):
 
 
 @register_model(task="classify", paper=PAPER)
-def mobilenet_v3_small(in_channels: int, num_classes: int, image_size: PixelSize = 224, dropout: float = 0.2) -> nn.Module:
+def mobilenet_v3_small(
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, dropout: float = 0.2
+) -> nn.Module:
     """MobileNetV3-Small: 2.5 million weights, little arithmetic. Raises OptionError for images without a pixel."""
     check_min_size(1, image_size, "MobileNetV3")
     return he_normal_(MobileNetV3(SMALL_CONFIG, 1024, in_channels, num_classes, dropout))
 
 
 @register_model(task="classify", paper=PAPER)
-def mobilenet_v3_large(in_channels: int, num_classes: int, image_size: PixelSize = 224, dropout: float = 0.2) -> nn.Module:
+def mobilenet_v3_large(
+    in_channels: int, num_classes: int, image_size: PixelSize = 224, dropout: float = 0.2
+) -> nn.Module:
     """MobileNetV3-Large: 5.5 million weights, little arithmetic. Raises OptionError for images without a pixel."""
     check_min_size(1, image_size, "MobileNetV3")
     return he_normal_(MobileNetV3(LARGE_CONFIG, 1280, in_channels, num_classes, dropout))

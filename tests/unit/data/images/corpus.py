@@ -18,7 +18,7 @@ from thalweg.data.images.raw_dataset import RawDataset
 from thalweg.data.images.splits import split_dataset
 from thalweg.data.images.validate import DatasetReport, check_dataset
 
-IMAGE_OPTIONS = ("image_size", "resize", "channels", "near_duplicates")
+IMAGE_OPTIONS = ("image_size", "resize", "channels", "near_duplicates", "storage")
 
 
 def ignore(message: str) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +89,15 @@ def test_skipped_entries_are_reported(tmp_path):
 
 def test_the_dataset_does_not_depend_on_the_order_of_directory_listings(tmp_path, monkeypatch):
     corpus.folder(tmp_path, {"b": 5, "a": 6, "ä": 4})
-    listed = os.listdir
+    scandir = os.scandir
     one = corpus.load(tmp_path)
-    monkeypatch.setattr(module.os, "listdir", lambda path: sorted(listed(path), reverse=True))
+
+    @contextmanager
+    def scan_backwards(path):
+        with scandir(path) as entries:
+            yield sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+    monkeypatch.setattr(module.os, "scandir", scan_backwards)
     two = corpus.load(tmp_path)
     assert one.fingerprint == two.fingerprint and one.classes == two.classes == ("a", "b", "ä")
 
@@ -245,8 +252,8 @@ def test_a_dataset_larger_than_memory_is_rejected_before_reading(tmp_path, monke
     corpus.folder(tmp_path, {"a": 3, "b": 3})
     monkeypatch.setattr("thalweg.io.free_memory.get_free_memory", lambda: 10_000)
     with pytest.raises(ResourceError, match=r"6 images of 20x20 needs 7.2 kB of memory; 10.0 kB") as error:
-        corpus.load(tmp_path)
-    assert "--image-size" in error.value.cure
+        corpus.load(tmp_path, storage="memory")
+    assert "--image-size" in error.value.cure and "--storage disk" in error.value.cure
 
 
 def load_error(path, **options) -> DataError:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.unit.data.images import corpus
 from thalweg.data.images import image_loading
+from thalweg.data.images.encoded import ImageFiles
 from thalweg.data.images.image_decoding import decode_image
 from thalweg.data.images.image_loading import count_pillow_warnings, load_images
 from thalweg.data.images.raw_dataset import ReadOptions
@@ -62,7 +63,7 @@ def test_files_are_decoded_as_each_alone_and_unreadable_ones_are_listed(tmp_path
     paths = write_images(tmp_path, 20)
     paths[7].write_bytes(b"not an image")
     paths.insert(12, tmp_path / "missing.png")
-    loaded = load_images(paths, ReadOptions(24, 3, 32))
+    loaded = load_images(ImageFiles(paths), ReadOptions(24, 3, 32))
     assert loaded.rows.tolist() == [row for row in range(21) if row not in (7, 12)]
     assert [file.path for file in loaded.unreadable] == [str(paths[7]), str(paths[12])]
     assert all(file.reason for file in loaded.unreadable)
@@ -72,8 +73,8 @@ def test_files_are_decoded_as_each_alone_and_unreadable_ones_are_listed(tmp_path
 
 def test_resize_is_ignored_without_an_image_size(tmp_path):
     paths = write_images(tmp_path, 5)
-    with_resize = load_images(paths, ReadOptions(None, 3, 80))
-    without_resize = load_images(paths, ReadOptions(None, 3))
+    with_resize = load_images(ImageFiles(paths), ReadOptions(None, 3, 80))
+    without_resize = load_images(ImageFiles(paths), ReadOptions(None, 3))
     assert np.array_equal(with_resize.images, without_resize.images)
 
 
@@ -82,7 +83,7 @@ def test_progress_counts_every_file_once(tmp_path):
     paths[3].write_bytes(b"not an image")
     paths[5].write_bytes(paths[5].read_bytes()[:400])
     calls = []
-    load_images(paths, ReadOptions(24, 3, progress=lambda done, total: calls.append((done, total))))
+    load_images(ImageFiles(paths), ReadOptions(24, 3, progress=lambda done, total: calls.append((done, total))))
     assert calls[0] == (0, 12) and calls[-1] == (12, 12)
     done = [done for done, _ in calls[1:]]
     assert done == list(range(done[0], 13)) and 2 <= done[0] <= 3
