@@ -24,7 +24,7 @@ from ..metrics.classification import MetricAccumulator
 from .base import Context
 
 #: stored images that are decoded where a sample of a split is enough, and the bytes that they may take
-MAX_SAMPLE = 512
+MAX_SAMPLE = 256
 MAX_SAMPLE_BYTES = 128_000_000
 
 #: images (n, H, W, C) uint8 -> probabilities (n, K)
@@ -97,7 +97,7 @@ def build_batches(split: ImageSplit, options: Any, batch_size: int, context: Con
         size = format_bytes(int(images.encoded.pack.offsets[-1]))
         notes.append(
             f"training images are read from {images.encoded.pack.path} ({size}); "
-            "crops of them differ from those of the originals by about 2.5 of 255 levels on average"
+            "crops of them differ from those of the originals by about 3 of 255 levels on average"
         )
     return TrainingBatches(stream, augment, {"storage": storage_of(images)}, notes)
 

@@ -89,7 +89,7 @@ def load_images(encoded: EncodedImages, options: ReadOptions) -> LoadedImages:
             value=options.storage,
             allowed=list(STORAGES),
         )
-    largest_size = to_height_width(options.image_size or MAX_NATIVE_SIZE)
+    largest_size = options.image_size or MAX_NATIVE_SIZE
     if options.storage == "memory" or (options.storage == "auto" and _fits(len(encoded), largest_size, options)):
         return _load_into_memory(encoded, options)
     with count_pillow_warnings() as pillow_warnings:
