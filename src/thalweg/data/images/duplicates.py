@@ -44,7 +44,7 @@ MAX_EXACT = 16_384
 #: images whose nearest neighbor is also searched one by one, to measure what the index misses
 RECALL_SAMPLES = 500
 #: images that are searched by an index at once, and thumbnails that become vectors at once
-INDEX_BLOCK = 8192
+INDEX_BLOCK = 4096
 VECTOR_BLOCK = 1024
 #: part of the key of cached rows: raise it when duplicates are found in another way
 CACHE_VERSION = 2
@@ -206,13 +206,18 @@ class _Matcher:
         self.base = base
         key_N = np.concatenate([_content_keys(pixels) for pixels in base])
         self.order_N = np.argsort(key_N, kind="stable")
-        is_large = len(key_N) > MAX_EXACT
-        vector_ND = np.concatenate([_coarse_vectors(pixels, np.float16 if is_large else np.float32) for pixels in base])
-        vector_ND = vector_ND[self.order_N]
-        self.index = NearIndex(vector_ND) if is_large else None
-        self.strides = max(1, min(32, len(vector_ND) // (4 * NUM_CANDIDATES)))
-        padded_count = -(-len(vector_ND) // self.strides) * self.strides
-        self.vector_ND = vector_ND[:0] if is_large else vector_ND[np.arange(padded_count) % len(vector_ND)]
+        count = len(key_N)
+        if count > MAX_EXACT:
+            self.index = NearIndex(self._base_vectors(np.float16))
+            return
+        self.index = None
+        self.strides = max(1, min(32, count // (4 * NUM_CANDIDATES)))
+        padded_count = -(-count // self.strides) * self.strides
+        self.vector_ND = self._base_vectors(np.float32)[np.arange(padded_count) % count]
+
+    def _base_vectors(self, dtype: type[np.floating]) -> np.ndarray:
+        """Return the vectors of the base (N, D) in the order of their hashes."""
+        return np.concatenate([_coarse_vectors(pixels, dtype) for pixels in self.base])[self.order_N]
 
     def match(self, query_QSS: np.ndarray) -> Iterator[tuple[int, int, bool]]:
         """Yield (row of the queries, row of the concatenated base, mirrored) for every near duplicate."""

@@ -14,7 +14,7 @@ NUM_ROUNDS = 6
 #: lists that a query looks at
 NUM_PROBES = 16
 #: queries that are searched at once, and similarities that are held at once
-QUERY_BLOCK = 8192
+QUERY_BLOCK = 4096
 MAX_SIMILARITIES = 1 << 24
 #: an answer whose similarity is this close to the best is as good; half precision is no finer
 TOLERANCE = 1e-3
