@@ -152,8 +152,8 @@ def test_files_that_vanish_while_training(on_disk, tmp_path, strict):
 
 
 def test_near_duplicates_are_found_among_files(on_disk, tmp_path):
-    copy = tmp_path / "copy.jpg"
-    Image.open(on_disk.train.images.encoded.paths[7]).save(copy, quality=95)
+    copy = tmp_path / "brighter.png"
+    Image.open(on_disk.train.images.encoded.paths[7]).point(lambda level: min(255, level + 20)).save(copy)
     paths = [*on_disk.test.images.encoded.paths[:4], copy, on_disk.train.images.encoded.paths[2]]
     test = ImageSplit(store(paths), np.zeros(6, np.int64), list(map(str, paths)))
     assert leaked_rows(on_disk.train, test).tolist() == [4, 5]
