@@ -273,7 +273,7 @@ def train_plain(args: argparse.Namespace) -> None:
 
 
 def memory(args: argparse.Namespace) -> list[Row]:
-    """Measure the largest memory of a training, and of one step of its model, over that of an interpreter with torch."""
+    """Measure the largest memory of a training, and of a step of its model, over that of an interpreter with torch."""
     peaks = {}
     for child in ("peak-torch", "peak-step", "peak-training"):
         peaks[child] = statistics.median(int(run_child(args, child, "")) for _ in range(args.repeats)) / 1e6
