@@ -211,7 +211,7 @@ def make_step() -> Callable[[torch.Tensor], None]:
 
 
 def training(args: argparse.Namespace) -> list[Row]:
-    """Compare images per second of ResNet-18: ours in float32 and with our defaults, and the PyTorch example's loop."""
+    """Compare images per second of training: ours in float32 and with our defaults, and the PyTorch example's loop."""
     rates: dict[str, list[float]] = {"float32": [], "auto": [], "plain": []}
     for _ in range(args.repeats):
         for precision in ("float32", "auto"):
@@ -229,7 +229,7 @@ def train_ours(args: argparse.Namespace) -> None:
 
     out = args.folder / "runs" / f"speed-{os.getpid()}"
     warmup = 3
-    options = {"model": "resnet18", "augment": f"crop={args.min_area},flip", "precision": args.value, "report": False}
+    options = {"model": args.model, "augment": f"crop={args.min_area},flip", "precision": args.value, "report": False}
     run = api.plan_training(
         "classify",
         str(args.folder / SMALL),
@@ -264,7 +264,7 @@ def train_plain(args: argparse.Namespace) -> None:
     files = sorted((args.folder / SMALL).rglob("*.jpg"))
     classes = sorted({file.parent.name for file in files})
     labels = [classes.index(file.parent.name) for file in files]
-    model = find_model("resnet18")(in_channels=3, num_classes=len(classes), image_size=IMAGE_SIZE)
+    model = find_model(args.model)(in_channels=3, num_classes=len(classes), image_size=IMAGE_SIZE)
     dataset = BoxDataset(list(map(str, files)), labels, IMAGE_SIZE, args.min_area, 0, normalizes=True)
     print(plain_training(model, plain_loader(dataset, args.batch_size, args.workers), args.batches))
 
@@ -273,10 +273,13 @@ def train_plain(args: argparse.Namespace) -> None:
 
 
 def memory(args: argparse.Namespace) -> list[Row]:
-    """Measure the largest memory of a training over that of an interpreter with torch."""
-    base = statistics.median(int(run_child(args, "peak-torch", "")) for _ in range(args.repeats))
-    peak = statistics.median(int(run_child(args, "peak-training", "")) for _ in range(args.repeats))
-    return [{"case": "training", "MB over torch": (peak - base) / 1e6, "MB of torch": base / 1e6}]
+    """Measure the largest memory of a training, and of a step of its model, over that of an interpreter with torch."""
+    peaks = {}
+    for child in ("peak-torch", "peak-step", "peak-training"):
+        peaks[child] = statistics.median(int(run_child(args, child, "")) for _ in range(args.repeats)) / 1e6
+    base = peaks["peak-torch"]
+    over = {"step alone": peaks["peak-step"] - base, "training": peaks["peak-training"] - base}
+    return [{"case": f"MB over torch, {args.model}", **over, "torch": base}]
 
 
 def print_peak(args: argparse.Namespace) -> None:
@@ -288,15 +291,32 @@ def print_peak(args: argparse.Namespace) -> None:
         code = invoke([*command_words(args), "--out", str(out)])
         assert code == 0
         shutil.rmtree(out)
+    if args.child == "peak-step":
+        run_plain_step(args)
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     peak = next(line for line in lines if line.startswith("VmHWM"))
     print(int(peak.split()[1]) * 1024)
 
 
+def run_plain_step(args: argparse.Namespace) -> None:
+    """Run one training step of the model on black images, as precise as our defaults are."""
+    from thalweg.registry import find_model
+    from thalweg.training.plan import resolve_precision
+
+    model = find_model(args.model)(in_channels=3, num_classes=100, image_size=args.image_size)
+    model.to(memory_format=torch.channels_last)
+    is_bfloat16 = resolve_precision("auto", torch.device("cpu"), model) == "bfloat16"
+    x_BHWC = torch.zeros(args.batch_size, args.image_size, args.image_size, 3)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
+        loss = model(x_BHWC.permute(0, 3, 1, 2)).float().mean()
+    loss.backward()
+
+
 def command_words(args: argparse.Namespace) -> list[str]:
     """Return the words of a training's command."""
     words = ["train", "classify", str(args.folder / SMALL), "--image-size", str(args.image_size)]
-    return [*words, "--steps", str(args.batches), "--batch-size", str(args.batch_size), "--storage", "disk"]
+    words += ["--steps", str(args.batches), "--batch-size", str(args.batch_size), "--storage", "disk"]
+    return [*words, "--model", args.model]
 
 
 def start(args: argparse.Namespace) -> list[Row]:
@@ -373,7 +393,7 @@ def checkpoints(out: Path) -> set[str]:
 def run_child(args: argparse.Namespace, child: str, value: str) -> str:
     """Run a part of a measurement in a process of its own; return the last line that it prints."""
     words = [sys.executable, __file__, "child", child, "--value", value]
-    for name in ("folder", "batches", "batch_size", "workers", "image_size", "min_area"):
+    for name in ("folder", "batches", "batch_size", "workers", "image_size", "min_area", "model"):
         words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     result = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     return result.stdout.strip().splitlines()[-1]
@@ -383,6 +403,7 @@ CHILDREN: dict[str, Callable[[argparse.Namespace], None]] = {
     "train-ours": train_ours,
     "train-plain": train_plain,
     "peak-torch": print_peak,
+    "peak-step": print_peak,
     "peak-training": print_peak,
     "first-step": print_first_step,
 }
@@ -430,6 +451,7 @@ def main() -> None:
     add_number("--repeats", default=3, help="measurements of which the median counts")
     add_number("--kills", default=10, help="how often a training is killed")
     parser.add_argument("--min-area", type=float, default=0.35, help="smallest area of the random crops")
+    parser.add_argument("--model", default="resnet18", help="model of the trainings")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     args.folder = args.folder.resolve()

@@ -15,6 +15,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from tests.helpers.toy_objectives import SINGLE_LOSS_TOYS, TOY_OBJECTIVES, make_trainer
+from thalweg.data.batches import BatchOrder
 from thalweg.engine import checkpoint
 from thalweg.engine import distributed as ranks
 from thalweg.engine.config import DEFAULT_LR, TrainConfig
@@ -212,12 +213,16 @@ def _train_rank(rank: int, port: int, folder: str) -> None:
         torch.save(results, f"{folder}/{rank}.pt")
 
 
+def change_ranks(order: BatchOrder, rank: int, world_size: int) -> BatchOrder:
+    """Return an order for other ranks."""
+    return BatchOrder(order.num_examples, order.batch_size, order.seed, rank, world_size)
+
+
 def make_unfreezing_trainer(rank: int, world_size: int) -> Trainer:
     """Gradual unfreezing, with an optimizer that counts its updates."""
     torch.manual_seed(1)
     objective, batches = TOY_OBJECTIVES["classify"](8, rank, 2)  # without batch statistics, which ranks do not share
-    batches.rank = rank
-    batches.world_size = world_size
+    batches.order = change_ranks(batches.order, rank, world_size)
     config = TrainConfig(steps=12, lr=1e-2, optimizer="adam", trainable_groups=0, unfreeze_interval=6, report_every=6)
     return disable_dropout(Trainer(objective, batches, config))
 
@@ -247,8 +252,7 @@ def test_two_ranks_equal_one(toy, two_ranks):
     if toy == "classify":  # the two ranks have no batch statistics
         torch.manual_seed(1)
         objective, batches = TOY_OBJECTIVES[toy](8, 0, 2)
-        batches.rank = 0
-        batches.world_size = 1
+        batches.order = change_ranks(batches.order, 0, 1)
         single = Trainer(objective, batches, single.config)
     run(disable_dropout(single))
     for name, value in single.objective.model.state_dict().items():
