@@ -123,11 +123,11 @@ def _readable_sizes(rows: list[dict[str, Any]], json: bool) -> list[dict[str, An
     shared = [name for name in rows[0] if all(name in row for row in rows)]
     readable = []
     for row in rows:
-        shown = {name: row[name] for name in shared}
-        size = shown.get("bytes")
+        columns = {name: row[name] for name in shared}
+        size = columns.get("bytes")
         if isinstance(size, int):
-            shown["bytes"] = _format_size(size)
-        readable.append(shown)
+            columns["bytes"] = _format_size(size)
+        readable.append(columns)
     return readable
 
 

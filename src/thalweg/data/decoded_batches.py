@@ -7,6 +7,7 @@ decoded ahead is never saved, but made again.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,11 +19,12 @@ import torch
 from torch import Tensor
 
 from .batches import BatchOrder, OrderedBatches
-from .prefetch import cpu_count
+from .prefetch import MAX_BYTES_AHEAD, cpu_count
 
-#: batches that are decoded ahead, and the bytes that they may take together; at least one is
+#: batches that are decoded ahead, within MAX_BYTES_AHEAD; at least one is
 MAX_BATCHES_AHEAD = 2
-MAX_BYTES_AHEAD = 64_000_000
+#: images that a thread decodes before it says so: each time costs the interpreter's lock
+MAX_IMAGES_PER_TASK = 16
 
 #: (row, epoch) -> image (H, W, C) uint8, and the row that it shows: another one where the file cannot be read
 DecodeFunction = Callable[[int, int], tuple[np.ndarray, int]]
@@ -33,10 +35,10 @@ class _PendingBatch:
     """A batch whose images are being decoded into their slots."""
 
     images: Any
-    futures: list[Future[int]]
+    futures: list[Future[list[int]]]
 
 
-class AheadBatches(OrderedBatches):
+class AheadBatches(OrderedBatches, ABC):
     """Batches of images that threads decode ahead, beside tensors that are indexed.
 
     The same bits come with any number of threads, and from any position.
@@ -63,13 +65,13 @@ class AheadBatches(OrderedBatches):
         self.threads = threads or cpu_count()
         self.batches_ahead = max(1, min(MAX_BATCHES_AHEAD, MAX_BYTES_AHEAD // max(1, batch_bytes)))
 
+    @abstractmethod
     def allocate(self, count: int) -> Any:
         """Return slots for the images of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collate(self, images: Any) -> dict[str, np.ndarray]:
         """Return what a batch holds of the images in its slots."""
-        raise NotImplementedError
 
     def __iter__(self) -> Generator[dict[str, Tensor]]:
         pending: deque[_PendingBatch] = deque()
@@ -95,15 +97,25 @@ class AheadBatches(OrderedBatches):
         epoch = step // self.steps_per_epoch
         images = self.allocate(len(rows))
 
-        def fill(slot: int, row: int) -> int:
-            images[slot], row = self.decode(row, epoch)
-            return row
+        def fill(slots: range) -> list[int]:
+            decoded_rows = []
+            for slot in slots:
+                images[slot], row = self.decode(rows[slot], epoch)
+                decoded_rows.append(row)
+            return decoded_rows
 
-        return _PendingBatch(images, [pool.submit(fill, slot, row) for slot, row in enumerate(rows)])
+        size = max(1, min(MAX_IMAGES_PER_TASK, len(rows) // (2 * self.threads)))
+        futures = []
+        for start in range(0, len(rows), size):
+            futures.append(pool.submit(fill, range(start, min(start + size, len(rows)))))
+        return _PendingBatch(images, futures)
 
     def _wait(self, pending: _PendingBatch) -> dict[str, Tensor]:
         """Return a batch once all of it is decoded. An error of a thread is raised here, at its own step."""
-        row_B = torch.tensor([future.result() for future in pending.futures], device=self.device)
+        rows = []
+        for future in pending.futures:
+            rows += future.result()
+        row_B = torch.tensor(rows, device=self.device)
         batch = {}
         for name, array in self.collate(pending.images).items():
             batch[name] = torch.from_numpy(array).to(self.device)

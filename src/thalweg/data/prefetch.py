@@ -17,6 +17,9 @@ import numpy as np
 #: items per thread that are being worked on or wait to be taken
 PREFETCH_PER_THREAD = 8
 
+#: bytes of results that wait to be taken, where these are large
+MAX_BYTES_AHEAD = 64_000_000
+
 #: `prefetch_map` uses at most this many threads
 MAX_WORKERS = 8
 

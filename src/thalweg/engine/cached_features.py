@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.prefetch import prefetch_slices
+from ..io.cache_limit import mark_as_used, remove_oldest
 from ..io.download import cache_dir
 from ..io.free_memory import format_bytes, get_free_memory
 from ..layers.fuse import optimize_for_inference
@@ -182,7 +183,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     with suppress(OSError, ValueError, EOFError):
         array = np.load(path, allow_pickle=False)
         if array.shape == shape and array.dtype == np.float32:
-            os.utime(path)  # recently used files are removed last
+            mark_as_used(path)
             return torch.from_numpy(array)
     return None
 
@@ -195,12 +196,7 @@ def _store(path: Path, features: Tensor) -> None:
         with draft.open("wb") as file:
             np.save(file, features.numpy(), allow_pickle=False)
         os.replace(draft, path)
-        files = sorted(path.parent.glob("*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
-        total = 0
-        for file in files:
-            total += file.stat().st_size
-            if total > MAX_BYTES and file != path:
-                file.unlink(missing_ok=True)
+        remove_oldest(path.parent, MAX_BYTES, used=path)
     except OSError:
         with suppress(OSError):
             draft.unlink(missing_ok=True)

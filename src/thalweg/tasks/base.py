@@ -185,6 +185,8 @@ class Task(ABC):
     ExplainOptions: ClassVar[type] = NoOptions
     #: options of `evaluate`, None where not given: each takes the place of the TrainOptions' of the same name
     EvaluateOptions: ClassVar[type] = NoOptions
+    #: names of own TrainOptions that a resumed run may change, because they change nothing that is learned
+    resumable_options: ClassVar[frozenset[str]] = frozenset()
 
     # --- every task ---------------------------------------------------------------------------------------------------
 

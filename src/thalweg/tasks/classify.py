@@ -42,8 +42,8 @@ from .classify_batches import (
     build_batches,
     choose_storage,
     collect_evidence,
+    images_for_init,
     predict_split,
-    sample_images,
     storage_of,
 )
 from .classify_export import build_export_spec
@@ -59,9 +59,6 @@ from .classify_support import (
     resolve_augment,
     suggest_next,
 )
-
-#: pixels that a model initializes itself from, which need a hundred bytes each: 5,000 images of 96 x 96
-MAX_INIT_PIXELS = 5000 * 96 * 96
 
 
 @dataclass(frozen=True)
@@ -131,6 +128,7 @@ class Classify(Task):
     TrainOptions = ClassifyOptions
     PredictOptions = ClassifyPredictOptions
     ExplainOptions = ExplainOptions
+    resumable_options = frozenset({"decode_threads"})
 
     def load_data(
         self, request: DataRequest, options: ClassifyOptions, context: Context, spec: InputSpec | None = None
@@ -177,11 +175,10 @@ class Classify(Task):
         return choose_defaults(dataset, spec, options, common)
 
     def init_from_data(self, model: nn.Module, dataset: ImageDataset, spec: InputSpec, context: Context) -> None:
-        """Show up to 5,000 images to a model that initializes itself from data, such as one with whitening filters."""
+        """Show some images to a model that initializes itself from data, such as one with whitening filters."""
         initialize = getattr(model, "init_whitening", None)
         if initialize is not None:
-            limit = min(5000, max(8, MAX_INIT_PIXELS // (spec.size[0] * spec.size[1])))
-            initialize(self.to_input(sample_images(dataset.train.images, limit), spec, context.device))
+            initialize(self.to_input(images_for_init(dataset.train.images), spec, context.device))
 
     def setup(
         self,

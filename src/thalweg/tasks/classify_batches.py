@@ -27,6 +27,10 @@ from .base import Context
 MAX_SAMPLE = 256
 MAX_SAMPLE_BYTES = 128_000_000
 
+#: images, and their pixels, that a model initializes itself from; a pixel needs a hundred bytes
+MAX_INIT_IMAGES = 5000
+MAX_INIT_PIXELS = MAX_INIT_IMAGES * 96 * 96
+
 #: images (n, H, W, C) uint8 -> probabilities (n, K)
 Predict = Callable[[np.ndarray], torch.Tensor]
 
@@ -107,6 +111,11 @@ def cache_images(images: StoredImages, options: Any, context: Context) -> Stored
     if not options.cache_images:
         return images
     return pack_images(images, pack_side(images.size, split_crop(options.augment)[0]), context.log)
+
+
+def images_for_init(images: ImageArray) -> np.ndarray:
+    """Return images from all over a split, as many as a model may initialize itself from."""
+    return sample_images(images, min(MAX_INIT_IMAGES, max(8, MAX_INIT_PIXELS // (images.shape[1] * images.shape[2]))))
 
 
 def sample_images(images: ImageArray, max_count: int) -> np.ndarray:

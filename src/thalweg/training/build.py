@@ -138,7 +138,7 @@ def _resolve_options(
         return new_options(request)
     task = find_task(existing.task)()
     path = run_dir.path / "run.json"
-    return task, *resume_options(existing, task.TrainOptions, request.data, request.overrides, path)
+    return task, *resume_options(existing, task, request.data, request.overrides, path)
 
 
 def new_options(request: TrainingRequest) -> tuple[Task, TrainOptions, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..data.base import Dataset
 from ..errors import DataError, ModelFileError, NotFoundError, OptionError
 from ..runs.run_dir import RunDir
 from ..runs.run_record import RESTORE_HINT, RunRecord
+from ..tasks.base import Task
 
 #: what a resumed run may be given anew; everything else stays as it was
 RESUMABLE_OPTIONS = {
@@ -24,7 +26,6 @@ RESUMABLE_OPTIONS = {
     "tensorboard",
     "offline",
     "cpu_threads",
-    "decode_threads",
 }
 
 
@@ -62,13 +63,13 @@ def read_existing_record(run_dir: RunDir | None, recipe: str | None, is_new: boo
 
 
 def resume_options(
-    record: RunRecord, task_class: type, data: Any, overrides: dict[str, Any], path: Path
+    record: RunRecord, task: Task, data: Any, overrides: dict[str, Any], path: Path
 ) -> tuple[TrainOptions, Any]:
     """Return the options of a resumed run.
 
     Args:
         record: The run.
-        task_class: The task's TrainOptions.
+        task: The task.
         data: The data that was given again; None for the run's own.
         overrides: Options that were given.
         path: run.json, for messages.
@@ -79,25 +80,21 @@ def resume_options(
     Raises:
         OptionError: For an option that would make it another run.
     """
-    before, own_before = recorded_options(record, task_class, path)
+    before, own_before = recorded_options(record, task.TrainOptions, path)
     overrides = {name: value for name, value in overrides.items() if value is not None}
     if str(overrides.get("epochs", "")).startswith("+"):
         epochs = (record.plan or {}).get("epochs", 0)
         more = parse_value(option_fields(TrainOptions)["epochs"], overrides["epochs"][1:])
         overrides["epochs"] = epochs + more
-    common_values, own_values = split_options(overrides, task_class)
+    common_values, own_values = split_options(overrides, task.TrainOptions)
     common = parse_train_options(common_values)
-    own = parse_options(own_values, task_class, "--")
+    own = parse_options(own_values, task.TrainOptions, "--")
     if isinstance(data, str | os.PathLike):
         common = _check_same_source(before, common, os.fspath(data))
-    for name in common_values:
-        _check_unchanged(name, getattr(before, name), getattr(common, name), record)
-    for name in own_values:
-        _check_unchanged(name, getattr(own_before, name), getattr(own, name), record)
-    changes = {name: getattr(common, name) for name in common_values if name in RESUMABLE_OPTIONS}
+    changes = _select_changes(common_values, before, common, RESUMABLE_OPTIONS, record)
+    own_changes = _select_changes(own_values, own_before, own, task.resumable_options, record)
     if {"epochs", "steps"} & set(changes):
         changes = {"epochs": None, "steps": None, "time_budget": None, **changes}
-    own_changes = {name: getattr(own, name) for name in own_values if name in RESUMABLE_OPTIONS}
     return replace(before, **changes), replace(own_before, **own_changes)
 
 
@@ -120,11 +117,21 @@ def _check_same_source(before: TrainOptions, common: TrainOptions, data: str) ->
     return replace(common, data=before.data)
 
 
-def _check_unchanged(name: str, old: Any, new: Any, record: RunRecord) -> None:
-    if name == "model":
-        old = old or record.model
-    if name not in RESUMABLE_OPTIONS and old != new:
-        raise _changed_option(name, old, new)
+def _select_changes(
+    names: Iterable[str], before: Any, options: Any, resumable: Set[str], record: RunRecord
+) -> dict[str, Any]:
+    """Return the options that a resumed run may change. Raises OptionError for another one that is not as before."""
+    changes = {}
+    for name in names:
+        old = getattr(before, name)
+        if name == "model":
+            old = old or record.model
+        new = getattr(options, name)
+        if name in resumable:
+            changes[name] = new
+        elif old != new:
+            raise _changed_option(name, old, new)
+    return changes
 
 
 def _changed_option(name: str, old: Any, new: Any) -> OptionError:

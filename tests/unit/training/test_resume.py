@@ -38,7 +38,7 @@ from thalweg.errors import (
 )
 from thalweg.runs.run_dir import RunDir
 from thalweg.runs.run_record import DataRecord
-from thalweg.tasks.classify import Classify, ClassifyOptions
+from thalweg.tasks.classify import Classify
 from thalweg.training import run as run_module
 from thalweg.training.resume import check_same_data, resume_options
 
@@ -243,11 +243,11 @@ def test_model_and_data_of_a_run_may_be_named_again_in_other_words(tmp_path, mon
     record = replace(record, model="convnet", options={"data": "photos/"}, task_options={})
     path = reference / "run.json"
     for data, overrides in ((None, {"model": "convnet"}), ("photos", {}), (str(tmp_path / "photos"), {})):
-        options, _ = resume_options(record, ClassifyOptions, data, overrides, path)
+        options, _ = resume_options(record, Classify(), data, overrides, path)
         assert options.data == "photos/"
     for overrides, old in (({"model": "lenet"}, "convnet"), ({"lr": 0.5}, None)):
         with pytest.raises(OptionError) as error:
-            resume_options(record, ClassifyOptions, None, overrides, path)
+            resume_options(record, Classify(), None, overrides, path)
         assert [error.value.option] == list(overrides) and error.value.allowed == [old]
 
 

@@ -131,7 +131,7 @@ def find_near_duplicates(splits: Mapping[str, ImageSplit], exact: Sequence[Dupli
 
 def search_near_duplicates(thumbnails: Mapping[str, np.ndarray], exact: Sequence[DuplicatePair]) -> NearDuplicates:
     """Do what `find_near_duplicates` does with thumbnails (N, S, S) uint8 of each split, and say how."""
-    known = {pair.second for pair in exact if pair.first[0] != pair.second[0]}
+    exact_examples = {pair.second for pair in exact if pair.first[0] != pair.second[0]}
     sizes = {name: len(pixels) for name, pixels in thumbnails.items() if len(pixels)}
     examples = _Examples(sizes)
     pairs: list[DuplicatePair] = []
@@ -141,7 +141,7 @@ def search_near_duplicates(thumbnails: Mapping[str, np.ndarray], exact: Sequence
         if base:
             matcher = _Matcher(base)
             for row, base_row, mirrored in matcher.match(thumbnails[name]):
-                if (name, row) not in known:
+                if (name, row) not in exact_examples:
                     pairs.append(DuplicatePair(examples.locate(base_row), (name, row), mirrored))
             search = matcher.describe(thumbnails[name])
         base.append(thumbnails[name])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,22 +106,36 @@ class ImageHeader:
     gray: bool = False
 
 
-def open_image(source: ImageSource, content: bytes | None = None) -> Image.Image:
-    """Open an image of a format with a plain decoder, without decoding it. Raises ImageReadError and Pillow's errors.
+@contextmanager
+def open_image(source: ImageSource, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open an image of a format with a plain decoder; nothing is decoded yet.
 
-    `content` is what has been read from the file, if it has been.
+    Args:
+        source: Path of a file, or its content.
+        content: What has been read from the file, if it has been.
+
+    Raises:
+        ImageReadError: For whatever goes wrong here and inside the `with` block, where the image is decoded.
     """
+    try:
+        with _open(source, content) as image:
+            _check_size(image)
+            yield image
+    except ImageReadError:
+        raise
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise ImageReadError(describe_error(error, source)) from error
+
+
+def _open(source: ImageSource, content: bytes | None) -> Image.Image:
     formats: Sequence[str] = ALL_FORMATS
     if not isinstance(source, bytes):
         formats = _FORMATS_BY_EXTENSION.get(os.path.splitext(source)[1].lower(), ALL_FORMATS)
     elif content is None:
         content = source
     if content is not None:
-        image = Image.open(io.BytesIO(content), formats=formats)
-    else:
-        image = Image.open(os.fspath(source), formats=formats)
-    _check_size(image)
-    return image
+        return Image.open(io.BytesIO(content), formats=formats)
+    return Image.open(os.fspath(source), formats=formats)
 
 
 def _check_size(image: Image.Image) -> None:
@@ -135,6 +149,8 @@ def _check_size(image: Image.Image) -> None:
 
 def describe_error(error: Exception, source: ImageSource) -> str:
     """Describe for the user why an image could not be read."""
+    if isinstance(error, ImageReadError):
+        return str(error)
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, PermissionError):
@@ -162,13 +178,8 @@ def _describe_unidentified(source: ImageSource) -> str:
 
 def read_header(source: ImageSource) -> ImageHeader:
     """Read the header of an image file or of its content, without decoding pixels. Raises ImageReadError."""
-    try:
-        with open_image(source) as image:
-            return _header_of(image, source)
-    except ImageReadError:
-        raise
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        raise ImageReadError(describe_error(error, source)) from None
+    with open_image(source) as image:
+        return _header_of(image, source)
 
 
 def _header_of(image: Image.Image, source: ImageSource) -> ImageHeader:
@@ -194,19 +205,12 @@ def inspect_image(source: ImageSource, content: bytes) -> ImageHeader:
     A JPEG that ends as it should, and a PNG whose checksums hold, are not decoded. Any other file is, which tells
     whether it can be used.
     """
-    try:
-        with open_image(source, content) as image:
-            header = _header_of(image, source)
-            if not _is_complete(image, content):
-                with open_image(source, content) as image_again:
-                    to_array(apply_exif_orientation(image_again), None)
-            return header
-    except ImageReadError:
-        raise
-    except MemoryError:
-        raise
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        raise ImageReadError(describe_error(error, source)) from None
+    with open_image(source, content) as image:
+        header = _header_of(image, source)
+        if not _is_complete(image, content):
+            with open_image(source, content) as image_again:
+                to_array(apply_exif_orientation(image_again), None)
+        return header
 
 
 def _is_complete(image: Image.Image, content: bytes) -> bool:
@@ -242,18 +246,13 @@ def decode_image(
     Raises:
         ImageReadError: The image cannot be read, with the reason.
     """
-    try:
-        with open_image(source) as image:
-            if image_size and image.format in ("JPEG", "MPO"):
-                _use_jpeg_draft(image, image_size, resize)
-            upright = apply_exif_orientation(image, channels)
-            if image_size:
-                upright = resize_and_crop(upright, image_size, resize)
-            return to_array(upright, channels)
-    except ImageReadError:
-        raise
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        raise ImageReadError(describe_error(error, source)) from None
+    with open_image(source) as image:
+        if image_size and image.format in ("JPEG", "MPO"):
+            _use_jpeg_draft(image, image_size, resize)
+        upright = apply_exif_orientation(image, channels)
+        if image_size:
+            upright = resize_and_crop(upright, image_size, resize)
+        return to_array(upright, channels)
 
 
 def apply_exif_orientation(image: Image.Image, channels: int | None = None) -> Image.Image:

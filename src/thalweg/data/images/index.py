@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 
 import numpy as np
 import PIL
@@ -153,7 +152,8 @@ def _inspect(encoded: EncodedImages, row: int) -> _Entry:
         content = source if isinstance(source, bytes) else _read_file(source)
         return _Entry(inspect_image(source, content), hashlib.sha256(content).digest())
     except ImageReadError as error:
-        return _Entry(reason=str(error))
+        # whether memory is short is no property of the file
+        return _Entry(reason=str(error), is_final=not isinstance(error.__cause__, MemoryError))
     except (OSError, MemoryError, ValueError) as error:
         return _Entry(reason=describe_error(error, source), is_final=False)
 
@@ -176,18 +176,18 @@ def list_unreadable(encoded: EncodedImages, index: ImageIndex) -> list[Unreadabl
 
 
 def _save_index(collection: str, stamps: Stamps, index: ImageIndex) -> None:
-    known = index.is_known
-    reasons = [index.reasons.get(row, "") for row in np.flatnonzero(known).tolist()]
+    rows = np.flatnonzero(index.is_known)
+    reasons = [index.reasons.get(row, "") for row in rows.tolist()]
     arrays = {
         "version": pack_texts([VERSION, PIL.__version__]),
-        "key": pack_texts(list(compress(stamps.keys, known.tolist()))),
-        "size": stamps.size[known],
-        "modified": stamps.modified[known],
-        "digest": index.digest[known],
-        "height": index.height[known],
-        "width": index.width[known],
-        "flags": index.flags[known],
-        "format": index.format[known],
+        "key": pack_texts([stamps.keys[row] for row in rows.tolist()]),
+        "size": stamps.size[rows],
+        "modified": stamps.modified[rows],
+        "digest": index.digest[rows],
+        "height": index.height[rows],
+        "width": index.width[rows],
+        "flags": index.flags[rows],
+        "format": index.format[rows],
         "unreadable": np.flatnonzero(list(map(bool, reasons))),
         "reason": pack_texts([decode_file_name(reason).replace("\0", " ") for reason in reasons if reason]),
     }

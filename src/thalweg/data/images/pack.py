@@ -17,7 +17,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -28,6 +28,7 @@ from PIL import Image
 
 from ...errors import ResourceError
 from ...io.atomic_write import disk_full_error, fsync_dir, write_fsync
+from ...io.cache_limit import count_bytes, mark_as_used, remove_oldest
 from ...io.download import cache_dir
 from ...io.file_lock import lock_file
 from ...io.free_memory import format_bytes
@@ -54,8 +55,6 @@ MIN_FREE_BYTES = 100_000_000
 NUM_SAMPLES = 16
 #: seconds between two lines about the progress
 LOG_INTERVAL = 30
-#: seconds after which a folder that was never finished counts as left behind
-MAX_DRAFT_AGE = 24 * 3600
 
 Log = Callable[[str], None]
 
@@ -181,7 +180,8 @@ def pack_images(images: StoredImages, side: int, log: Log) -> StoredImages:
                 pack = _open_pack(settings, len(images))
     if pack is None:
         raise ResourceError(f"{settings.path} cannot be read.", "Leave out --cache-images.", path=settings.path)
-    _remove_oldest(settings.path)
+    folder = settings.path.parent
+    remove_oldest(folder, _limit_bytes(folder), used=settings.path)
     encoded: EncodedImages = PackedImages(pack, np.arange(len(images)), images.encoded)
     return replace(images, encoded=encoded)
 
@@ -198,7 +198,7 @@ def _open_pack(settings: PackSettings, count: int) -> Pack | None:
             offsets, checksums = arrays["offsets"], arrays["checksums"]
         if len(checksums) != count or (path / "pack.bin").stat().st_size != offsets[-1]:
             return None
-        os.utime(path)  # packs in use are removed last
+        mark_as_used(path)
         return Pack(path, offsets, checksums)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, RecursionError):
         return None
@@ -308,20 +308,7 @@ def _encode(images: StoredImages, row: int, settings: PackSettings) -> bytes:
         return b""
 
 
-def _remove_oldest(used: Path) -> None:
-    """Remove the packs that were not used for longest, beyond the bytes that all may take; never `used`."""
-    folder = used.parent
-    with suppress(OSError):
-        sizes = {path: _folder_bytes(path) for path in folder.iterdir() if path.is_dir()}
-        limit = min(MAX_BYTES, round(MAX_DISK_FRACTION * (shutil.disk_usage(folder).free + sum(sizes.values()))))
-        total = sizes.get(used, 0)
-        for path in sorted(sizes, key=lambda path: path.stat().st_mtime, reverse=True):
-            if path == used or (path.suffix == ".draft" and time.time() - path.stat().st_mtime < MAX_DRAFT_AGE):
-                continue
-            total += sizes[path]
-            if total > limit:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+def _limit_bytes(folder: Path) -> int:
+    """Return the bytes that all packs may take together."""
+    packs = sum(count_bytes(path) for path in folder.iterdir())
+    return min(MAX_BYTES, round(MAX_DISK_FRACTION * (shutil.disk_usage(folder).free + packs)))

@@ -16,16 +16,15 @@ from PIL import Image
 from .augment import parse_augmentation
 from .image_decoding import (
     ORIENTATION_TAG,
+    TRANSPOSED_ORIENTATIONS,
     ImageReadError,
     ImageSource,
-    describe_error,
     open_image,
     to_gray_or_rgb,
 )
 from .image_resizing import to_array
+from .photo_augment import CROP_RATIO
 
-#: width / height of a box, for a square input
-MIN_RATIO, MAX_RATIO = 3 / 4, 4 / 3
 #: boxes that are tried before the center is taken
 MAX_TRIES = 10
 #: a JPEG is decoded at a fraction of its size if that leaves this many times the required pixels along each side
@@ -71,7 +70,9 @@ def split_crop(augment: str) -> tuple[float | None, str]:
 
 
 def draw_box(key: ImageKey, size: tuple[int, int], min_area: float, ratio: float = 1.0) -> Box:
-    """Draw the box of a random resized crop.
+    """Draw the box of a random resized crop, by trying, as published models were trained.
+
+    `photo_augment.draw_box_sizes` draws boxes of the same limits without trying, which a recorded graph cannot do.
 
     Args:
         key: What the box depends on. The number of draws is always the same.
@@ -84,7 +85,8 @@ def draw_box(key: ImageKey, size: tuple[int, int], min_area: float, ratio: float
     """
     height, width = size
     area_T, ratio_T, top_T, left_T = key.generator().random((4, MAX_TRIES))
-    log_ratio_T = math.log(MIN_RATIO) + ratio_T * (math.log(MAX_RATIO) - math.log(MIN_RATIO))
+    low, high = map(math.log, CROP_RATIO)
+    log_ratio_T = low + ratio_T * (high - low)
     box_ratio_T = ratio * np.exp(log_ratio_T)
     box_area_T = width * height * (min_area + area_T * (1 - min_area))
     width_T = np.rint(np.sqrt(box_area_T * box_ratio_T))
@@ -100,12 +102,13 @@ def draw_box(key: ImageKey, size: tuple[int, int], min_area: float, ratio: float
 
 def _center_box(width: int, height: int, ratio: float) -> Box:
     """Return the largest box at the center whose ratio is allowed."""
+    min_ratio, max_ratio = (ratio * limit for limit in CROP_RATIO)
     box_width = width
     box_height = height
-    if width < height * ratio * MIN_RATIO:
-        box_height = max(1, min(height, round(width / (ratio * MIN_RATIO))))
-    elif width > height * ratio * MAX_RATIO:
-        box_width = max(1, min(width, round(height * ratio * MAX_RATIO)))
+    if width < height * min_ratio:
+        box_height = max(1, min(height, round(width / min_ratio)))
+    elif width > height * max_ratio:
+        box_width = max(1, min(width, round(height * max_ratio)))
     left = (width - box_width) // 2
     top = (height - box_height) // 2
     return left, top, left + box_width, top + box_height
@@ -128,13 +131,8 @@ def decode_box(
     Raises:
         ImageReadError: The image cannot be read, with the reason.
     """
-    try:
-        with open_image(source) as image:
-            return _decode_box(image, channels, size, draw)
-    except ImageReadError:
-        raise
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        raise ImageReadError(describe_error(error, source)) from None
+    with open_image(source) as image:
+        return _decode_box(image, channels, size, draw)
 
 
 def _decode_box(
@@ -146,7 +144,7 @@ def _decode_box(
     if not is_jpeg:
         image.load()  # a PNG may have its orientation behind the pixels
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    is_transposed = orientation in (5, 6, 7, 8)
+    is_transposed = orientation in TRANSPOSED_ORIENTATIONS
     width, height = image.size
     target_height, target_width = size
     if is_transposed:
@@ -170,7 +168,7 @@ def _stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
         left, right = width - right, width - left
     if orientation in (3, 4, 7, 8):
         top, bottom = height - bottom, height - top
-    if orientation in (5, 6, 7, 8):
+    if orientation in TRANSPOSED_ORIENTATIONS:
         return top, left, bottom, right
     return left, top, right, bottom
 

@@ -9,12 +9,9 @@ import numpy as np
 
 from ...errors import DataError
 from ..base import UnreadableFile
-from ..prefetch import prefetch_map
+from ..prefetch import MAX_BYTES_AHEAD, prefetch_map
 from .encoded import ConcatenatedImages, EncodedImages
 from .image_decoding import ImageReadError, decode_image, describe_error
-
-#: bytes of images that `iter_image_batches` decodes ahead
-MAX_BYTES_AHEAD = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,7 @@ class StoredImages:
         try:
             return self.decode(row)
         except (ImageReadError, OSError) as error:
-            reason = str(error) if isinstance(error, ImageReadError) else describe_error(error, b"")
-            return UnreadableFile(self.encoded.names([row])[0], reason)
+            return UnreadableFile(self.encoded.names([row])[0], describe_error(error, b""))
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode the images at `rows` with threads: (n, H, W, C) uint8, a new array; one image for an int.

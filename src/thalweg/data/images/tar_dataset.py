@@ -96,12 +96,12 @@ def read_tars(path: Path, files: Sequence[Path], options: ReadOptions) -> RawDat
 def _add_samples(source: LabeledImages, file: Path, content: TarContents, split: str) -> list[int]:
     """Add the samples of a shard to a source, and return their rows. Only the first image of a sample is used."""
     rows = []
-    seen = set()
+    keys = set()
     for row, (member, label) in enumerate(zip(content.members, content.labels, strict=True)):
         key = _split_key(member)[0]
-        if key in seen:
+        if key in keys:
             continue
-        seen.add(key)
+        keys.add(key)
         if not label:
             name = f"{file}:{member}"
             endings = ", ".join(f".{extension}" for extension in LABEL_EXTENSIONS)
@@ -110,7 +110,7 @@ def _add_samples(source: LabeledImages, file: Path, content: TarContents, split:
         rows.append(row)
         source.labels.append(label)
         source.splits.append(split)
-    num_more = len(content.members) - len(seen)
+    num_more = len(content.members) - len(keys)
     if num_more:
         more = pluralize(num_more, "further image")
         source.warnings.append(f"{file.name}: {more} of a sample: only the first one is used.")

@@ -6,15 +6,14 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ...io.download import cache_dir
+from ...io.cache_limit import mark_as_used, remove_oldest
 from ..prefetch import prefetch_map
+from .array_store import cache_path, load_arrays, save_arrays
 from .image_decoding import (
     ORIENTATION_TAG,
     TRANSPOSED_ORIENTATIONS,
@@ -78,8 +77,8 @@ def make_thumbnails(images: ImageArray, progress: Progress | None = None) -> Thu
     """
     if not isinstance(images, StoredImages):
         return Thumbnails(_shrink(images))
-    path = cache_dir() / "thumbnails" / f"{_cache_key(images)}.npz"
-    thumbnails = _load(path, images)
+    key = _cache_key(images)
+    thumbnails = _load(key, images)
     missing = np.flatnonzero(thumbnails.file_bytes < 0)
     for count, (row, result) in enumerate(_decode(images, missing), 1):
         if progress:
@@ -89,7 +88,7 @@ def make_thumbnails(images: ImageArray, progress: Progress | None = None) -> Thu
         else:
             thumbnails.pixels[row], thumbnails.seconds[row], thumbnails.file_bytes[row] = result
     if len(missing) > len(thumbnails.unreadable):
-        _save(path, thumbnails)
+        _save(key, thumbnails)
     return thumbnails
 
 
@@ -128,9 +127,7 @@ def _decode(images: StoredImages, rows: np.ndarray) -> Iterator[tuple[int, tuple
             start = time.thread_time()
             pixels = decode_gray_center(source, images.size, images.resize, side)
             return row, (pixels, time.thread_time() - start, count)
-        except ImageReadError as error:
-            return row, str(error)
-        except OSError as error:
+        except (ImageReadError, OSError) as error:
             return row, describe_error(error, b"")
 
     return prefetch_map(decode, rows.tolist())
@@ -153,29 +150,24 @@ def decode_gray_center(source: ImageSource, size: tuple[int, int], resize: int |
     Raises:
         ImageReadError: The image cannot be read, with the reason.
     """
-    try:
-        with open_image(source) as image:
-            divisor = 1
+    with open_image(source) as image:
+        divisor = 1
+        width, height = image.size
+        if image.format in ("JPEG", "MPO"):
+            divisor = _use_gray_draft(image, min(_kept_size(height, width, size, resize)) / side)
+        image.load()
+        gray = to_gray_or_rgb(image, 1)
+        if divisor == 1:
             width, height = image.size
-            if image.format in ("JPEG", "MPO"):
-                divisor = _use_gray_draft(image, min(_kept_size(height, width, size, resize)) / side)
-            image.load()
-            gray = to_gray_or_rgb(image, 1)
-            if divisor == 1:
-                width, height = image.size
-            if image.getexif().get(ORIENTATION_TAG, 1) in TRANSPOSED_ORIENTATIONS:
-                size = (size[1], size[0])
-            box_height, box_width = _kept_size(height, width, size, resize)
-            left = (width - box_width) / 2 / divisor
-            top = (height - box_height) / 2 / divisor
-            box = (left, top, left + box_width / divisor, top + box_height / divisor)
-            # What is kept lies in the center, so the thumbnail can be turned instead of the image.
-            thumbnail = ImageOps.exif_transpose(gray.resize((side, side), Image.Resampling.BOX, box))
-            return np.asarray(thumbnail)
-    except ImageReadError:
-        raise
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        raise ImageReadError(describe_error(error, source)) from None
+        if image.getexif().get(ORIENTATION_TAG, 1) in TRANSPOSED_ORIENTATIONS:
+            size = (size[1], size[0])
+        box_height, box_width = _kept_size(height, width, size, resize)
+        left = (width - box_width) / 2 / divisor
+        top = (height - box_height) / 2 / divisor
+        box = (left, top, left + box_width / divisor, top + box_height / divisor)
+        # What is kept lies in the center, so the thumbnail can be turned instead of the image.
+        thumbnail = ImageOps.exif_transpose(gray.resize((side, side), Image.Resampling.BOX, box))
+        return np.asarray(thumbnail)
 
 
 def _kept_size(height: int, width: int, size: tuple[int, int], resize: int | None) -> tuple[float, float]:
@@ -203,48 +195,29 @@ def _cache_key(images: StoredImages) -> str:
     return sha.hexdigest()[:32]
 
 
-def _load(path: Path, images: StoredImages) -> Thumbnails:
+def _load(key: str, images: StoredImages) -> Thumbnails:
     """Return cached thumbnails. Those that are not cached, or could not be read, have -1 bytes."""
     side = min(THUMBNAIL_SIZE, *images.size)
     count = len(images)
-    expected = {
+    arrays = {
         "pixels": np.zeros((count, side, side), np.uint8),
         "seconds": np.zeros(count, np.float32),
         "file_bytes": np.full(count, -1, np.int64),
     }
-    cached = {}
-    with suppress(Exception), np.load(path, allow_pickle=False) as file:  # a damaged file may raise anything
-        cached = {name: file[name] for name in expected}
-    if all(name in cached and _is_like(cached[name], value) for name, value in expected.items()):
-        with suppress(OSError):
-            os.utime(path)
-        expected = cached
-    return Thumbnails(**expected)
+    path = cache_path("thumbnails", key)
+    cached = load_arrays(path, key) or {}
+    if all(name in cached and _is_like(cached[name], value) for name, value in arrays.items()):
+        mark_as_used(path)
+        arrays = cached
+    return Thumbnails(arrays["pixels"], arrays["seconds"], arrays["file_bytes"])
 
 
 def _is_like(value: np.ndarray, expected: np.ndarray) -> bool:
     return value.dtype == expected.dtype and value.shape == expected.shape
 
 
-def _save(path: Path, thumbnails: Thumbnails) -> None:
-    """Cache thumbnails, and delete the oldest where all of them take too much. A full disk is no error."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "wb") as file:
-            np.savez(file, pixels=thumbnails.pixels, seconds=thumbnails.seconds, file_bytes=thumbnails.file_bytes)
-        os.replace(draft, path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-    with suppress(OSError):
-        _remove_oldest(path.parent)
-
-
-def _remove_oldest(folder: Path) -> None:
-    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
-    total = 0
-    for file in files:
-        total += file.stat().st_size
-        if total > MAX_CACHE_BYTES:
-            file.unlink()
+def _save(key: str, thumbnails: Thumbnails) -> None:
+    path = cache_path("thumbnails", key)
+    arrays = {"pixels": thumbnails.pixels, "seconds": thumbnails.seconds, "file_bytes": thumbnails.file_bytes}
+    save_arrays(path, key, arrays)
+    remove_oldest(path.parent, MAX_CACHE_BYTES)

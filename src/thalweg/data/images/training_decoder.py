@@ -78,7 +78,7 @@ class TrainingDecoder:
 
     def _report(self, row: int, error: Exception) -> None:
         """Log an image that cannot be read, the first time; with `strict`, raise DataError."""
-        reason = str(error) if isinstance(error, ImageReadError) else describe_error(error, b"")
+        reason = describe_error(error, b"")
         if self.strict:
             raise DataError(
                 f"{self._name(row)} cannot be read any more: {reason}.",

@@ -80,13 +80,13 @@ NAMED_PAIRS = {
 
 def list_named_pairs() -> list[NamedData]:
     """List the sentence pairs that have a name."""
-    made = NamedData(
+    default = NamedData(
         DEFAULT_NAME,
         "English sentences of a small grammar, and a made-up language",
         f"{NUM_PAIRS:,} pairs",
         "Apache-2.0",
     )
-    return [made, *map(_describe, NAMED_PAIRS.values())]
+    return [default, *map(_describe, NAMED_PAIRS.values())]
 
 
 def _describe(dataset: NamedPairs) -> NamedData:

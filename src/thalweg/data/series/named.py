@@ -69,13 +69,13 @@ def find_series(name: str) -> Path:
 
 def list_named_series() -> list[NamedData]:
     """List the series that have a name."""
-    made = NamedData(
+    default = NamedData(
         DEFAULT_NAME,
         "a load and a temperature with a day, a week, and noise that remembers",
         f"{24 * _DAYS:,} hours of 2 columns",
         "Apache-2.0",
     )
-    rows = [made]
+    rows = [default]
     for name, series in PUBLISHED.items():
         path = find_data_file(series.file)
         rows.append(

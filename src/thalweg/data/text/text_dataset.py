@@ -241,7 +241,7 @@ def read_raw_texts(source: str | os.PathLike[str] | Sequence[str], strict: bool 
 
 def list_named_texts() -> list[NamedData]:
     """List the texts that have a name."""
-    made = NamedData(
+    default = NamedData(
         DEFAULT_NAME, "little English sentences from a small grammar", f"{NUM_CHARACTERS:,} characters", "Apache-2.0"
     )
     path = find_data_file(NAMED_TEXTS["tinyshakespeare"][0])
@@ -254,7 +254,7 @@ def list_named_texts() -> list[NamedData]:
         bytes=1_115_394,
         fetch=lambda offline, log: find_named_text("tinyshakespeare"),
     )
-    return [made, shakespeare]
+    return [default, shakespeare]
 
 
 def find_named_text(name: str) -> Path:

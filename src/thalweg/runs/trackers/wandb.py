@@ -50,8 +50,8 @@ class WandbTracker:
         if run_id is None:
             run_id = uuid.uuid4().hex[:12]
             write_run_id(run_dir, NAME, run_id)
-        known = self._wandb.Settings.model_fields  # private ones, with an x in front, come and go
-        settings = {name: value for name, value in SETTINGS.items() if name in known}
+        fields = self._wandb.Settings.model_fields  # private ones, with an x in front, come and go
+        settings = {name: value for name, value in SETTINGS.items() if name in fields}
         mode = os.environ.get("WANDB_MODE", "offline") if allows_network(record) else "offline"
         self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from thalweg.data.images.image_decoding import ImageReadError
-from thalweg.data.images.random_crop import MAX_RATIO, MIN_RATIO, ImageKey, decode_box, draw_box, split_crop
+from thalweg.data.images.photo_augment import CROP_RATIO
+from thalweg.data.images.random_crop import ImageKey, decode_box, draw_box, split_crop
 
 
 def encode(image: Image.Image, format: str = "JPEG", orientation: int = 1, **options) -> bytes:
@@ -49,7 +50,7 @@ def test_areas_and_ratios_are_those_of_the_paper():
     area = width * height / 600**2
     ratio = width / height
     assert 0.248 < area.min() < 0.26 and 0.9 < area.max() <= 1 and 0.55 < area.mean() < 0.6
-    assert MIN_RATIO - 0.01 < ratio.min() < 0.76 and 1.31 < ratio.max() < MAX_RATIO + 0.01
+    assert CROP_RATIO[0] - 0.01 < ratio.min() < 0.76 and 1.31 < ratio.max() < CROP_RATIO[1] + 0.01
     assert abs(np.log(ratio).mean()) < 0.01 and len(np.unique(boxes, axis=0)) > 2900
     center = (boxes[:, :2] + boxes[:, 2:]).mean(0) / 2
     assert np.abs(center - 300).max() < 5
